@@ -1,0 +1,1 @@
+"""Latency on ONNX Runtime, measured side by side."""

@@ -1,0 +1,65 @@
+"""Errors a user can act on, each tied to one exit code of the command line."""
+
+from __future__ import annotations
+
+__all__ = ["BnfoldError", "EnvironmentNotReady", "GateFailed", "InputRefused"]
+
+
+class BnfoldError(Exception):
+    """An end of work that the user can mend.
+
+    Args:
+        what: what went wrong, one clause.
+        where: the file, layer or option it concerns.
+        found: what was there.
+        expected: what should have been there.
+        remedy: what to do now, an imperative clause.
+    """
+
+    exit_code: int = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        found: str | None = None,
+        expected: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.what = what
+        self.where = where
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        super().__init__(self.sentence())
+
+    def sentence(self) -> str:
+        """The error on one line: what, where, found, expected, remedy."""
+        text = self.what
+        if self.where is not None:
+            text += f" in {self.where}"
+        details = [f"{label} {value}" for label, value in (("found", self.found), ("expected", self.expected)) if value]
+        if details:
+            text += ": " + ", ".join(details)
+        if self.remedy is not None:
+            text += f"; {self.remedy}"
+        return " ".join(text.split())
+
+
+class GateFailed(BnfoldError):
+    """A check failed: outputs not equal, slower than allowed, accuracy lost (exit code 1)."""
+
+    exit_code = 1
+
+
+class InputRefused(BnfoldError):
+    """The input is unreadable, damaged, not foldable safely, or unsupported (exit code 3)."""
+
+    exit_code = 3
+
+
+class EnvironmentNotReady(BnfoldError):
+    """This machine cannot do the job as it is: a missing package, a provider that does not load (exit code 4)."""
+
+    exit_code = 4

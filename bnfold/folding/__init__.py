@@ -1,0 +1,1 @@
+"""The fold core: BatchNorms vanish into the weights around them."""

@@ -1,0 +1,1 @@
+"""Reading, matching and editing onnx_ir graphs; shape and axis facts."""

@@ -1,0 +1,1 @@
+"""Affine algebra and error bounds, NumPy only."""

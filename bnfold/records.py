@@ -1,0 +1,248 @@
+"""The facts that bnfold reports, as frozen dataclasses; `as_json` gives the public JSON form of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+__all__ = [
+    "BenchRatio",
+    "BenchReport",
+    "BenchRun",
+    "FoldExportReport",
+    "GraphFacts",
+    "InputSpec",
+    "Ledger",
+    "LedgerEntry",
+    "OutputFacts",
+    "OutputVerdict",
+    "SourceFacts",
+    "Verdict",
+    "as_json",
+]
+
+Outcome = Literal["absorbed", "merged", "removed", "kept"]
+RatioVerdict = Literal["faster", "slower", "tie"]
+
+
+def as_json(record: Any) -> Any:
+    """Turn a record into plain JSON values: dataclasses to dicts, tuples to lists, NaN and infinity to null.
+
+    A record may name properties in `json_properties` and class constants in `json_constants` that belong to its JSON.
+    """
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        names = [
+            *getattr(record, "json_constants", ()),
+            *(field.name for field in dataclasses.fields(record)),
+            *getattr(record, "json_properties", ()),
+        ]
+        return {name: as_json(getattr(record, name)) for name in names}
+    if isinstance(record, Mapping):
+        return {str(key): as_json(value) for key, value in record.items()}
+    if isinstance(record, (list, tuple)):
+        return [as_json(value) for value in record]
+    if isinstance(record, Path):
+        return str(record)
+    if isinstance(record, float) and not math.isfinite(record):
+        return None
+    return record
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """One input of a network: its name, its shape with None on dynamic axes, its NumPy dtype name ("float32").
+
+    Axis 0 is the batch: `batch_dynamic` says whether it may take any length.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    @property
+    def batch_dynamic(self) -> bool:
+        """Whether axis 0 may take any length."""
+        return bool(self.shape) and self.shape[0] is None
+
+    def with_batch(self, batch: int) -> tuple[int, ...]:
+        """The shape at a given batch; other dynamic axes are refused.
+
+        Raises:
+            ValueError: an axis other than the batch is dynamic.
+        """
+        if any(size is None for size in self.shape[1:]):
+            raise ValueError(f"input {self.name} has dynamic axes besides the batch: {self.shape}")
+        rest = tuple(size for size in self.shape[1:] if size is not None)
+        if not self.shape:
+            return ()
+        return (batch if self.shape[0] is None else self.shape[0], *rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class LedgerEntry:
+    """What happened to one BatchNorm of the source.
+
+    `into` names the operators whose weights took it; `reason` says why a kept one stayed. Scales `s` and variances
+    are those of `y = s x + t`, `s = gamma / sqrt(var + eps)`.
+    """
+
+    name: str
+    outcome: Outcome
+    into: tuple[str, ...]
+    reason: str | None
+    max_abs_scale: float
+    min_var_over_eps: float
+    n_dead_channels: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Ledger:
+    """Every BatchNorm of the source, exactly once, in the graph's order."""
+
+    entries: tuple[LedgerEntry, ...]
+    json_properties: ClassVar[tuple[str, ...]] = ("found", "absorbed", "merged", "removed", "kept")
+
+    def count(self, outcome: Outcome) -> int:
+        """How many entries ended as `outcome`."""
+        return sum(entry.outcome == outcome for entry in self.entries)
+
+    @property
+    def found(self) -> int:
+        """The number of BatchNorms in the source."""
+        return len(self.entries)
+
+    @property
+    def absorbed(self) -> int:
+        """BatchNorms that vanished into the weights around them."""
+        return self.count("absorbed")
+
+    @property
+    def merged(self) -> int:
+        """BatchNorms that vanished with the parallel branches they stood in."""
+        return self.count("merged")
+
+    @property
+    def removed(self) -> int:
+        """BatchNorms on dead channels or unused values."""
+        return self.count("removed")
+
+    @property
+    def kept(self) -> int:
+        """BatchNorms that stayed, each with its reason."""
+        return self.count("kept")
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceFacts:
+    """The source as the user named it; `sha256` covers the parameters and buffers (the file's bytes for .onnx)."""
+
+    spec: str
+    sha256: str
+    n_parameters: int
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputFacts:
+    """The written file; `path` is relative to the report's folder."""
+
+    path: str
+    sha256: str
+    opset: int
+    ir_version: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphFacts:
+    """Node and multiply-add counts; the latter at batch 1, None where a shape is unknown."""
+
+    nodes_before: int
+    nodes_after: int
+    batchnorm_after: int
+    macs_before: int | None
+    macs_after: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputVerdict:
+    """Errors of one output against float64: root mean square relative to nothing, in the output's own units."""
+
+    name: str
+    e_source: float
+    e_output: float
+    allowed: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The result of the comparison; true when it passed. `failure` is the sentence that says why it did not."""
+
+    passed: bool
+    n_compared: int
+    providers: tuple[str, ...]
+    batches: tuple[int, ...]
+    outputs: tuple[OutputVerdict, ...]
+    reference: str
+    failure: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldExportReport:
+    """What `bnfold fold-export` did; `seconds` holds load, export, fold, simplify, verify."""
+
+    passed: bool
+    source: SourceFacts
+    output: OutputFacts | None
+    ledger: Ledger
+    graph: GraphFacts
+    verify: Verdict
+    seconds: Mapping[str, float]
+    schema: ClassVar[str] = "bnfold.fold-export/1"
+    json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchRun:
+    """One file on one provider at one batch size; `n` timed calls, times in milliseconds, memory in MiB."""
+
+    name: str
+    path: str
+    provider: str
+    batch: int
+    n: int
+    load_ms: float
+    first_ms: float
+    median_ms: float
+    p95_ms: float | None
+    images_per_s: float
+    peak_mb: float
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchRatio:
+    """time(a) / time(b) from interleaved runs, with its bootstrap interval; `tie` when the interval holds 1."""
+
+    a: str
+    b: str
+    batch: int
+    ratio: float
+    low: float
+    high: float
+    verdict: RatioVerdict
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchReport:
+    """What `bnfold bench` measured."""
+
+    environment: Mapping[str, Any]
+    runs: tuple[BenchRun, ...]
+    ratios: tuple[BenchRatio, ...]
+    schema: ClassVar[str] = "bnfold.bench/1"
+    json_constants: ClassVar[tuple[str, ...]] = ("schema",)

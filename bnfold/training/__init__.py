@@ -1,0 +1,1 @@
+"""Training: tasks, data sets, the loop, run folders."""

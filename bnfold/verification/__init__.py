@@ -1,0 +1,1 @@
+"""The proof that a file computes what its source computes."""
