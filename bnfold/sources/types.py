@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnfold.records import InputSpec, SourceFacts
-
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     import numpy as np
     import onnx_ir as ir
     import torch
+
+    from bnfold.records import InputSpec, SourceFacts
 
 __all__ = ["OnnxSource", "Source", "TorchSource"]
 

@@ -1,0 +1,153 @@
+"""Model files: plain PyTorch, one network a file, in the zoo or the user's own.
+
+A model file has a docstring, `INPUT_SHAPE` (one array with a leading 1 as batch), `build() -> nn.Module` and, to be
+trained, `RECIPE`. `OUTPUT_NAMES` may name the outputs.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from bnfold.errors import InputRefused
+from bnfold.sources.usercode import build_module, import_file
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["ModelFile", "is_model_path", "load_model_file", "nearest", "zoo_folder", "zoo_names"]
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file that has been read: `build()` makes the network, with parameters from PyTorch's random state.
+
+    `recipe` is empty where the file has none; `input_shape` has a leading 1 as batch.
+    """
+
+    name: str
+    path: Path
+    build: Callable[[], nn.Module]
+    recipe: Mapping[str, Any]
+    input_shape: tuple[int, ...]
+    output_names: tuple[str, ...] | None = None
+
+
+def zoo_folder() -> Path:
+    """The folder of the zoo: `models` in a checkout, `bnfold/_models` in an installed package."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_models"
+    return installed if installed.is_dir() else package.parent / "models"
+
+
+def zoo_names() -> tuple[str, ...]:
+    """The names of the networks of the zoo."""
+    return tuple(sorted(path.stem for path in zoo_folder().glob("*.py") if not path.stem.startswith("_")))
+
+
+def is_model_path(spec: str) -> bool:
+    """Whether a spec is meant as the path of a `.py` file (otherwise it is a name of the zoo)."""
+    return spec.endswith(".py")
+
+
+def nearest(name: str, known: tuple[str, ...] | list[str], *, listing: str) -> str:
+    """A remedy for a misspelt name: the nearest known ones.
+
+    Args:
+        name: what was asked.
+        known: the names that exist.
+        listing: where all names can be read, for when none is near.
+    """
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {', '.join(close)}?"
+    return listing
+
+
+def load_model_file(spec: str) -> ModelFile:
+    """Read a model file.
+
+    Args:
+        spec: a name of the zoo (`bnnet`), or the path of a `.py` file.
+
+    Raises:
+        InputRefused: no such name or file, or the file lacks `build` or a valid `INPUT_SHAPE`.
+        EnvironmentNotReady: PyTorch is not installed.
+    """
+    path = Path(spec).expanduser() if is_model_path(spec) else zoo_folder() / f"{spec}.py"
+    if not is_model_path(spec) and spec not in zoo_names():
+        raise InputRefused(
+            f"the zoo has no network {spec!r}",
+            remedy=nearest(spec, zoo_names(), listing=f"known names: {', '.join(zoo_names())}")
+            + " A network of your own is given as the path of its .py file",
+        )
+    module = import_file(path)
+    build = getattr(module, "build", None)
+    if not callable(build):
+        raise InputRefused(
+            "the model file has no function `build`",
+            where=str(path),
+            expected="def build() -> nn.Module",
+            remedy="add it, or name another function as `file.py:function`",
+        )
+    return ModelFile(
+        name=path.stem,
+        path=path.resolve(),
+        build=partial(build_module, build, where=f"{path}:build", folder=path.resolve().parent),
+        recipe=_recipe(module, path),
+        input_shape=_input_shape(module, path),
+        output_names=_output_names(module, path),
+    )
+
+
+def _recipe(module: ModuleType, path: Path) -> Mapping[str, Any]:
+    recipe = getattr(module, "RECIPE", {})
+    if not isinstance(recipe, Mapping):
+        raise InputRefused(
+            "RECIPE is not a mapping",
+            where=str(path),
+            found=type(recipe).__name__,
+            expected='for example RECIPE = {"epochs": 20}',
+            remedy="write it as a dict",
+        )
+    return MappingProxyType(dict(recipe))
+
+
+def _input_shape(module: ModuleType, path: Path) -> tuple[int, ...]:
+    shape = getattr(module, "INPUT_SHAPE", None)
+    valid = (
+        isinstance(shape, (tuple, list))
+        and len(shape) > 0
+        and all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in shape)
+        and shape[0] == 1
+    )
+    if not valid or shape is None:
+        raise InputRefused(
+            "the model file has no valid INPUT_SHAPE",
+            where=str(path),
+            found=repr(shape),
+            expected="positive integers with a leading 1 as batch, for example INPUT_SHAPE = (1, 3, 32, 32)",
+            remedy=f"add it, or name the function as `{path.name}:build` with --input-shape",
+        )
+    return tuple(shape)
+
+
+def _output_names(module: ModuleType, path: Path) -> tuple[str, ...] | None:
+    names = getattr(module, "OUTPUT_NAMES", None)
+    if names is None:
+        return None
+    valid = isinstance(names, (tuple, list)) and all(isinstance(name, str) and name for name in names)
+    if not valid or len(set(names)) != len(names):
+        raise InputRefused(
+            "OUTPUT_NAMES is not a tuple of different names",
+            where=str(path),
+            found=repr(names),
+            expected='for example OUTPUT_NAMES = ("logits",)',
+            remedy="mend it or leave it out",
+        )
+    return tuple(names)
