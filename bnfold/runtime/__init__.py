@@ -1,1 +1,18 @@
 """ONNX Runtime and the machine: which build is installed, sessions, providers, threads, environment."""
+
+from __future__ import annotations
+
+from bnfold.runtime.machine import available_threads, environment
+from bnfold.runtime.packages import Provider, installed_builds, missing_package, require_onnxruntime
+from bnfold.runtime.sessions import PROVIDERS, open_session
+
+__all__ = [
+    "PROVIDERS",
+    "Provider",
+    "available_threads",
+    "environment",
+    "installed_builds",
+    "missing_package",
+    "open_session",
+    "require_onnxruntime",
+]

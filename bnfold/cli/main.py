@@ -1,0 +1,125 @@
+"""The `bnfold` command: loads a command when it is called, turns every error into one line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from bnfold import __version__
+from bnfold.cli.options import VERBOSITY, configure_logging
+from bnfold.errors import BnfoldError
+from bnfold.runtime.packages import EXTRAS, missing_package
+
+__all__ = ["LazyGroup", "main"]
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+INTERNAL = 70  # EX_SOFTWARE of sysexits.h
+
+COMMANDS = {
+    "train": ("bnfold.cli.train", "Train a network of the zoo or of a file, and keep a run folder."),
+    "fold-export": ("bnfold.cli.fold_export", "Fold every BatchNorm that can vanish, export ONNX, prove it equal."),
+    "bench": ("bnfold.cli.bench", "Measure .onnx files side by side."),
+    "verify": ("bnfold.cli.verify", "Compare an .onnx file with the network it came from."),
+    "inspect": ("bnfold.cli.inspect", "Show what would happen to each BatchNorm, without writing anything."),
+    "doctor": ("bnfold.cli.doctor", "Check this machine; print the command that mends what is missing."),
+}
+
+
+class LazyGroup(click.Group):
+    """Commands by name, imported when called: help stays fast, one broken import breaks one command.
+
+    Args:
+        lazy: command name -> (module with a click command named `command`, one line of help).
+    """
+
+    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names in the order of the work, not of the alphabet."""
+        return [*self.lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module behind a name."""
+        if cmd_name not in self.lazy:
+            return super().get_command(ctx, cmd_name)
+        command = import_module(self.lazy[cmd_name][0]).command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{self.lazy[cmd_name][0]}.command is no click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the lines given, without an import."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; every end other than success becomes one `error:` line and an exit code."""
+        configure_logging(logging.INFO)
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            _silence_stdout()
+            ctx.exit(BROKEN_PIPE)
+        except KeyboardInterrupt:
+            _fail(ctx, "interrupted; nothing half-written was kept", INTERRUPTED)
+        except BnfoldError as error:
+            _fail(ctx, str(error), error.exit_code)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in EXTRAS:
+                _fail_internal(ctx, error)
+            missing = missing_package(package)
+            _fail(ctx, str(missing), missing.exit_code)
+        except Exception as error:  # noqa: BLE001  # the last net: every other error is ours, and still ends in one line
+            _fail_internal(ctx, error)
+        else:
+            return result
+
+
+def _fail_internal(ctx: click.Context, error: Exception) -> NoReturn:
+    """End with the line for an error that is no BnfoldError."""
+    message = " ".join(str(error).split())
+    remedy = "this is a fault of bnfold: repeat with --verbose and report what it prints"
+    _fail(ctx, f"internal error: {type(error).__name__}: {message}; {remedy}", INTERNAL)
+
+
+def _fail(ctx: click.Context, sentence: str, code: int) -> NoReturn:
+    """Print the line (the traceback before it, with --verbose) and leave."""
+    if ctx.meta.get(VERBOSITY) == logging.DEBUG:
+        click.echo(traceback.format_exc(), err=True, nl=False)
+    click.echo(f"error: {sentence}", err=True)
+    ctx.exit(code)
+
+
+def _silence_stdout() -> None:
+    """Send what is still buffered nowhere: the reader of the pipe is gone (Python library, signal: SIGPIPE note)."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+
+
+@click.group(
+    name="bnfold",
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="bnfold")
+def main() -> None:
+    """Fold BatchNorm out of a network, export ONNX, prove the result equal, and measure what it is worth."""
+
+
+if __name__ == "__main__":
+    main()

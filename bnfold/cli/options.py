@@ -1,0 +1,188 @@
+"""Options that mean the same in every command, and the set-up of logging they imply."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+__all__ = [
+    "VERBOSITY",
+    "Batches",
+    "InputShape",
+    "batch_option",
+    "configure_logging",
+    "input_shape_option",
+    "json_option",
+    "provider_option",
+    "seed_option",
+    "source_options",
+    "threads_option",
+    "verbosity_options",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+VERBOSITY = "bnfold.verbosity"
+"""Key of `click.Context.meta`: the logging level of this call (logging.WARNING with -q, logging.DEBUG with -v)."""
+
+
+if TYPE_CHECKING:
+    SizesType = click.ParamType[tuple[int, ...]]
+else:
+    SizesType = click.ParamType  # not subscriptable before click 8.2
+
+
+class Sizes(SizesType):
+    """Positive whole numbers with a separator between them; the command gets a tuple of int."""
+
+    separator: str
+    example: str
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Parse a string; a tuple (a default) passes unchanged."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            sizes = tuple(int(part) for part in str(value).split(self.separator))
+        except ValueError:
+            self.fail(f"{value!r} is not of the form {self.example}.", param, ctx)
+        if min(sizes) < 1:
+            self.fail(f"{value!r} holds a number below 1.", param, ctx)
+        return sizes
+
+
+class Batches(Sizes):
+    """Different batch sizes: "1,8" -> (1, 8)."""
+
+    name = "N[,N...]"
+    separator = ","
+    example = "1,8"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Parse, and refuse a batch size given twice."""
+        batches = super().convert(value, param, ctx)
+        if len(set(batches)) < len(batches):
+            self.fail(f"{value!r} names a batch size twice.", param, ctx)
+        return batches
+
+
+class InputShape(Sizes):
+    """A shape, batch first: "1x3x224x224" -> (1, 3, 224, 224)."""
+
+    name = "1xCxHxW"
+    separator = "x"
+    example = "1x3x224x224"
+
+
+class _StderrHandler(logging.StreamHandler[Any]):
+    """Writes to the standard error of the moment, so that progress bars and test runners may replace it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+
+def configure_logging(level: int) -> None:
+    """Send the records of the logger "bnfold" from `level` on to standard error, in place of an earlier set-up."""
+    logger = logging.getLogger("bnfold")
+    for handler in [handler for handler in logger.handlers if isinstance(handler, _StderrHandler)]:
+        logger.removeHandler(handler)
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter("%(message)s" if level > logging.DEBUG else "%(name)s: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+def _set_verbosity(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    if VERBOSITY in ctx.meta:
+        raise click.UsageError("--quiet and --verbose exclude each other.", ctx)
+    ctx.meta[VERBOSITY] = logging.WARNING if param.name == "quiet" else logging.DEBUG
+    configure_logging(ctx.meta[VERBOSITY])
+
+
+def verbosity_options(function: F) -> F:
+    """Add -q/--quiet and -v/--verbose; they set up logging and pass nothing to the command.
+
+    Code that draws progress asks `logging.getLogger("bnfold").isEnabledFor(logging.INFO)`.
+    """
+    quiet = click.option(
+        "-q", "--quiet", is_flag=True, expose_value=False, is_eager=True, callback=_set_verbosity,
+        help="Print results and errors only.",
+    )  # fmt: skip
+    verbose = click.option(
+        "-v", "--verbose", is_flag=True, expose_value=False, is_eager=True, callback=_set_verbosity,
+        help="Print details, and a traceback where something fails.",
+    )  # fmt: skip
+    return quiet(verbose(function))
+
+
+def provider_option(function: F) -> F:
+    """Add --provider; the command gets `provider: str`, "cpu" or "cuda"."""
+    return click.option(
+        "--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True,
+        help="Where ONNX Runtime runs. Exit code 4 where it does not load; never another one instead.",
+    )(function)  # fmt: skip
+
+
+def threads_option(function: F) -> F:
+    """Add --threads; the command gets `threads: int | None`, None for every CPU this process may use."""
+    return click.option(
+        "--threads", type=click.IntRange(min=1), default=None, metavar="N",
+        help="Threads of one operator.  [default: the CPUs this process may use]",
+    )(function)  # fmt: skip
+
+
+def batch_option(default: tuple[int, ...]) -> Callable[[F], F]:
+    """Add --batch with its default; the command gets `batch: tuple[int, ...]`."""
+    return click.option(
+        "--batch", type=Batches(), default=",".join(map(str, default)), show_default=True, help="Batch sizes."
+    )
+
+
+def seed_option(function: F) -> F:
+    """Add --seed; the command gets `seed: int`, 0 where nothing is asked."""
+    return click.option(
+        "--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True, metavar="N",
+        help="Seed of everything random.",
+    )(function)  # fmt: skip
+
+
+def json_option(function: F) -> F:
+    """Add --json; the command gets `json_file: str | None`, "-" for standard output.
+
+    With "-" a command prints no table: standard output holds the JSON and nothing else.
+    """
+    return click.option(
+        "--json", "json_file", type=click.Path(dir_okay=False, allow_dash=True), default=None, metavar="FILE",
+        help="Write the report as JSON; - for standard output, which then holds nothing else.",
+    )(function)  # fmt: skip
+
+
+def input_shape_option(function: F) -> F:
+    """Add --input-shape, once per input; the command gets `input_shapes: tuple[tuple[int, ...], ...]`."""
+    return click.option(
+        "--input-shape", "input_shapes", type=InputShape(), multiple=True, metavar="1xCxHxW",
+        help="Shape of an input, batch first, where it cannot be known; once per input, in their order.",
+    )(function)  # fmt: skip
+
+
+def source_options(function: F) -> F:
+    """Add what a SOURCE may need: --weights (`weights: Path | None`), --pretrained (bool), --input-shape."""
+    weights = click.option(
+        "--weights", type=click.Path(path_type=Path), default=None, metavar="FILE",
+        help="Parameters of the network: .safetensors, or .pt read with weights_only.",
+    )  # fmt: skip
+    pretrained = click.option(
+        "--pretrained", is_flag=True, help="Take the published parameters of a timm or torchvision name; may download."
+    )
+    return weights(pretrained(input_shape_option(function)))

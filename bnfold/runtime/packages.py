@@ -1,0 +1,102 @@
+"""Which build of ONNX Runtime is installed, and which extra of bnfold brings a missing package."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from bnfold.errors import EnvironmentNotReady
+
+__all__ = ["EXTRAS", "Provider", "installed_builds", "installed_version", "missing_package", "require_onnxruntime"]
+
+Provider = Literal["cpu", "cuda"]
+
+# Distributions that install the import package `onnxruntime`; two of them overwrite each other's files.
+BUILDS = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-cann",
+    "onnxruntime-coreml",
+    "onnxruntime-directml",
+    "onnxruntime-migraphx",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+    "onnxruntime-rocm",
+    "onnxruntime-silicon",
+    "onnxruntime-training",
+    "onnxruntime-vitisai",
+    "onnxruntime-webgpu",
+    "onnxruntime-windowsml",
+    "ort-nightly",
+    "ort-nightly-directml",
+    "ort-nightly-gpu",
+    "ort-nightly-qnn",
+)
+
+EXTRAS = {
+    "onnxruntime": "cpu",
+    "onnxsim": "cpu",
+    "torch": "torch",
+    "safetensors": "torch",
+    "sklearn": "train",
+    "timm": "zoo",
+    "torchvision": "zoo",
+}
+"""Import package -> the extra of bnfold that installs it."""
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of an installed distribution, None where it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def installed_builds() -> dict[str, str]:
+    """The distributions of ONNX Runtime that are installed, with their versions."""
+    found = {name: installed_version(name) for name in BUILDS}
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def missing_package(package: str) -> EnvironmentNotReady:
+    """The error for an import package that is not installed, with the line that installs it."""
+    extra = EXTRAS.get(package)
+    line = f'pip install "bnfold[{extra}]"' if extra else f"pip install {package}"
+    return EnvironmentNotReady(f"the package {package} is not installed", remedy=f"run: {line}")
+
+
+def reinstall_line(builds: list[str], provider: Provider) -> str:
+    """The pip line that leaves exactly one build of ONNX Runtime."""
+    extra = "gpu" if provider == "cuda" else "cpu"
+    remove = f"pip uninstall -y {' '.join(builds)} && " if builds else ""
+    return f'{remove}pip install "bnfold[{extra}]"'
+
+
+def require_onnxruntime(provider: Provider = "cpu") -> Any:
+    """Import ONNX Runtime after making sure that exactly one build is installed.
+
+    Args:
+        provider: which build the remedy names.
+
+    Raises:
+        EnvironmentNotReady: no build, several builds (they overwrite each other's files), or one that does not import.
+    """
+    builds = list(installed_builds())
+    line = f"run: {reinstall_line(builds, provider)}"
+    if len(builds) > 1:
+        raise EnvironmentNotReady(
+            "ONNX Runtime is installed more than once, and the builds overwrite each other's files",
+            found=" and ".join(builds), expected="one build", remedy=line,
+        )  # fmt: skip
+    spec = find_spec("onnxruntime")
+    if not builds and (spec is None or spec.origin is None):
+        raise EnvironmentNotReady("ONNX Runtime is not installed", remedy=line)
+    try:
+        module = importlib.import_module("onnxruntime")
+        _ = module.InferenceSession
+    except (ImportError, OSError, AttributeError) as error:
+        raise EnvironmentNotReady("ONNX Runtime does not import", found=str(error), remedy=line) from error
+    return module

@@ -1,0 +1,121 @@
+"""Inference sessions on exactly the provider that was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnfold.errors import BnfoldError, EnvironmentNotReady, InputRefused
+from bnfold.runtime.machine import available_threads
+from bnfold.runtime.packages import Provider, installed_builds, reinstall_line, require_onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["PROVIDERS", "open_session"]
+
+PROVIDERS: Mapping[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+ERRORS_ONLY, NOTHING = 3, 4  # OrtLoggingLevel: 3 error, 4 fatal
+NO_FALLBACK = "session.disable_cpu_ep_fallback"  # onnxruntime_session_options_config_keys.h
+FALLBACK_REFUSED = "fallback to CPU EP has been explicitly disabled"  # ONNX Runtime's message for NO_FALLBACK
+
+log = logging.getLogger("bnfold.runtime")
+
+
+def open_session(
+    model: Path | bytes,
+    *,
+    provider: Provider = "cpu",
+    threads: int | None = None,
+    optimized: bool = True,
+    provider_options: Mapping[str, str] | None = None,
+) -> Any:
+    """Load a model into an `onnxruntime.InferenceSession`, on the asked provider or not at all.
+
+    On "cuda" no node may fall back to the CPU: a graph with a node that CUDA cannot run, or that ONNX Runtime
+    prefers to run on the CPU (arithmetic on shapes), is refused.
+
+    Args:
+        model: a file (external data is found beside it) or the bytes of a ModelProto.
+        provider: where every node runs.
+        threads: threads of one operator, None for `available_threads()`; operators run one after the other.
+        optimized: ORT_ENABLE_ALL, else ORT_DISABLE_ALL.
+        provider_options: options of the CUDA provider (onnxruntime.ai/docs/execution-providers).
+
+    Raises:
+        EnvironmentNotReady: ONNX Runtime is missing or doubled, or the provider does not load.
+        InputRefused: ONNX Runtime does not accept the model, or cannot run all of it on CUDA.
+    """
+    ort = require_onnxruntime(provider)
+    if provider == "cuda":
+        _require_cuda(ort)
+    elif provider != "cpu":
+        raise ValueError(f"provider is {provider!r}, expected 'cpu' or 'cuda'")
+    where = str(model) if isinstance(model, Path) else "the model in memory"
+    if isinstance(model, Path) and not model.is_file():
+        raise InputRefused("no such file", where=where, remedy="check the path")
+    try:
+        session = ort.InferenceSession(
+            str(model) if isinstance(model, Path) else model,
+            sess_options=_session_options(ort, provider, threads, optimized=optimized),
+            providers=[(PROVIDERS[provider], dict(provider_options or {}))],
+            enable_fallback=0,
+        )
+    except Exception as error:
+        raise _refusal(error, where, provider) from error
+    if session.get_providers()[0] != PROVIDERS[provider]:
+        raise _provider_error(provider, f"the session fell back to {session.get_providers()[0]}")
+    return session
+
+
+def _session_options(ort: Any, provider: Provider, threads: int | None, *, optimized: bool) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or available_threads()
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
+    options.log_severity_level = ERRORS_ONLY if log.isEnabledFor(logging.DEBUG) else NOTHING
+    if provider == "cuda":
+        options.add_session_config_entry(NO_FALLBACK, "1")
+    return options
+
+
+def _require_cuda(ort: Any) -> None:
+    """Refuse a build without CUDA; load the CUDA and cuDNN libraries of pip's packages, where there are any."""
+    if PROVIDERS["cuda"] not in ort.get_available_providers():
+        raise _provider_error("cuda", f"a build with {', '.join(ort.get_available_providers())}")
+    if not log.isEnabledFor(logging.DEBUG):
+        ort.set_default_logger_severity(NOTHING)  # the reason comes with our own error
+    if hasattr(ort, "preload_dlls"):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):  # it prints what it does not find; standard output is for results
+            ort.preload_dlls()
+        for line in printed.getvalue().splitlines():
+            log.debug("onnxruntime.preload_dlls: %s", line)
+
+
+def _provider_error(provider: Provider, found: str) -> EnvironmentNotReady:
+    line = reinstall_line(list(installed_builds()), provider)
+    driver = ", and check that nvidia-smi shows a GPU and its driver" if provider == "cuda" else ""
+    return EnvironmentNotReady(
+        f"the provider {PROVIDERS[provider]} does not load", found=found, remedy=f"run: {line}{driver}"
+    )
+
+
+def _refusal(error: Exception, where: str, provider: Provider) -> BnfoldError:
+    """Our error for one of ONNX Runtime's: the provider's fault or the model's."""
+    message = str(error)
+    if FALLBACK_REFUSED in message:
+        return InputRefused(
+            "some nodes do not run on CUDA, and none may fall back to the CPU", where=where,
+            remedy="export the file with static shapes, or use --provider cpu",
+        )  # fmt: skip
+    if provider == "cuda" and ("CUDA" in message or "cuda" in message or "cudnn" in message):
+        return _provider_error(provider, message)
+    return InputRefused(
+        "ONNX Runtime does not load it", where=where, found=message, remedy="check or re-export the file"
+    )
