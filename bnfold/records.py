@@ -15,6 +15,7 @@ __all__ = [
     "FoldExportReport",
     "GraphFacts",
     "InputSpec",
+    "InspectReport",
     "Ledger",
     "LedgerEntry",
     "OutputFacts",
@@ -204,6 +205,16 @@ class FoldExportReport:
     verify: Verdict
     seconds: Mapping[str, float]
     schema: ClassVar[str] = "bnfold.fold-export/1"
+    json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectReport:
+    """What `bnfold inspect` found: the ledger that fold-export would report."""
+
+    source: SourceFacts
+    ledger: Ledger
+    schema: ClassVar[str] = "bnfold.inspect/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
 
 

@@ -1,0 +1,48 @@
+"""The sums that have to come out: every BatchNorm of the source is in the ledger, none in the file is unaccounted."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from bnfold.records import Ledger
+
+__all__ = ["check_file", "count_batchnorms", "fold_accounted"]
+
+
+def count_batchnorms(model: ir.Model) -> int:
+    """How many BatchNormalization nodes (ai.onnx) a model has, subgraphs and functions included."""
+    nodes = chain(model.graph.all_nodes(), *(function.all_nodes() for function in model.functions.values()))
+    return sum(node.op_type == "BatchNormalization" and node.domain in ("", "ai.onnx") for node in nodes)
+
+
+def fold_accounted(model: ir.Model) -> Ledger:
+    """Fold a model in place; its ledger has one entry for each BatchNormalization node that was there before.
+
+    Raises:
+        RuntimeError: the counts differ, or a kept entry has no reason; a fault of the fold core.
+    """
+    from bnfold.folding import fold_model
+
+    n_before = count_batchnorms(model)
+    ledger = fold_model(model)
+    n_ended = ledger.absorbed + ledger.merged + ledger.removed + ledger.kept
+    if ledger.found != n_before or n_ended != n_before:
+        raise RuntimeError(f"the graph had {n_before} BatchNorms, the ledger has {ledger.found}, {n_ended} with an end")
+    unexplained = [entry.name for entry in ledger.entries if entry.outcome == "kept" and not entry.reason]
+    if unexplained:
+        raise RuntimeError(f"kept without a reason: {', '.join(unexplained)}")
+    return ledger
+
+
+def check_file(ledger: Ledger, *, n_left: int) -> None:
+    """Compare the BatchNormalization nodes left in the finished file with the ledger.
+
+    Raises:
+        RuntimeError: the file has more of them than the ledger says were kept; a fault of the program.
+    """
+    if n_left > ledger.kept:
+        raise RuntimeError(f"the file has {n_left} BatchNorms, the ledger kept {ledger.kept}")

@@ -1,0 +1,244 @@
+"""`bnfold fold-export`: a source becomes `model.onnx` without its BatchNorms, proven equal, and `report.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from bnfold.errors import InputRefused
+from bnfold.records import FoldExportReport, GraphFacts, Ledger, OutputFacts, Verdict
+from bnfold.workflows.accounts import check_file, fold_accounted
+from bnfold.workflows.staging import staged_folder
+
+if TYPE_CHECKING:
+    import onnx
+
+    from bnfold.sources.types import Source
+
+__all__ = ["FAILED_NAME", "MODEL_NAME", "PLAIN_NAME", "REPORT_NAME", "STAGES", "fold_export"]
+
+STAGES = ("load", "export", "fold", "simplify", "verify")
+
+MODEL_NAME = "model.onnx"
+FAILED_NAME = "model.failed.onnx"
+PLAIN_NAME = "plain.onnx"
+REPORT_NAME = "report.json"
+_OUTPUT_NAMES = tuple(
+    name
+    for stem in (MODEL_NAME, FAILED_NAME, PLAIN_NAME)
+    for name in (stem, f"{stem}.data")  # external data, for networks above 2 GB
+) + (REPORT_NAME,)
+
+Progress = Callable[[str], None]
+logger = logging.getLogger("bnfold.workflows")
+
+
+class _Stopwatch:
+    """Seconds per stage, in the order the stages ran; each start is told to `progress`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self._progress(name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+
+
+def fold_export(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    weights: Path | None = None,
+    pretrained: bool = False,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+    opset: int | None = None,
+    static_batch: int | None = None,
+    batches: Sequence[int] = (1, 2, 3),
+    provider: Literal["cpu", "cuda"] = "cpu",
+    threads: int | None = None,
+    seed: int = 0,
+    force: bool = False,
+    keep_failed: bool = False,
+    keep_plain: bool = False,
+    progress: Progress | None = None,
+) -> FoldExportReport:
+    """Fold the BatchNorms of a network into its weights, export it to ONNX, and prove the file equal.
+
+    `output` holds `model.onnx` and `report.json` afterwards. When the file is not equal, the report says so
+    (`report.passed`), and there is no `model.onnx`.
+
+    Args:
+        source: what to export, see SOURCE in the README: a run folder, a file, or a name such as `timm:resnet18`.
+        output: the folder to write to; made where missing.
+        weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
+        pretrained: take the pretrained parameters of timm or torchvision, which may download them.
+        input_shapes: one shape per input, batch first, where the source does not tell them.
+        opset: the ONNX opset of the file; None takes the exporter's own.
+        static_batch: fix the batch dimension to this size; None keeps it dynamic.
+        batches: batch sizes at which the file is compared.
+        provider: the ONNX Runtime provider that the file is compared on.
+        threads: threads of ONNX Runtime; None takes all that this process may use.
+        seed: seed of the random inputs of the comparison.
+        force: replace an existing output.
+        keep_failed: keep a file that is not equal as `model.failed.onnx`.
+        keep_plain: write `plain.onnx` too, the file that `torch.onnx.export` makes by default, to compare with.
+        progress: called with the name of each of `STAGES` when it begins; None logs it.
+
+    Raises:
+        InputRefused: the source or the output cannot be used.
+        EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
+    """
+    from bnfold.export import save
+    from bnfold.runtime import require_onnxruntime
+    from bnfold.sources import load_source
+
+    spec, folder = os.fspath(source), Path(output)
+    _refuse_to_overwrite_source(spec, folder)
+    require_onnxruntime(provider)
+    watch = _Stopwatch(progress or _log_stage)
+    with staged_folder(folder, _OUTPUT_NAMES, force=force) as stage:
+        with watch.stage("load"):
+            loaded = load_source(spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes)
+        conversion = _convert(loaded, watch, opset=opset, static_batch=static_batch)
+        candidate = stage / MODEL_NAME
+        save(conversion.folded, candidate)
+        if keep_plain:
+            save(_plain_file(loaded, conversion.plain), stage / PLAIN_NAME)
+        with watch.stage("verify"):
+            verdict = _verify(
+                loaded, conversion, candidate, batches=batches, provider=provider, threads=threads, seed=seed
+            )
+        report = FoldExportReport(
+            passed=verdict.passed,
+            source=loaded.facts,
+            output=_output_facts(candidate, conversion.folded) if verdict.passed else None,
+            ledger=conversion.ledger,
+            graph=conversion.graph,
+            verify=verdict,
+            seconds=watch.seconds,
+        )
+        _leave_only_results(stage, report, keep_failed=keep_failed)
+    return report
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    """The graph before and after, and what happened to each BatchNorm."""
+
+    plain: onnx.ModelProto
+    folded: onnx.ModelProto
+    ledger: Ledger
+    graph: GraphFacts
+
+
+def _convert(source: Source, watch: _Stopwatch, *, opset: int | None, static_batch: int | None) -> _Conversion:
+    import onnx_ir as ir
+
+    from bnfold.export import finish, graph_facts, plain_graph
+
+    with watch.stage("export"):
+        model = plain_graph(source, opset=opset, static_batch=static_batch)
+        plain = ir.to_proto(model)
+    with watch.stage("fold"):
+        ledger = fold_accounted(model)
+    with watch.stage("simplify"):
+        folded = finish(model)
+        graph = graph_facts(plain, folded)
+    check_file(ledger, n_left=graph.batchnorm_after)
+    return _Conversion(plain, folded, ledger, graph)
+
+
+def _verify(
+    source: Source,
+    conversion: _Conversion,
+    candidate: Path,
+    *,
+    batches: Sequence[int],
+    provider: Literal["cpu", "cuda"],
+    threads: int | None,
+    seed: int,
+) -> Verdict:
+    from bnfold.verification import reference_for, verify_file
+
+    return verify_file(
+        candidate,
+        reference_for(source, conversion.plain),
+        inputs=source.inputs,
+        samples=source.samples,
+        batches=tuple(batches),
+        provider=provider,
+        threads=threads,
+        seed=seed,
+    )
+
+
+def _plain_file(source: Source, plain: onnx.ModelProto) -> onnx.ModelProto:
+    """The file to compare with: what `torch.onnx.export` makes by default, or the `.onnx` source as it is.
+
+    By default (`optimize=True`) the exporter runs these two passes of onnxscript on the graph it has made, and they
+    fold some BatchNorms already: that is the file a user would otherwise have.
+    """
+    from bnfold.sources.types import OnnxSource
+
+    if isinstance(source, OnnxSource):
+        return plain
+    import onnx_ir as ir
+    import onnxscript.optimizer
+    import onnxscript.rewriter.onnx_fusions
+
+    model = ir.from_proto(plain)
+    onnxscript.optimizer.optimize_ir(model)
+    onnxscript.rewriter.onnx_fusions.fuse(model)
+    return ir.to_proto(model)
+
+
+def _output_facts(path: Path, model: onnx.ModelProto) -> OutputFacts:
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    digest = hashlib.sha256()
+    n_bytes = 0
+    for file in _with_external_data(path):
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        n_bytes += file.stat().st_size
+    return OutputFacts(path.name, digest.hexdigest(), opset, model.ir_version, n_bytes)
+
+
+def _with_external_data(path: Path) -> list[Path]:
+    data = path.with_name(f"{path.name}.data")
+    return [path, data] if data.exists() else [path]
+
+
+def _leave_only_results(stage: Path, report: FoldExportReport, *, keep_failed: bool) -> None:
+    """Write the report; when the check failed, no `model.onnx` and no `plain.onnx` stay."""
+    from bnfold.report import write_json
+
+    write_json(report, stage / REPORT_NAME)
+    if report.passed:
+        return
+    for file in (*_with_external_data(stage / MODEL_NAME), *_with_external_data(stage / PLAIN_NAME)):
+        if keep_failed and file.name == MODEL_NAME:
+            file.replace(stage / FAILED_NAME)
+        else:
+            file.unlink(missing_ok=True)
+
+
+def _refuse_to_overwrite_source(spec: str, folder: Path) -> None:
+    source = Path(spec)
+    if source.is_file() and any(source.resolve() == (folder / name).resolve() for name in _OUTPUT_NAMES):
+        raise InputRefused("the output would overwrite the source", where=spec, remedy="choose another folder with -o")
+
+
+def _log_stage(stage: str) -> None:
+    logger.info("%s", stage)

@@ -1,0 +1,41 @@
+"""`bnfold inspect`: what would happen to each BatchNorm of a source, without writing anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bnfold.records import InspectReport
+from bnfold.workflows.accounts import fold_accounted
+
+__all__ = ["inspect"]
+
+
+def inspect(
+    source: str | os.PathLike[str],
+    *,
+    weights: Path | None = None,
+    pretrained: bool = False,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+) -> InspectReport:
+    """Fold a source in memory and return its ledger.
+
+    An `.onnx` source needs neither PyTorch nor ONNX Runtime.
+
+    Args:
+        source: what to look at, see SOURCE in the README.
+        weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
+        pretrained: take the pretrained parameters of timm or torchvision, which may download them.
+        input_shapes: one shape per input, batch first, where the source does not tell them.
+
+    Raises:
+        InputRefused: the source cannot be used.
+        EnvironmentNotReady: a package that the source needs is missing.
+    """
+    from bnfold.export import plain_graph
+    from bnfold.sources import load_source
+
+    loaded = load_source(os.fspath(source), weights=weights, pretrained=pretrained, input_shapes=input_shapes)
+    model = plain_graph(loaded)
+    return InspectReport(source=loaded.facts, ledger=fold_accounted(model))

@@ -1,0 +1,108 @@
+"""Outputs that are either complete or absent: files are written aside and moved into place together.
+
+The place aside is a hidden folder inside the output folder, so that the moves stay on one file system even where the
+output folder is a mount of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bnfold.errors import InputRefused
+
+__all__ = ["existing_outputs", "staged_folder"]
+
+_PREVIOUS = ".previous"
+
+
+def existing_outputs(output: Path, names: Sequence[str]) -> list[Path]:
+    """Which of the files `names` exist in `output`."""
+    return [output / name for name in names if (output / name).exists()]
+
+
+@contextlib.contextmanager
+def staged_folder(output: Path, names: Sequence[str], *, force: bool) -> Iterator[Path]:
+    """Yield an empty folder whose files replace those called `names` in `output` when the block ends well.
+
+    On any exception, `KeyboardInterrupt` included, `output` is left as it was found: older files stay, and folders that
+    were created here are removed again.
+
+    Args:
+        output: the folder to write to; created with its parents where missing.
+        names: every file the caller may write; those that exist and are not written anew are removed with `force`.
+        force: whether existing files may be replaced.
+
+    Raises:
+        InputRefused: `output` is not a folder, cannot be written to, or holds one of `names` and `force` is not set.
+    """
+    existing = existing_outputs(output, names)
+    if existing and not force:
+        raise InputRefused(
+            "the output exists already",
+            where=str(existing[0]),
+            remedy="pass --force to replace it, or another folder with -o",
+        )
+    created = _missing_folders(output)
+    try:
+        stage = _make_stage(output)
+        try:
+            yield stage
+            _move_into_place(stage, output, names)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+    except BaseException:
+        _remove_empty(created)
+        raise
+
+
+def _missing_folders(folder: Path) -> list[Path]:
+    """`folder` and its parents that do not exist, innermost first."""
+    missing = []
+    for candidate in (folder, *folder.parents):
+        if candidate.exists():
+            break
+        missing.append(candidate)
+    return missing
+
+
+def _make_stage(output: Path) -> Path:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=".bnfold-", dir=output))
+    except OSError as error:
+        raise InputRefused(
+            "cannot write to the output folder",
+            where=str(output),
+            found=error.strerror or str(error),
+            remedy="choose a folder that you can write to with -o",
+        ) from error
+
+
+def _move_into_place(stage: Path, output: Path, names: Sequence[str]) -> None:
+    """Replace the files `names` of `output` by those in `stage`; put the older ones back if that does not end well."""
+    written = sorted(stage.iterdir())
+    previous = stage / _PREVIOUS
+    previous.mkdir()
+    try:
+        for old in existing_outputs(output, names):
+            old.replace(previous / old.name)
+        for new in written:
+            new.replace(output / new.name)
+    except BaseException:
+        for new in written:
+            if not new.exists():
+                (output / new.name).unlink(missing_ok=True)
+        for old in previous.iterdir():
+            old.replace(output / old.name)
+        raise
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove the folders, innermost first, as far as they exist and are empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
