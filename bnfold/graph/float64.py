@@ -1,0 +1,187 @@
+"""A network in float64: the same graph with every floating-point tensor as `double`, and its evaluation in NumPy.
+
+Evaluation is that of `onnx.reference.ReferenceEvaluator`, with the operators of `bnfold.graph.float64_ops` in place of
+those that are slow there, or that fall back to float32.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnx.inliner
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
+
+from bnfold.errors import InputRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnx.reference import ReferenceEvaluator
+
+__all__ = ["Float64Graph", "evaluate", "to_float64"]
+
+_NARROW = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
+_RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+_QUANTIZED = frozenset(
+    {
+        "ConvInteger",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "MatMulInteger",
+        "QLinearConv",
+        "QLinearMatMul",
+        "QuantizeLinear",
+    }
+)
+# Inputs that ONNX defines as float32 and nothing else. Resize-10 and Upsample-9 are (X, scales), Resize-11 and later
+# (X, roi, scales, sizes).
+_FLOAT32_INPUTS: Mapping[str, tuple[int, ...]] = {"Resize": (1, 2), "Upsample": (1,), "NonMaxSuppression": (0, 1, 3, 4)}
+
+
+def to_float64(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same function with float64 in place of float32, float16 and bfloat16; the model given is not changed.
+
+    Parameters keep their values (the conversion is exact), epsilon and other attributes too. Functions local to the
+    model are inlined. External data must have been loaded, as `onnx.load` does.
+
+    Raises:
+        InputRefused: an operator has no float64 meaning: random, quantized, batch statistics, or of another domain.
+    """
+    work = onnx.ModelProto()
+    work.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)
+    _convert_graph(work.graph)
+    return work
+
+
+class Float64Graph:
+    """A graph converted to float64 and made ready to evaluate.
+
+    Args:
+        model: the graph in its own precision, external data loaded.
+
+    Raises:
+        InputRefused: as `to_float64`.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        from onnx.reference import ReferenceEvaluator
+
+        from bnfold.graph.float64_ops import OPERATORS
+
+        self._evaluator: ReferenceEvaluator = ReferenceEvaluator(to_float64(model), new_ops=list(OPERATORS))
+        self.output_names: tuple[str, ...] = tuple(self._evaluator.output_names)
+
+    def evaluate(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name for inputs by name; floating-point inputs of any precision are widened to float64."""
+        values = {name: _widened(value) for name, value in feed.items()}
+        with np.errstate(all="ignore"):  # exp(-x) of a large x overflows on purpose in Sigmoid and Softplus
+            outputs = self._evaluator.run(None, values)
+        return {name: np.asarray(value) for name, value in zip(self.output_names, outputs, strict=True)}
+
+
+def evaluate(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Evaluate a graph of any floating-point precision in float64, once; see `Float64Graph` for several inputs.
+
+    Raises:
+        InputRefused: as `to_float64`.
+    """
+    return Float64Graph(model).evaluate(feed)
+
+
+def _widened(value: np.ndarray) -> np.ndarray:
+    is_float = np.issubdtype(value.dtype, np.floating) or value.dtype.name == "bfloat16"
+    return value.astype(np.float64) if is_float else value
+
+
+def _widened_tensor(tensor: TensorProto) -> TensorProto:
+    if tensor.data_type not in _NARROW:
+        return tensor
+    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name)
+
+
+def _convert_graph(graph: GraphProto) -> None:
+    if graph.sparse_initializer:
+        raise InputRefused(
+            "a sparse initializer cannot be evaluated in float64",
+            where=graph.sparse_initializer[0].values.name,
+            remedy="store it densely",
+        )
+    for tensor in graph.initializer:
+        if tensor.data_type in _NARROW:
+            tensor.CopyFrom(_widened_tensor(tensor))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        _convert_type(value.type)
+    nodes = [converted for node in graph.node for converted in _converted_nodes(node)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _convert_type(type_: TypeProto) -> None:
+    kind = type_.WhichOneof("value")
+    if kind == "tensor_type" and type_.tensor_type.elem_type in _NARROW:
+        type_.tensor_type.elem_type = TensorProto.DOUBLE
+    elif kind == "sequence_type":
+        _convert_type(type_.sequence_type.elem_type)
+    elif kind == "optional_type":
+        _convert_type(type_.optional_type.elem_type)
+
+
+def _converted_nodes(node: NodeProto) -> list[NodeProto]:
+    """The node in float64, behind the casts of the inputs that ONNX wants in float32."""
+    _refuse_unknown(node)
+    for attribute in node.attribute:
+        _convert_attribute(node, attribute)
+    _spell_out_default_type(node)
+    casts = []
+    for position in _FLOAT32_INPUTS.get(node.op_type, ()):
+        if position < len(node.input) and node.input[position]:
+            name = f"{node.output[0]}/float32_{position}"
+            casts.append(helper.make_node("Cast", [node.input[position]], [name], to=TensorProto.FLOAT))
+            node.input[position] = name
+    return [*casts, node]
+
+
+def _refuse_unknown(node: NodeProto) -> None:
+    where = f"{node.op_type} {node.name or node.output[0]}"
+    remedy = "take another reference, such as the PyTorch network itself"
+    if node.domain not in {"", "ai.onnx"}:
+        raise InputRefused(f"operators of domain {node.domain} have no float64 evaluation", where=where, remedy=remedy)
+    if node.op_type in _RANDOM:
+        raise InputRefused("a random operator gives no value to compare with", where=where, remedy=remedy)
+    if node.op_type in _QUANTIZED:
+        raise InputRefused("a quantized operator has no float64 evaluation", where=where, remedy=remedy)
+    batch_statistics = any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
+    if node.op_type == "BatchNormalization" and batch_statistics:
+        raise InputRefused(
+            "a BatchNormalization with training_mode=1 depends on its batch",
+            where=where,
+            remedy="export the network in eval mode",
+        )
+
+
+def _convert_attribute(node: NodeProto, attribute: AttributeProto) -> None:
+    """Widen what an attribute stores: tensors, subgraphs, and the types that an operator names."""
+    if attribute.type == AttributeProto.GRAPH:
+        _convert_graph(attribute.g)
+    elif attribute.type == AttributeProto.GRAPHS:
+        for graph in attribute.graphs:
+            _convert_graph(graph)
+    elif attribute.type == AttributeProto.TENSOR:
+        attribute.t.CopyFrom(_widened_tensor(attribute.t))
+    elif attribute.name in {"to", "dtype", "softmax_precision"} and attribute.i in _NARROW:
+        attribute.i = TensorProto.DOUBLE
+    elif node.op_type == "Constant" and attribute.name in {"value_float", "value_floats"}:
+        number = attribute.f if attribute.name == "value_float" else list(attribute.floats)
+        value = numpy_helper.from_array(np.asarray(number, dtype=np.float64))
+        attribute.CopyFrom(helper.make_attribute("value", value))
+
+
+def _spell_out_default_type(node: NodeProto) -> None:
+    """ConstantOfShape makes float32 zeros where it says nothing; in float64 it must say so."""
+    if node.op_type == "ConstantOfShape" and not node.attribute:
+        zero = numpy_helper.from_array(np.zeros(1, dtype=np.float64))
+        node.attribute.append(helper.make_attribute("value", zero))
