@@ -30,11 +30,8 @@ MODEL_NAME = "model.onnx"
 FAILED_NAME = "model.failed.onnx"
 PLAIN_NAME = "plain.onnx"
 REPORT_NAME = "report.json"
-_OUTPUT_NAMES = tuple(
-    name
-    for stem in (MODEL_NAME, FAILED_NAME, PLAIN_NAME)
-    for name in (stem, f"{stem}.data")  # external data, for networks above 2 GB
-) + (REPORT_NAME,)
+_FILES = (MODEL_NAME, FAILED_NAME, PLAIN_NAME)
+_OUTPUT_NAMES = (REPORT_NAME, *_FILES, *(f"{name}.data" for name in _FILES))  # .data: networks above 2 GB
 
 Progress = Callable[[str], None]
 logger = logging.getLogger("bnfold.workflows")

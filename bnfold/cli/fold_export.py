@@ -1,0 +1,107 @@
+"""`bnfold fold-export SOURCE -o DIR`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bnfold.cli.options import (
+    batch_option,
+    json_option,
+    provider_option,
+    seed_option,
+    source_options,
+    threads_option,
+    verbosity_options,
+)
+from bnfold.errors import GateFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bnfold.records import FoldExportReport
+
+__all__ = ["command"]
+
+
+@click.command(name="fold-export")
+@click.argument("source")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR",
+    help="Folder for model.onnx and report.json.",
+)  # fmt: skip
+@source_options
+@click.option(
+    "--opset", type=click.IntRange(min=1), metavar="N", help="ONNX opset of the file.  [default: the exporter's]"
+)
+@click.option(
+    "--static-batch", type=click.IntRange(min=1), metavar="N",
+    help="Fix the batch dimension to N.  [default: dynamic]",
+)  # fmt: skip
+@batch_option((1, 2, 3))
+@provider_option
+@threads_option
+@seed_option
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@click.option("--keep-failed", is_flag=True, help="Keep a file that is not equal, as model.failed.onnx.")
+@click.option("--keep-plain", is_flag=True, help="Write plain.onnx too: what torch.onnx.export makes by default.")
+@json_option
+@verbosity_options
+def command(source: str, output: Path, batch: tuple[int, ...], json_file: str | None, **options: Any) -> None:
+    """Fold every BatchNorm of SOURCE that can vanish, export ONNX, and prove the file equal.
+
+    SOURCE: a run folder of `bnfold train`; a zoo name or .py file, with --weights; timm:NAME or torchvision:NAME, with
+    --weights or --pretrained; package.module:factory or file.py:factory; a .pt2 or .onnx file.
+    """
+    from bnfold.report import write_json
+    from bnfold.workflows.fold_export import fold_export
+
+    options["input_shapes"] = options["input_shapes"] or None
+    with _show_stages() as progress:
+        report = fold_export(source, output, batches=batch, progress=progress, **options)
+    if json_file is not None:
+        write_json(report, json_file)
+    if json_file != "-":
+        _echo_summary(report, output)
+    if not report.passed:
+        raise GateFailed(
+            "the folded file is not equal to the source",
+            where=source,
+            found=report.verify.failure,
+            remedy=f"see {output / 'report.json'}; --keep-failed keeps the file for a closer look",
+        )
+
+
+@contextmanager
+def _show_stages() -> Iterator[Callable[[str], None] | None]:
+    """A spinner with the stage on a terminal; elsewhere the workflow logs the stages itself (None)."""
+    if not sys.stderr.isatty() or not logging.getLogger("bnfold").isEnabledFor(logging.INFO):
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield status.update
+
+
+def _echo_summary(report: FoldExportReport, output: Path) -> None:
+    ledger = report.ledger
+    counts = ", ".join(f"{getattr(ledger, name)} {name}" for name in ("absorbed", "merged", "removed", "kept"))
+    click.echo(f"BatchNorms: {ledger.found} found, {counts}")
+    for entry in ledger.entries:
+        if entry.outcome == "kept":
+            click.echo(f"  kept {entry.name}: {entry.reason}")
+    word = "equal" if report.passed else "NOT equal"
+    for verdict in report.verify.outputs:
+        click.echo(
+            f"{word}: {verdict.name} off by {verdict.e_output:.2e}, allowed {verdict.allowed:.2e} "
+            f"(the source itself: {verdict.e_source:.2e})"
+        )
+    if report.output is not None:
+        click.echo(f"{output / report.output.path} ({report.output.bytes:,} bytes, opset {report.output.opset})")
+    click.echo(str(output / "report.json"))
