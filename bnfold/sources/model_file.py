@@ -1,7 +1,7 @@
 """Model files: plain PyTorch, one network a file, in the zoo or the user's own.
 
 A model file has a docstring, `INPUT_SHAPE` (one array with a leading 1 as batch), `build() -> nn.Module` and, to be
-trained, `RECIPE`. `OUTPUT_NAMES` may name the outputs.
+trained, `RECIPE`. `OUTPUT_NAMES` may name the outputs, `INPUT_DTYPE` the input's dtype ("int64" for token ids).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class ModelFile:
     recipe: Mapping[str, Any]
     input_shape: tuple[int, ...]
     output_names: tuple[str, ...] | None = None
+    input_dtype: str | None = None
 
 
 def zoo_folder() -> Path:
@@ -102,6 +103,7 @@ def load_model_file(spec: str) -> ModelFile:
         recipe=_recipe(module, path),
         input_shape=_input_shape(module, path),
         output_names=_output_names(module, path),
+        input_dtype=getattr(module, "INPUT_DTYPE", None),
     )
 
 

@@ -1,0 +1,175 @@
+"""From the word on the command line to a loaded source."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnfold.errors import InputRefused
+from bnfold.sources.checkpoint import load_weights, read_run, run_folder
+from bnfold.sources.factories import build_from_factory, is_factory
+from bnfold.sources.library import LIBRARIES, build_timm, build_torchvision
+from bnfold.sources.model_file import ModelFile, is_model_path, load_model_file, zoo_names
+from bnfold.sources.onnx_file import load_onnx
+from bnfold.sources.program import load_program
+from bnfold.sources.seeds import seeded
+from bnfold.sources.torch_source import torch_source
+from bnfold.sources.weights import WEIGHT_SUFFIXES, put_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnfold.sources.types import Source, TorchSource
+
+__all__ = ["load_source"]
+
+log = logging.getLogger("bnfold.sources")
+
+
+def load_source(
+    spec: str,
+    *,
+    weights: Path | None = None,
+    pretrained: bool = False,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+) -> Source:
+    """Load and check anything that can be folded.
+
+    Args:
+        spec: a run folder; a name of the zoo or a `.py` file; `timm:NAME` or `torchvision:NAME`;
+            `package.module:factory` or `file.py:factory`; a `.pt2` or an `.onnx` file.
+        weights: a weight file for a network that is named by its code.
+        pretrained: load the published weights of a timm or torchvision network, which may download them.
+        input_shapes: one per input, axis 0 the batch, where they cannot be known or shall be others.
+
+    Returns:
+        The source, on the CPU and in eval mode; the same arguments give the same parameters.
+
+    Raises:
+        InputRefused: it is missing, damaged, unknown, or cannot be folded safely.
+        EnvironmentNotReady: a package is missing.
+    """
+    library = spec.partition(":")[0]
+    if pretrained and library not in LIBRARIES:
+        raise InputRefused(
+            "--pretrained is for timm: and torchvision: networks", where=spec, remedy="give a file with --weights"
+        )
+    if library in LIBRARIES and library != spec:
+        return _library(spec, weights=weights, pretrained=pretrained, shapes=input_shapes)
+    path = Path(spec).expanduser()
+    if path.suffix in (".onnx", ".pt2"):
+        _refuse_weights(spec, weights)
+        _existing(path)
+        load = load_onnx if path.suffix == ".onnx" else load_program
+        return load(path, spec, input_shapes=input_shapes)
+    if is_model_path(spec) or spec in zoo_names():
+        return _model_file(load_model_file(spec), spec, weights, input_shapes)
+    if is_factory(spec):
+        return _factory(spec, weights, input_shapes)
+    if run_folder(path) is not None:
+        _refuse_weights(spec, weights)
+        return _run(path, spec, input_shapes)
+    if path.exists() or path.suffix in WEIGHT_SUFFIXES or len(path.parts) > 1:
+        raise _no_source(_existing(path))
+    return _model_file(load_model_file(spec), spec, weights, input_shapes)
+
+
+def _library(
+    spec: str, *, weights: Path | None, pretrained: bool, shapes: Sequence[tuple[int, ...]] | None
+) -> TorchSource:
+    library, _, name = spec.partition(":")
+    if pretrained and weights is not None:
+        raise InputRefused("--pretrained and --weights exclude each other", where=spec, remedy="leave one of them out")
+    with seeded():
+        module, shape = (build_timm if library == "timm" else build_torchvision)(name, pretrained=pretrained)
+    if weights is not None:
+        put_weights(module, weights)
+    elif not pretrained:
+        log.warning("%s has random weights; give --weights FILE or --pretrained for trained ones", spec)
+    return torch_source(module, spec, shapes=shapes or (shape,), details={"kind": library})
+
+
+def _model_file(
+    model: ModelFile, spec: str, weights: Path | None, shapes: Sequence[tuple[int, ...]] | None
+) -> TorchSource:
+    with seeded():
+        module = model.build()
+    if weights is not None:
+        put_weights(module, weights)
+    else:
+        log.warning("%s has random weights; give --weights FILE for trained ones", spec)
+    return torch_source(
+        module,
+        spec,
+        shapes=shapes or (model.input_shape,),
+        dtype=model.input_dtype,
+        output_names=model.output_names,
+        task=model.recipe.get("task"),
+        details={"kind": "model file"},
+    )
+
+
+def _factory(spec: str, weights: Path | None, shapes: Sequence[tuple[int, ...]] | None) -> TorchSource:
+    if not shapes:
+        raise InputRefused(
+            "the input shape of a factory's network cannot be known",
+            where=spec,
+            remedy="give it with --input-shape, for example 1x3x224x224, once for every input of forward",
+        )
+    with seeded():
+        module = build_from_factory(spec)
+    if weights is not None:
+        put_weights(module, weights)
+    return torch_source(module, spec, shapes=shapes, details={"kind": "factory"})
+
+
+def _run(path: Path, spec: str, shapes: Sequence[tuple[int, ...]] | None) -> TorchSource:
+    run = read_run(path)
+    if shapes:
+        raise InputRefused(
+            "a run has the input shape it was trained with", where=spec, remedy="leave --input-shape out"
+        )
+    model = load_model_file(str(run.model_file))
+    with seeded():
+        module = model.build()
+    load_weights(module, run.state, str(run.folder))
+    recipe: dict[str, Any] = dict(run.metadata.get("recipe") or model.recipe)
+    return torch_source(
+        module,
+        spec,
+        shapes=(run.input_shape,),
+        dtype=model.input_dtype,
+        output_names=model.output_names,
+        task=recipe.get("task"),
+        samples=run.samples(),
+        details={"kind": "run", "metadata": run.metadata},
+    )
+
+
+def _refuse_weights(spec: str, weights: Path | None) -> None:
+    if weights is not None:
+        raise InputRefused("the source brings its own weights", where=spec, remedy="leave --weights out")
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise InputRefused(
+            "no such file or folder", where=str(path), remedy="check the path, or give the name of a network of the zoo"
+        )
+    return path
+
+
+def _no_source(path: Path) -> InputRefused:
+    if path.suffix in WEIGHT_SUFFIXES:
+        return InputRefused(
+            "weights alone are no network",
+            where=str(path),
+            remedy=f"name the network and add --weights {path.name}",
+        )
+    return InputRefused(
+        "the file is no source",
+        where=str(path),
+        expected="a run folder, .py, .pt2 or .onnx",
+        remedy="see `bnfold fold-export --help` for every kind of source",
+    )

@@ -1,0 +1,133 @@
+"""`.onnx` files, whoever exported them, with their external data."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
+
+from bnfold.errors import InputRefused
+from bnfold.records import InputSpec, SourceFacts
+from bnfold.sources.axes import tested_spec
+from bnfold.sources.external_data import external_files
+from bnfold.sources.onnx_checks import all_nodes, refuse_unhealthy_graph
+from bnfold.sources.types import OnnxSource
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["graph_inputs", "load_onnx"]
+
+
+def load_onnx(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] | None = None) -> OnnxSource:
+    """Read and check an `.onnx` file; external data is mapped, not copied.
+
+    Args:
+        path: the file; its external data lies in the same folder.
+        spec: the source as the user named it.
+        input_shapes: sizes to test dynamic axes with, besides the batch, one per input.
+
+    Raises:
+        InputRefused: missing, damaged, against the ONNX specification, with external data that is missing or lies
+            elsewhere, or with BatchNorms in training mode or without valid statistics.
+    """
+    if not path.is_file():
+        raise InputRefused("no such file", where=str(path), remedy="give the path of an existing .onnx file")
+    proto = _decoded(path)
+    data_files = external_files(proto, path)
+    _checked(path)
+    model = ir.load(path)
+    refuse_unhealthy_graph(model, spec)
+    return OnnxSource(
+        facts=SourceFacts(spec=spec, sha256=_sha256([path, *data_files]), n_parameters=_n_parameters(model)),
+        path=path.resolve(),
+        model=model,
+        inputs=graph_inputs(model, input_shapes, where=spec),
+        output_names=tuple(str(value.name) for value in model.graph.outputs),
+    )
+
+
+def _decoded(path: Path) -> onnx.ModelProto:
+    """The file without its external data."""
+    try:
+        proto = onnx.load_model(path, load_external_data=False)
+        whole = proto.HasField("graph") and proto.ir_version > 0 and len(proto.opset_import) > 0
+        problem = None if whole else "no graph in it"
+    except (DecodeError, ValueError, OSError) as error:
+        problem = " ".join(str(error).split())[:200] or type(error).__name__
+    if problem is not None:
+        raise InputRefused(
+            "the .onnx file cannot be decoded: it is truncated or no ONNX file",
+            where=str(path),
+            found=f"{path.stat().st_size} bytes, {problem}",
+            expected="a serialized onnx.ModelProto",
+            remedy="copy or export it again",
+        )
+    return proto
+
+
+def _checked(path: Path) -> None:
+    try:
+        onnx.checker.check_model(path)
+    except (onnx.checker.ValidationError, RuntimeError) as error:
+        raise InputRefused(
+            "the .onnx file breaks the ONNX specification",
+            where=str(path),
+            found=" ".join(str(error).split())[:300],
+            remedy="export it again; `onnx.checker.check_model` shows the whole message",
+        ) from error
+
+
+def graph_inputs(
+    model: ir.Model, shapes: Sequence[tuple[int, ...]] | None = None, *, where: str = "the graph"
+) -> tuple[InputSpec, ...]:
+    """The inputs of a graph that have no default value, with None on axis 0 where it is dynamic.
+
+    Args:
+        model: the graph.
+        shapes: sizes to test other dynamic axes with, one per input.
+        where: the source, for messages.
+
+    Raises:
+        InputRefused: an input without a shape or dtype, or a dynamic axis besides the batch without a size.
+    """
+    specs = []
+    inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
+    for index, value in enumerate(inputs):
+        if value.shape is None or value.dtype is None:
+            raise InputRefused(
+                f"input {value.name} has no shape or is no tensor",
+                where=where,
+                expected="a tensor of known rank and element type",
+                remedy="export it again with typed inputs",
+            )
+        shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+        given = shapes[index] if shapes is not None and index < len(shapes) else None
+        specs.append(tested_spec(str(value.name), shape, value.dtype.numpy().name, given, where=where))
+    return tuple(specs)
+
+
+def _sha256(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _n_parameters(model: ir.Model) -> int:
+    """Elements of the floating-point initializers, without the running statistics of BatchNorms."""
+    statistics = {
+        id(value) for node in all_nodes(model) if node.op_type == "BatchNormalization" for value in node.inputs[3:5]
+    }
+    return sum(
+        value.const_value.size
+        for graph in model.graphs()
+        for value in graph.initializers.values()
+        if value.const_value is not None and id(value) not in statistics and value.const_value.dtype.is_floating_point()
+    )

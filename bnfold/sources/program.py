@@ -1,0 +1,166 @@
+"""`.pt2` files of `torch.export.save`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+from bnfold.errors import InputRefused
+from bnfold.records import InputSpec, SourceFacts
+from bnfold.sources.axes import tested_spec
+from bnfold.sources.extras import require_torch
+from bnfold.sources.healthy import refuse_bad_variance
+from bnfold.sources.torch_source import n_parameters, refuse_unhealthy, sha256_of_module
+from bnfold.sources.trial import batch_statistics_refusal, trial_output_names
+from bnfold.sources.types import TorchSource
+from bnfold.sources.usercode import described
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import torch
+
+__all__ = ["load_program"]
+
+CODE_PREFIXES = ("custom_obj", "opaque_obj")  # pickled Python objects in a .pt2 archive
+
+
+def load_program(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] | None = None) -> TorchSource:
+    """Load an exported program; its dynamic axes are those it was exported with.
+
+    Args:
+        path: the `.pt2` file.
+        spec: the source as the user named it.
+        input_shapes: sizes to test dynamic axes with, besides the batch.
+
+    Raises:
+        InputRefused: damaged, wants to run code, exported in training mode, or unsafe to fold.
+    """
+    require_torch()
+    program = _read(path)
+    _refuse_batch_statistics(program, spec)
+    module = program.module()
+    refuse_unhealthy(module)
+    for name, tensor in program.constants.items():
+        if name.endswith("running_var"):
+            refuse_bad_variance(name.removesuffix(".running_var"), tensor.numpy())
+    inputs = _inputs(program, spec, input_shapes)
+    return TorchSource(
+        facts=SourceFacts(spec=spec, sha256=sha256_of_module(module), n_parameters=n_parameters(module)),
+        module=module,
+        inputs=inputs,
+        output_names=trial_output_names(module, inputs, where=spec),
+        program=program,
+    )
+
+
+def _read(path: Path) -> torch.export.ExportedProgram:
+    import torch
+
+    if zipfile.is_zipfile(path) and _pickled_objects(path):
+        raise _wants_code(path)
+    try:
+        with _no_code(), warnings.catch_warnings():
+            # PyTorch warns about its own deprecated calls and about inputs it finds in the archive.
+            warnings.simplefilter("ignore")
+            return torch.export.load(path)
+    except Exception as error:
+        if "weights_only" in str(error).lower():
+            raise _wants_code(path) from error
+        raise InputRefused(
+            "the .pt2 file is damaged or not one of torch.export",
+            where=str(path),
+            found=f"{path.stat().st_size} bytes, {described(error)[:200]}",
+            remedy="write it again with torch.export.save(torch.export.export(model, args), 'model.pt2')",
+        ) from error
+
+
+def _pickled_objects(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return [name for name in archive.namelist() if name.rpartition("/")[2].startswith(CODE_PREFIXES)]
+
+
+@contextlib.contextmanager
+def _no_code() -> Iterator[None]:
+    """Let `torch.load` inside PyTorch's own reader read tensors only; it would run pickled code.
+
+    https://docs.pytorch.org/docs/stable/notes/serialization.html
+    """
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    old = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if old is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = old
+
+
+def _wants_code(path: Path) -> InputRefused:
+    return InputRefused(
+        "the .pt2 file holds a pickle that wants to run code, which bnfold never does",
+        where=str(path),
+        expected="tensors only",
+        remedy="export the network without custom objects among its constants",
+    )
+
+
+def _inputs(
+    program: torch.export.ExportedProgram, where: str, shapes: Sequence[tuple[int, ...]] | None
+) -> tuple[InputSpec, ...]:
+    import torch
+
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    names = program.graph_signature.user_inputs
+    if program.example_inputs is not None and program.example_inputs[1]:
+        raise InputRefused(
+            "the exported program takes keyword inputs",
+            where=where,
+            found=", ".join(program.example_inputs[1]),
+            expected="positional inputs",
+            remedy="export it again with positional args",
+        )
+    specs = []
+    for index, name in enumerate(names):
+        value = values[str(name)]
+        if not isinstance(value, torch.Tensor):
+            raise InputRefused(
+                "the exported program takes an input that is no tensor",
+                where=where,
+                found=f"{name}: {type(value).__name__}",
+                remedy="export it again with tensors only",
+            )
+        shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+        dtype = str(value.dtype).removeprefix("torch.")
+        given = shapes[index] if shapes is not None and index < len(shapes) else None
+        specs.append(tested_spec(str(name), shape, dtype, given, where=where))
+    return tuple(specs)
+
+
+def _refuse_batch_statistics(program: torch.export.ExportedProgram, where: str) -> None:
+    """Refuse a program exported in training mode, or with BatchNorms that have no running statistics."""
+    layers = [_layer(node) for node in program.graph.nodes if node.op == "call_function" and _uses_batch(node)]
+    if layers:
+        raise batch_statistics_refusal(layers, where=where)
+
+
+def _uses_batch(node: Any) -> bool:
+    """Whether a node is a batch norm that reads the statistics of the batch.
+
+    `aten.batch_norm(input, weight, bias, running_mean, running_var, training, ...)`, and its functional kinds.
+    """
+    name = str(node.target)
+    if name in ("aten.batch_norm.default", "aten.native_batch_norm.default"):
+        return bool(node.args[5]) or node.args[3] is None
+    return name.startswith("aten._native_batch_norm_legit") and "no_training" not in name
+
+
+def _layer(node: Any) -> str:
+    stack = node.meta.get("nn_module_stack") or {}
+    return str(next(reversed(stack.values()), (node.name,))[0]) or str(node.name)

@@ -1,0 +1,172 @@
+"""From a PyTorch module to a TorchSource: eval mode, inputs, outputs, checks, SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from bnfold.errors import InputRefused
+from bnfold.records import InputSpec, SourceFacts
+from bnfold.sources.extras import require_torch
+from bnfold.sources.healthy import refuse_bad_variance, refuse_not_finite
+from bnfold.sources.trial import trial_output_names
+from bnfold.sources.types import TorchSource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    import torch
+    from torch import nn
+
+__all__ = ["input_specs", "n_parameters", "refuse_unhealthy", "sha256_of_module", "torch_source"]
+
+CLASSIFICATION_OUTPUT = "logits"
+
+
+def torch_source(
+    module: nn.Module,
+    spec: str,
+    *,
+    shapes: Sequence[tuple[int, ...]],
+    dtype: str | None = None,
+    output_names: Sequence[str] | None = None,
+    task: str | None = None,
+    samples: Mapping[str, np.ndarray] | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> TorchSource:
+    """Check a module and collect the facts about it; puts it into eval mode on the CPU.
+
+    Args:
+        module: the network, with its weights.
+        spec: the source as the user named it.
+        shapes: one per input, axis 0 the batch.
+        dtype: NumPy name of the inputs' dtype; that of the parameters where None.
+        output_names: names for the outputs, in the order of `torch.utils._pytree`.
+        task: "classification" names a single output `logits`.
+        samples: real inputs by input name.
+        details: anything the reports may want to show.
+
+    Raises:
+        InputRefused: the network does not run on these shapes, or cannot be folded safely.
+    """
+    module = module.cpu().eval()
+    _refuse_lazy(module, spec)
+    refuse_unhealthy(module)
+    inputs = input_specs(module, shapes, dtype=dtype, where=spec)
+    found = trial_output_names(module, inputs, where=spec)
+    return TorchSource(
+        facts=SourceFacts(spec=spec, sha256=sha256_of_module(module), n_parameters=n_parameters(module)),
+        module=module,
+        inputs=inputs,
+        output_names=_output_names(found, output_names, task, where=spec),
+        samples=samples,
+        details=details or {},
+    )
+
+
+def _output_names(
+    found: tuple[str, ...], wanted: Sequence[str] | None, task: str | None, *, where: str
+) -> tuple[str, ...]:
+    if wanted is None:
+        return (CLASSIFICATION_OUTPUT,) if task == "classification" and found == ("output",) else found
+    if len(wanted) != len(found):
+        raise InputRefused(
+            "OUTPUT_NAMES does not fit the network",
+            where=where,
+            found=f"{len(wanted)} names",
+            expected=f"{len(found)} for the outputs {', '.join(found)}",
+            remedy="name every output, or leave OUTPUT_NAMES out",
+        )
+    return tuple(wanted)
+
+
+def input_specs(
+    module: nn.Module, shapes: Sequence[tuple[int, ...]], *, dtype: str | None, where: str
+) -> tuple[InputSpec, ...]:
+    """Inputs named by the signature of `forward`, of the given shapes, the batch axis dynamic.
+
+    Raises:
+        InputRefused: `forward` wants more or takes fewer inputs than there are shapes.
+    """
+    names, n_required = _forward_names(module, len(shapes))
+    if len(shapes) < n_required or len(shapes) > len(names):
+        raise InputRefused(
+            "the number of input shapes does not fit the network's forward",
+            where=where,
+            found=f"{len(shapes)} for the inputs {', '.join(names) or 'none'}",
+            expected=str(n_required) if n_required == len(names) else f"{n_required} to {len(names)}",
+            remedy="give --input-shape once for every input, in the order of forward",
+        )
+    if dtype is None:
+        floating = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+        dtype = "float32" if floating is None else str(floating).removeprefix("torch.")
+    return tuple(InputSpec(name, (None, *shape[1:]), dtype) for name, shape in zip(names, shapes, strict=False))
+
+
+def _forward_names(module: nn.Module, n_shapes: int) -> tuple[list[str], int]:
+    """The names of forward's positional inputs, and how many of them have no default."""
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = [p.name for p in positional]
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        names += [f"input_{index}" if n_shapes > 1 else "input" for index in range(len(names), n_shapes)]
+    return names, sum(p.default is p.empty for p in positional)
+
+
+def _refuse_lazy(module: nn.Module, where: str) -> None:
+    torch = require_torch()
+    lazy = [
+        name
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]
+        if torch.nn.parameter.is_lazy(tensor)
+    ]
+    if lazy:
+        raise InputRefused(
+            "the network has parameters without a shape",
+            where=where,
+            found=lazy[0],
+            remedy="run one forward pass in the factory, so that lazy modules know their sizes",
+        )
+
+
+def refuse_unhealthy(module: nn.Module) -> None:
+    """Refuse parameters that are not finite and running variances that are none.
+
+    Raises:
+        InputRefused: names the layers.
+    """
+    torch = require_torch()
+    for name, buffer in module.named_buffers():
+        layer, _, kind = name.rpartition(".")
+        if kind == "running_var":
+            refuse_bad_variance(layer or "(the network itself)", buffer.double().numpy())
+    means = ((name, buffer) for name, buffer in module.named_buffers() if name.endswith("running_mean"))
+    tensors = [*module.named_parameters(), *means]
+    refuse_not_finite(
+        (name, torch.isfinite(tensor.detach()).numpy()) for name, tensor in tensors if tensor.is_floating_point()
+    )
+
+
+def n_parameters(module: nn.Module) -> int:
+    """The number of elements of the parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def sha256_of_module(module: nn.Module) -> str:
+    """SHA-256 of name, dtype, shape and bytes of every parameter and buffer, sorted by name."""
+    tensors: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
+    tensors.update(module.named_buffers(remove_duplicate=False))
+    return sha256_of_tensors(tensors)
+
+
+def sha256_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of name, dtype, shape and bytes of every tensor, sorted by name."""
+    torch = require_torch()
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

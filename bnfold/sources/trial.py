@@ -1,0 +1,147 @@
+"""One forward pass in eval mode: the outputs' names, the BatchNorms that run, and whether anything changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bnfold.errors import InputRefused
+from bnfold.sources.extras import require_torch
+from bnfold.sources.healthy import first_names
+from bnfold.sources.usercode import described, user_code
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from torch import nn
+
+    from bnfold.records import InputSpec
+
+__all__ = ["TRIAL_BATCH", "named_outputs", "run_once", "trial_inputs", "trial_output_names"]
+
+TRIAL_BATCH = 2  # not 1, which torch.export would take for a constant
+
+
+def trial_inputs(specs: Sequence[InputSpec], batch: int = TRIAL_BATCH) -> tuple[torch.Tensor, ...]:
+    """Inputs to try a network with: a fixed normal sample, zeros for integers (a valid index of any table)."""
+    torch = require_torch()
+    generator = torch.Generator().manual_seed(0)
+    tensors = []
+    for spec in specs:
+        shape, dtype = spec.with_batch(batch), getattr(torch, spec.dtype)
+        values = torch.randn(shape, generator=generator) if dtype.is_floating_point else torch.zeros(shape)
+        tensors.append(values.to(dtype))
+    return tuple(tensors)
+
+
+def run_once(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, where: str) -> Any:
+    """Call the network without gradients.
+
+    Raises:
+        InputRefused: it raises.
+    """
+    torch = require_torch()
+    try:
+        with torch.no_grad(), user_code():
+            return module(*inputs)
+    except Exception as error:
+        shapes = ", ".join("x".join(map(str, tensor.shape)) + f" {tensor.dtype}" for tensor in inputs)
+        raise InputRefused(
+            f"the network raises on inputs of {shapes}",
+            where=where,
+            found=described(error)[:300],
+            remedy="give the shape it expects with --input-shape, for example 1x3x224x224, once for every input",
+        ) from error
+
+
+def named_outputs(outputs: Any, *, where: str) -> list[tuple[str, torch.Tensor]]:
+    """Flatten what a network returns, as PyTorch's pytree does: dict keys and indices make the names, None is left out.
+
+    A tensor on its own is `output`; the items of a tuple are `output_0`, `output_1`.
+
+    Raises:
+        InputRefused: something returned is neither a tensor nor None, or nothing is.
+    """
+    torch = require_torch()
+    from torch.utils import _pytree
+
+    leaves, _ = _pytree.tree_flatten_with_path(outputs)
+    leaves = [(path, leaf) for path, leaf in leaves if leaf is not None]
+    strangers = [f"{_path_name(path)}: {type(leaf).__name__}" for path, leaf in leaves if not torch.is_tensor(leaf)]
+    if strangers or not leaves:
+        raise InputRefused(
+            "the network returns something that is no tensor",
+            where=where,
+            found=first_names(strangers) if strangers else "no output",
+            expected="tensors, or tuples, lists and dicts of tensors",
+            remedy="wrap the network in a module that returns tensors only",
+        )
+    return [(_path_name(path), leaf) for path, leaf in leaves]
+
+
+def _path_name(path: tuple[Any, ...]) -> str:
+    keys = [str(next(getattr(key, at) for at in ("key", "idx", "name") if hasattr(key, at))) for key in path]
+    if not keys or keys[0].isdigit():
+        keys.insert(0, "output")
+    return "_".join(keys)
+
+
+def trial_output_names(module: nn.Module, specs: Sequence[InputSpec], *, where: str) -> tuple[str, ...]:
+    """Run the network once and name its outputs.
+
+    Raises:
+        InputRefused: it raises, returns no tensors, changes a buffer in eval mode, or normalizes with the statistics
+            of the batch.
+    """
+    torch = require_torch()
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    batch_statistics: list[str] = []
+    handles = [
+        layer.register_forward_hook(lambda *_, name=name: batch_statistics.append(name))
+        for name, layer in module.named_modules()
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) and (layer.training or layer.running_mean is None)
+    ]
+    try:
+        outputs = run_once(module, trial_inputs(specs), where=where)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if batch_statistics:
+        raise batch_statistics_refusal(list(dict.fromkeys(batch_statistics)), where=where)
+    after = dict(module.named_buffers())
+    changed = [
+        name for name, value in before.items() if not torch.equal(value, after[name]) and not value.isnan().any()
+    ]
+    if changed:
+        raise InputRefused(
+            "the network changes its buffers in eval mode, so it is no function of its inputs",
+            where=where,
+            found=first_names(changed),
+            remedy="change them only `if self.training`",
+        )
+    names = [name for name, _ in named_outputs(outputs, where=where)]
+    return tuple(distinct(names, taken=[spec.name for spec in specs]))
+
+
+def batch_statistics_refusal(layers: Sequence[str], *, where: str) -> InputRefused:
+    """The refusal of BatchNorms that use the statistics of the batch in eval mode."""
+    return InputRefused(
+        "a BatchNorm uses the statistics of the batch in eval mode, so the output of a sample depends on the others",
+        where=where,
+        found=f"layer {first_names(layers)}",
+        expected="running statistics",
+        remedy="train with track_running_stats=True, or recalibrate the running statistics on training data",
+    )
+
+
+def distinct(names: Sequence[str], *, taken: Sequence[str]) -> list[str]:
+    """Make names different from each other and from those taken, by a suffix."""
+    used = set(taken)
+    result = []
+    for name in names:
+        unique, count = name, 1
+        while unique in used:
+            unique, count = f"{name}_out" if count == 1 else f"{name}_out{count}", count + 1
+        used.add(unique)
+        result.append(unique)
+    return result
