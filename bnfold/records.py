@@ -21,6 +21,7 @@ __all__ = [
     "OutputFacts",
     "OutputVerdict",
     "SourceFacts",
+    "TrainReport",
     "Verdict",
     "as_json",
 ]
@@ -256,4 +257,27 @@ class BenchReport:
     runs: tuple[BenchRun, ...]
     ratios: tuple[BenchRatio, ...]
     schema: ClassVar[str] = "bnfold.bench/1"
+    json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainReport:
+    """What `bnfold train` did.
+
+    `run` is the run folder; `metrics` holds `train_loss` and the metrics of `val` and `test` after the last epoch;
+    `goal` names the one that matters; `split_sizes` counts the samples of train, val and test; `weights_sha256` is
+    that of model.safetensors; `seconds` holds load, train, test.
+    """
+
+    run: Path
+    model: str
+    seed: int
+    n_parameters: int
+    goal: str
+    metrics: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    split_sizes: Mapping[str, int]
+    weights_sha256: str
+    seconds: Mapping[str, float]
+    schema: ClassVar[str] = "bnfold.train/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)

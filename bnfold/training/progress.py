@@ -1,0 +1,76 @@
+"""How far training is, on standard error: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Progress", "show_progress"]
+
+logger = logging.getLogger("bnfold.training")
+
+
+class Progress(Protocol):
+    """What the training loop tells."""
+
+    def step(self) -> None:
+        """One step of the optimiser is done."""
+
+    def epoch(self, text: str) -> None:
+        """An epoch is done; `text` holds its metrics."""
+
+
+class _Lines:
+    """About ten log lines, the last epoch among them."""
+
+    def __init__(self, n_epochs: int) -> None:
+        self.n_epochs = n_epochs
+        self.n_done = 0
+
+    def step(self) -> None:
+        """Steps are too many for lines."""
+
+    def epoch(self, text: str) -> None:
+        """Log every tenth part of the epochs."""
+        self.n_done += 1
+        if self.n_done % math.ceil(self.n_epochs / 10) == 0 or self.n_done == self.n_epochs:
+            logger.info("%s", text)
+
+
+@contextmanager
+def show_progress(name: str, *, n_epochs: int, n_steps: int) -> Iterator[Progress]:
+    """Show a bar on a terminal; elsewhere log about ten lines (level INFO) to `bnfold.training`.
+
+    There is no bar where the logger leaves out INFO.
+    """
+    if not sys.stderr.isatty() or not logger.isEnabledFor(logging.INFO):
+        yield _Lines(n_epochs)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with RichProgress(*columns, console=Console(stderr=True)) as bar:
+        row = bar.add_task(f"train {name}", total=n_steps, text="")
+
+        class _Bar:
+            def step(self) -> None:
+                bar.advance(row)
+
+            def epoch(self, text: str) -> None:
+                bar.update(row, text=text)
+
+        yield _Bar()

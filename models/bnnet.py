@@ -1,0 +1,47 @@
+"""BNNet: a BatchNorm in front of a Linear, the smallest network whose BatchNorm no Conv-BN pass can fold.
+
+Trained on the 8x8 UCI digits, enlarged to 16x32 and flattened to 512 pixels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INPUT_SHAPE = (1, 512)
+
+RECIPE = {
+    "task": "classification",
+    "data": "digits",
+    "threads": 1,
+    "image_size": [16, 32],
+    "epochs": 40,
+    "batch_size": 64,
+    "optimizer": "adamw",
+    "lr": 3e-3,
+    "weight_decay": 1.0,
+    "warmup": 0.1,
+}
+
+
+class BNNet(nn.Module):
+    """Input (N, 512), output (N, 10) logits."""
+
+    def __init__(self, n_features: int = 512, n_classes: int = 10) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm1d(n_features)
+        self.fc = nn.Linear(n_features, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a batch of flattened images."""
+        logits: Tensor = self.fc(self.bn(x))
+        return logits
+
+
+def build() -> nn.Module:
+    """The network, with fresh parameters."""
+    return BNNet()
