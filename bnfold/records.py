@@ -12,6 +12,8 @@ __all__ = [
     "BenchRatio",
     "BenchReport",
     "BenchRun",
+    "Check",
+    "DoctorReport",
     "FoldExportReport",
     "GraphFacts",
     "InputSpec",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 Outcome = Literal["absorbed", "merged", "removed", "kept"]
+CheckStatus = Literal["ok", "missing", "broken"]
 RatioVerdict = Literal["faster", "slower", "tie"]
 
 
@@ -281,3 +284,31 @@ class TrainReport:
     seconds: Mapping[str, float]
     schema: ClassVar[str] = "bnfold.train/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One thing `bnfold doctor` looked at; `remedy` is None where it is ok, `needed` says whether the job needs it."""
+
+    name: str
+    status: CheckStatus
+    needed: bool
+    found: str
+    remedy: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DoctorReport:
+    """What `bnfold doctor` found; `able` when every needed check is ok."""
+
+    provider: str
+    checks: tuple[Check, ...]
+    environment: Mapping[str, Any]
+    schema: ClassVar[str] = "bnfold.doctor/1"
+    json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+    json_properties: ClassVar[tuple[str, ...]] = ("able",)
+
+    @property
+    def able(self) -> bool:
+        """Whether this machine can do the main job."""
+        return all(check.status == "ok" for check in self.checks if check.needed)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bnfold.runtime.machine import available_threads, environment
+from bnfold.runtime.machine import available_threads, environment, usable_cpus
 from bnfold.runtime.packages import Provider, installed_builds, missing_package, require_onnxruntime
+from bnfold.runtime.probe import run_probe
 from bnfold.runtime.sessions import PROVIDERS, open_session
 
 __all__ = [
@@ -15,4 +16,6 @@ __all__ = [
     "missing_package",
     "open_session",
     "require_onnxruntime",
+    "run_probe",
+    "usable_cpus",
 ]

@@ -12,12 +12,12 @@ import psutil
 
 from bnfold.runtime.packages import Provider, installed_builds, installed_version
 
-__all__ = ["available_threads", "cpu_model", "environment"]
+__all__ = ["available_threads", "cpu_model", "environment", "usable_cpus"]
 
 PACKAGES = ("onnx", "onnx-ir", "onnxsim", "numpy", "torch")
 
 
-def affinity() -> tuple[int, ...]:
+def usable_cpus() -> tuple[int, ...]:
     """The CPUs this process may run on, in order; every CPU where the system has no affinity mask."""
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
@@ -36,7 +36,7 @@ def cpu_quota() -> float | None:
 def available_threads() -> int:
     """How many threads this process can run at once: the affinity mask, bounded by the control group's quota."""
     quota = cpu_quota()
-    threads = len(affinity())
+    threads = len(usable_cpus())
     return threads if quota is None else max(1, min(threads, int(quota)))
 
 
@@ -70,13 +70,13 @@ def environment(provider: Provider = "cpu", threads: int | None = None) -> dict[
         threads: threads of one operator, None for `available_threads()`.
 
     Returns:
-        A dict with `noise` None, to be filled by whoever measures; memory in MiB.
+        A dict; memory in MiB. Whether the machine was quiet (`noise`) is added by whoever measures.
     """
     builds = installed_builds()
     facts: dict[str, Any] = {
         "cpu": cpu_model(),
         "n_cpus": os.cpu_count(),
-        "affinity": list(affinity()),
+        "affinity": list(usable_cpus()),
         "cpu_quota": cpu_quota(),
         "threads": threads or available_threads(),
         "memory_mb": round(psutil.virtual_memory().total / 2**20),
@@ -87,7 +87,6 @@ def environment(provider: Provider = "cpu", threads: int | None = None) -> dict[
         "onnxruntime_build": next(iter(builds), None),
         **{name.replace("-", "_"): installed_version(name) for name in PACKAGES},
         "load_average": [round(load, 2) for load in psutil.getloadavg()],
-        "noise": None,
     }
     if provider == "cuda":
         facts["gpu"] = gpu_model()

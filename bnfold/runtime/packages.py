@@ -65,7 +65,7 @@ def missing_package(package: str) -> EnvironmentNotReady:
     """The error for an import package that is not installed, with the line that installs it."""
     extra = EXTRAS.get(package)
     line = f'pip install "bnfold[{extra}]"' if extra else f"pip install {package}"
-    return EnvironmentNotReady(f"the package {package} is not installed", remedy=f"run: {line}")
+    return EnvironmentNotReady(f"the package {package} is not installed", remedy=f"run `{line}`")
 
 
 def reinstall_line(builds: list[str], provider: Provider) -> str:
@@ -85,7 +85,7 @@ def require_onnxruntime(provider: Provider = "cpu") -> Any:
         EnvironmentNotReady: no build, several builds (they overwrite each other's files), or one that does not import.
     """
     builds = list(installed_builds())
-    line = f"run: {reinstall_line(builds, provider)}"
+    line = f"run `{reinstall_line(builds, provider)}`"
     if len(builds) > 1:
         raise EnvironmentNotReady(
             "ONNX Runtime is installed more than once, and the builds overwrite each other's files",

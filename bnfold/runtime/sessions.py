@@ -102,7 +102,7 @@ def _provider_error(provider: Provider, found: str) -> EnvironmentNotReady:
     line = reinstall_line(list(installed_builds()), provider)
     driver = ", and check that nvidia-smi shows a GPU and its driver" if provider == "cuda" else ""
     return EnvironmentNotReady(
-        f"the provider {PROVIDERS[provider]} does not load", found=found, remedy=f"run: {line}{driver}"
+        f"the provider {PROVIDERS[provider]} does not load", found=found, remedy=f"run `{line}`{driver}"
     )
 
 

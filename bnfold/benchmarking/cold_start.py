@@ -1,0 +1,119 @@
+"""What a file costs before the first answer: load, first run and memory, each in a fresh process.
+
+In the measuring process itself these numbers would mean little: the second file would find the runtime initialised
+and freed memory at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+
+import bnfold
+from bnfold.benchmarking.inputs import random_inputs
+from bnfold.benchmarking.timing import BoundFile
+from bnfold.errors import EnvironmentNotReady
+from bnfold.records import InputSpec
+from bnfold.runtime import Provider, require_onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["ColdStart", "measure_cold_start"]
+
+N_STARTS = 3  # the median of three: one that a busy moment slowed does not count
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """Session creation and first run in milliseconds; `peak_mb`, the growth of the process's host memory in MiB.
+
+    `peak_mb` is the peak resident set size after the runs, less the resident set size just before the file was
+    loaded: the weights, the copies ONNX Runtime makes while it optimises, and the activations. Memory on a GPU is
+    not in it. The file itself is in the system's cache or not, as it happens.
+    """
+
+    load_ms: float
+    first_ms: float
+    peak_mb: float
+
+
+def measure_cold_start(
+    path: Path,
+    specs: Sequence[InputSpec],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    provider: Provider,
+    threads: int | None,
+    seed: int,
+) -> ColdStart:
+    """Load and run a file in new Python processes; the median of three.
+
+    Args:
+        path: the file.
+        specs: its inputs.
+        shapes: name -> shape of each input.
+        provider: "cpu" or "cuda".
+        threads: threads of one operator, None for every CPU this process may use.
+        seed: of the input values.
+
+    Raises:
+        EnvironmentNotReady: the process died (for want of memory, mostly).
+    """
+    inputs = [(spec.name, spec.dtype, shapes[spec.name]) for spec in specs]
+    job = {"path": str(path), "inputs": inputs, "provider": provider, "threads": threads, "seed": seed}
+    starts = [_start_process(path, json.dumps(job)) for _ in range(N_STARTS)]
+    return ColdStart(
+        *(float(np.median([getattr(start, field.name) for start in starts])) for field in fields(ColdStart))
+    )
+
+
+def _start_process(path: Path, job: str) -> ColdStart:
+    home = str(Path(bnfold.__file__).parents[1])
+    paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(  # noqa: S603  # this interpreter, this module
+        [sys.executable, "-m", "bnfold.benchmarking.cold_start", job],
+        env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        last_line = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise EnvironmentNotReady(
+            "the process that loads the file alone died", where=str(path),
+            found=f"exit status {done.returncode}, {last_line}", remedy="free memory, or use a smaller --batch",
+        )  # fmt: skip
+    return ColdStart(**json.loads(done.stdout))
+
+
+def peak_bytes() -> int:
+    """The largest resident set size of this process so far (VmHWM in /proc on Linux, psutil or getrusage elsewhere)."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Not getrusage: its maximum survives exec, and so would be the parent's.
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    info = psutil.Process().memory_info()
+    return int(getattr(info, "peak_wset", info.rss))
+
+
+def _cold_start(job: Mapping[str, Any]) -> ColdStart:
+    """What the new process does."""
+    specs = [InputSpec(name, tuple(shape), dtype) for name, dtype, shape in job["inputs"]]
+    inputs = random_inputs(specs, {spec.name: spec.with_batch(1) for spec in specs}, job["seed"])
+    require_onnxruntime(job["provider"])
+    before = psutil.Process().memory_info().rss
+    file = BoundFile(Path(job["path"]), inputs, provider=job["provider"], threads=job["threads"])
+    file.settle()
+    return ColdStart(load_ms=file.load_ms, first_ms=file.first_ms, peak_mb=(peak_bytes() - before) / 2**20)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asdict(_cold_start(json.loads(sys.argv[1])))))

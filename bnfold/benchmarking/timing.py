@@ -1,0 +1,110 @@
+"""One file opened for timing: inputs bound, runs timed one by one."""
+
+from __future__ import annotations
+
+import gc
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bnfold.errors import InputRefused
+from bnfold.runtime import Provider, open_session, require_onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+__all__ = ["BoundFile", "bind", "garbage_collection_paused", "n_runs_for"]
+
+BLOCK_MS = 5.0  # a block of runs lasts at least this long: a thousand times what the clock and the loop cost
+SETTLE_MS = 1.0  # runs that are not counted: threads and caches come back after the other file's turn
+
+
+@contextmanager
+def garbage_collection_paused() -> Iterator[None]:
+    """No collection of Python's garbage inside, as `timeit` does it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def bind(session: Any, inputs: Mapping[str, Any], provider: Provider) -> Any:
+    """Bind inputs and outputs to the provider's device (onnxruntime.ai/docs/api/python, "IOBinding").
+
+    The inputs are copied to the device once, here; the outputs stay there. A timed run therefore holds no copy
+    between host and device.
+    """
+    ort = require_onnxruntime(provider)
+    binding = session.io_binding()
+    for name, value in inputs.items():
+        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value, provider, 0))
+    for node in session.get_outputs():
+        binding.bind_output(node.name, provider, 0)
+    return binding
+
+
+class BoundFile:
+    """A session with its inputs and outputs bound. `run()` returns when the result is complete.
+
+    Args:
+        path: the file.
+        inputs: name -> array.
+        provider: "cpu" or "cuda".
+        threads: threads of one operator, None for every CPU this process may use.
+
+    Raises:
+        InputRefused: the file does not load, or does not run on these inputs.
+        EnvironmentNotReady: the provider does not load.
+    """
+
+    def __init__(self, path: Path, inputs: Mapping[str, Any], *, provider: Provider, threads: int | None) -> None:
+        start = time.perf_counter_ns()
+        self.session = open_session(path, provider=provider, threads=threads)
+        self.load_ms = (time.perf_counter_ns() - start) / 1e6
+        self._binding = bind(self.session, inputs, provider)
+        self._run = self.session.run_with_iobinding
+        try:
+            self.first_ms = self.timed_ms()
+        except Exception as error:
+            raise InputRefused(
+                "ONNX Runtime does not run it", where=str(path), found=str(error), remedy="check or re-export the file"
+            ) from error
+
+    def timed_ms(self) -> float:
+        """One run, in milliseconds."""
+        start = time.perf_counter_ns()
+        self._run(self._binding)
+        return (time.perf_counter_ns() - start) / 1e6
+
+    def settle(self) -> None:
+        """Run without counting: at least once, and for at least `SETTLE_MS`."""
+        deadline = time.perf_counter_ns() + SETTLE_MS * 1e6
+        self._run(self._binding)
+        while time.perf_counter_ns() < deadline:
+            self._run(self._binding)
+
+    def block_ms(self, n_runs: int) -> list[float]:
+        """`n_runs` runs in a row after settling, each timed in milliseconds."""
+        self.settle()
+        return [self.timed_ms() for _ in range(n_runs)]
+
+    def warm_up(self, limit_s: float) -> None:
+        """Run blocks until one is no faster than the fastest before it, for `limit_s` at the longest."""
+        deadline = time.monotonic() + limit_s
+        fastest = float("inf")
+        while time.monotonic() < deadline:
+            block = float(np.median(self.block_ms(n_runs_for(fastest))))
+            if block >= fastest:
+                return
+            fastest = block
+
+
+def n_runs_for(run_ms: float) -> int:
+    """How many runs make a block of at least `BLOCK_MS`; one where the time of a run is not known yet."""
+    return max(1, int(np.ceil(BLOCK_MS / run_ms)))

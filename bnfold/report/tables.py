@@ -1,0 +1,135 @@
+"""Tables on standard output: 80 columns where they fit, never a cut or wrapped number, no colour in a pipe."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnfold.records import BenchReport, DoctorReport, Ledger, Verdict
+
+__all__ = ["number", "render_bench", "render_doctor", "render_ledger", "render_verdict"]
+
+
+def render_bench(report: BenchReport) -> None:
+    """Print the runs, the ratios, and what the numbers depend on."""
+    runs = _table("file", ["batch", "median ms", "p95 ms", "images/s", "load ms", "first ms", "MiB"])
+    for run in report.runs:
+        others = (run.p95_ms, run.images_per_s, run.load_ms, run.first_ms, run.peak_mb)
+        runs.add_row(run.name, str(run.batch), number(run.median_ms, 4), *(number(value, 3) for value in others))
+    _print(runs)
+    if report.ratios:
+        ratios = _table("time ratio", ["batch", "ratio", "95 % interval", "verdict"])
+        for ratio in report.ratios:
+            interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
+            ratios.add_row(f"{ratio.a} / {ratio.b}", str(ratio.batch), f"{ratio.ratio:.3f}", interval, ratio.verdict)
+        _print(ratios)
+    facts = report.environment
+    build = f"{facts.get('onnxruntime_build') or 'onnxruntime'} {facts.get('onnxruntime')}"
+    threads = facts.get("threads")
+    _say(f"{facts.get('gpu') or facts.get('cpu')}, {threads} thread{'' if threads == 1 else 's'}, {build}")
+    if facts.get("noise") == "noisy":
+        _say(
+            f"The machine was noisy: rounds scatter by {facts.get('round_dispersion', 0):.0%}, other processes kept "
+            f"{facts.get('cpus_taken_by_others', 0):.1f} CPUs busy. Repeat on a quiet machine before you rely on this."
+        )
+
+
+def render_ledger(ledger: Ledger) -> None:
+    """Print every BatchNorm with what happened to it, and the counts."""
+    if ledger.entries:
+        table = _table("BatchNorm", ["max |s|", "min var/eps", "dead"], text=["outcome", "into, or the reason"])
+        for entry in ledger.entries:
+            table.add_row(
+                entry.name,
+                entry.outcome,
+                entry.reason or ", ".join(entry.into),
+                number(entry.max_abs_scale),
+                number(entry.min_var_over_eps),
+                str(entry.n_dead_channels),
+            )
+        _print(table)
+    counts = ", ".join(f"{getattr(ledger, name)} {name}" for name in ("absorbed", "merged", "removed", "kept"))
+    _say(f"BatchNorms: {ledger.found} found, {counts}")
+
+
+def render_verdict(verdict: Verdict) -> None:
+    """Print the errors of every output against float64, and the verdict in a sentence."""
+    if verdict.outputs:
+        table = _table("output", ["source error", "file error", "allowed"])
+        for output in verdict.outputs:
+            table.add_row(
+                output.name, *(f"{value:.2e}" for value in (output.e_source, output.e_output, output.allowed))
+            )
+        _print(table)
+    batches = ", ".join(map(str, verdict.batches))
+    scope = f"{verdict.n_compared:,} values against {verdict.reference}, batches {batches}"
+    providers = f" on {', '.join(verdict.providers)}" if verdict.providers else ""
+    if verdict.passed:
+        _say(f"equal: {scope}{providers}")
+    else:
+        _say(f"NOT equal: {verdict.failure or 'no reason given'} ({scope}{providers})")
+
+
+def render_doctor(report: DoctorReport) -> None:
+    """Print the checks, and under them the command that mends each one that failed."""
+    table = _table("check", [], text=["status", "found"])
+    for check in report.checks:
+        table.add_row(
+            check.name,
+            check.status if check.needed or check.status == "ok" else f"{check.status} (optional)",
+            check.found,
+        )
+    _print(table)
+    for check in report.checks:
+        if check.remedy is not None:
+            _say(f"{check.name}: {check.remedy}")
+    able = "This machine can do the job" if report.able else "This machine cannot do the job yet"
+    _say(f"{able} with --provider {report.provider}.")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits, in plain notation from 0.0001 on to below 1e9; a dash for None.
+
+    Digits before the point are all shown.
+    """
+    if value is None:
+        return "-"
+    size = abs(value)
+    if size >= 1e9 or 0 < size < 1e-4 or not math.isfinite(value):
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.0f}" if size >= 10**digits else f"{value:.{digits}g}"
+
+
+def _table(name: str, numbers: Sequence[str], *, text: Sequence[str] = ()) -> Table:
+    """A table with a column of names, columns of text that may wrap, and columns of numbers that may not."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in (name, *text):
+        table.add_column(column, overflow="fold", min_width=min(len(column), 12))
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _console() -> Console:
+    """Standard output of the moment; names are printed as they are, brackets included."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+def _print(table: Table) -> None:
+    console = _console()
+    least = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
+    console.width = max(console.width, least)  # rather a long line than a cut number
+    console.print(table)
+    console.print()
+
+
+def _say(sentence: str) -> None:
+    _console().print(sentence, soft_wrap=True)

@@ -1,0 +1,61 @@
+"""Reports as JSON files, complete or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bnfold.errors import InputRefused
+from bnfold.records import as_json
+
+__all__ = ["write_json"]
+
+
+def write_json(record: Any, target: str | Path) -> None:
+    """Write a record as JSON, UTF-8, two blanks of indentation, a line feed at the end.
+
+    A file is written beside its place and renamed, so that nobody ever reads half of it.
+
+    Args:
+        record: a record, or plain JSON values.
+        target: the file, or "-" for standard output.
+
+    Raises:
+        InputRefused: the file cannot be written.
+    """
+    text = json.dumps(as_json(record), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    if str(target) == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    path = Path(target)
+    try:
+        _replace(path, text.encode())
+    except OSError as error:
+        raise InputRefused(
+            "cannot write the report", where=str(path), found=error.strerror or str(error),
+            remedy="choose a file in a folder that exists and that you can write to",
+        ) from error  # fmt: skip
+
+
+def _replace(path: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        Path(name).chmod(0o666 & ~_umask())  # mkstemp leaves the file to its owner alone
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    """The process's umask; reading it means setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
