@@ -1,0 +1,115 @@
+"""When a file is as close to the float64 answer as a right one is.
+
+For each output, over all inputs together, as root mean square and as maximum:
+
+    E_out <= max(k E_src, bound)
+
+`E_src` is the error of the source in its own precision, the largest of its executions; `E_out` that of the file, the
+larger of graph optimizations off and as deployed. `bound` is what accumulation alone leaves (`accumulation_error`)
+of the output's size, and counts where the source happens to be exact. `k` is how much further from the answer right
+files come to lie than their source: the largest ratios that `scripts/calibrate_verification.py` finds among right
+folds, rounded up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bnfold.numerics.error_bounds import PooledError, expected_maximum
+from bnfold.records import OutputVerdict
+
+__all__ = ["K_MAXIMUM", "K_RMS", "OutputErrors"]
+
+K_RMS = 3.0
+K_MAXIMUM = 5.0
+
+
+@dataclass
+class OutputErrors:
+    """The errors of one output, pooled over the inputs as they come.
+
+    Args:
+        name: of the output.
+        relative_bound: what accumulation alone leaves, relative to the output's size; 0 for whole numbers.
+    """
+
+    name: str
+    relative_bound: float
+    reference: PooledError = field(default_factory=PooledError)
+    source: dict[int, PooledError] = field(default_factory=dict)
+    candidate: dict[str, PooledError] = field(default_factory=dict)
+    worst: tuple[float, str] = (0.0, "")
+
+    def add_source(self, execution: int, error: np.ndarray) -> None:
+        """Take in the error of one execution of the source."""
+        self.source.setdefault(execution, PooledError()).add(error)
+
+    def add_candidate(self, execution: str, error: np.ndarray, where: str) -> None:
+        """Take in the error of one execution of the file, on inputs described by `where`."""
+        self.candidate.setdefault(execution, PooledError()).add(error)
+        largest = float(np.abs(error).max(initial=0.0))
+        if largest > self.worst[0]:
+            self.worst = (largest, f"{execution}, {where}")
+
+    @property
+    def n_compared(self) -> int:
+        """Values of the file that were compared."""
+        return sum(pooled.n for pooled in self.candidate.values())
+
+    @property
+    def e_source(self) -> float:
+        """Root mean square error of the source, of its worst execution."""
+        return max((pooled.rms for pooled in self.source.values()), default=0.0)
+
+    @property
+    def e_output(self) -> float:
+        """Root mean square error of the file, of its worse execution."""
+        return max((pooled.rms for pooled in self.candidate.values()), default=0.0)
+
+    @property
+    def allowed(self) -> float:
+        """The largest root mean square error that passes."""
+        return max(K_RMS * self.e_source, self.relative_bound * self.reference.rms)
+
+    @property
+    def e_source_maximum(self) -> float:
+        """Largest error of the source, of its worst execution."""
+        return max((pooled.maximum for pooled in self.source.values()), default=0.0)
+
+    @property
+    def e_output_maximum(self) -> float:
+        """Largest error of the file, of its worse execution."""
+        return max((pooled.maximum for pooled in self.candidate.values()), default=0.0)
+
+    @property
+    def allowed_maximum(self) -> float:
+        """The largest single error that passes."""
+        bound = self.relative_bound * self.reference.rms * expected_maximum(self.reference.n)
+        return max(K_MAXIMUM * self.e_source_maximum, bound)
+
+    def is_ill_conditioned(self, u: float) -> bool:
+        """Whether the source itself keeps less than half of the digits of its format, of unit roundoff `u`."""
+        return self.e_source > math.sqrt(u) * self.reference.rms
+
+    def verdict(self) -> OutputVerdict:
+        """The public facts, as root mean squares."""
+        return OutputVerdict(self.name, self.e_source, self.e_output, self.allowed)
+
+    def failure(self) -> str | None:
+        """The sentence that says why the output does not pass; None where it does."""
+        if self.n_compared == 0:
+            return f"output {self.name}: no value could be compared"
+        by_measure = (
+            ("root mean square error", self.e_output, self.allowed, self.e_source),
+            ("largest error", self.e_output_maximum, self.allowed_maximum, self.e_source_maximum),
+        )
+        for measure, error, allowed, source in by_measure:
+            if not error <= allowed:
+                return (
+                    f"output {self.name}: {measure} {error:.3g} against float64, allowed {allowed:.3g} "
+                    f"(the source's own {source:.3g}); largest with {self.worst[1]}"
+                )
+        return None

@@ -1,0 +1,109 @@
+"""What a comparison wants to know of an ONNX graph: how long its sums are, and what its inputs expect."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto, numpy_helper
+
+from bnfold.verification.inputs import InputFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+    from onnx import GraphProto, NodeProto
+
+__all__ = ["accumulation_lengths", "coarsest_format", "input_facts"]
+
+_FORMATS = {TensorProto.BFLOAT16: "bfloat16", TensorProto.FLOAT16: "float16", TensorProto.FLOAT: "float32"}
+_SAME_VALUES = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
+
+
+def accumulation_lengths(model: onnx.ModelProto) -> list[int]:
+    """For each linear operator with stored weights, the number of products that one of its outputs adds up."""
+    shapes = {tensor.name: tuple(tensor.dims) for graph in _graphs(model.graph) for tensor in graph.initializer}
+    lengths = []
+    for graph in _graphs(model.graph):
+        for node in graph.node:
+            for position in (1, 0):
+                if len(node.input) > position and node.input[position] in shapes:
+                    lengths += _length(node, position, shapes[node.input[position]])
+                    break
+    return lengths
+
+
+def _length(node: NodeProto, position: int, shape: tuple[int, ...]) -> list[int]:
+    flags = {attribute.name: attribute.i for attribute in node.attribute}
+    if node.op_type == "Conv" and position == 1:  # (M, C / group, kernel)
+        return [math.prod(shape[1:])]
+    if node.op_type == "ConvTranspose" and position == 1:  # (C, M / group, kernel)
+        return [shape[0] // max(flags.get("group", 1), 1) * math.prod(shape[2:])]
+    if node.op_type == "Gemm":
+        transposed = bool(flags.get("transB" if position else "transA", 0))
+        return [shape[int(transposed)] if position else shape[1 - int(transposed)]]
+    if node.op_type == "MatMul":
+        return [shape[-2] if position and len(shape) > 1 else shape[-1]]
+    if node.op_type in {"LSTM", "GRU", "RNN"}:  # (directions, gates * hidden, inputs)
+        return [shape[-1]]
+    return []
+
+
+def coarsest_format(model: onnx.ModelProto) -> str:
+    """The floating-point format of the least precision among the stored weights; float32 where there are none."""
+    found = {tensor.data_type for graph in _graphs(model.graph) for tensor in graph.initializer}
+    return next((name for kind, name in _FORMATS.items() if kind in found), "float32")
+
+
+def input_facts(model: onnx.ModelProto) -> dict[str, InputFacts]:
+    """What the first operators tell of each input: the table it indexes, the statistics its BatchNorm expects."""
+    facts: dict[str, InputFacts] = {}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        for node, position in _readers(model.graph, value.name):
+            if node.op_type == "Gather" and position == 1 and node.input[0] in constants:
+                axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+                facts[value.name] = _smaller(facts.get(value.name), constants[node.input[0]].dims[axis])
+            elif node.op_type == "BatchNormalization" and position == 0 and value.name not in facts:
+                mean, variance = (constants.get(name) for name in node.input[3:5])
+                if mean is not None and variance is not None:
+                    facts[value.name] = _statistics(mean, variance)
+    return facts
+
+
+def _smaller(known: InputFacts | None, size: int) -> InputFacts:
+    return InputFacts(integers_below=min(size, known.integers_below if known and known.integers_below else size))
+
+
+def _statistics(mean: TensorProto, variance: TensorProto) -> InputFacts:
+    mean_64, variance_64 = (numpy_helper.to_array(tensor).astype(np.float64) for tensor in (mean, variance))
+    return InputFacts(mean=mean_64, deviation=np.sqrt(np.where(variance_64 > 0, variance_64, 1.0)))
+
+
+def _readers(graph: GraphProto, name: str) -> Iterator[tuple[NodeProto, int]]:
+    """The nodes that read a value as it is, or through a cast or another shape for indices."""
+    for node in graph.node:
+        for position, read in enumerate(node.input):
+            if read != name:
+                continue
+            if node.op_type in _SAME_VALUES and position == 0:
+                yield from ((n, p) for n, p in _readers(graph, node.output[0]) if _keeps_meaning(node, n))
+            else:
+                yield node, position
+
+
+def _keeps_meaning(between: NodeProto, reader: NodeProto) -> bool:
+    """Indices survive any reshape; channel statistics only what leaves every axis in place."""
+    return reader.op_type == "Gather" or between.op_type in {"Identity", "Cast"}
+
+
+def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
+            for inner in attribute.graphs:
+                yield from _graphs(inner)

@@ -1,0 +1,265 @@
+"""What a file is compared with: the source in float64, and the source's own executions in float32."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from bnfold.errors import InputRefused
+from bnfold.graph.float64 import Float64Graph
+from bnfold.sources.types import OnnxSource, Source, TorchSource
+from bnfold.verification.graph_facts import input_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import onnx
+    import torch
+
+    from bnfold.verification.inputs import InputFacts
+
+__all__ = ["OnnxReference", "Reference", "TorchReference", "reference_for"]
+
+Arrays = dict[str, np.ndarray]
+MAX_PROTO_BYTES = 2**31 - 1  # protobuf's limit of one message
+
+
+class Reference(Protocol):
+    """The source, as the comparison sees it. Feeds and results are arrays by name."""
+
+    @property
+    def description(self) -> str:
+        """Who computed the float64 values, such as "PyTorch float64"."""
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """In the order that the file must have."""
+
+    @property
+    def input_facts(self) -> Mapping[str, InputFacts]:
+        """What is known of the inputs; may be empty."""
+
+    def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
+        """The source in float64."""
+
+    def executions32(self, feed: Mapping[str, np.ndarray]) -> list[Arrays]:
+        """The source in its own precision, once for each way of executing it."""
+
+
+def reference_for(source: Source, plain: onnx.ModelProto | None) -> Reference:
+    """The reference of a source.
+
+    Args:
+        source: as loaded.
+        plain: its unfolded ONNX graph; with it the source's executions in float32 include the one in ONNX Runtime
+            without graph optimizations. None reads the graph of an `OnnxSource`.
+    """
+    if isinstance(source, TorchSource):
+        return TorchReference(source.module, [spec.name for spec in source.inputs], source.output_names, plain)
+    return OnnxReference(plain if plain is not None else _proto(source))
+
+
+def _proto(source: OnnxSource) -> onnx.ModelProto:
+    import onnx_ir as ir
+
+    return ir.to_proto(source.model)
+
+
+class OnnxReference:
+    """An ONNX graph, evaluated in float64 by ONNX's reference evaluator with faster operators of our own.
+
+    Args:
+        model: the unfolded graph, external data loaded.
+
+    Raises:
+        InputRefused: the graph has an operator without a float64 meaning, or ONNX Runtime does not load it.
+    """
+
+    description = "ONNX reference evaluator, float64"
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._graph = Float64Graph(model)
+        self._runtime = _PlainExecution(model)
+        self.output_names = self._graph.output_names
+        self.input_facts: Mapping[str, InputFacts] = input_facts(model)
+
+    def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
+        """The graph in float64."""
+        return self._graph.evaluate(feed)
+
+    def executions32(self, feed: Mapping[str, np.ndarray]) -> list[Arrays]:
+        """The graph in ONNX Runtime, graph optimizations off."""
+        return [self._runtime.run(feed)]
+
+
+class TorchReference:
+    """A PyTorch module, evaluated in float64 on a copy; the module itself is left as it is.
+
+    Where the copy does not run in float64 the plain ONNX graph is evaluated instead, and `description` says so.
+
+    Args:
+        module: in eval mode, on the CPU.
+        input_names: in the order of `forward`.
+        output_names: in the order of the flattened outputs.
+        plain: the unfolded ONNX graph, or None where there is none.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        input_names: Sequence[str],
+        output_names: Sequence[str],
+        plain: onnx.ModelProto | None = None,
+    ) -> None:
+        self.description = "PyTorch float64"
+        self.output_names = tuple(output_names)
+        self.input_facts: Mapping[str, InputFacts] = {} if plain is None else input_facts(plain)
+        self._input_names = tuple(input_names)
+        self._module = module
+        self._wide: torch.nn.Module | None = copy.deepcopy(module).double()
+        self._plain = plain
+        self._graph: Float64Graph | None = None
+        self._runtime = None if plain is None else _PlainExecution(plain)
+
+    def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
+        """The copy in float64, or the plain graph in float64.
+
+        Raises:
+            InputRefused: neither runs in float64.
+        """
+        if self._wide is not None:
+            try:
+                with _in_float64():
+                    return self._call(self._wide, feed, wide=True)
+            except (RuntimeError, TypeError, NotImplementedError) as error:
+                self._use_graph(error)
+        if self._graph is None:
+            raise RuntimeError("evaluate64 has neither a module nor a graph")
+        return self._graph.evaluate(feed)
+
+    def executions32(self, feed: Mapping[str, np.ndarray]) -> list[Arrays]:
+        """PyTorch in the module's own precision, and the plain graph in ONNX Runtime without graph optimizations."""
+        executions = [self._call(self._module, feed, wide=False)]
+        if self._runtime is not None:
+            executions.append(self._runtime.run(feed))
+        return executions
+
+    def _use_graph(self, error: Exception) -> None:
+        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        if self._plain is None:
+            raise InputRefused(
+                "the network does not run in float64",
+                found=cause,
+                remedy="remove what fixes the precision of its tensors",
+            ) from error
+        self._wide = None
+        self._graph = Float64Graph(self._plain)
+        self.description = f"{OnnxReference.description}, since PyTorch did not run in float64 ({cause})"
+
+    def _call(self, module: torch.nn.Module, feed: Mapping[str, np.ndarray], *, wide: bool) -> Arrays:
+        import torch
+        from torch.utils import _pytree as pytree
+
+        tensors = [_tensor(feed[name], wide=wide) for name in self._input_names]
+        with torch.no_grad():
+            leaves = pytree.tree_leaves(module(*tensors))
+        outputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        if len(outputs) != len(self.output_names):
+            raise InputRefused(
+                "the network returns another number of tensors than were exported",
+                found=str(len(outputs)),
+                expected=f"{len(self.output_names)} ({', '.join(self.output_names)})",
+                remedy="return the same outputs for every input",
+            )
+        arrays = [_array(output) for output in outputs]
+        return dict(zip(self.output_names, arrays, strict=True))
+
+
+def _tensor(array: np.ndarray, *, wide: bool) -> torch.Tensor:
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        tensor = torch.from_numpy(array.astype(np.float32)).bfloat16()
+    else:
+        tensor = torch.from_numpy(array.copy())  # a module may write into its input
+    return tensor.double() if wide and tensor.is_floating_point() else tensor
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    import torch
+
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        import ml_dtypes
+
+        return tensor.float().numpy().astype(ml_dtypes.bfloat16)
+    return np.array(tensor.numpy())
+
+
+@contextlib.contextmanager
+def _in_float64() -> Iterator[None]:
+    """Make float64 of every narrower floating-point tensor or dtype that an operator is called with.
+
+    Modules that create float32 constants in `forward`, or call `.float()`, then stay in float64 throughout.
+    """
+    import torch
+    from torch.utils import _pytree as pytree
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    narrow = {torch.float32, torch.float16, torch.bfloat16}
+
+    def widened(leaf: Any) -> Any:
+        if isinstance(leaf, torch.dtype):
+            return torch.float64 if leaf in narrow else leaf
+        return leaf.double() if isinstance(leaf, torch.Tensor) and leaf.dtype in narrow else leaf
+
+    class Widen(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves __init_subclass__ untyped
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            wide = pytree.tree_map(widened, (args, kwargs or {}))
+            if func._schema.is_mutable and wide[0] and wide[0][0] is not args[0]:
+                raise TypeError(f"{func} writes into a tensor of {args[0].dtype}")
+            return func(*wide[0], **wide[1])
+
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with Widen():  # type: ignore[no-untyped-call]  # torch leaves __init__ untyped
+            yield
+    finally:
+        torch.set_default_dtype(default)
+
+
+class _PlainExecution:
+    """The unfolded graph in ONNX Runtime on the CPU, graph optimizations off."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        from bnfold.runtime import open_session
+
+        if model.ByteSize() > MAX_PROTO_BYTES:
+            import onnx
+
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "plain.onnx"
+                onnx.save(model, path, save_as_external_data=True, location="plain.onnx.data")
+                self._session = open_session(path, optimized=False)
+        else:
+            self._session = open_session(model.SerializeToString(), optimized=False)
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> Arrays:
+        try:
+            outputs = self._session.run(None, dict(feed))
+        except Exception as error:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in feed.items())
+            raise InputRefused(
+                "the unfolded graph does not run in ONNX Runtime",
+                where=shapes,
+                found=str(error),
+                remedy="fix the batch dimension if the network works at one batch only",
+            ) from error
+        return dict(zip(self._names, outputs, strict=True))
