@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnfold.cli.options import json_option, seed_option, threads_option, verbosity_options
+from bnfold.cli.options import json_option, seed_option, verbosity_options
 
 if TYPE_CHECKING:
     from bnfold.records import TrainReport
@@ -39,7 +39,7 @@ def _assignments(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     "--set", "settings", multiple=True, metavar="KEY=VALUE", callback=_assignments,
     help="Any other key of the recipe, for example --set weight_decay=0.1; may be repeated.",
 )  # fmt: skip
-@threads_option
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of PyTorch.  [default: the recipe's]")
 @seed_option
 @click.option("--force", is_flag=True, help="Replace an existing run.")
 @json_option
@@ -49,12 +49,11 @@ def command(model: str, json_file: str | None, **options: Any) -> None:
 
     MODEL: a name of the zoo (bnnet), or a .py file with INPUT_SHAPE, RECIPE and build().
     """
+    from bnfold.report import write_json
     from bnfold.workflows.train_model import train
 
     report = train(model, **options)
     if json_file is not None:
-        from bnfold.report import write_json
-
         write_json(report, json_file)
     if json_file != "-":
         _echo_result(report)

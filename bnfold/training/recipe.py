@@ -120,7 +120,7 @@ def read_recipe(values: Mapping[str, Any], *, where: str) -> Recipe:
                 where=where,
                 found=repr(value),
                 expected=expected,
-                remedy=f"mend {key}",
+                remedy=f"correct {key}",
             )
     return Recipe(**{key: _stored(key, value) for key, value in values.items()})
 
