@@ -66,7 +66,7 @@ def nearest(name: str, known: tuple[str, ...] | list[str], *, listing: str) -> s
     """
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
-        return f"did you mean {', '.join(close)}?"
+        return f"did you mean {' or '.join(close)}?"
     return listing
 
 
@@ -85,7 +85,7 @@ def load_model_file(spec: str) -> ModelFile:
         raise InputRefused(
             f"the zoo has no network {spec!r}",
             remedy=nearest(spec, zoo_names(), listing=f"known names: {', '.join(zoo_names())}")
-            + " A network of your own is given as the path of its .py file",
+            + "; a network of your own is given as the path of its .py file",
         )
     module = import_file(path)
     build = getattr(module, "build", None)

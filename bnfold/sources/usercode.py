@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import sys
 from importlib.machinery import SourceFileLoader
@@ -67,7 +66,7 @@ def import_file(path: Path) -> ModuleType:
             remedy="give the path of a .py file, or the name of a network of the zoo",
         )
     path = path.resolve()
-    name = f"bnfold_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"bnfold_user_{path.stem}"  # no path in it: PyTorch's exporter stores module names
     spec = importlib.util.spec_from_loader(name, _FreshLoader(name, str(path)))
     if spec is None:
         raise InputRefused("the file is no Python module", where=str(path), remedy="give the path of a .py file")

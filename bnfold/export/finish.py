@@ -1,0 +1,144 @@
+"""From the folded graph to the file that ships: simplified, in the user's names, without traces of this machine."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+
+import bnfold
+from bnfold.errors import InputRefused
+from bnfold.export.facts import all_graphs, count_batchnorms
+from bnfold.export.metadata import name_nodes_by_layer, strip_metadata
+from bnfold.export.quiet import quiet
+from bnfold.export.sizes import fits_protobuf, proto_fits
+from bnfold.sources.extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["finish"]
+
+log = logging.getLogger("bnfold.export")
+
+
+def finish(model: ir.Model) -> onnx.ModelProto:
+    """Simplify a folded graph with onnxsim, name its nodes by layer, and remove what tells of this machine.
+
+    onnxsim folds no BatchNorm here: what the ledger says stays true. Inputs and outputs keep their names, element
+    types and shapes; there is no value_info, since stale ones mislead ONNX Runtime's optimizer.
+
+    Args:
+        model: unchanged.
+
+    Returns:
+        A checked model; the same bytes every time it is serialized deterministically.
+
+    Raises:
+        InputRefused: onnxsim or the ONNX checker refuses the graph.
+        EnvironmentNotReady: onnxsim is not installed.
+    """
+    model = model.clone()
+    name_nodes_by_layer(model)
+    strip_metadata(model)
+    model.producer_name, model.producer_version = "bnfold", bnfold.__version__
+    model.graph.name = "bnfold"
+    proto = ir.to_proto(model)
+    _drop_value_info(proto)
+    if fits_protobuf(model):
+        proto = _simplified(proto)
+    else:
+        log.warning("the model is over 2 GB, which onnxsim cannot take: it is written without simplification")
+    _name_unnamed(proto)
+    if proto_fits(proto):
+        _check(proto)
+    return proto
+
+
+def _simplified(before: onnx.ModelProto) -> onnx.ModelProto:
+    """Run onnxsim and check that the interface, the opset and the BatchNorms are still the same."""
+    onnxsim = require("onnxsim", extra="cpu", purpose="simplifying the graph")
+    try:
+        with quiet("onnx_ir"):  # its passes count what they remove
+            after, _ = onnxsim.simplify(before, skip_fuse_bn=True, certify=False)
+    except Exception as error:
+        raise InputRefused(
+            "onnxsim cannot simplify the graph",
+            found=f"{type(error).__name__}: {error}"[:300],
+            remedy="export the network again, or report the message with the network's code",
+        ) from error
+    _drop_value_info(after)
+    _restore_interface(after.graph.input, before.graph.input)
+    _restore_interface(after.graph.output, before.graph.output)
+    n_before, n_after = count_batchnorms(before), count_batchnorms(after)
+    if n_after > n_before or _opsets(after) != _opsets(before):
+        raise RuntimeError(
+            f"onnxsim turned {n_before} BatchNorms into {n_after}, {_opsets(before)} into {_opsets(after)}"
+        )
+    if n_after < n_before:
+        log.info("onnxsim removed %d BatchNorms that were unused, constant or duplicates", n_before - n_after)
+    after.ir_version = before.ir_version
+    del after.metadata_props[:]
+    after.metadata_props.extend(before.metadata_props)
+    after.producer_name, after.producer_version = before.producer_name, before.producer_version
+    after.doc_string = before.doc_string
+    after.graph.doc_string = ""
+    result: onnx.ModelProto = after
+    return result
+
+
+def _restore_interface(after: Sequence[onnx.ValueInfoProto], before: Sequence[onnx.ValueInfoProto]) -> None:
+    """Give inputs or outputs their declared types back, after a check that none was narrowed.
+
+    A size may have been found where none was declared; a named one, as the batch, must still be free.
+    """
+    if [value.name for value in after] != [value.name for value in before]:
+        raise RuntimeError(f"onnxsim changed {[value.name for value in before]} into {[value.name for value in after]}")
+    for new, old in zip(after, before, strict=True):
+        new_type, old_type = new.type.tensor_type, old.type.tensor_type
+        same = new_type.elem_type == old_type.elem_type
+        if new_type.HasField("shape") and old_type.HasField("shape"):
+            new_dims, old_dims = new_type.shape.dim, old_type.shape.dim
+            same &= len(new_dims) == len(old_dims) and all(
+                not was.HasField("value") or was == now for now, was in zip(new_dims, old_dims, strict=True)
+            )
+        if not same:
+            raise RuntimeError(f"onnxsim changed {old.name} from {old.type} to {new.type}")
+        new.CopyFrom(old)
+
+
+def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
+    used = {node.domain for graph in all_graphs(proto) for node in graph.node} | {""}
+    return {entry.domain: entry.version for entry in proto.opset_import if entry.domain in used}
+
+
+def _drop_value_info(proto: onnx.ModelProto) -> None:
+    for graph in all_graphs(proto):
+        del graph.value_info[:]
+
+
+def _name_unnamed(proto: onnx.ModelProto) -> None:
+    """Name the nodes that onnxsim made, without touching the others."""
+    used = {node.name for graph in all_graphs(proto) for node in graph.node}
+    for graph in all_graphs(proto):
+        for node in graph.node:
+            if node.name:
+                continue
+            count = 0
+            while (name := f"{node.op_type}_{count}") in used:
+                count += 1
+            node.name = name
+            used.add(name)
+
+
+def _check(proto: onnx.ModelProto) -> None:
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        raise InputRefused(
+            "the finished graph breaks the ONNX specification",
+            found=" ".join(str(error).split())[:300],
+            remedy="report the message with the network's code",
+        ) from error

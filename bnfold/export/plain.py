@@ -1,0 +1,82 @@
+"""The plain graph: what the source computes, in ONNX, before anything is folded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnfold.errors import InputRefused
+from bnfold.export.metadata import keep_layer_names
+from bnfold.export.opsets import convert_opset, refuse_unknown_opset
+from bnfold.sources.onnx_checks import refuse_training_mode
+from bnfold.sources.types import OnnxSource
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from bnfold.sources.types import Source
+
+__all__ = ["plain_graph"]
+
+
+def plain_graph(source: Source, *, opset: int | None = None, static_batch: int | None = None) -> ir.Model:
+    """The unoptimized ONNX graph of a source: every BatchNorm is still a node, the batch axis is dynamic.
+
+    Nodes keep the name of their layer in the metadata (`bnfold.export.layer_of`), nothing else of the metadata is left.
+    The initializers share the memory of the source's parameters: replace them, never write into them.
+
+    Args:
+        source: as loaded by `bnfold.sources.load_source`.
+        opset: of the default domain; None for the exporter's own, or that of the `.onnx` file.
+        static_batch: a fixed batch size; None for a dynamic batch axis (an `.onnx` file and a `.pt2` file keep theirs).
+
+    Raises:
+        InputRefused: the source cannot be exported like this.
+    """
+    if static_batch is not None and static_batch < 1:
+        raise InputRefused("the batch size must be at least 1", found=f"--static-batch {static_batch}")
+    if isinstance(source, OnnxSource):
+        model = _from_onnx(source, opset=opset, static_batch=static_batch)
+    else:
+        from bnfold.export.torch_export import export_torch
+
+        model = export_torch(source, opset=opset, static_batch=static_batch)
+        refuse_training_mode(model, source.facts.spec)
+    keep_layer_names(model, keep_model_properties=isinstance(source, OnnxSource))
+    return model
+
+
+def _from_onnx(source: OnnxSource, *, opset: int | None, static_batch: int | None) -> ir.Model:
+    model = source.model.clone()
+    if static_batch is not None:
+        _fix_batch(model, static_batch, where=source.facts.spec)
+    if opset is None:
+        return model
+    refuse_unknown_opset(opset)
+    return convert_opset(model, opset, where=source.facts.spec)
+
+
+def _fix_batch(model: ir.Model, batch: int, *, where: str) -> None:
+    """Replace the symbol on axis 0 of the inputs by a size, wherever it stands in the graph's shapes."""
+    import onnx_ir as ir
+
+    symbols: set[str] = set()
+    for value in model.graph.inputs:
+        if value.shape is None or len(value.shape) == 0 or value.name in model.graph.initializers:
+            continue
+        first = value.shape[0]
+        if isinstance(first, int) and first != batch:
+            raise InputRefused(
+                f"input {value.name} has a fixed batch already",
+                where=where,
+                found=f"batch {first}",
+                expected=f"a dynamic batch, or {batch}",
+                remedy="leave --static-batch out",
+            )
+        if isinstance(first, ir.SymbolicDim) and first.value is not None:
+            symbols.add(first.value)
+        value.shape = ir.Shape([batch, *value.shape.dims[1:]])
+    outputs = [output for node in model.graph.all_nodes() for output in node.outputs]
+    for value in (*model.graph.inputs, *outputs):
+        if value.shape is not None:
+            sizes = [batch if getattr(size, "value", None) in symbols else size for size in value.shape.dims]
+            value.shape = ir.Shape(sizes)

@@ -1,0 +1,171 @@
+"""PyTorch to ONNX, unoptimized: every BatchNorm of the network is still a node."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from bnfold.errors import InputRefused
+from bnfold.export.opsets import OLDEST_NATIVE, convert_opset, refuse_other_opset, refuse_unknown_opset
+from bnfold.export.quiet import quiet
+from bnfold.sources.trial import TRIAL_BATCH, named_outputs, run_once, trial_inputs
+from bnfold.sources.usercode import described, user_code
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnfold.sources.types import TorchSource
+
+__all__ = ["export_torch"]
+
+log = logging.getLogger("bnfold.export")
+
+_SPECIALIZED = ("specializ", "Constraints violated", "ConstraintViolation", "marked batch as dynamic")
+
+
+def export_torch(source: TorchSource, *, opset: int | None, static_batch: int | None) -> ir.Model:
+    """Export with `torch.onnx.export(dynamo=True, optimize=False)`.
+
+    https://docs.pytorch.org/docs/stable/onnx_export.html
+
+    Args:
+        source: a module, or an exported program, which keeps its own dynamic axes.
+        opset: as asked, None for the exporter's own.
+        static_batch: a fixed batch size; None for a dynamic batch axis.
+
+    Raises:
+        InputRefused: the exporter fails, cannot keep the batch dynamic, or cannot write the opset.
+    """
+    if opset is not None:
+        refuse_unknown_opset(opset)
+    native = opset if opset is None or opset >= OLDEST_NATIVE else OLDEST_NATIVE
+    model = _call_exporter(source, opset=native, static_batch=static_batch)
+    _restore_interface(model, [spec.name for spec in source.inputs], source.output_names)
+    refuse_other_opset(model, native, native="the exporter's own opset")
+    if opset is not None:
+        model = convert_opset(model, opset, where=source.facts.spec)
+    if source.program is None and static_batch is None:
+        _refuse_static_batch(model, source)
+    return model
+
+
+def _call_exporter(source: TorchSource, *, opset: int | None, static_batch: int | None) -> ir.Model:
+    import torch
+
+    arguments: dict[str, Any] = {}
+    exported: Any = source.module
+    inputs: tuple[Any, ...]
+    if source.program is not None:
+        exported, inputs = source.program, ()
+        _refuse_program_batch(source, static_batch)
+    else:
+        inputs = trial_inputs(source.inputs, TRIAL_BATCH if static_batch is None else static_batch)
+        if static_batch is None:
+            batch = torch.export.Dim("batch")
+            arguments["dynamic_shapes"] = tuple({0: batch} if spec.batch_dynamic else None for spec in source.inputs)
+    try:
+        # The exporter's loggers tell of packages it lacks, its warnings of its own deprecated calls.
+        with quiet("torch.onnx", "torch.export", "onnxscript"), user_code(), torch.no_grad():
+            program = torch.onnx.export(
+                exported,
+                inputs,
+                dynamo=True,
+                optimize=False,
+                verify=False,
+                verbose=False,
+                opset_version=opset,
+                input_names=[spec.name for spec in source.inputs],
+                output_names=list(source.output_names),
+                **arguments,
+            )
+    except Exception as error:
+        raise _export_failed(error, source.facts.spec, static_batch) from error
+    if program is None:
+        raise RuntimeError("torch.onnx.export(dynamo=True) returned no program")
+    return program.model
+
+
+def _export_failed(error: Exception, where: str, static_batch: int | None) -> InputRefused:
+    cause: BaseException = error
+    text = str(error)
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+        text += str(cause)
+    remedy = "change the operation named, or export the part of the network that ONNX can express"
+    if static_batch is None and any(sign in text for sign in _SPECIALIZED):
+        remedy = "write forward without the batch size as a constant, or fix it with --static-batch N"
+    return InputRefused(
+        "PyTorch's exporter cannot write this network" + ("" if static_batch is not None else " with a dynamic batch"),
+        where=where,
+        found=described(cause)[:400],
+        remedy=remedy,
+    )
+
+
+def _refuse_program_batch(source: TorchSource, static_batch: int | None) -> None:
+    fixed = [spec.shape[0] for spec in source.inputs if spec.shape and not spec.batch_dynamic]
+    if static_batch is not None and fixed != [static_batch] * len(source.inputs):
+        raise InputRefused(
+            "an exported program keeps the batch axis it was exported with",
+            where=source.facts.spec,
+            found=f"--static-batch {static_batch}",
+            expected=f"batch {fixed[0]}" if fixed else "a dynamic batch",
+            remedy="leave --static-batch out, or export the program again",
+        )
+    if fixed:
+        log.warning("%s was exported with a fixed batch of %s, and keeps it", source.facts.spec, fixed[0])
+
+
+def _restore_interface(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Give every input and output its own value and name.
+
+    The exporter renames an input that is returned as it is, and keeps one name for a value that is returned twice.
+    """
+    graph = model.graph
+    for value, name in zip(graph.inputs, inputs, strict=True):
+        value.name = name
+    if len(graph.outputs) != len(outputs):
+        raise RuntimeError(f"the exporter wrote {len(graph.outputs)} outputs and not {len(outputs)}")
+    seen = {id(value) for value in graph.inputs} | {id(value) for value in graph.initializers.values()}
+    for index, name in enumerate(outputs):
+        value = graph.outputs[index]
+        if id(value) in seen:
+            node = ir.node("Identity", [value], num_outputs=1, name=f"{name}/Identity")
+            node.outputs[0].shape, node.outputs[0].type = value.shape, value.type
+            graph.append(node)
+            graph.outputs[index] = value = node.outputs[0]
+        seen.add(id(value))
+        value.name = name
+
+
+def _refuse_static_batch(model: ir.Model, source: TorchSource) -> None:
+    """Refuse a graph whose batch axis the exporter has fixed, at an input or at an output that depends on it."""
+    dynamic = {spec.name for spec in source.inputs if spec.batch_dynamic}
+    lost = [
+        str(value.name)
+        for value in model.graph.inputs
+        if value.name in dynamic and (value.shape is None or isinstance(value.shape[0], int))
+    ]
+    fixed = [
+        index
+        for index, value in enumerate(model.graph.outputs)
+        if value.shape is not None and all(isinstance(size, int) for size in value.shape)
+    ]
+    if fixed and dynamic:
+        shapes = [_output_shapes(source, batch) for batch in (TRIAL_BATCH, TRIAL_BATCH + 1)]
+        lost += [source.output_names[index] for index in fixed if shapes[0][index] != shapes[1][index]]
+    if lost:
+        raise InputRefused(
+            "the exporter has fixed the batch axis",
+            where=source.facts.spec,
+            found=f"a constant size at {', '.join(lost)}",
+            expected="a dynamic batch",
+            remedy="write forward without the batch size as a constant, or fix it with --static-batch N",
+        )
+
+
+def _output_shapes(source: TorchSource, batch: int) -> list[tuple[int, ...]]:
+    outputs = run_once(source.module, trial_inputs(source.inputs, batch), where=source.facts.spec)
+    return [tuple(tensor.shape) for _, tensor in named_outputs(outputs, where=source.facts.spec)]
