@@ -71,6 +71,16 @@ def test_learning_and_reporting() -> None:
     assert not module.training
 
 
+def test_order_of_the_samples_follows_the_seed() -> None:
+    data, recipe = _data(), Recipe(epochs=2, batch_size=8)
+    losses = []
+    for seed in (3, 3, 4):
+        module = _network()
+        torch.manual_seed(len(losses))  # the order is not drawn from the state that dropout uses
+        losses.append([facts.train_loss for facts in fit(module, data, make_task(recipe, data), recipe, seed=seed)])
+    assert losses[0] == losses[1] != losses[2]
+
+
 def test_loss_that_is_no_number_is_a_failure() -> None:
     data = _data()
     recipe = Recipe(optimizer="sgd", lr=1e30, warmup=0.0, batch_size=8)
