@@ -1,1 +1,56 @@
-"""The fold core: BatchNorms vanish into the weights around them."""
+"""The fold core: BatchNorms vanish into the weights around them.
+
+`fold_model` works in place on an `onnx_ir` model, `fold` on an `onnx.ModelProto`. Stages: canonical form (constants
+computed), relations between the units of all tensors, choice of units, new parameters, ledger.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from bnfold.errors import InputRefused
+from bnfold.folding.apply import apply_choice, plan_parameters
+from bnfold.folding.choose import choose
+from bnfold.folding.ledger import account, find_batchnorms, takers
+from bnfold.folding.relate import relate_graph
+from bnfold.graph.canonical import canonicalise
+from bnfold.records import Ledger
+
+__all__ = ["fold", "fold_model"]
+
+
+def fold(onnx_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ledger]:
+    """Fold the BatchNorms of a model and return the new model with the ledger; the argument stays as it is.
+
+    Raises:
+        InputRefused: a BatchNorm has a negative or non-finite variance, or a weight leaves the range of its type.
+    """
+    model = ir.from_proto(onnx_model)
+    ledger = fold_model(model)
+    return ir.to_proto(model), ledger
+
+
+def fold_model(model: ir.Model) -> Ledger:
+    """Fold the BatchNorms of a model in place; inputs, outputs and their names stay.
+
+    Raises:
+        InputRefused: a BatchNorm has a negative or non-finite variance, or a weight leaves the range of its type.
+    """
+    if model.functions:
+        passes.InlinePass()(model)
+    found = find_batchnorms(model)
+    canonicalise(model)
+    choice = choose(relate_graph(model.graph))
+    plan = plan_parameters(model.graph, choice)
+    into = {site.node: takers(site, plan, choice.gauge) for site in choice.vanished}
+    try:
+        apply_choice(model.graph, choice, plan)
+    except OverflowError as error:
+        raise InputRefused(
+            f"a folded weight does not fit: {error}", remedy="convert the model to float32 before folding"
+        ) from error
+    ledger = account(found, model.graph, choice, into)
+    passes.RemoveUnusedNodesPass()(model)
+    return ledger

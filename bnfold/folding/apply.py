@@ -1,0 +1,123 @@
+"""Write the chosen units into a graph: new parameters first, all computed, then the vanished sites go."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from bnfold.folding.choose import Choice
+from bnfold.folding.gauge import Gauge
+from bnfold.folding.relations import RULES, Parameters
+from bnfold.graph.constants import store_constant
+from bnfold.graph.edit import bypass
+from bnfold.graph.layers import layer_name
+
+__all__ = ["apply_choice", "plan_parameters"]
+
+_DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
+
+
+def plan_parameters(graph: ir.Graph, choice: Choice) -> dict[ir.Node, Parameters]:
+    """The new parameters of every node whose neighbourhood changes units, in float64; nothing is changed yet."""
+    gone = {site.node for site in choice.vanished}
+    plan = {}
+    for node in graph:
+        rule = RULES.get(node.op_type) if node.domain in _DEFAULT_DOMAINS else None
+        if rule is None or rule.rewrite is None or node in gone or not _touched(node, choice.gauge):
+            continue
+        parameters = rule.rewrite(node, choice.gauge)
+        if parameters is not None:
+            plan[node] = parameters
+    return plan
+
+
+def _touched(node: ir.Node, gauge: Gauge) -> bool:
+    values = [*node.inputs, *node.outputs]
+    return any(value in gauge.units.ids and not gauge.trivial(value) for value in values if value is not None)
+
+
+def apply_choice(graph: ir.Graph, choice: Choice, plan: dict[ir.Node, Parameters]) -> None:
+    """Store the planned parameters, rounded once to the type they had, and take the vanished sites out, in place.
+
+    Raises:
+        OverflowError: a parameter leaves the range of its type.
+    """
+    shared: dict[tuple[str, str], ir.Value] = {}
+    for node, parameters in plan.items():
+        for index, array in parameters.items():
+            if not (node.op_type == "MatMul" and index == 2):
+                _replace_parameter(graph, node, index, array, shared)
+        if node.op_type == "MatMul" and 2 in parameters:
+            _add_bias(graph, node, parameters[2])
+    for site in choice.vanished:
+        bypass(graph, site.node)
+
+
+def _replace_parameter(
+    graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray, shared: dict[tuple[str, str], ir.Value]
+) -> None:
+    """Give one node its own new parameter; nodes that shared an initializer and still agree go on sharing one."""
+    old = node.inputs[index] if index < len(node.inputs) else None
+    dtype = _dtype_of(node, index)
+    name = old.name if old is not None and old.name else f"{layer_name(node)}.bias"
+    key = (name, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest())
+    if old is not None and key in shared:
+        node.replace_input_with(index, shared[key])
+        return
+    last = old is not None and len(old.uses()) == 1 and name in graph.initializers
+    if index >= len(node.inputs):
+        node.resize_inputs(index + 1)
+    if last:
+        node.replace_input_with(index, None)
+        del graph.initializers[name]
+    value = store_constant(graph, name, array, dtype)
+    node.replace_input_with(index, value)
+    if old is not None:
+        shared[key] = value
+
+
+def _dtype_of(node: ir.Node, index: int) -> ir.DataType:
+    candidates: Iterable[ir.Value | None] = (node.inputs[index] if index < len(node.inputs) else None, *node.inputs[1:])
+    for value in candidates:
+        if value is not None and value.const_value is not None:
+            return value.const_value.dtype
+    raise ValueError(f"{node.op_type} `{layer_name(node)}` has no parameter to take the type from")
+
+
+def _add_bias(graph: ir.Graph, node: ir.Node, bias: np.ndarray) -> None:
+    """Give a MatMul a bias: over two axes it becomes Gemm, else an Add follows it."""
+    value = store_constant(graph, f"{layer_name(node)}.bias", bias, _dtype_of(node, 1))
+    y = node.outputs[0]
+    metadata = dict(node.metadata_props)
+    if y.shape is not None and len(y.shape) == 2:
+        new = ir.node("Gemm", [*node.inputs, value], name=node.name, metadata_props=metadata)
+        _swap(graph, node, new)
+        return
+    users = list(y.uses())
+    add = ir.node("Add", [y, value], metadata_props=metadata)
+    out = add.outputs[0]
+    out.shape, out.type = y.shape, y.type
+    graph.insert_after(node, add)
+    for user, index in users:
+        user.replace_input_with(index, out)
+    _take_outputs(graph, y, out)
+
+
+def _swap(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
+    y, out = old.outputs[0], new.outputs[0]
+    out.shape, out.type = y.shape, y.type
+    graph.insert_after(old, new)
+    for user, index in list(y.uses()):
+        user.replace_input_with(index, out)
+    _take_outputs(graph, y, out)
+    graph.remove(old, safe=True)
+
+
+def _take_outputs(graph: ir.Graph, y: ir.Value, out: ir.Value) -> None:
+    for k, output in enumerate(graph.outputs):
+        if output is y:
+            graph.outputs[k] = out
+            out.name, y.name = y.name, f"{y.name}_before_bias"

@@ -1,0 +1,182 @@
+"""Choose the units: which sites vanish, and what the units are then.
+
+The hard relations hold whatever is chosen. Each site is one more relation. They are taken by the work they save,
+BatchNorms first; one is kept if its scales and offsets, of all channels together, contradict nothing fixed so far.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bnfold.folding.classes import Classes, classify
+from bnfold.folding.gauge import Gauge
+from bnfold.folding.offsets import ZERO, OffsetConflict, Offsets, Row
+from bnfold.folding.reasons import Reasons
+from bnfold.folding.scales import PINNED, ScaleConflict, Scales
+from bnfold.folding.units import Site, Units
+
+__all__ = ["Choice", "choose"]
+
+# A stream stored at 2**5 times the magnitude it had loses 5 of float32's 24 bits where the offset is taken off again.
+_MAX_STREAM_GROWTH = 2.0**5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The units, the sites that vanish under them, and why each other site stays."""
+
+    gauge: Gauge
+    vanished: tuple[Site, ...]
+    refused: tuple[tuple[Site, str], ...]
+
+
+@dataclass
+class _Dead:
+    """Channels with scale 0, by scale class: written constants (site, channel) and read constants t."""
+
+    written: dict[int, tuple[Site, int]] = field(default_factory=dict)
+    read: dict[int, float] = field(default_factory=dict)
+
+
+class _Contradiction(Exception):  # noqa: N818 - an outcome that the caller expects, not an error
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def choose(units: Units) -> Choice:
+    """Decide every site, greedily, each with its scales and offsets in one step."""
+    return _Chooser(units, classify(units)).run()
+
+
+class _Chooser:
+    def __init__(self, units: Units, classes: Classes) -> None:
+        self.units = units
+        self.classes = classes
+        n_scales = int(classes.scale.max()) + 1
+        self.scales = Scales(n_scales, classes.positive)
+        self.offsets = Offsets(classes.offset_cost)
+        self.dead = _Dead()
+        self.reasons = Reasons(units, classes)
+        for relation in units.offset_relations:
+            self._hard_offsets(relation.ids, relation.coefficients)
+
+    def _hard_offsets(self, ids: tuple[np.ndarray, ...], coefficients: tuple[np.ndarray, ...]) -> None:
+        rows = {
+            tuple((int(self.classes.offset[i[k]]), float(c[k])) for i, c in zip(ids, coefficients, strict=True))
+            for k in range(ids[0].size)
+        }
+        for terms in sorted(rows):
+            row: Row = {}
+            for c, v in terms:
+                row[c] = row.get(c, 0.0) + v
+            self.offsets.relate(row, 0.0)  # homogeneous: never a contradiction
+
+    def run(self) -> Choice:
+        vanished, refused = [], []
+        for site in sorted(self.units.sites, key=lambda s: (s.deviation is None, -s.saved)):
+            reason = self._try(site)
+            if reason is None:
+                vanished.append(site)
+                self.reasons.accepted(site)
+            else:
+                refused.append((site, reason))
+        return Choice(self._gauge(), tuple(vanished), tuple(refused))
+
+    def _try(self, site: Site) -> str | None:
+        """Accept a site and return None, or leave everything as it was and return the reason."""
+        scale_mark, offset_mark = self.scales.mark(), self.offsets.mark()
+        written, read = dict(self.dead.written), dict(self.dead.read)
+        try:
+            self._accept(site)
+        except _Contradiction as contradiction:
+            self.scales.rewind(scale_mark)
+            self.offsets.rewind(offset_mark)
+            self.dead = _Dead(written, read)
+            return contradiction.reason
+        return None
+
+    def _accept(self, site: Site) -> None:
+        x_scale, y_scale = self.classes.scale[site.x_ids].tolist(), self.classes.scale[site.y_ids].tolist()
+        x_offset, y_offset = self.classes.offset[site.x_ids].tolist(), self.classes.offset[site.y_ids].tolist()
+        factors, shifts = site.scale.tolist(), site.shift.tolist()
+        alive = [k for k, s in enumerate(factors) if s != 0]
+        for k in alive:
+            if x_scale[k] in self.dead.written or y_scale[k] in self.dead.read:
+                raise _Contradiction(f"channel {k} shares its units with a channel of scale 0")
+            try:
+                self.scales.relate(x_scale[k], y_scale[k], factors[k])
+            except ScaleConflict as conflict:
+                raise _Contradiction(self.reasons.scale(site, k, sign=conflict.sign)) from None
+        if len(alive) < len(factors):
+            self._accept_dead(site, x_scale, y_scale)
+        for k in alive:
+            row: Row = {x_offset[k]: factors[k]}
+            row[y_offset[k]] = row.get(y_offset[k], 0.0) - 1.0
+            try:
+                self.offsets.relate({c: v for c, v in row.items() if v}, shifts[k])
+            except OffsetConflict:
+                raise _Contradiction(self.reasons.offset(site, k)) from None
+        self._check_conditioning(site, alive, x_scale, x_offset)
+
+    def _accept_dead(self, site: Site, x_scale: list[int], y_scale: list[int]) -> None:
+        """Channels with s = 0: y = t whatever x is. Either x is written as that constant, or y's readers take it."""
+        x_count, y_count = Counter(x_scale), Counter(y_scale)
+        c = self.classes
+        for k in np.flatnonzero(site.scale == 0).tolist():
+            x, y, t = x_scale[k], y_scale[k], float(site.shift[k])
+            alone = c.other_uses[x] == 0 and c.reads[x] == 0 and c.site_reads[x] == 1 and c.writes[x] == 1
+            if x != PINNED and alone and x_count[x] == 1:
+                self.dead.written[x] = (site, k)
+                continue
+            linear = c.other_uses[y] == c.site_reads[y] == c.shifts[y] == 0 and c.reads[y] > 0
+            unpadded = c.offset[site.y_ids[k]] != ZERO or t == 0
+            if y != PINNED and linear and unpadded and y_count[y] == 1:
+                self.dead.read[y] = t
+                continue
+            raise _Contradiction(self.reasons.dead(site, k))
+
+    def _check_conditioning(self, site: Site, alive: list[int], x_scale: list[int], x_offset: list[int]) -> None:
+        """Refuse an offset that dwarfs what is stored where others read it too, and must take it off again."""
+        if site.mean is None or site.deviation is None:
+            return
+        c = self.classes
+        for k in alive:
+            x = x_scale[k]
+            if c.other_uses[x] + c.reads[x] + c.site_reads[x] <= 1:
+                continue
+            before = abs(site.mean[k]) + site.deviation[k]
+            after = abs(site.mean[k] + self.offsets.value(x_offset[k])) + site.deviation[k]
+            if after > _MAX_STREAM_GROWTH * before:
+                raise _Contradiction(self.reasons.conditioning(site, k, after / before))
+
+    def _gauge(self) -> Gauge:
+        c = self.classes
+        per_class = np.array([self.scales.value(k) for k in range(int(c.scale.max()) + 1)])
+        scale = per_class[c.scale]
+        offset = np.array([self.offsets.value(k) for k in range(int(c.offset.max()) + 1)])[c.offset]
+        constant, inverse = scale * offset, 1 / scale
+        members = _members(c.scale, {*self.dead.written, *self.dead.read})
+        for k, t in self.dead.read.items():
+            inverse[members[k]], offset[members[k]] = 0.0, -t
+        for k, (site, channel) in self.dead.written.items():
+            x, y = site.x_ids[channel], site.y_ids[channel]
+            value = scale[y] * (site.shift[channel] + offset[y])
+            # Constant Adds between the writer and the site are of the same class: the last one writes the constant.
+            scale[members[k]], constant[members[k]] = 0.0, 0.0
+            constant[x] = value
+        return Gauge(self.units, scale, offset, constant, inverse)
+
+
+def _members(labels: np.ndarray, wanted: set[int]) -> dict[int, np.ndarray]:
+    """The ids of each wanted class."""
+    if not wanted:
+        return {}
+    order = np.argsort(labels, kind="stable")
+    keys = np.array(sorted(wanted))
+    starts = np.searchsorted(labels[order], keys, side="left")
+    ends = np.searchsorted(labels[order], keys, side="right")
+    return {int(k): order[a:b] for k, a, b in zip(keys, starts, ends, strict=True)}

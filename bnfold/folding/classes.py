@@ -1,0 +1,78 @@
+"""Merge the ids that hard relations make equal into classes, and note what stands on each class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from bnfold.folding.units import Ids, Pin, Units
+
+__all__ = ["Classes", "classify"]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Class of each id, for scales and for offsets; class 0 is pinned. Counts are per scale class.
+
+    `other_uses`: reads by operators that restrict units; `reads`: by linear operators; `site_reads`: by sites that
+    scale; `shifts`: by constant Adds, whose output is of the same class; `writes`: by operators that can write any
+    constant. `offset_cost`: how much an offset is worth avoiding.
+    """
+
+    scale: Ids
+    offset: Ids
+    positive: set[int]
+    other_uses: Ids
+    reads: Ids
+    site_reads: Ids
+    shifts: Ids
+    writes: Ids
+    offset_cost: list[float]
+
+
+def classify(units: Units) -> Classes:
+    """The classes of a graph's ids under the hard relations."""
+    scale = _components(units.n_ids, units.equal_scales, units.scale_pins)
+    offset = _components(units.n_ids, units.equal_offsets, units.offset_pins)
+    count = int(scale.max()) + 1
+
+    def tally(groups: Iterable[Ids]) -> Ids:
+        joined = [np.unique(scale[ids]) for ids in groups]
+        return np.bincount(np.concatenate([*joined, np.zeros(0, np.int64)]), minlength=count)
+
+    return Classes(
+        scale,
+        offset,
+        {int(c) for pin in units.positive for c in np.unique(scale[pin.ids])},
+        tally(units.other_uses),
+        tally(ids for ids, _ in units.readers),
+        tally(site.x_ids for site in units.sites if site.node.op_type not in ("Add", "Sub")),
+        tally(units.shifts),
+        tally(ids for ids, _ in units.writers),
+        _offset_cost(units, offset),
+    )
+
+
+def _components(n_ids: int, pairs: Sequence[tuple[Ids, Ids]], pins: Sequence[Pin]) -> Ids:
+    """Connected components of the ids, the one of id 0 numbered 0."""
+    left = np.concatenate([*(a for a, _ in pairs), *(pin.ids for pin in pins), np.zeros(0, np.int64)])
+    right = np.concatenate([*(b for _, b in pairs), *(np.zeros_like(pin.ids) for pin in pins), np.zeros(0, np.int64)])
+    graph = coo_matrix((np.ones(left.size, np.int8), (left, right)), shape=(n_ids, n_ids))
+    labels = connected_components(graph, directed=False)[1].astype(np.int64)
+    first = labels[0]
+    return np.where(labels == first, 0, np.where(labels == 0, first, labels))
+
+
+def _offset_cost(units: Units, offset: Ids) -> list[float]:
+    """Twice the sums an offset takes part in, and one less where a linear operator's bias writes it."""
+    cost = np.zeros(int(offset.max()) + 1)
+    for relation in units.offset_relations:
+        for ids in relation.ids:
+            cost[np.unique(offset[ids])] += 2
+    for ids, _ in units.writers:
+        cost[np.unique(offset[ids])] -= 1
+    return [float(c) for c in cost]

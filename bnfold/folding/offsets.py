@@ -1,0 +1,87 @@
+"""Offsets that hang together linearly: sparse elimination whose last steps can be taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["ZERO", "OffsetConflict", "Offsets"]
+
+# The class whose offset is 0 for good.
+ZERO = 0
+# A dependent relation holds if it does so to float64 rounding of its terms, over a few hundred substitutions.
+_ROUNDING = 256 * 2.0**-53
+
+Row = dict[int, float]
+
+
+class OffsetConflict(Exception):  # noqa: N818 - an outcome that the caller expects, not an error
+    """A relation contradicts what is fixed."""
+
+
+class Offsets:
+    """Unknown d_c per class, some of them eliminated: `d_c = sum_k row[k] d_k + constant`.
+
+    `cost[c]` says how much an offset of class c is worth avoiding: the cheapest class of a relation is eliminated, the
+    others stay free, and free ones end at 0. So an offset goes to the bias of the nearest linear operator, not to a
+    residual stream.
+    """
+
+    def __init__(self, cost: Sequence[float]) -> None:
+        self._cost = cost
+        self._rows: dict[int, tuple[Row, float]] = {}
+        self._undo: list[int] = []
+
+    def expand(self, c: int) -> tuple[Row, float]:
+        """d_c in terms of free classes."""
+        return self._reduce({c: 1.0}, 0.0)[:2]
+
+    def relate(self, row: Row, constant: float) -> None:
+        """Demand sum_k row[k] d_k = constant.
+
+        Raises:
+            OffsetConflict: it cannot hold.
+        """
+        free, shift, magnitude = self._reduce(row, 0.0)
+        residual = constant - shift
+        if not free:
+            if abs(residual) > _ROUNDING * max(magnitude, abs(constant)):
+                raise OffsetConflict
+            return
+        pivot = min(free, key=lambda c: (self._cost[c], -abs(free[c])))
+        k = free.pop(pivot)
+        self._rows[pivot] = ({c: -v / k for c, v in free.items()}, residual / k)
+        self._undo.append(pivot)
+
+    def _reduce(self, row: Row, constant: float) -> tuple[Row, float, float]:
+        free: Row = {}
+        magnitude = 0.0
+        todo = [(c, v) for c, v in row.items() if c != ZERO]
+        while todo:
+            c, v = todo.pop()
+            if c not in self._rows:
+                old = free.get(c, 0.0)
+                new = old + v
+                # Terms that cancel to rounding are gone: what is left of them is no relation between offsets.
+                if abs(new) <= _ROUNDING * max(abs(old), abs(v)):
+                    free.pop(c, None)
+                else:
+                    free[c] = new
+                continue
+            inner, shift = self._rows[c]
+            constant += v * shift
+            magnitude = max(magnitude, abs(v * shift))
+            todo.extend((k, v * w) for k, w in inner.items())
+        return free, constant, magnitude
+
+    def mark(self) -> int:
+        """A point to return to."""
+        return len(self._undo)
+
+    def rewind(self, mark: int) -> None:
+        """Take back every relation since `mark`."""
+        while len(self._undo) > mark:
+            del self._rows[self._undo.pop()]
+
+    def value(self, c: int) -> float:
+        """d_c, with every free class at 0."""
+        return self.expand(c)[1] if c != ZERO else 0.0

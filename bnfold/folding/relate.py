@@ -1,0 +1,83 @@
+"""Collect the relations of a whole graph."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bnfold.folding.relations import RULES, Rule
+from bnfold.folding.units import Refusal, Units
+from bnfold.graph.constants import constant, is_float
+from bnfold.graph.layers import layer_name
+
+__all__ = ["relate_graph"]
+
+_DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
+
+
+def relate_graph(graph: ir.Graph) -> Units:
+    """Give every float value of the graph its ids, in topological order, and collect the relations between them.
+
+    Pinned: inputs, outputs, what a subgraph captures, and the neighbourhood of every operator without a rule.
+    """
+    units = Units()
+    for node in graph:
+        if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
+            _pin_captured(node, graph, units)
+        _relate_node(node, units)
+    for output in graph.outputs:
+        if is_float(output) and constant(output) is None:
+            units.pin(units.of(output), None, f"graph output `{output.name}`")
+            units.use(units.of(output))
+    return units
+
+
+def _relate_node(node: ir.Node, units: Units) -> None:
+    rule = RULES.get(node.op_type) if node.domain in _DEFAULT_DOMAINS else None
+    why = Refusal(f"{node.op_type} has no rule") if rule is None else None
+    if rule is not None:
+        why = rule.relate(node, units)
+        if why is None:
+            _note_uses(node, rule, units)
+            return
+    label = f"{node.op_type} `{layer_name(node)}`"
+    if rule is not None and why is not None:
+        label += f" ({why.reason})"
+    for value in node.inputs:
+        if value in units.ids and value is not None:
+            units.pin(units.of(value), node, label)
+            units.use(units.of(value))
+    for value in node.outputs:
+        if is_float(value):
+            units.ids.pop(value, None)
+            units.of(value)
+
+
+def _note_uses(node: ir.Node, rule: Rule, units: Units) -> None:
+    x, y = node.inputs[0], node.outputs[0]
+    if rule.kind == "linear" and x is not None:
+        units.readers.append((units.of(x).ravel(), node))
+    if rule.kind != "site" and rule.rewrite is not None:
+        units.writers.append((units.of(y).ravel(), node))
+    if rule.kind == "other":
+        for value in node.inputs:
+            if value in units.ids and value is not None:
+                units.use(units.of(value))
+
+
+def _pin_captured(node: ir.Node, graph: ir.Graph, units: Units) -> None:
+    """Values of this graph that a subgraph of `node` reads keep their units."""
+    for attr in node.attributes.values():
+        subgraphs = [attr.value] if attr.type == ir.AttributeType.GRAPH else attr.value
+        if attr.type not in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
+            continue
+        for subgraph in subgraphs:
+            for inner in ir.traversal.RecursiveGraphIterator(subgraph):
+                for value in inner.inputs:
+                    if value in units.ids and value is not None and _owner(value) is graph:
+                        units.pin(units.of(value), node, f"{node.op_type} `{layer_name(node)}`, which captures it")
+                        units.use(units.of(value))
+
+
+def _owner(value: ir.Value) -> ir.Graph | ir.Function | None:
+    producer = value.producer()
+    return producer.graph if producer is not None else value.graph

@@ -1,0 +1,206 @@
+"""Affine maps with constant coefficients, `y = s x + t`: BatchNormalization, and constant Mul, Div, Add, Sub.
+
+They vanish if `a_x = a_y s` and `s d_x = d_y + t`. One that stays is rewritten in the units around it:
+
+    y' = a_y (s (x' / a_x - d_x) + t) + c_y     s' = a_y s / a_x,   t' = a_y (t - s d_x) + c_y
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from bnfold.errors import InputRefused
+from bnfold.folding.gauge import Gauge
+from bnfold.folding.relations.pointwise import relate_product, relate_sum
+from bnfold.folding.relations.registry import Parameters, Relate, relation, rewrites
+from bnfold.folding.units import Ids, Refusal, Site, Units
+from bnfold.graph.constants import attribute, float64_constant, operand
+from bnfold.graph.layers import layer_name
+from bnfold.graph.shapes import static_size
+from bnfold.numerics.affine import Float64, batchnorm_affine
+
+__all__ = ["batchnorm_parameters"]
+
+
+def batchnorm_parameters(node: ir.Node) -> tuple[Float64, Float64, Float64, Float64, float] | Refusal:
+    """gamma, beta, mean, variance (each (C,)) and epsilon of an inference-mode BatchNormalization."""
+    if attribute(node, "training_mode", 0):
+        return Refusal("it is in training mode")
+    if not attribute(node, "spatial", 1):
+        return Refusal("it normalises every position by itself (spatial=0)")
+    if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
+        return Refusal("its statistics are outputs")
+    arrays = [float64_constant(value) for value in node.inputs[1:5]]
+    gamma, beta, mean, variance = [*arrays, None, None, None, None][:4]
+    if gamma is None or beta is None or mean is None or variance is None:
+        return Refusal("its parameters are not constants")
+    return gamma, beta, mean, variance, attribute(node, "epsilon", 1e-5)
+
+
+@relation("BatchNormalization", kind="site")
+def relate_batchnorm(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX BatchNormalization in inference: axis 1 of x (N, C, ...)."""
+    parameters = batchnorm_parameters(node)
+    if isinstance(parameters, Refusal):
+        return parameters
+    gamma, beta, mean, variance, epsilon = parameters
+    x, y = node.inputs[0], node.outputs[0]
+    if x is None or units.of(x).ndim < 2:
+        return Refusal("the rank of its input is unknown")
+    try:
+        scale, shift = batchnorm_affine(gamma, beta, mean, variance, epsilon)
+    except ValueError as error:
+        raise InputRefused(
+            str(error), where=f"BatchNormalization `{layer_name(node)}`", remedy="train it again or recalibrate it"
+        ) from error
+    x_ids = np.broadcast_to(units.channels(x, 1), scale.shape)
+    y_ids = units.along(y, 1, scale.size)
+    units.ids[y] = y_ids
+    deviation = np.sqrt(variance + epsilon)
+    units.sites.append(Site(node, x, x_ids, y_ids.reshape(-1), scale, shift, static_size(y), mean, deviation))
+    return None
+
+
+@rewrites("BatchNormalization")
+def rewrite_batchnorm(node: ir.Node, gauge: Gauge) -> Parameters:
+    """A kept BatchNorm takes the new units in gamma and beta; its statistics stay."""
+    parameters = batchnorm_parameters(node)
+    if isinstance(parameters, Refusal):
+        raise ValueError(parameters.reason)
+    gamma, beta, mean, variance, epsilon = parameters
+    scale, shift = batchnorm_affine(gamma, beta, mean, variance, epsilon)
+    inverse, offset = gauge.read(operand(node), 1, scale.size)
+    out, constant = gauge.write(node.outputs[0], 1, scale.size)
+    new_gamma = out * gamma * inverse
+    new_shift = out * (shift - scale * offset) + constant
+    return {1: new_gamma, 2: new_shift + new_gamma / np.sqrt(variance + epsilon) * mean}
+
+
+def _operands(node: ir.Node) -> tuple[ir.Value, Float64, int] | None:
+    """The data operand, the constant one, and the index of the constant; None unless there is one of each."""
+    constants = [float64_constant(value) for value in node.inputs]
+    known = [k for k, array in enumerate(constants) if array is not None]
+    if len(node.inputs) != 2 or len(known) != 1:
+        return None
+    data, array = node.inputs[1 - known[0]], constants[known[0]]
+    return None if data is None or array is None else (data, array, known[0])
+
+
+def _channel_axis(array: Float64, rank: int) -> int | None:
+    """The one axis of the data along which a constant varies, by its size; the last for a scalar; else None."""
+    shape = (1,) * (rank - array.ndim) + array.shape
+    long = [axis for axis, length in enumerate(shape) if length > 1]
+    return long[0] if len(long) == 1 else (rank - 1 if not long else None)
+
+
+def _fresh_for(units: Units, ids: Ids, array: Float64, axis: int | None) -> Ids:
+    """Ids for y: those axes along which x differs, and the one along which the constant does."""
+    shape = list(ids.shape)
+    if axis is not None:
+        shape[axis] = max(shape[axis], array.size)
+    return units.fresh(shape)
+
+
+@relation("Add", "Sub", kind="site")
+def relate_add(node: ir.Node, units: Units) -> Refusal | None:
+    """y = x + K or x - K: equal scales, K' = a_y (K - d_x) + c_y takes any offset. Without a constant: a sum."""
+    operands = _operands(node)
+    if operands is None:
+        return _of_data(node, units, relate_sum)
+    x, array, index = operands
+    if array.ndim > units.of(x).ndim:
+        return Refusal("its constant adds axes to the data")
+    if node.op_type == "Sub" and index == 0:
+        return Refusal("it subtracts the data from a constant")
+    ids = units.of(x)
+    axis = _channel_axis(array, ids.ndim)
+    y_ids = _fresh_for(units, ids, array, axis)
+    units.tie_scales(y_ids, ids)
+    units.ids[node.outputs[0]] = y_ids
+    units.shifts.append(ids.ravel())
+    _offer(node, units, axis, np.ones_like(array), -array if node.op_type == "Sub" else array)
+    return None
+
+
+@relation("Mul", "Div", kind="site")
+def relate_mul(node: ir.Node, units: Units) -> Refusal | None:
+    """y = K x or x / K: free scales, K' = a_y K / a_x, and d_y = K d_x. Without a constant: a gate."""
+    operands = _operands(node)
+    if operands is None:
+        return _of_data(node, units, relate_product)
+    x, array, index = operands
+    if array.ndim > units.of(x).ndim or (node.op_type == "Div" and index == 0):
+        return Refusal("it is not the data times a constant of its own rank")
+    if node.op_type == "Div" and not array.all():
+        return Refusal("it divides by 0")
+    ids = units.of(x)
+    axis = _channel_axis(array, ids.ndim)
+    if axis is None or any(length > 1 for k, length in enumerate(ids.shape) if k != axis):
+        units.no_offset(ids, node, f"{node.op_type} `{layer_name(node)}` by a constant of several axes")
+        units.use(ids)
+        units.ids[node.outputs[0]] = ids
+        return None
+    factor = 1 / array if node.op_type == "Div" else array
+    y_ids = _fresh_for(units, ids, array, axis)
+    units.relate_offsets(node, (y_ids.reshape(-1), -1.0), (ids.reshape(-1), factor.reshape(-1)))
+    units.ids[node.outputs[0]] = y_ids
+    _offer(node, units, axis, factor, np.zeros_like(array))
+    return None
+
+
+def _of_data(node: ir.Node, units: Units, relate: Relate) -> Refusal | None:
+    for value in node.inputs:
+        if value is not None:
+            units.use(units.of(value))
+    return relate(node, units)
+
+
+def _offer(node: ir.Node, units: Units, axis: int | None, scale: Float64, shift: Float64) -> None:
+    """Offer a constant Mul or Add as a site, where units and constant vary along one axis at most."""
+    operands = _operands(node)
+    if operands is None:
+        raise ValueError(f"{node.op_type} {node.name} has no constant operand")
+    x = operands[0]
+    x_ids, y_ids = units.of(x), units.of(node.outputs[0])
+    # The bias of a MatMul over more than two axes: without it the MatMul would gain the same Add again.
+    bias = node.op_type == "Add" and y_ids.ndim > 2 and (x.producer() or node).op_type == "MatMul"
+    if axis is None or y_ids.size != y_ids.shape[axis] or bias:
+        if node.op_type not in ("Add", "Sub"):
+            units.use(x_ids)
+        return
+    length = (y_ids.size,)
+    scale, shift = (np.broadcast_to(array.reshape(-1), length) for array in (scale, shift))
+    ids = np.broadcast_to(x_ids.reshape(-1), length)
+    units.sites.append(Site(node, x, ids, y_ids.reshape(-1), scale, shift, static_size(node.outputs[0])))
+
+
+@rewrites("Add", "Sub")
+def rewrite_add(node: ir.Node, gauge: Gauge) -> Parameters | None:
+    """K' = a_y (K - d_x) + c_y, elementwise over the axes along which any of them varies."""
+    operands = _operands(node)
+    if operands is None:
+        return None
+    x, array, index = operands
+    sign = -1.0 if node.op_type == "Sub" else 1.0
+    y_ids = gauge.elements(node.outputs[0])
+    new = gauge.scale[y_ids] * (sign * array - gauge.offset[gauge.elements(x)]) + gauge.constant[y_ids]
+    return {index: sign * _slim(new, array.ndim)}
+
+
+@rewrites("Mul", "Div")
+def rewrite_mul(node: ir.Node, gauge: Gauge) -> Parameters | None:
+    """K' = a_y K / a_x; for x / K, K' = a_x K / a_y."""
+    operands = _operands(node)
+    if operands is None:
+        return None
+    x, array, index = operands
+    ratio = gauge.scale[gauge.elements(node.outputs[0])] * gauge.inverse[gauge.elements(x)]
+    return {index: _slim(array / ratio if node.op_type == "Div" else array * ratio, array.ndim)}
+
+
+def _slim(array: Float64, rank: int) -> Float64:
+    """Drop leading axes of length 1 beyond `rank`: runtimes match a constant of shape (C, 1, 1), not (1, C, 1, 1)."""
+    while array.ndim > rank and array.shape[0] == 1:
+        array = array[0]
+    return array

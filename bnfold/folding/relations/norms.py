@@ -1,0 +1,53 @@
+"""Normalisations that depend on the data: the input keeps its units, the output is free through scale and bias.
+
+y = n(x) w + b,   w' = a_y w,   b' = a_y b + c_y
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bnfold.folding.gauge import Gauge
+from bnfold.folding.relations.registry import Parameters, relation, rewrites
+from bnfold.folding.units import Refusal, Units
+from bnfold.graph.constants import attribute, float64_constant, parameter
+from bnfold.graph.layers import layer_name
+from bnfold.graph.shapes import static_length
+
+__all__: list[str] = []
+
+_CHANNEL_AXIS = {"LayerNormalization": -1, "InstanceNormalization": 1, "GroupNormalization": 1}
+
+
+@relation("LayerNormalization", "InstanceNormalization", "GroupNormalization", kind="other")
+def relate_norm(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX LayerNormalization of the last axis, InstanceNormalization, GroupNormalization with a scale per channel."""
+    x, y = node.inputs[0], node.outputs[0]
+    weight = float64_constant(node.inputs[1])
+    bias = float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if (
+        x is None
+        or weight is None
+        or weight.ndim != 1
+        or (len(node.inputs) > 2 and node.inputs[2] is not None and bias is None)
+    ):
+        return Refusal("its scale and bias are not constants of one axis")
+    rank = units.of(x).ndim
+    if node.op_type == "LayerNormalization" and attribute(node, "axis", -1) % max(rank, 1) != rank - 1:
+        return Refusal("it normalises over several axes")
+    if node.op_type == "GroupNormalization" and weight.size != static_length(x, 1):
+        return Refusal("its scale is per group")
+    units.pin(units.of(x), node, f"{node.op_type} `{layer_name(node)}`")
+    units.ids[y] = units.along(y, _CHANNEL_AXIS[node.op_type], weight.size)
+    return None
+
+
+@rewrites("LayerNormalization", "InstanceNormalization", "GroupNormalization")
+def rewrite_norm(node: ir.Node, gauge: Gauge) -> Parameters:
+    """w' = a_y w, b' = a_y b + c_y; an absent bias that stays zero stays absent."""
+    weight = parameter(node, 1)
+    bias = float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    scale, constant = gauge.write(node.outputs[0], _CHANNEL_AXIS[node.op_type], weight.size)
+    if bias is None and not constant.any():
+        return {1: scale * weight}
+    return {1: scale * weight, 2: (scale * bias if bias is not None else 0.0) + constant}

@@ -1,0 +1,81 @@
+"""Elementwise operators on data: activations that commute with a positive scale, sums and gates."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from bnfold.folding.relations.registry import relation
+from bnfold.folding.units import Refusal, Units
+from bnfold.graph.constants import constant, float64_constant
+from bnfold.graph.layers import layer_name
+from bnfold.graph.shapes import dims_of
+
+__all__ = ["relate_product", "relate_sum"]
+
+
+@relation("Relu", "LeakyRelu", "PRelu", kind="other")
+def relate_relu(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX Relu, LeakyRelu, PRelu: f(a x) = a f(x) for a > 0, so a > 0 and d = 0; y has the units of x."""
+    x = node.inputs[0]
+    if x is None:
+        return Refusal("its input is missing")
+    if node.op_type == "PRelu" and constant(node.inputs[1]) is None:
+        return Refusal("its slope is not a constant")
+    ids = units.of(x)
+    why = f"{node.op_type} `{layer_name(node)}`"
+    units.keep_sign(ids, node, why)
+    units.no_offset(ids, node, why)
+    units.ids[node.outputs[0]] = ids
+    return None
+
+
+@relation("Clip", kind="other")
+def relate_clip(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX Clip: ReLU where it clips at 0 from below only; any other bound pins the units."""
+    low = constant(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    bounded_above = (len(node.inputs) > 2 and node.inputs[2] is not None) or "max" in node.attributes
+    if low is None or low.any() or bounded_above:
+        return Refusal("its bounds are given in the units of its input")
+    return relate_relu(node, units)
+
+
+def relate_sum(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX Add, Sub, Sum of data: equal a; d_y = d_1 + d_2 (d_1 - d_2), elementwise over the broadcast shape."""
+    y = node.outputs[0]
+    rank = dims_of(y)
+    operands = [x for x in node.inputs if x is not None]
+    if rank is None or any(dims_of(x) is None or constant(x) is not None for x in operands):
+        return Refusal("the shapes of its operands are unknown")
+    arrays = [units.of(x) for x in operands]
+    y_ids = units.fresh(np.broadcast_shapes(*(array.shape for array in arrays)))
+    signs = [1.0, *[-1.0 if node.op_type == "Sub" else 1.0] * (len(arrays) - 1)]
+    for array in arrays:
+        units.tie_scales(y_ids, array)
+    units.relate_offsets(node, (y_ids, -1.0), *zip(arrays, signs, strict=True))
+    units.ids[y] = y_ids
+    return None
+
+
+def relate_product(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX Mul, Div of data (a gate): d = 0; the smaller operand keeps its scale, y has that of the other."""
+    first, second = node.inputs[0], node.inputs[1]
+    if first is None or second is None or dims_of(node.outputs[0]) is None:
+        return Refusal("its operands are unknown")
+    a, b = units.of(first), units.of(second)
+    swap = node.op_type == "Mul" and (a.size < b.size or (a.size == b.size and not a.any()))
+    stream, gate = (b, a) if swap else (a, b)
+    why = f"{node.op_type} `{layer_name(node)}`"
+    units.pin(gate, node, why)
+    units.no_offset(stream, node, why)
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    units.ids[node.outputs[0]] = stream.reshape((1,) * (len(shape) - stream.ndim) + stream.shape)
+    return None
+
+
+@relation("Sum", kind="other")
+def relate_sum_operator(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX Sum of data."""
+    if any(float64_constant(x) is not None for x in node.inputs):
+        return Refusal("it adds a constant")
+    return relate_sum(node, units)

@@ -1,0 +1,85 @@
+"""Pooling and resampling: averages keep any units that are uniform over the window; maxima want a > 0."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bnfold.folding.relations.registry import relation
+from bnfold.folding.units import Refusal, Units
+from bnfold.graph.constants import attribute, constant
+from bnfold.graph.layers import layer_name
+from bnfold.graph.shapes import dims_of
+
+__all__: list[str] = []
+
+
+def _spatial(node: ir.Node, units: Units) -> Refusal | None:
+    """Uniform units over the spatial axes; y keeps the ids of x."""
+    x = node.inputs[0]
+    if x is None or units.of(x).ndim < 3:
+        return Refusal("the rank of its input is unknown")
+    ids = units.of(x)
+    units.ids[node.outputs[0]] = units.collapse(ids, range(2, ids.ndim))
+    return None
+
+
+@relation("GlobalAveragePool", kind="carry")
+def relate_global_average_pool(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX GlobalAveragePool: the mean of a (x + d) is a (mean(x) + d)."""
+    return _spatial(node, units)
+
+
+@relation("AveragePool", kind="carry")
+def relate_average_pool(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX AveragePool: as the mean, unless it counts padded zeros, which wants d = 0."""
+    refusal = _spatial(node, units)
+    padded = any(attribute(node, "pads", ())) or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    if refusal is None and attribute(node, "count_include_pad", 0) and (padded or attribute(node, "ceil_mode", 0)):
+        ids = units.of(node.outputs[0])
+        units.no_offset(ids, node, f"padded zeros counted by AveragePool `{layer_name(node)}`")
+        units.use(ids)
+    return refusal
+
+
+@relation("MaxPool", "GlobalMaxPool", kind="other")
+def relate_max_pool(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX MaxPool: max(a (x + d)) = a (max(x) + d) for a > 0; it pads with minus infinity."""
+    if len(node.outputs) > 1 and node.outputs[1].uses():
+        return Refusal("the indices of its maxima are used")
+    refusal = _spatial(node, units)
+    if refusal is None:
+        units.keep_sign(units.of(node.outputs[0]), node, f"{node.op_type} `{layer_name(node)}`")
+    return refusal
+
+
+@relation("ReduceMean", "ReduceMax", kind="other")
+def relate_reduce(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX ReduceMean, ReduceMax: uniform units over the reduced axes; the maximum wants a > 0."""
+    x = node.inputs[0]
+    axes = attribute(node, "axes", None)
+    if axes is None and len(node.inputs) > 1:
+        axes = constant(node.inputs[1])
+    if x is None or axes is None or len(axes) == 0 or dims_of(x) is None:
+        return Refusal("the axes it reduces are not constant")
+    ids = units.of(x)
+    reduced = {int(axis) % ids.ndim for axis in axes}
+    ids = units.collapse(ids, reduced)
+    if node.op_type == "ReduceMax":
+        units.keep_sign(ids, node, f"ReduceMax `{layer_name(node)}`")
+    units.ids[node.outputs[0]] = ids if attribute(node, "keepdims", 1) else ids.squeeze(tuple(reduced))
+    return None
+
+
+@relation("Resize", "Upsample", kind="carry")
+def relate_resize(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX Resize: the weights of each output pixel sum to 1, so units uniform over space stay."""
+    x, y = node.inputs[0], node.outputs[0]
+    before, after = (dims_of(x) if x is not None else None), dims_of(y)
+    if before is None or after is None:
+        return Refusal("its shapes are unknown")
+    if attribute(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+        return Refusal("it extrapolates with a constant")
+    resized = {k for k, (old, new) in enumerate(zip(before, after, strict=True)) if old != new}
+    if resized & {0, 1}:
+        return Refusal("it resizes the batch or the channels")
+    return _spatial(node, units)

@@ -1,0 +1,73 @@
+"""Which rule speaks for which operator.
+
+A rule relates the units around one node (`relate`) and, where the node has parameters, recomputes them in the chosen
+units (`rewrite`, pure NumPy). Kinds: `carry` rearranges elements, `linear` reads channels through weights, `site` is an
+affine map that may vanish, `other` restricts units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bnfold.folding.gauge import Gauge
+from bnfold.folding.units import Refusal, Units
+
+__all__ = ["RULES", "Parameters", "Rule", "relation", "rewrites"]
+
+Relate = Callable[[ir.Node, Units], Refusal | None]
+# New parameters by input index.
+Parameters = Mapping[int, NDArray[np.float64]]
+# None: this node has no parameters (an Add of two tensors).
+Rewrite = Callable[[ir.Node, Gauge], Parameters | None]
+Kind = Literal["carry", "linear", "site", "other"]
+
+
+@dataclass
+class Rule:
+    """The relation of an operator, and how its parameters follow."""
+
+    relate: Relate
+    kind: Kind
+    rewrite: Rewrite | None = None
+
+
+RULES: dict[str, Rule] = {}
+
+
+def relation(*op_types: str, kind: Kind) -> Callable[[Relate], Relate]:
+    """Register a relation for operators of the default ONNX domain."""
+
+    def register(function: Relate) -> Relate:
+        for op_type in op_types:
+            RULES[op_type] = Rule(function, kind)
+        return function
+
+    return register
+
+
+def rewrites(*op_types: str) -> Callable[[Rewrite], Rewrite]:
+    """Register the rewrite of operators that have a relation."""
+
+    def register(function: Rewrite) -> Rewrite:
+        for op_type in op_types:
+            RULES[op_type].rewrite = function
+        return function
+
+    return register
+
+
+def unhandled_attributes(node: ir.Node, known: Mapping[str, Any]) -> Refusal | None:
+    """A refusal if the node has an attribute outside `known`, or one whose value differs from a required one."""
+    for name, attr in node.attributes.items():
+        if name not in known:
+            return Refusal(f"attribute {name} of {node.op_type} is not known here")
+        required = known[name]
+        if required is not None and attr.value != required:
+            return Refusal(f"{name}={attr.value} of {node.op_type} is not supported")
+    return None

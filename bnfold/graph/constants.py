@@ -1,0 +1,82 @@
+"""Constants of a graph: which values never change, and how a new one is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = ["attribute", "constant", "float64_constant", "is_float", "operand", "parameter", "store_constant"]
+
+_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+
+
+def is_float(value: ir.Value) -> bool:
+    """Whether the value's elements are float64, float32, float16 or bfloat16."""
+    return value.dtype in _FLOATS
+
+
+def constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
+    """The array of a value that never changes, else None. A weight that is also a graph input may change."""
+    if value is None or value.const_value is None or value.is_graph_input():
+        return None
+    return value.const_value.numpy()
+
+
+def float64_constant(value: ir.Value | None) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    """The same in float64; None for a constant of integers too."""
+    if value is None or value.const_value is None or value.const_value.dtype not in _FLOATS:
+        return None
+    array = constant(value)
+    return None if array is None else array.astype(np.float64)
+
+
+def operand(node: ir.Node, index: int = 0) -> ir.Value:
+    """An input that a node must have.
+
+    Raises:
+        ValueError: it is absent.
+    """
+    value = node.inputs[index]
+    if value is None:
+        raise ValueError(f"{node.op_type} {node.name} has no input {index}")
+    return value
+
+
+def parameter(node: ir.Node, index: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """A constant float input that a node must have, in float64.
+
+    Raises:
+        ValueError: it is absent or may change.
+    """
+    array = float64_constant(node.inputs[index])
+    if array is None:
+        raise ValueError(f"input {index} of {node.op_type} {node.name} is not a constant")
+    return array
+
+
+def attribute(node: ir.Node, name: str, default: Any) -> Any:
+    """The Python value of a node's attribute, or the operator's default."""
+    attr = node.attributes.get(name)
+    return default if attr is None else attr.value
+
+
+def store_constant(graph: ir.Graph, name: str, array: np.ndarray[Any, Any], dtype: ir.DataType) -> ir.Value:
+    """Register `array`, rounded once to `dtype`, as a new initializer; a taken name gets a numbered suffix.
+
+    Raises:
+        OverflowError: a finite element leaves the range of `dtype`.
+    """
+    with np.errstate(over="ignore"):
+        rounded = np.ascontiguousarray(array).astype(dtype.numpy())
+    if not np.all(np.isfinite(rounded.astype(np.float64))) and np.all(np.isfinite(array)):
+        raise OverflowError(f"{name} leaves the range of {dtype.name}: largest magnitude {np.abs(array).max():.4g}")
+    unique, n = name, 1
+    while unique in graph.initializers:
+        n += 1
+        unique = f"{name}_{n}"
+    tensor = ir.tensor(rounded, dtype=dtype, name=unique)
+    value = ir.Value(name=unique, type=ir.TensorType(dtype), shape=ir.Shape(rounded.shape), const_value=tensor)
+    graph.register_initializer(value)
+    return value

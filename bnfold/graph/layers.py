@@ -1,0 +1,43 @@
+"""The user's own names for the nodes of a graph."""
+
+from __future__ import annotations
+
+import ast
+
+import onnx_ir as ir
+
+__all__ = ["layer_class", "layer_name"]
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_CLASSES = "pkg.torch.onnx.class_hierarchy"
+_PARAMETERS = frozenset(
+    {"weight", "bias", "running_mean", "running_var", "gamma", "beta", "moving_mean", "moving_variance", "mean", "var"}
+)
+
+
+def _listed(node: ir.Node, key: str) -> list[str]:
+    text = node.metadata_props.get(key)
+    return [str(item) for item in ast.literal_eval(text)] if text else []
+
+
+def layer_name(node: ir.Node) -> str:
+    """The module path in the user's model (`layer1.0.bn1`), else what the file itself says.
+
+    `torch.onnx.export` writes the path of every node as name scopes, the last of which is the traced call. Files
+    without them: the common prefix of the parameters' names, else the node's name, else that of its first output.
+    """
+    scopes = _listed(node, _SCOPES)
+    if len(scopes) >= 2 and scopes[-2]:
+        return scopes[-2]
+    for value in node.inputs[1:]:
+        if value is not None and value.name and value.const_value is not None:
+            head, _, tail = value.name.replace("/", ".").rpartition(".")
+            if head and tail in _PARAMETERS:
+                return head
+    return node.name or node.outputs[0].name or node.op_type
+
+
+def layer_class(node: ir.Node) -> str:
+    """The class name of the user's module (`FrozenBatchNorm2d`), empty where the file does not say."""
+    classes = _listed(node, _CLASSES)
+    return classes[-2].rpartition(".")[2] if len(classes) >= 2 else ""
