@@ -2,8 +2,8 @@
 
 The reference evaluator of ONNX defines the meaning; these replace the operators that are loops over elements there
 (Conv, ConvTranspose, pooling), that compute in float32 (Erf, Gelu, GroupNormalization, HardSwish) or that take batch
-statistics
-(BatchNormalization of opset 9 to 13). A convolution is a sum over the taps of the kernel, each one matrix product:
+statistics (BatchNormalization of opset 9 to 13). A convolution is a sum over the taps of the kernel, each one matrix
+product:
 
     y[n, m, p] = b[m] + sum_t W[m, :, t] @ x[n, :, s p + d t - pad]
 

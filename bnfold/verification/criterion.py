@@ -4,11 +4,11 @@ For each output, over all inputs together, as root mean square and as maximum:
 
     E_out <= max(k E_src, bound)
 
+(`k E_src u_file / u_source` for a file of a coarser format than its source, such as float16 from float32.)
 `E_src` is the error of the source in its own precision, the largest of its executions; `E_out` that of the file, the
 larger of graph optimizations off and as deployed. `bound` is what accumulation alone leaves (`accumulation_error`)
-of the output's size, and counts where the source happens to be exact. `k` is how much further from the answer right
-files come to lie than their source: the largest ratios that `scripts/calibrate_verification.py` finds among right
-folds, rounded up.
+of the output's size, and counts where the source happens to be exact. `k` is how much further from the answer a right
+file may come to lie than its source, see `K_RMS`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ from bnfold.records import OutputVerdict
 
 __all__ = ["K_MAXIMUM", "K_RMS", "OutputErrors"]
 
+# Twice the largest E_out / E_src of right folds, rounded up. `scripts/calibrate_verification.py --seeds 40` (200 folds
+# of 5 small architectures; PyTorch 2.13, ONNX Runtime 1.32, x86-64): root mean square median 0.97, 99 % below 1.23,
+# largest 1.27 (1.38 in a run with other seeds); maximum median 0.96, 99 % below 1.99, largest 2.12. Six timm networks
+# at 224 x 224 (resnet18, resnet50, mobilenetv3_small_100): largest 1.04 and 1.37. The mildest wrong fold there, a
+# dropped epsilon where the variances are about 1: 8.5 and 5.6.
 K_RMS = 3.0
 K_MAXIMUM = 5.0
 
@@ -34,10 +39,13 @@ class OutputErrors:
     Args:
         name: of the output.
         relative_bound: what accumulation alone leaves, relative to the output's size; 0 for whole numbers.
+        coarser: unit roundoff of the file's format over that of the source's, at least 1: rounding errors, and with
+            them what the source's error says about the conditioning of the network, scale with it.
     """
 
     name: str
     relative_bound: float
+    coarser: float = 1.0
     reference: PooledError = field(default_factory=PooledError)
     source: dict[int, PooledError] = field(default_factory=dict)
     candidate: dict[str, PooledError] = field(default_factory=dict)
@@ -72,7 +80,7 @@ class OutputErrors:
     @property
     def allowed(self) -> float:
         """The largest root mean square error that passes."""
-        return max(K_RMS * self.e_source, self.relative_bound * self.reference.rms)
+        return max(K_RMS * self.coarser * self.e_source, self.relative_bound * self.reference.rms)
 
     @property
     def e_source_maximum(self) -> float:
@@ -88,11 +96,11 @@ class OutputErrors:
     def allowed_maximum(self) -> float:
         """The largest single error that passes."""
         bound = self.relative_bound * self.reference.rms * expected_maximum(self.reference.n)
-        return max(K_MAXIMUM * self.e_source_maximum, bound)
+        return max(K_MAXIMUM * self.coarser * self.e_source_maximum, bound)
 
     def is_ill_conditioned(self, u: float) -> bool:
         """Whether the source itself keeps less than half of the digits of its format, of unit roundoff `u`."""
-        return self.e_source > math.sqrt(u) * self.reference.rms
+        return self.coarser * self.e_source > math.sqrt(u) * self.reference.rms
 
     def verdict(self) -> OutputVerdict:
         """The public facts, as root mean squares."""

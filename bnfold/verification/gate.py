@@ -128,8 +128,10 @@ class Comparison:
         self._declared_inputs = {value.name: value for value in session.get_inputs()}
         self._declared_outputs = [value.name for value in session.get_outputs()]
         graph = onnx.load(candidate, load_external_data=False)
-        self.u = unit_roundoff(coarsest_format(graph))
+        self.stored_format = coarsest_format(graph)
+        self.u = unit_roundoff(self.stored_format)
         self.relative_bound = accumulation_error(max(accumulation_lengths(graph), default=1), self.u)
+        self.coarser = max(self.u / unit_roundoff(reference.stored_format), 1.0)
         self.outputs: dict[str, OutputErrors] = {}
         self.rows = RowsAlone()
 
@@ -153,7 +155,7 @@ class Comparison:
         for name in self.reference.output_names:
             if name not in self.outputs:
                 is_float = native[name].dtype.kind not in "iub"
-                self.outputs[name] = OutputErrors(name, self.relative_bound if is_float else 0.0)
+                self.outputs[name] = OutputErrors(name, self.relative_bound if is_float else 0.0, self.coarser)
             self._add_source(feed, name, exact[name], [execution[name] for execution in executions])
         self.rows.add("the source in float64", feed, exact)
         for label, session in self.sessions.items():
@@ -191,6 +193,8 @@ class Comparison:
         """Who computed the float64 values, and which outputs are ill-conditioned."""
         weak = [name for name, errors in self.outputs.items() if errors.is_ill_conditioned(self.u)]
         text = self.reference.description
+        if self.coarser > 1:
+            text += f"; the file stores {self.stored_format} and is judged by that format"
         if weak:
             text += f"; ill-conditioned: the source keeps less than half of its digits in {', '.join(weak)}"
         return text

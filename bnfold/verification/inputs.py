@@ -112,7 +112,7 @@ class _RowSource:
     def stack(self, indices: Sequence[int], make: Callable[[int], np.ndarray]) -> np.ndarray:
         """Rows as one array, as many as the input has where its first axis is fixed."""
         if not self._spec.shape:
-            return make(indices[0])
+            return np.asarray(make(indices[0]))
         fixed = self._spec.shape[0]
         wanted = indices if fixed is None else [indices[i % len(indices)] for i in range(fixed)]
         return np.stack([make(index) for index in wanted])
@@ -123,11 +123,11 @@ class _RowSource:
             return np.asarray(self._samples[self._order[index % len(self._order)]])
         generator = np.random.default_rng((*self._seed, index))
         if self.dtype.kind == "b":
-            return generator.integers(0, 2, self.shape).astype(self.dtype)
+            return np.asarray(generator.integers(0, 2, self.shape)).astype(self.dtype)
         if self.dtype.kind in "iu":
-            return generator.integers(0, self._facts.integers_below or 2, self.shape).astype(self.dtype)
+            return np.asarray(generator.integers(0, self._facts.integers_below or 2, self.shape)).astype(self.dtype)
         normal = generator.standard_normal(self.shape)
-        return (self.mean + self.deviation * normal).astype(self.dtype)
+        return np.asarray(self.mean + self.deviation * normal).astype(self.dtype)
 
     def border(self, index: int) -> np.ndarray:
         """Border row `index`; inputs that have none (integers) get random rows."""
@@ -141,7 +141,7 @@ class _RowSource:
             measured = np.asarray(self._samples[:N_SAMPLES_MEASURED], dtype=np.float64)
             axes = (0, *range(2, measured.ndim))
             return measured.mean(axes).reshape(channel), measured.std(axes).reshape(channel)
-        return np.zeros(1), np.ones(1)
+        return np.zeros(()), np.ones(())
 
     def _border_rows(self) -> list[np.ndarray]:
         constants = [np.zeros(()), self.mean + self.deviation, self.mean - self.deviation]

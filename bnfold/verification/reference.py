@@ -13,7 +13,7 @@ import numpy as np
 from bnfold.errors import InputRefused
 from bnfold.graph.float64 import Float64Graph
 from bnfold.sources.types import OnnxSource, Source, TorchSource
-from bnfold.verification.graph_facts import input_facts
+from bnfold.verification.graph_facts import coarsest_format, input_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +43,10 @@ class Reference(Protocol):
     @property
     def input_facts(self) -> Mapping[str, InputFacts]:
         """What is known of the inputs; may be empty."""
+
+    @property
+    def stored_format(self) -> str:
+        """The coarsest floating-point format of the source's parameters, "float32" say."""
 
     def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """The source in float64."""
@@ -87,6 +91,7 @@ class OnnxReference:
         self._runtime = _PlainExecution(model)
         self.output_names = self._graph.output_names
         self.input_facts: Mapping[str, InputFacts] = input_facts(model)
+        self.stored_format = coarsest_format(model)
 
     def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """The graph in float64."""
@@ -119,6 +124,7 @@ class TorchReference:
         self.description = "PyTorch float64"
         self.output_names = tuple(output_names)
         self.input_facts: Mapping[str, InputFacts] = {} if plain is None else input_facts(plain)
+        self.stored_format = _stored_format(module)
         self._input_names = tuple(input_names)
         self._module = module
         self._wide: torch.nn.Module | None = copy.deepcopy(module).double()
@@ -178,6 +184,11 @@ class TorchReference:
             )
         arrays = [_array(output) for output in outputs]
         return dict(zip(self.output_names, arrays, strict=True))
+
+
+def _stored_format(module: torch.nn.Module) -> str:
+    found = {str(tensor.dtype).removeprefix("torch.") for tensor in module.state_dict().values()}
+    return next((name for name in ("bfloat16", "float16") if name in found), "float32")
 
 
 def _tensor(array: np.ndarray, *, wide: bool) -> torch.Tensor:

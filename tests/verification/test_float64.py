@@ -8,7 +8,7 @@ import onnx.parser
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch.nn import functional as F
+from torch.nn import functional
 
 from bnfold.errors import InputRefused
 from bnfold.graph.float64 import evaluate, to_float64
@@ -53,7 +53,7 @@ def _wide(array: np.ndarray) -> torch.Tensor:
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_convolution_of_any_rank(rank, stride, dilation, padding, groups):
     x, w, b = _random(2, 4, *(9, 8, 7)[:rank]), _random(8, 4 // groups, *(3, 2, 3)[:rank]), _random(8)
-    expected = getattr(F, f"conv{rank}d")(_wide(x), _wide(w), _wide(b), stride, padding, dilation, groups)
+    expected = getattr(functional, f"conv{rank}d")(_wide(x), _wide(w), _wide(b), stride, padding, dilation, groups)
     attributes = {"strides": [stride] * rank, "pads": [padding] * 2 * rank, "dilations": [dilation] * rank}
     _agree("Conv", {"x": x, "w": w, "b": b}, expected, group=groups, **attributes)
 
@@ -64,7 +64,7 @@ def test_convolution_of_any_rank(rank, stride, dilation, padding, groups):
 def test_transposed_convolution_of_any_rank(rank, placing, groups):
     stride, dilation, padding, extra = placing
     x, w, b = _random(2, 4, *(5, 4, 3)[:rank]), _random(4, 3, *(3, 2, 3)[:rank]), _random(3 * groups)
-    function = getattr(F, f"conv_transpose{rank}d")
+    function = getattr(functional, f"conv_transpose{rank}d")
     expected = function(_wide(x), _wide(w), _wide(b), stride, padding, extra, groups, dilation)
     attributes = {"strides": [stride] * rank, "pads": [padding] * 2 * rank, "dilations": [dilation] * rank}
     _agree(
@@ -90,17 +90,19 @@ def test_automatic_padding_is_that_of_the_written_pads(mode):
 def test_pooling(kernel, stride, padding, ceil_mode):
     x = _random(2, 3, 8, 9)
     attributes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [padding] * 4}
-    expected = F.max_pool2d(_wide(x), kernel, stride, padding, ceil_mode=ceil_mode)
+    expected = functional.max_pool2d(_wide(x), kernel, stride, padding, ceil_mode=ceil_mode)
     _agree("MaxPool", {"x": x}, expected, ceil_mode=int(ceil_mode), **attributes)
     for counted in (False, True):
-        expected = F.avg_pool2d(_wide(x), kernel, stride, padding, ceil_mode=ceil_mode, count_include_pad=counted)
+        expected = functional.avg_pool2d(
+            _wide(x), kernel, stride, padding, ceil_mode=ceil_mode, count_include_pad=counted
+        )
         attributes["count_include_pad"] = int(counted)
         _agree("AveragePool", {"x": x}, expected, ceil_mode=int(ceil_mode), **attributes)
 
 
 def test_dilated_max_pooling_and_its_indices():
     x = _random(1, 2, 9, 9)
-    expected, where = F.max_pool2d(_wide(x), 3, 1, 1, 2, return_indices=True)
+    expected, where = functional.max_pool2d(_wide(x), 3, 1, 1, 2, return_indices=True)
     attributes = {"kernel_shape": [3, 3], "dilations": [2, 2], "pads": [1] * 4}
     _agree("MaxPool", {"x": x}, expected, **attributes)
     got = evaluate(_one_node("MaxPool", {"x": x}, n_outputs=2, **attributes), {"x": x})
@@ -113,13 +115,13 @@ def test_batch_normalization_uses_running_statistics_and_the_stored_epsilon(opse
     var = np.abs(_random(8)[:5]) * np.float32(1e-4)  # of epsilon's size, so that epsilon shows
     tensors = {"x": x, "scale": scale, "bias": bias, "mean": mean, "var": var}
     epsilon = float(np.float32(1e-3))
-    expected = F.batch_norm(_wide(x), _wide(mean), _wide(var), _wide(scale), _wide(bias), eps=epsilon)
+    expected = functional.batch_norm(_wide(x), _wide(mean), _wide(var), _wide(scale), _wide(bias), eps=epsilon)
     _agree("BatchNormalization", tensors, expected, opset=opset, epsilon=1e-3)
 
 
 def test_group_normalization():
     x, scale, bias = _random(2, 6, 3, 3), _random(6), _random(7)[:6]
-    expected = F.group_norm(_wide(x), 3, _wide(scale), _wide(bias), eps=float(np.float32(1e-5)))
+    expected = functional.group_norm(_wide(x), 3, _wide(scale), _wide(bias), eps=float(np.float32(1e-5)))
     _agree("GroupNormalization", {"x": x, "s": scale, "b": bias}, expected, opset=21, num_groups=3, epsilon=1e-5)
 
 
@@ -127,11 +129,11 @@ def test_group_normalization():
     ("op_type", "function"),
     [
         ("Erf", torch.erf),
-        ("Gelu", F.gelu),
-        ("HardSwish", F.hardswish),
-        ("Mish", F.mish),
+        ("Gelu", functional.gelu),
+        ("HardSwish", functional.hardswish),
+        ("Mish", functional.mish),
         ("Sigmoid", torch.sigmoid),
-        ("Softplus", F.softplus),
+        ("Softplus", functional.softplus),
     ],
 )
 def test_activations_keep_float64(op_type, function):
@@ -142,7 +144,7 @@ def test_activations_keep_float64(op_type, function):
 @pytest.mark.parametrize("opset", [17, 20])
 def test_layer_normalization(opset):
     x, scale, bias = _random(4, 8), _random(8), _random(9)[:8]
-    expected = F.layer_norm(_wide(x), (8,), _wide(scale), _wide(bias), eps=float(np.float32(1e-5)))
+    expected = functional.layer_norm(_wide(x), (8,), _wide(scale), _wide(bias), eps=float(np.float32(1e-5)))
     _agree("LayerNormalization", {"x": x, "s": scale, "b": bias}, expected, opset=opset, epsilon=1e-5)
 
 
@@ -152,7 +154,7 @@ def test_layer_normalization(opset):
 )
 def test_resize(mode, align):
     x = _random(2, 3, 6, 5)
-    expected = F.interpolate(_wide(x), scale_factor=2.0, mode=mode, align_corners=align)
+    expected = functional.interpolate(_wide(x), scale_factor=2.0, mode=mode, align_corners=align)
     coordinates = "asymmetric" if mode == "nearest" else "align_corners" if align else "pytorch_half_pixel"
     attributes = {"mode": {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}[mode]}
     if mode == "nearest":

@@ -1,0 +1,55 @@
+"""`bnfold verify REFERENCE CANDIDATE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnfold.cli.options import (
+    batch_option,
+    json_option,
+    provider_option,
+    seed_option,
+    source_options,
+    threads_option,
+    verbosity_options,
+)
+from bnfold.errors import GateFailed
+
+__all__ = ["command"]
+
+
+@click.command(name="verify")
+@click.argument("reference", metavar="REFERENCE")
+@click.argument("candidate", metavar="CANDIDATE", type=click.Path(path_type=Path))
+@source_options
+@batch_option((1, 2, 3))
+@provider_option
+@threads_option
+@seed_option
+@json_option
+@verbosity_options
+def command(reference: str, candidate: Path, batch: tuple[int, ...], json_file: str | None, **options: Any) -> None:
+    """Compare the .onnx file CANDIDATE with REFERENCE, any SOURCE of fold-export.
+
+    Both are measured against REFERENCE in float64; CANDIDATE may lie no further from it than right files do. Exit
+    code 1 where it is not equal.
+    """
+    from bnfold.report import render_verdict, write_json
+    from bnfold.workflows.compare import verify
+
+    options["input_shapes"] = options["input_shapes"] or None
+    verdict = verify(reference, candidate, batches=batch, **options)
+    if json_file is not None:
+        write_json(verdict, json_file)
+    if json_file != "-":
+        render_verdict(verdict)
+    if not verdict.passed:
+        raise GateFailed(
+            "the file is not equal to its reference",
+            where=str(candidate),
+            found=verdict.failure,
+            remedy="export it again from this source, or compare it with the source it was made from",
+        )

@@ -1,0 +1,74 @@
+"""`bnfold verify`: whether an `.onnx` file computes what a source computes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from bnfold.errors import InputRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnfold.records import Verdict
+
+__all__ = ["verify"]
+
+
+def verify(
+    reference: str | os.PathLike[str],
+    candidate: str | os.PathLike[str],
+    *,
+    weights: Path | None = None,
+    pretrained: bool = False,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+    batches: Sequence[int] = (1, 2, 3),
+    provider: Literal["cpu", "cuda"] = "cpu",
+    threads: int | None = None,
+    seed: int = 0,
+) -> Verdict:
+    """Compare a file with its source, against float64 and in ratio to the source's own error.
+
+    Args:
+        reference: the source, see SOURCE in the README.
+        candidate: the `.onnx` file to judge.
+        weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
+        pretrained: take the pretrained parameters of timm or torchvision, which may download them.
+        input_shapes: one shape per input, batch first, where the source does not tell them.
+        batches: batch sizes to compare at, where the batch is dynamic.
+        provider: the ONNX Runtime provider that the file runs on.
+        threads: threads of ONNX Runtime; None takes all that this process may use.
+        seed: seed of the random inputs.
+
+    Raises:
+        InputRefused: the source or the file cannot be used.
+        EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
+    """
+    import onnx_ir as ir
+
+    from bnfold.export import plain_graph
+    from bnfold.runtime import require_onnxruntime
+    from bnfold.sources import load_source
+    from bnfold.verification import reference_for, verify_file
+
+    file = Path(candidate)
+    if file.suffix != ".onnx":
+        raise InputRefused(
+            "the candidate is no .onnx file", where=str(file), remedy="give the source first, then the .onnx file"
+        )
+    if not file.is_file():
+        raise InputRefused("no such file", where=str(file), remedy="check the path")
+    require_onnxruntime(provider)
+    source = load_source(os.fspath(reference), weights=weights, pretrained=pretrained, input_shapes=input_shapes)
+    plain = ir.to_proto(plain_graph(source))
+    return verify_file(
+        file,
+        reference_for(source, plain),
+        inputs=source.inputs,
+        samples=source.samples,
+        batches=batches,
+        provider=provider,
+        threads=threads,
+        seed=seed,
+    )
