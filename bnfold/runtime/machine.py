@@ -14,6 +14,7 @@ from bnfold.runtime.packages import Provider, installed_builds, installed_versio
 
 __all__ = ["available_threads", "cpu_model", "environment", "usable_cpus"]
 
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 PACKAGES = ("onnx", "onnx-ir", "onnxsim", "numpy", "torch")
 
 
@@ -26,10 +27,9 @@ def usable_cpus() -> tuple[int, ...]:
 
 def cpu_quota() -> float | None:
     """CPUs that the control group allows (Linux, cgroup v2, file cpu.max), None where there is no limit."""
-    path = Path("/sys/fs/cgroup/cpu.max")
-    if not path.is_file():
+    if not CPU_MAX.is_file():
         return None
-    quota, period = path.read_text(encoding="ascii").split()
+    quota, period = CPU_MAX.read_text(encoding="ascii").split()
     return None if quota == "max" else int(quota) / int(period)
 
 

@@ -114,7 +114,8 @@ def _refusal(error: Exception, where: str, provider: Provider) -> BnfoldError:
             "some nodes do not run on CUDA, and none may fall back to the CPU", where=where,
             remedy="export the file with static shapes, or use --provider cpu",
         )  # fmt: skip
-    if provider == "cuda" and ("CUDA" in message or "cuda" in message or "cudnn" in message):
+    words = message.replace(where, "").lower()  # a path may hold the word, too
+    if provider == "cuda" and ("cuda" in words or "cudnn" in words):
         return _provider_error(provider, message)
     return InputRefused(
         "ONNX Runtime does not load it", where=where, found=message, remedy="check or re-export the file"

@@ -1,0 +1,110 @@
+"""`bench_files`: one report for files measured side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import bnfold
+from bnfold.benchmarking.measure import bench_files, distinct_names
+from bnfold.errors import EnvironmentNotReady, InputRefused
+from bnfold.records import as_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUDGET_S = 0.3
+
+
+def test_a_report_follows_the_contract(double: Path) -> None:
+    shares: list[float] = []
+    report = bench_files([double, double], threads=1, batches=(1, 4), budget_s=BUDGET_S, seed=3, progress=shares.append)
+    content = as_json(report)
+    assert content["schema"] == "bnfold.bench/1"
+    assert set(content["runs"][0]) == {
+        "name", "path", "provider", "batch", "n", "load_ms", "first_ms", "median_ms", "p95_ms", "images_per_s", "peak_mb",
+    }  # fmt: skip
+    assert [(run.name, run.batch) for run in report.runs] == [(n, b) for b in (1, 4) for n in ("double", "double#2")]
+    assert {run.provider for run in report.runs} == {"CPUExecutionProvider"}
+    for run in report.runs:
+        assert run.images_per_s == pytest.approx(run.batch * 1000 / run.median_ms)
+        assert run.p95_ms is None or run.p95_ms >= run.median_ms
+    assert [(ratio.a, ratio.b, ratio.batch) for ratio in report.ratios] == [
+        ("double", "double#2", 1),
+        ("double", "double#2", 4),
+    ]
+    assert all(ratio.low <= ratio.ratio <= ratio.high for ratio in report.ratios)
+    assert content["environment"]["noise"] in {"quiet", "noisy"}
+    assert content["environment"]["threads"] == 1
+    assert content["environment"]["seed"] == 3
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_ratios_are_first_over_each_other(product: Callable[[int], Path]) -> None:
+    """Ninety thousand times the work is slower on any machine."""
+    small, large = product(4), product(1200)
+    report = bnfold.bench(small, large, small, names=["new", "old", "peer"], threads=1, batch=2, budget_s=BUDGET_S)
+    ratios = {(ratio.a, ratio.b): ratio for ratio in report.ratios}
+    assert list(ratios) == [("new", "old"), ("new", "peer")]
+    assert ratios["new", "old"].verdict == "faster"
+    times = {run.name: run.median_ms for run in report.runs}
+    assert times["old"] > times["new"]
+
+
+def test_one_file_has_no_ratio(double: Path) -> None:
+    report = bench_files([double], threads=1, budget_s=BUDGET_S)
+    assert len(report.runs) == 1
+    assert report.ratios == ()
+
+
+def test_free_axes_want_a_shape(write: Callable[[str, str], Path]) -> None:
+    path = write("free.onnx", "net (float[N, C, L] x) => (float[N, C, L] y) { y = Relu (x) }")
+    with pytest.raises(InputRefused, match="--input-shape"):
+        bench_files([path], threads=1, budget_s=BUDGET_S)
+    report = bench_files([path], threads=1, budget_s=BUDGET_S, input_shapes=[(1, 2, 5)])
+    assert report.runs[0].n > 0
+
+
+def test_files_that_cannot_be_compared(write: Callable[[str, str], Path], double: Path) -> None:
+    other_name = write("name.onnx", "net (float[N, 3] z) => (float[N, 3] y) { y = Relu (z) }")
+    other_size = write("size.onnx", "net (float[N, 5] x) => (float[N, 5] y) { y = Relu (x) }")
+    with pytest.raises(InputRefused, match=r"different inputs in .*name\.onnx"):
+        bench_files([double, other_name], threads=1)
+    with pytest.raises(InputRefused, match=r"different shapes in .*size\.onnx"):
+        bench_files([double, other_size], threads=1)
+
+
+def test_every_batch_is_checked_before_the_first_is_measured(
+    write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("fixed.onnx", "net (float[2, 3] x) => (float[2, 3] y) { y = Relu (x) }")
+    monkeypatch.setattr("bnfold.benchmarking.measure._bench_batch", lambda *args, **kwargs: pytest.fail("measured"))
+    with pytest.raises(InputRefused, match="use --batch 2"):
+        bench_files([path], threads=1, batches=(2, 8))
+
+
+def test_a_provider_that_is_missing(double: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(EnvironmentNotReady):
+        bench_files([double], provider="cuda")
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/model.onnx", "a/plain.onnx"], ["model", "plain"]),
+        (["a/model.onnx", "b/model.onnx", "b/plain.onnx"], ["a/model", "b/model", "plain"]),
+        (["a/model.onnx", "a/model.onnx"], ["model", "model#2"]),
+        (["x/a/model.onnx", "y/a/model.onnx"], ["a/model", "a/model#2"]),
+    ],
+)
+def test_names(files: list[str], names: list[str]) -> None:
+    assert distinct_names([Path(file) for file in files]) == names
+
+
+def test_names_and_files_must_fit(double: Path) -> None:
+    with pytest.raises(ValueError, match="1 files and 2 names"):
+        bench_files([double], names=["a", "b"])

@@ -1,0 +1,157 @@
+"""A session runs on the asked provider, or there is none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx.parser
+import onnxruntime as ort
+import pytest
+
+from bnfold.errors import BnfoldError, EnvironmentNotReady, InputRefused
+from bnfold.runtime import available_threads, open_session, probe, run_probe, sessions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DOUBLE = """
+<ir_version: 8, opset_import: ["" : 17]>
+double (float[N, 2] x) => (float[N, 2] y) <float two = {2.0}> { y = Mul (x, two) }
+"""
+
+
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    content: bytes = onnx.parser.parse_model(DOUBLE).SerializeToString()
+    return content
+
+
+class FakeSession:
+    """Stands for a session of ONNX Runtime that loads `provider`, or fails with `error`."""
+
+    provider = "CUDAExecutionProvider"
+    error: Exception | None = None
+    seen: dict[str, Any]
+
+    def __init__(self, model: Any, **kwargs: Any) -> None:
+        type(self).seen = kwargs
+        if self.error is not None:
+            raise self.error
+
+    def get_providers(self) -> list[str]:
+        return [self.provider, "CPUExecutionProvider"]
+
+
+@pytest.fixture
+def cuda_build(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
+    """ONNX Runtime as if built with CUDA, with sessions that can be told how to fail."""
+
+    class Session(FakeSession):
+        pass
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "preload_dlls", lambda: None)
+    monkeypatch.setattr(ort, "InferenceSession", Session)
+    return Session
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_bytes_and_files_run(model: bytes, from_file: bool, tmp_path: Path) -> None:
+    path = tmp_path / "double.onnx"
+    path.write_bytes(model)
+    session = open_session(path if from_file else model)
+    (answer,) = session.run(None, {"x": np.array([[1, -3]], np.float32)})
+    np.testing.assert_array_equal(answer, [[2, -6]])
+    assert session.get_providers()[0] == "CPUExecutionProvider"
+
+
+def test_options_reach_the_session(model: bytes) -> None:
+    levels = ort.GraphOptimizationLevel
+    default = open_session(model).get_session_options()
+    assert default.intra_op_num_threads == available_threads()
+    assert default.inter_op_num_threads == 1
+    assert default.graph_optimization_level == levels.ORT_ENABLE_ALL
+    plain = open_session(model, threads=1, optimized=False).get_session_options()
+    assert plain.intra_op_num_threads == 1
+    assert plain.graph_optimization_level == levels.ORT_DISABLE_ALL
+
+
+def test_a_build_without_cuda(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(EnvironmentNotReady) as caught:
+        open_session(model, provider="cuda")
+    assert caught.value.exit_code == 4
+    assert caught.value.found == "a build with CPUExecutionProvider"
+    assert '&& pip install "bnfold[gpu]"' in str(caught.value)
+    assert "nvidia-smi" in str(caught.value)
+
+
+def test_cuda_asks_for_no_fallback(model: bytes, cuda_build: type[FakeSession]) -> None:
+    open_session(model, provider="cuda")
+    assert cuda_build.seen["enable_fallback"] == 0
+    assert [name for name, _ in cuda_build.seen["providers"]] == ["CUDAExecutionProvider"]
+    assert cuda_build.seen["sess_options"].get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+
+
+def test_a_silent_fallback_is_an_error(model: bytes, cuda_build: type[FakeSession]) -> None:
+    cuda_build.provider = "CPUExecutionProvider"
+    with pytest.raises(EnvironmentNotReady, match="fell back to CPUExecutionProvider"):
+        open_session(model, provider="cuda")
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("CUDA failure 35: CUDA driver version is insufficient", EnvironmentNotReady),
+        ("Failed to load library libcudnn.so.9", EnvironmentNotReady),
+        ("... but fallback to CPU EP has been explicitly disabled by the user.", InputRefused),
+        ("Protobuf parsing failed.", InputRefused),
+    ],
+)
+def test_errors_on_cuda_are_sorted(
+    message: str, expected: type[BnfoldError], model: bytes, cuda_build: type[FakeSession]
+) -> None:
+    cuda_build.error = RuntimeError(message)
+    with pytest.raises(expected) as caught:
+        open_session(model, provider="cuda")
+    assert caught.value.remedy is not None
+
+
+def test_what_the_loader_prints_stays_off_standard_output(
+    model: bytes, cuda_build: type[FakeSession], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load libcudnn"))  # noqa: T201  # as it does
+    open_session(model, provider="cuda")
+    assert capsys.readouterr().out == ""
+
+
+def test_an_unknown_provider_is_a_programming_error(model: bytes) -> None:
+    with pytest.raises(ValueError, match="expected 'cpu' or 'cuda'"):
+        open_session(model, provider="cudda")  # type: ignore[arg-type]  # what the test is about
+
+
+@pytest.mark.parametrize("content", [b"", b"no protobuf", None])
+def test_damaged_and_missing_files(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputRefused) as caught:
+        open_session(path)
+    assert caught.value.exit_code == 3
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_probe_runs() -> None:
+    assert run_probe("cpu") == sessions.PROVIDERS["cpu"]
+
+
+def test_the_probe_looks_at_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong:
+        def run(self, names: None, feeds: dict[str, Any]) -> list[Any]:
+            return [3 * feeds["x"]]
+
+    monkeypatch.setattr(probe, "open_session", lambda *args, **kwargs: Wrong())
+    with pytest.raises(EnvironmentNotReady, match="computes wrong values"):
+        run_probe("cpu")
