@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bnfold.errors import InputRefused
 from bnfold.export.metadata import keep_layer_names
 from bnfold.export.opsets import convert_opset, refuse_unknown_opset
+from bnfold.export.zero_bias import drop_zero_biases
 from bnfold.sources.onnx_checks import refuse_training_mode
 from bnfold.sources.types import OnnxSource
 
@@ -41,6 +42,7 @@ def plain_graph(source: Source, *, opset: int | None = None, static_batch: int |
 
         model = export_torch(source, opset=opset, static_batch=static_batch)
         refuse_training_mode(model, source.facts.spec)
+    drop_zero_biases(model)
     keep_layer_names(model, keep_model_properties=isinstance(source, OnnxSource))
     return model
 
