@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["accumulation_lengths", "coarsest_format", "input_facts"]
 
-_FORMATS = {TensorProto.BFLOAT16: "bfloat16", TensorProto.FLOAT16: "float16", TensorProto.FLOAT: "float32"}
+_FORMATS = {  # coarsest first
+    TensorProto.BFLOAT16: "bfloat16",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.FLOAT: "float32",
+    TensorProto.DOUBLE: "float64",
+}
 _SAME_VALUES = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 
 

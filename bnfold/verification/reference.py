@@ -188,7 +188,7 @@ class TorchReference:
 
 def _stored_format(module: torch.nn.Module) -> str:
     found = {str(tensor.dtype).removeprefix("torch.") for tensor in module.state_dict().values()}
-    return next((name for name in ("bfloat16", "float16") if name in found), "float32")
+    return next((name for name in ("bfloat16", "float16", "float32", "float64") if name in found), "float32")
 
 
 def _tensor(array: np.ndarray, *, wide: bool) -> torch.Tensor:

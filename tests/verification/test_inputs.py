@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx.parser
 import pytest
+from onnx import numpy_helper
 
 from bnfold.errors import InputRefused
 from bnfold.records import InputSpec
@@ -105,3 +106,7 @@ def test_graphs_tell_of_tables_statistics_and_sums():
     np.testing.assert_array_equal(facts["x"].deviation, [2.0, 1.0])  # a channel without variance gets a deviation of 1
     assert accumulation_lengths(model) == [2, 4, 2]
     assert coarsest_format(model) == "float32"
+    for stored, name in ((np.float64, "float64"), (np.float16, "float16")):
+        for tensor in model.graph.initializer:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(stored), tensor.name))
+        assert coarsest_format(model) == name
