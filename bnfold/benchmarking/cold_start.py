@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-import bnfold
 from bnfold.benchmarking.inputs import random_inputs
 from bnfold.benchmarking.timing import BoundFile
 from bnfold.errors import EnvironmentNotReady
@@ -77,7 +76,7 @@ def measure_cold_start(
 
 
 def _start_process(path: Path, job: str) -> ColdStart:
-    home = str(Path(bnfold.__file__).parents[1])
+    home = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(  # noqa: S603  # this interpreter, this module
         [sys.executable, "-m", "bnfold.benchmarking.cold_start", job],

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
     from bnfold.records import BenchReport, DoctorReport, Ledger, Verdict
 
 __all__ = ["number", "render_bench", "render_doctor", "render_ledger", "render_verdict"]
+
+TEXT_WIDTH = 10
+GAP = 3  # between two columns: a blank, the box's place for a line, a blank
 
 
 def render_bench(report: BenchReport) -> None:
@@ -112,24 +114,38 @@ def _table(name: str, numbers: Sequence[str], *, text: Sequence[str] = ()) -> Ta
     """A table with a column of names, columns of text that may wrap, and columns of numbers that may not."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in (name, *text):
-        table.add_column(column, overflow="fold", min_width=min(len(column), 12))
+        table.add_column(column, overflow="fold")
     for column in numbers:
         table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
-def _console() -> Console:
+def _least_width(table: Table) -> int:
+    """The width below which a number would be cut: text columns at `TEXT_WIDTH`, number columns at their own width."""
+    widths = [
+        max(len(str(cell)) for cell in (column.header, *column.cells)) if column.no_wrap else TEXT_WIDTH
+        for column in table.columns
+    ]
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+class _StdoutConsole(Console):
     """Standard output of the moment; names are printed as they are, brackets included."""
-    return Console(markup=False, emoji=False, highlight=False)
+
+    def __init__(self) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Leave a closed pipe to the command line: the base class would end with 1, the code of a failed gate."""
+        raise BrokenPipeError
 
 
 def _print(table: Table) -> None:
-    console = _console()
-    least = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
-    console.width = max(console.width, least)  # rather a long line than a cut number
+    console = _StdoutConsole()
+    console.width = max(console.width, _least_width(table))  # rather a long line than a cut number
     console.print(table)
     console.print()
 
 
 def _say(sentence: str) -> None:
-    _console().print(sentence, soft_wrap=True)
+    _StdoutConsole().print(sentence, soft_wrap=True)

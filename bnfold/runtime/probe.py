@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bnfold.errors import EnvironmentNotReady
 from bnfold.runtime.sessions import PROVIDERS, open_session
 
@@ -30,6 +28,7 @@ def run_probe(provider: Provider) -> str:
     Raises:
         EnvironmentNotReady: ONNX Runtime or the provider does not load, or computes something else.
     """
+    import numpy as np
     import onnx.parser
 
     session = open_session(onnx.parser.parse_model(MODEL).SerializeToString(), provider=provider, threads=1)

@@ -24,7 +24,8 @@ def test_a_report_follows_the_contract(double: Path) -> None:
     content = as_json(report)
     assert content["schema"] == "bnfold.bench/1"
     assert set(content["runs"][0]) == {
-        "name", "path", "provider", "batch", "n", "load_ms", "first_ms", "median_ms", "p95_ms", "images_per_s", "peak_mb",
+        "name", "path", "provider", "batch", "n", "load_ms", "first_ms", "median_ms", "p95_ms", "images_per_s",
+        "peak_mb",
     }  # fmt: skip
     assert [(run.name, run.batch) for run in report.runs] == [(n, b) for b in (1, 4) for n in ("double", "double#2")]
     assert {run.provider for run in report.runs} == {"CPUExecutionProvider"}
@@ -81,7 +82,7 @@ def test_every_batch_is_checked_before_the_first_is_measured(
     write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write("fixed.onnx", "net (float[2, 3] x) => (float[2, 3] y) { y = Relu (x) }")
-    monkeypatch.setattr("bnfold.benchmarking.measure._bench_batch", lambda *args, **kwargs: pytest.fail("measured"))
+    monkeypatch.setattr("bnfold.benchmarking.measure._bench_batch", lambda *_args, **_kwargs: pytest.fail("measured"))
     with pytest.raises(InputRefused, match="use --batch 2"):
         bench_files([path], threads=1, batches=(2, 8))
 

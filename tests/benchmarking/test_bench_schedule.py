@@ -21,7 +21,7 @@ class Recorded:
         self.name, self.run_ms, self.events = name, run_ms, events
         events.append(("open", name))
 
-    def warm_up(self, limit_s: float) -> None:
+    def warm_up(self, _limit_s: float) -> None:
         self.events.append(("warm", self.name))
 
     def block_ms(self, n_runs: int) -> list[float]:
@@ -32,7 +32,7 @@ class Recorded:
 @pytest.fixture
 def small_plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     plan = Plan(n_loads=2, n_rounds=3, n_runs=(2, 1))
-    monkeypatch.setattr(Plan, "within", lambda *args: plan)
+    monkeypatch.setattr(Plan, "within", lambda *_args: plan)
     return plan
 
 
@@ -69,7 +69,7 @@ def test_only_one_set_of_sessions_is_open(small_plan: Plan) -> None:
             alive["n"] -= 1
 
     openers: list[Any] = [Counted, Counted]
-    time_files(openers, 1.0, lambda share: None)
+    time_files(openers, 1.0, lambda _share: None)
     assert alive == {"n": 0, "most": 2}
 
 

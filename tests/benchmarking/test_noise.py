@@ -34,7 +34,7 @@ def test_others_are_everybody_else_and_the_hypervisor_on_our_cpus(monkeypatch: p
     cpus = [SimpleNamespace(user=10.0, system=2.0, steal=1.0, irq=0.0) for _ in range(3)]
     own = SimpleNamespace(user=5.0, system=1.0)
     monkeypatch.setattr(noise, "usable_cpus", lambda: (0, 2))
-    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: cpus)
+    monkeypatch.setattr(psutil, "cpu_times", lambda **_options: cpus)
     monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(cpu_times=lambda: own))
     monkeypatch.setattr(noise.time, "monotonic", lambda: 100.0)
     before = CpuMeter.now()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def test_threads_follow_the_affinity_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {5, 1, 3}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {5, 1, 3}, raising=False)
     monkeypatch.setattr(machine, "cpu_quota", lambda: None)
     assert usable_cpus() == (1, 3, 5)
     assert available_threads() == 3
@@ -24,7 +24,7 @@ def test_threads_follow_the_affinity_mask(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize(("quota", "threads"), [(None, 4), (8.0, 4), (2.5, 2), (0.5, 1)])
 def test_threads_stay_within_the_quota(quota: float | None, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2, 3}, raising=False)
     monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
     assert available_threads() == threads
 

@@ -39,7 +39,7 @@ def test_the_installed_build_is_found_and_imported() -> None:
 
 def test_no_build(pretend_installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_installed()
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda _name: None)
     with pytest.raises(EnvironmentNotReady) as caught:
         packages.require_onnxruntime()
     assert caught.value.exit_code == 4

@@ -34,7 +34,7 @@ class FakeSession:
     error: Exception | None = None
     seen: dict[str, Any]
 
-    def __init__(self, model: Any, **kwargs: Any) -> None:
+    def __init__(self, _model: Any, **kwargs: Any) -> None:
         type(self).seen = kwargs
         if self.error is not None:
             raise self.error
@@ -149,9 +149,9 @@ def test_the_probe_runs() -> None:
 
 def test_the_probe_looks_at_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong:
-        def run(self, names: None, feeds: dict[str, Any]) -> list[Any]:
+        def run(self, _names: None, feeds: dict[str, Any]) -> list[Any]:
             return [3 * feeds["x"]]
 
-    monkeypatch.setattr(probe, "open_session", lambda *args, **kwargs: Wrong())
+    monkeypatch.setattr(probe, "open_session", lambda *_args, **_kwargs: Wrong())
     with pytest.raises(EnvironmentNotReady, match="computes wrong values"):
         run_probe("cpu")

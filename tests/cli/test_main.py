@@ -1,0 +1,170 @@
+"""Every end of a command: one `error:` line and the exit code of the contract."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import bnfold
+from bnfold.cli.main import COMMANDS, LazyGroup
+from bnfold.cli.options import configure_logging, verbosity_options
+from bnfold.errors import EnvironmentNotReady, GateFailed, InputRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.testing import Result
+
+ROOT = Path(bnfold.__file__).parents[1]
+
+
+def end_with(error: BaseException | None, *arguments: str) -> Result:
+    """Run a command that ends with an error, or with a line on standard output."""
+
+    @click.command()
+    @verbosity_options
+    def command() -> None:
+        logging.getLogger("bnfold.test").info("working")
+        logging.getLogger("bnfold.test").debug("detail")
+        if error is not None:
+            raise error
+        click.echo("result")
+
+    group = LazyGroup(name="bnfold", lazy={}, commands={"do": command})
+    return CliRunner().invoke(group, ["do", *arguments])
+
+
+def python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run this interpreter on the package."""
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120, **options
+    )
+
+
+def test_success() -> None:
+    result = end_with(None)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "result\n", "working\n")
+
+
+def test_quiet_leaves_the_result() -> None:
+    result = end_with(None, "-q")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "result\n", "")
+
+
+def test_verbose_adds_details_with_their_room() -> None:
+    assert end_with(None, "--verbose").stderr == "bnfold.test: working\nbnfold.test: detail\n"
+
+
+def test_one_call_does_not_quieten_the_next() -> None:
+    end_with(None, "-q")
+    assert end_with(None).stderr == "working\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (GateFailed("not equal", remedy="look"), 1, "error: not equal; look"),
+        (InputRefused("damaged", where="a.onnx", found="1", expected="2"), 3,
+         "error: damaged in a.onnx: found 1, expected 2"),
+        (EnvironmentNotReady("no runtime", remedy="run `pip install x`"), 4, "error: no runtime; run `pip install x`"),
+        (KeyboardInterrupt(), 130, "error: interrupted; nothing half-written was kept"),
+        (ModuleNotFoundError("No module named 'timm.data'", name="timm.data"), 4,
+         'error: the package timm is not installed; run `pip install "bnfold[zoo]"`'),
+        (ModuleNotFoundError("No module named 'bnfold.nope'", name="bnfold.nope"), 70,
+         "error: internal error: ModuleNotFoundError: No module named 'bnfold.nope'; this is a fault of bnfold: "
+         "repeat with --verbose and report what it prints"),
+        (ValueError("two\nlines"), 70,
+         "error: internal error: ValueError: two lines; this is a fault of bnfold: "
+         "repeat with --verbose and report what it prints"),
+    ],
+)  # fmt: skip
+def test_errors_are_one_line(error: BaseException, code: int, line: str) -> None:
+    result = end_with(error, "-q")
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", line + "\n")
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), InputRefused("damaged")])
+def test_verbose_shows_the_traceback_before_the_line(error: Exception) -> None:
+    stderr = end_with(error, "-v").stderr
+    assert "Traceback (most recent call last)" in stderr
+    assert stderr.splitlines()[-1].startswith("error: ")
+    assert stderr.count("error: ") == 1 or isinstance(error, ValueError)
+
+
+def test_usage_errors_are_clicks() -> None:
+    for arguments in (["--nope"], ["-q", "-v"]):
+        result = end_with(None, *arguments)
+        assert result.exit_code == 2
+        assert "Usage:" in result.stderr
+
+
+def test_unknown_commands(cli: Callable[..., Result]) -> None:
+    result = cli("brew")
+    assert result.exit_code == 2
+    assert "No such command 'brew'" in result.stderr
+
+
+def test_a_module_without_a_command_is_our_fault() -> None:
+    group = LazyGroup(name="bnfold", lazy={"do": ("types", "Not a command.")})
+    result = CliRunner().invoke(group, ["do"])
+    assert result.exit_code == 70
+    assert "AttributeError" in result.stderr
+
+
+def test_every_command_of_the_contract_is_there(cli: Callable[..., Result]) -> None:
+    assert list(COMMANDS) == ["train", "fold-export", "bench", "verify", "inspect", "doctor"]
+    listed = cli("--help").stdout
+    for name in COMMANDS:
+        assert name in listed
+        assert cli(name, "--help").exit_code == 0
+
+
+def test_version(cli: Callable[..., Result]) -> None:
+    assert cli("--version").stdout == f"bnfold, version {bnfold.__version__}\n"
+
+
+def test_help_imports_no_heavy_package() -> None:
+    code = (
+        "import sys; from bnfold.cli.main import main; main(['--help'], standalone_mode=False); "
+        "print([name for name in ('torch', 'onnx', 'onnxruntime', 'onnx_ir', 'numpy', 'rich') if name in sys.modules])"
+    )
+    assert python("-c", code).stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("module", ["bnfold", "bnfold.cli.main"])
+def test_the_package_is_a_command(module: str) -> None:
+    missing = python("-m", module, "bench", "absent.onnx", "-q")
+    assert (missing.returncode, missing.stdout) == (3, "")
+    assert missing.stderr == "error: no such file in absent.onnx; check the path\n"
+
+
+def test_a_reader_that_left_is_no_error() -> None:
+    """`bnfold doctor | head -0`: the pipe is closed before the first line."""
+    code = "import time; from bnfold.cli.main import main; time.sleep(0.5); main(['doctor', '-q'], prog_name='bnfold')"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()
+        assert run.stderr.read() == b""
+        assert run.wait(timeout=120) == 141
+
+
+def test_logging_is_set_up_once() -> None:
+    logger = logging.getLogger("bnfold")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+    try:
+        configure_logging(logging.INFO)
+        configure_logging(logging.DEBUG)
+        assert len(logger.handlers) - len([handler for handler in before[2] if handler in logger.handlers]) == 1
+        assert logger.level == logging.DEBUG
+    finally:
+        logger.level, logger.propagate, logger.handlers = before
