@@ -1,7 +1,7 @@
 """The fold core: BatchNorms vanish into the weights around them.
 
 `fold_model` works in place on an `onnx_ir` model, `fold` on an `onnx.ModelProto`. Stages: canonical form (constants
-computed), relations between the units of all tensors, choice of units, new parameters, ledger.
+computed), linear branches merged, relations between the units of all tensors, choice of units, new parameters, ledger.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from bnfold.errors import InputRefused
 from bnfold.folding.apply import apply_choice, plan_parameters
 from bnfold.folding.choose import choose
 from bnfold.folding.ledger import account, find_batchnorms, takers
+from bnfold.folding.merge import merge_branches
 from bnfold.folding.relate import relate_graph
 from bnfold.graph.canonical import canonicalise
 from bnfold.records import Ledger
@@ -42,6 +43,7 @@ def fold_model(model: ir.Model) -> Ledger:
         passes.InlinePass()(model)
     found = find_batchnorms(model)
     canonicalise(model)
+    merged = merge_branches(model.graph)
     choice = choose(relate_graph(model.graph))
     plan = plan_parameters(model.graph, choice)
     into = {site.node: takers(site, plan, choice.gauge) for site in choice.vanished}
@@ -51,6 +53,6 @@ def fold_model(model: ir.Model) -> Ledger:
         raise InputRefused(
             f"a folded weight does not fit: {error}", remedy="convert the model to float32 before folding"
         ) from error
-    ledger = account(found, model.graph, choice, into)
+    ledger = account(found, model.graph, choice, merged, into)
     passes.RemoveUnusedNodesPass()(model)
     return ledger

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from bnfold.folding.choose import Choice
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations import RULES, Parameters
-from bnfold.graph.constants import store_constant
+from bnfold.graph.constants import round_constants, store_constant
 from bnfold.graph.edit import bypass
 from bnfold.graph.layers import layer_name
 
@@ -54,6 +54,7 @@ def apply_choice(graph: ir.Graph, choice: Choice, plan: dict[ir.Node, Parameters
             _add_bias(graph, node, parameters[2])
     for site in choice.vanished:
         bypass(graph, site.node)
+    round_constants(graph)
 
 
 def _replace_parameter(
@@ -82,8 +83,8 @@ def _replace_parameter(
 def _dtype_of(node: ir.Node, index: int) -> ir.DataType:
     candidates: Iterable[ir.Value | None] = (node.inputs[index] if index < len(node.inputs) else None, *node.inputs[1:])
     for value in candidates:
-        if value is not None and value.const_value is not None:
-            return value.const_value.dtype
+        if value is not None and value.const_value is not None and value.dtype is not None:
+            return value.dtype
     raise ValueError(f"{node.op_type} `{layer_name(node)}` has no parameter to take the type from")
 
 

@@ -40,8 +40,14 @@ def find_batchnorms(model: ir.Model) -> tuple[Found, ...]:
     return tuple(found)
 
 
-def account(found: tuple[Found, ...], graph: ir.Graph, choice: Choice, into: dict[ir.Node, tuple[str, ...]]) -> Ledger:
-    """One entry per BatchNorm; `into` names the operators that took each vanished one."""
+def account(
+    found: tuple[Found, ...],
+    graph: ir.Graph,
+    choice: Choice,
+    merged: dict[ir.Node, str],
+    into: dict[ir.Node, tuple[str, ...]],
+) -> Ledger:
+    """One entry per BatchNorm; `merged` and `into` name the operators that took those that went."""
     vanished = {site.node for site in choice.vanished}
     refused = {site.node: reason for site, reason in choice.refused}
     entries = []
@@ -50,7 +56,9 @@ def account(found: tuple[Found, ...], graph: ir.Graph, choice: Choice, into: dic
         outcome: Outcome
         reason = None
         parameters = batchnorm_parameters(node)
-        if node in vanished:
+        if node in merged:
+            outcome, into = "merged", {**into, node: (merged[node],)}
+        elif node in vanished:
             outcome = "absorbed"
         elif node.graph is None:
             outcome = "removed"

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["attribute", "constant", "float64_constant", "is_float", "operand", "parameter", "store_constant"]
+__all__ = [
+    "attribute",
+    "constant",
+    "float64_constant",
+    "is_float",
+    "operand",
+    "parameter",
+    "round_constants",
+    "store_constant",
+]
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
@@ -62,21 +71,40 @@ def attribute(node: ir.Node, name: str, default: Any) -> Any:
     return default if attr is None else attr.value
 
 
-def store_constant(graph: ir.Graph, name: str, array: np.ndarray[Any, Any], dtype: ir.DataType) -> ir.Value:
-    """Register `array`, rounded once to `dtype`, as a new initializer; a taken name gets a numbered suffix.
+def store_constant(
+    graph: ir.Graph, name: str, array: np.ndarray[Any, Any], dtype: ir.DataType, *, rounded: bool = True
+) -> ir.Value:
+    """Register `array` as a new initializer of type `dtype`; a taken name gets a numbered suffix.
+
+    With `rounded=False` the value keeps its float64 digits for further arithmetic, until `round_constants`.
 
     Raises:
         OverflowError: a finite element leaves the range of `dtype`.
     """
-    with np.errstate(over="ignore"):
-        rounded = np.ascontiguousarray(array).astype(dtype.numpy())
-    if not np.all(np.isfinite(rounded.astype(np.float64))) and np.all(np.isfinite(array)):
-        raise OverflowError(f"{name} leaves the range of {dtype.name}: largest magnitude {np.abs(array).max():.4g}")
     unique, n = name, 1
     while unique in graph.initializers:
         n += 1
         unique = f"{name}_{n}"
-    tensor = ir.tensor(rounded, dtype=dtype, name=unique)
-    value = ir.Value(name=unique, type=ir.TensorType(dtype), shape=ir.Shape(rounded.shape), const_value=tensor)
+    tensor = _rounded(unique, array, dtype) if rounded else ir.tensor(np.asarray(array, np.float64), name=unique)
+    value = ir.Value(name=unique, type=ir.TensorType(dtype), shape=ir.Shape(array.shape), const_value=tensor)
     graph.register_initializer(value)
     return value
+
+
+def round_constants(graph: ir.Graph) -> None:
+    """Round every initializer that still has float64 digits to the type it is declared with.
+
+    Raises:
+        OverflowError: a finite element leaves the range of that type.
+    """
+    for name, value in graph.initializers.items():
+        if value.const_value is not None and value.dtype is not None and value.const_value.dtype != value.dtype:
+            value.const_value = _rounded(name, value.const_value.numpy(), value.dtype)
+
+
+def _rounded(name: str, array: np.ndarray[Any, Any], dtype: ir.DataType) -> ir.Tensor[np.ndarray[Any, Any]]:
+    with np.errstate(over="ignore"):
+        rounded = np.ascontiguousarray(array).astype(dtype.numpy())
+    if not np.all(np.isfinite(rounded.astype(np.float64))) and np.all(np.isfinite(array)):
+        raise OverflowError(f"{name} leaves the range of {dtype.name}: largest magnitude {np.abs(array).max():.4g}")
+    return ir.Tensor(rounded, dtype=dtype, name=name)

@@ -20,7 +20,7 @@ from bnfold.graph.layers import layer_name
 from bnfold.graph.shapes import static_size
 from bnfold.numerics.affine import Float64, batchnorm_affine
 
-__all__ = ["batchnorm_parameters"]
+__all__ = ["batchnorm_parameters", "channel_affine"]
 
 
 def batchnorm_parameters(node: ir.Node) -> tuple[Float64, Float64, Float64, Float64, float] | Refusal:
@@ -67,7 +67,7 @@ def rewrite_batchnorm(node: ir.Node, gauge: Gauge) -> Parameters:
     """A kept BatchNorm takes the new units in gamma and beta; its statistics stay."""
     parameters = batchnorm_parameters(node)
     if isinstance(parameters, Refusal):
-        raise ValueError(parameters.reason)
+        raise ValueError(parameters.reason)  # noqa: TRY004 - a value of the node, not of Python
     gamma, beta, mean, variance, epsilon = parameters
     scale, shift = batchnorm_affine(gamma, beta, mean, variance, epsilon)
     inverse, offset = gauge.read(operand(node), 1, scale.size)
@@ -92,6 +92,30 @@ def _channel_axis(array: Float64, rank: int) -> int | None:
     shape = (1,) * (rank - array.ndim) + array.shape
     long = [axis for axis, length in enumerate(shape) if length > 1]
     return long[0] if len(long) == 1 else (rank - 1 if not long else None)
+
+
+def channel_affine(node: ir.Node, channels: int) -> tuple[ir.Value, Float64, Float64] | None:
+    """(x, s, t) of a node that computes `y = s x + t` with one s and t per channel of axis 1, each of shape (C,)."""
+    if node.op_type == "BatchNormalization":
+        parameters = batchnorm_parameters(node)
+        if isinstance(parameters, Refusal):
+            return None
+        return operand(node), *batchnorm_affine(*parameters)
+    found = _operands(node) if node.op_type in ("Add", "Sub", "Mul", "Div") else None
+    if found is None or found[0].shape is None:
+        return None
+    x, array, index = found
+    rank = len(found[0].shape)
+    axis = _channel_axis(array, rank) if array.ndim <= rank else None
+    if (axis != 1 and array.size > 1) or axis is None or (index == 0 and node.op_type in ("Sub", "Div")):
+        return None
+    constant = np.broadcast_to(array.reshape(-1), (channels,))
+    one, zero = np.ones(channels), np.zeros(channels)
+    if node.op_type in ("Add", "Sub"):
+        return x, one, constant if node.op_type == "Add" else -constant
+    if node.op_type == "Div" and not constant.all():
+        return None
+    return x, constant if node.op_type == "Mul" else 1 / constant, zero
 
 
 def _fresh_for(units: Units, ids: Ids, array: Float64, axis: int | None) -> Ids:

@@ -92,7 +92,7 @@ def _parameters(weight: Float64, new_bias: Float64, old_bias: Float64 | None) ->
 
 @relation("ConvTranspose", kind="linear")
 def relate_conv_transpose(node: ir.Node, units: Units) -> Refusal | None:
-    """ONNX ConvTranspose: x (N, C, ...), W (C, M / group, ...). Output pixels see different numbers of taps, so d_x = 0.
+    """ONNX ConvTranspose: x (N, C, ...), W (C, M / group, ...). Output pixels see unlike numbers of taps, so d_x = 0.
 
     A 1x1 kernel of stride 1 without padding is the exception: each output pixel has exactly one tap.
     """
