@@ -35,16 +35,16 @@ BUILDS = (
     "ort-nightly-qnn",
 )
 
-EXTRAS = {
+EXTRAS: dict[str, str | None] = {
     "onnxruntime": "cpu",
-    "onnxsim": "cpu",
+    "onnxsim": None,  # in `cpu` and in `gpu`, and the wrong one would bring a second ONNX Runtime
     "torch": "torch",
     "safetensors": "torch",
     "sklearn": "train",
     "timm": "zoo",
     "torchvision": "zoo",
 }
-"""Import package -> the extra of bnfold that installs it."""
+"""Optional import package -> the extra of bnfold that installs it, None where it is installed by itself."""
 
 
 def installed_version(distribution: str) -> str | None:

@@ -57,21 +57,22 @@ def open_session(
     where = str(model) if isinstance(model, Path) else "the model in memory"
     if isinstance(model, Path) and not model.is_file():
         raise InputRefused("no such file", where=where, remedy="check the path")
+    options = _session_options(ort, threads, optimized=optimized)
+    if provider == "cuda":
+        options.add_session_config_entry(NO_FALLBACK, "1")
     try:
-        session = ort.InferenceSession(
-            str(model) if isinstance(model, Path) else model,
-            sess_options=_session_options(ort, provider, threads, optimized=optimized),
-            providers=[(PROVIDERS[provider], dict(provider_options or {}))],
-            enable_fallback=0,
-        )
+        session = _load(ort, model, provider, options, provider_options)
     except Exception as error:
-        raise _refusal(error, where, provider) from error
+        if FALLBACK_REFUSED in str(error):
+            allowing = _session_options(ort, threads, optimized=optimized)
+            raise _fallback_error(_load(ort, model, provider, allowing, provider_options), where) from error
+        raise _load_error(error, where, provider) from error
     if session.get_providers()[0] != PROVIDERS[provider]:
         raise _provider_error(provider, f"the session fell back to {session.get_providers()[0]}")
     return session
 
 
-def _session_options(ort: Any, provider: Provider, threads: int | None, *, optimized: bool) -> Any:
+def _session_options(ort: Any, threads: int | None, *, optimized: bool) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or available_threads()
     options.inter_op_num_threads = 1
@@ -79,9 +80,18 @@ def _session_options(ort: Any, provider: Provider, threads: int | None, *, optim
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
     options.log_severity_level = ERRORS_ONLY if log.isEnabledFor(logging.DEBUG) else NOTHING
-    if provider == "cuda":
-        options.add_session_config_entry(NO_FALLBACK, "1")
     return options
+
+
+def _load(
+    ort: Any, model: Path | bytes, provider: Provider, options: Any, provider_options: Mapping[str, str] | None
+) -> Any:
+    return ort.InferenceSession(
+        str(model) if isinstance(model, Path) else model,
+        sess_options=options,
+        providers=[(PROVIDERS[provider], dict(provider_options or {}))],
+        enable_fallback=0,
+    )
 
 
 def _require_cuda(ort: Any) -> None:
@@ -100,23 +110,28 @@ def _require_cuda(ort: Any) -> None:
 
 def _provider_error(provider: Provider, found: str) -> EnvironmentNotReady:
     line = reinstall_line(list(installed_builds()), provider)
-    driver = ", and check that nvidia-smi shows a GPU and its driver" if provider == "cuda" else ""
+    driver = ", and check that nvidia-smi shows a GPU; --verbose prints the reason" if provider == "cuda" else ""
     return EnvironmentNotReady(
         f"the provider {PROVIDERS[provider]} does not load", found=found, remedy=f"run `{line}`{driver}"
     )
 
 
-def _refusal(error: Exception, where: str, provider: Provider) -> BnfoldError:
+def _load_error(error: Exception, where: str, provider: Provider) -> BnfoldError:
     """Our error for one of ONNX Runtime's: the provider's fault or the model's."""
     message = str(error)
-    if FALLBACK_REFUSED in message:
-        return InputRefused(
-            "some nodes do not run on CUDA, and none may fall back to the CPU", where=where,
-            remedy="export the file with static shapes, or use --provider cpu",
-        )  # fmt: skip
     words = message.replace(where, "").lower()  # a path may hold the word, too
     if provider == "cuda" and ("cuda" in words or "cudnn" in words):
         return _provider_error(provider, message)
     return InputRefused(
         "ONNX Runtime does not load it", where=where, found=message, remedy="check or re-export the file"
     )
+
+
+def _fallback_error(session: Any, where: str) -> BnfoldError:
+    """Why nodes fell back, seen on a session that was allowed to: CUDA did not load, or not for every node."""
+    if session.get_providers()[0] != PROVIDERS["cuda"]:
+        return _provider_error("cuda", "a CUDA build that loads no CUDA here")
+    return InputRefused(
+        "some nodes do not run on CUDA, and none may fall back to the CPU", where=where,
+        remedy="export the file with static shapes, or use --provider cpu",
+    )  # fmt: skip

@@ -78,7 +78,11 @@ def test_a_build_that_does_not_import(error: Exception, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("package", "line"),
-    [("timm", 'pip install "bnfold[zoo]"'), ("sklearn", 'pip install "bnfold[train]"'), ("rich", "pip install rich")],
+    [
+        ("timm", 'pip install "bnfold[zoo]"'),
+        ("sklearn", 'pip install "bnfold[train]"'),
+        ("onnxsim", "pip install onnxsim"),
+    ],
 )
 def test_missing_package_names_the_line(package: str, line: str) -> None:
     assert str(packages.missing_package(package)) == f"the package {package} is not installed; run `{line}`"

@@ -11,6 +11,7 @@ import pytest
 
 from bnfold.errors import BnfoldError, EnvironmentNotReady, InputRefused
 from bnfold.runtime import available_threads, open_session, probe, run_probe, sessions
+from bnfold.runtime.sessions import NO_FALLBACK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,16 +28,25 @@ def model() -> bytes:
     return content
 
 
+def forbids_fallback(options: Any) -> bool:
+    """Whether session options hold the entry; ONNX Runtime raises where they do not."""
+    try:
+        return bool(options.get_session_config_entry(NO_FALLBACK) == "1")
+    except RuntimeError:
+        return False
+
+
 class FakeSession:
     """Stands for a session of ONNX Runtime that loads `provider`, or fails with `error`."""
 
     provider = "CUDAExecutionProvider"
     error: Exception | None = None
+    only_strict = False  # the error comes only where no node may fall back
     seen: dict[str, Any]
 
     def __init__(self, _model: Any, **kwargs: Any) -> None:
         type(self).seen = kwargs
-        if self.error is not None:
+        if self.error is not None and (forbids_fallback(kwargs["sess_options"]) or not self.only_strict):
             raise self.error
 
     def get_providers(self) -> list[str]:
@@ -66,6 +76,10 @@ def test_bytes_and_files_run(model: bytes, from_file: bool, tmp_path: Path) -> N
     assert session.get_providers()[0] == "CPUExecutionProvider"
 
 
+def test_the_cpu_may_be_used_on_the_cpu(model: bytes) -> None:
+    assert not forbids_fallback(open_session(model).get_session_options())
+
+
 def test_options_reach_the_session(model: bytes) -> None:
     levels = ort.GraphOptimizationLevel
     default = open_session(model).get_session_options()
@@ -91,7 +105,7 @@ def test_cuda_asks_for_no_fallback(model: bytes, cuda_build: type[FakeSession]) 
     open_session(model, provider="cuda")
     assert cuda_build.seen["enable_fallback"] == 0
     assert [name for name, _ in cuda_build.seen["providers"]] == ["CUDAExecutionProvider"]
-    assert cuda_build.seen["sess_options"].get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+    assert forbids_fallback(cuda_build.seen["sess_options"])
 
 
 def test_a_silent_fallback_is_an_error(model: bytes, cuda_build: type[FakeSession]) -> None:
@@ -105,7 +119,6 @@ def test_a_silent_fallback_is_an_error(model: bytes, cuda_build: type[FakeSessio
     [
         ("CUDA failure 35: CUDA driver version is insufficient", EnvironmentNotReady),
         ("Failed to load library libcudnn.so.9", EnvironmentNotReady),
-        ("... but fallback to CPU EP has been explicitly disabled by the user.", InputRefused),
         ("Protobuf parsing failed.", InputRefused),
     ],
 )
@@ -116,6 +129,23 @@ def test_errors_on_cuda_are_sorted(
     with pytest.raises(expected) as caught:
         open_session(model, provider="cuda")
     assert caught.value.remedy is not None
+
+
+@pytest.mark.parametrize(
+    ("loaded", "expected", "says"),
+    [
+        ("CUDAExecutionProvider", InputRefused, "some nodes do not run on CUDA"),
+        ("CPUExecutionProvider", EnvironmentNotReady, "found a CUDA build that loads no CUDA here"),
+    ],
+)
+def test_nodes_that_fell_back_and_a_provider_that_did_not_load_are_told_apart(
+    loaded: str, expected: type[BnfoldError], says: str, model: bytes, cuda_build: type[FakeSession]
+) -> None:
+    cuda_build.provider = loaded
+    cuda_build.error = RuntimeError("... but fallback to CPU EP has been explicitly disabled by the user.")
+    cuda_build.only_strict = True
+    with pytest.raises(expected, match=says):
+        open_session(model, provider="cuda")
 
 
 def test_what_the_loader_prints_stays_off_standard_output(
