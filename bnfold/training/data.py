@@ -116,7 +116,7 @@ def _digits(recipe: Recipe, input_shape: tuple[int, ...]) -> DataSet:
     images = _shaped(images, input_shape, recipe)
     indices = stratified_split(bunch.target, recipe.split_seed)
     train = images[torch.from_numpy(indices["train"])].double()
-    mean, std = train.mean().item(), train.std(correction=0).item()
+    mean, std = (train.mean().item(), train.std(correction=0).item()) if recipe.standardise else (0.0, 1.0)
     images = (images - mean) / std
     facts = {
         "name": "digits",

@@ -24,6 +24,8 @@ class Recipe:
         task: what is learnt, a name of `bnfold.training.tasks.TASKS`.
         data: the data set, a name of `bnfold.training.data.DATA_SETS`.
         image_size: height and width the images are resized to; None keeps them.
+        standardise: whether pixels in 0..1 are shifted and scaled to mean 0 and deviation 1 over the training split. A
+            network that starts with a BatchNorm does this itself, per feature.
         epochs: passes over the training split.
         batch_size: images a step; at least 2, since a BatchNorm has no variance over one.
         optimizer: "adamw" or "sgd" (with Nesterov momentum).
@@ -41,6 +43,7 @@ class Recipe:
     task: str = "classification"
     data: str = "digits"
     image_size: tuple[int, int] | None = None
+    standardise: bool = True
     epochs: int = 20
     batch_size: int = 64
     optimizer: str = "adamw"
@@ -81,6 +84,7 @@ def _is_fraction(value: Any) -> bool:
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task": (_is_name, "a name"),
     "data": (_is_name, "a name"),
+    "standardise": (lambda value: isinstance(value, bool), "true or false"),
     "image_size": (_is_size, "[height, width], or null to keep the size"),
     "epochs": (_at_least(1), "an integer of at least 1"),
     "batch_size": (_at_least(2), "an integer of at least 2 (BatchNorm has no variance over one image)"),
