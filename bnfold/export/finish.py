@@ -47,6 +47,7 @@ def finish(model: ir.Model) -> onnx.ModelProto:
     model.graph.name = "bnfold"
     proto = ir.to_proto(model)
     _drop_value_info(proto)
+    _drop_tensor_notes(proto)
     if fits_protobuf(model):
         proto = _simplified(proto)
     else:
@@ -117,6 +118,14 @@ def _opsets(proto: onnx.ModelProto) -> dict[str, int]:
 def _drop_value_info(proto: onnx.ModelProto) -> None:
     for graph in all_graphs(proto):
         del graph.value_info[:]
+
+
+def _drop_tensor_notes(proto: onnx.ModelProto) -> None:
+    """Remove doc strings and metadata of stored tensors, which the IR cannot change on tensors it only maps."""
+    for graph in all_graphs(proto):
+        for tensor in getattr(graph, "initializer", ()):
+            tensor.ClearField("doc_string")
+            del tensor.metadata_props[:]
 
 
 def _name_unnamed(proto: onnx.ModelProto) -> None:

@@ -53,9 +53,6 @@ def _strip_all_but_nodes(model: ir.Model, *, keep_model_properties: bool) -> Non
         for value in (*graph.inputs, *graph.initializers.values(), *outputs):
             value.metadata_props.clear()
             value.doc_string = None
-            if value.const_value is not None:
-                value.const_value.doc_string = None
-                value.const_value.metadata_props.clear()
     for function in model.functions.values():
         function.metadata_props.clear()
         function.doc_string = None

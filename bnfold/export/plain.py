@@ -8,6 +8,7 @@ from bnfold.errors import InputRefused
 from bnfold.export.metadata import keep_layer_names
 from bnfold.export.opsets import convert_opset, refuse_unknown_opset
 from bnfold.export.zero_bias import drop_zero_biases
+from bnfold.graph.canonical import canonicalise
 from bnfold.sources.onnx_checks import refuse_training_mode
 from bnfold.sources.types import OnnxSource
 
@@ -43,8 +44,27 @@ def plain_graph(source: Source, *, opset: int | None = None, static_batch: int |
         model = export_torch(source, opset=opset, static_batch=static_batch)
         refuse_training_mode(model, source.facts.spec)
     drop_zero_biases(model)
+    if any(_normalizes_constant(node) for node in model.graph):
+        canonicalise(model)  # weight standardization: a batch norm over a weight, which is no layer of the network
     keep_layer_names(model, keep_model_properties=isinstance(source, OnnxSource))
     return model
+
+
+def _normalizes_constant(node: ir.Node) -> bool:
+    """Whether a node is a BatchNormalization of something that does not depend on an input of the graph."""
+    if node.op_type != "BatchNormalization" or node.domain != "":
+        return False
+    pending, seen = [node.inputs[0]], set()
+    while pending:
+        value = pending.pop()
+        if value is None or value in seen:
+            continue
+        seen.add(value)
+        if value.is_graph_input():
+            return False
+        producer = value.producer()
+        pending += [] if producer is None else producer.inputs
+    return True
 
 
 def _from_onnx(source: OnnxSource, *, opset: int | None, static_batch: int | None) -> ir.Model:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from bnfold.errors import InputRefused
 from bnfold.export.opsets import OLDEST_NATIVE, convert_opset, refuse_other_opset, refuse_unknown_opset
 from bnfold.export.quiet import quiet
+from bnfold.sources.program import refuse_batch_statistics
 from bnfold.sources.trial import TRIAL_BATCH, named_outputs, run_once, trial_inputs
 from bnfold.sources.usercode import described, user_code
 
@@ -84,6 +85,8 @@ def _call_exporter(source: TorchSource, *, opset: int | None, static_batch: int 
         raise _export_failed(error, source.facts.spec, static_batch) from error
     if program is None:
         raise RuntimeError("torch.onnx.export(dynamo=True) returned no program")
+    if program.exported_program is not None:
+        refuse_batch_statistics(program.exported_program, source.facts.spec)
     return program.model
 
 
@@ -154,8 +157,7 @@ def _refuse_static_batch(model: ir.Model, source: TorchSource) -> None:
         if value.shape is not None and all(isinstance(size, int) for size in value.shape)
     ]
     if fixed and dynamic:
-        shapes = [_output_shapes(source, batch) for batch in (TRIAL_BATCH, TRIAL_BATCH + 1)]
-        lost += [source.output_names[index] for index in fixed if shapes[0][index] != shapes[1][index]]
+        lost += _depending_on_batch(source, fixed)
     if lost:
         raise InputRefused(
             "the exporter has fixed the batch axis",
@@ -166,6 +168,15 @@ def _refuse_static_batch(model: ir.Model, source: TorchSource) -> None:
         )
 
 
-def _output_shapes(source: TorchSource, batch: int) -> list[tuple[int, ...]]:
-    outputs = run_once(source.module, trial_inputs(source.inputs, batch), where=source.facts.spec)
-    return [tuple(tensor.shape) for _, tensor in named_outputs(outputs, where=source.facts.spec)]
+def _depending_on_batch(source: TorchSource, indices: Sequence[int]) -> list[str]:
+    """The names of those outputs whose shape is another at another batch; all, if the network does not run there."""
+    where = source.facts.spec
+    shapes = []
+    for batch in (TRIAL_BATCH, TRIAL_BATCH + 1):
+        try:
+            outputs = run_once(source.module, trial_inputs(source.inputs, batch), where=where)
+        except InputRefused as refusal:
+            log.info("%s", refusal)
+            return [source.output_names[index] for index in indices]
+        shapes.append([tensor.shape for _, tensor in named_outputs(outputs, where=where)])
+    return [source.output_names[index] for index in indices if shapes[0][index] != shapes[1][index]]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["load_program"]
+__all__ = ["load_program", "refuse_batch_statistics"]
 
 CODE_PREFIXES = ("custom_obj", "opaque_obj")  # pickled Python objects in a .pt2 archive
 
@@ -42,7 +42,7 @@ def load_program(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...
     """
     require_torch()
     program = _read(path)
-    _refuse_batch_statistics(program, spec)
+    refuse_batch_statistics(program, spec)
     module = program.module()
     refuse_unhealthy(module)
     for name, tensor in program.constants.items():
@@ -143,22 +143,39 @@ def _inputs(
     return tuple(specs)
 
 
-def _refuse_batch_statistics(program: torch.export.ExportedProgram, where: str) -> None:
-    """Refuse a program exported in training mode, or with BatchNorms that have no running statistics."""
-    layers = [_layer(node) for node in program.graph.nodes if node.op == "call_function" and _uses_batch(node)]
+def refuse_batch_statistics(program: torch.export.ExportedProgram, where: str) -> None:
+    """Refuse batch norms in training mode on anything that depends on an input.
+
+    On weights they are harmless: weight standardization is written like this. On data, the ONNX exporter would write
+    them as if they were in eval mode.
+
+    Raises:
+        InputRefused: names the layers.
+    """
+    inputs = {str(name) for name in program.graph_signature.user_inputs}
+    data: set[Any] = set()
+    layers = []
+    for node in program.graph.nodes:
+        if node.name in inputs or data.intersection(node.all_input_nodes):
+            data.add(node)
+        if node.op == "call_function" and _uses_batch(node) and node.args[0] in data:
+            layers.append(_layer(node))
     if layers:
         raise batch_statistics_refusal(layers, where=where)
 
 
 def _uses_batch(node: Any) -> bool:
-    """Whether a node is a batch norm that reads the statistics of the batch.
+    """Whether a node is a batch norm with the argument training=True.
 
-    `aten.batch_norm(input, weight, bias, running_mean, running_var, training, ...)`, and its functional kinds.
+    `aten.batch_norm(input, weight, bias, running_mean, running_var, training, ...)`, its functional kinds, and
+    `aten._native_batch_norm_legit.no_stats(input, weight, bias, training, ...)`.
     """
     name = str(node.target)
-    if name in ("aten.batch_norm.default", "aten.native_batch_norm.default"):
-        return bool(node.args[5]) or node.args[3] is None
-    return name.startswith("aten._native_batch_norm_legit") and "no_training" not in name
+    if not name.startswith(("aten.batch_norm.", "aten.native_batch_norm.", "aten._native_batch_norm_legit")):
+        return False
+    if "no_training" in name:
+        return False
+    return bool(node.args[3 if name.endswith("no_stats") else 5])
 
 
 def _layer(node: Any) -> str:
