@@ -90,18 +90,15 @@ def _show_stages() -> Iterator[Callable[[str], None] | None]:
 
 
 def _echo_summary(report: FoldExportReport, output: Path) -> None:
+    from bnfold.report import render_verdict
+
     ledger = report.ledger
     counts = ", ".join(f"{getattr(ledger, name)} {name}" for name in ("absorbed", "merged", "removed", "kept"))
     click.echo(f"BatchNorms: {ledger.found} found, {counts}")
     for entry in ledger.entries:
         if entry.outcome == "kept":
             click.echo(f"  kept {entry.name}: {entry.reason}")
-    word = "equal" if report.passed else "NOT equal"
-    for verdict in report.verify.outputs:
-        click.echo(
-            f"{word}: {verdict.name} off by {verdict.e_output:.2e}, allowed {verdict.allowed:.2e} "
-            f"(the source itself: {verdict.e_source:.2e})"
-        )
+    render_verdict(report.verify)
     if report.output is not None:
-        click.echo(f"{output / report.output.path} ({report.output.bytes:,} bytes, opset {report.output.opset})")
+        click.echo(f"{output / report.output.path}: {report.output.bytes:,} bytes, opset {report.output.opset}")
     click.echo(str(output / "report.json"))

@@ -96,7 +96,7 @@ def fold_export(
         InputRefused: the source or the output cannot be used.
         EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
     """
-    from bnfold.export import save
+    from bnfold.report import write_json
     from bnfold.runtime import require_onnxruntime
     from bnfold.sources import load_source
 
@@ -108,24 +108,28 @@ def fold_export(
         with watch.stage("load"):
             loaded = load_source(spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes)
         conversion = _convert(loaded, watch, opset=opset, static_batch=static_batch)
-        candidate = stage / MODEL_NAME
-        save(conversion.folded, candidate)
-        if keep_plain:
-            save(_plain_file(loaded, conversion.plain), stage / PLAIN_NAME)
+        files = _write(conversion.folded, stage / MODEL_NAME)
         with watch.stage("verify"):
             verdict = _verify(
-                loaded, conversion, candidate, batches=batches, provider=provider, threads=threads, seed=seed
+                loaded, conversion, files[0], batches=batches, provider=provider, threads=threads, seed=seed
             )
         report = FoldExportReport(
             passed=verdict.passed,
             source=loaded.facts,
-            output=_output_facts(candidate, conversion.folded) if verdict.passed else None,
+            output=_output_facts(files, conversion.folded) if verdict.passed else None,
             ledger=conversion.ledger,
             graph=conversion.graph,
             verify=verdict,
             seconds=watch.seconds,
         )
-        _leave_only_results(stage, report, keep_failed=keep_failed)
+        if not report.passed:
+            for file in files:
+                file.unlink()
+            if keep_failed:
+                _write(conversion.folded, stage / FAILED_NAME)
+        elif keep_plain:
+            _write(_plain_file(loaded, conversion.plain), stage / PLAIN_NAME)
+        write_json(report, stage / REPORT_NAME)
     return report
 
 
@@ -200,35 +204,34 @@ def _plain_file(source: Source, plain: onnx.ModelProto) -> onnx.ModelProto:
     return ir.to_proto(model)
 
 
-def _output_facts(path: Path, model: onnx.ModelProto) -> OutputFacts:
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+def _write(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
+    from bnfold.export import save
+
+    try:
+        return save(model, path)
+    except OSError as error:
+        raise InputRefused(
+            "cannot write the file",
+            where=path.name,
+            found=error.strerror or str(error),
+            remedy="make room, or choose another folder with -o",
+        ) from error
+
+
+def _output_facts(files: Sequence[Path], model: onnx.ModelProto) -> OutputFacts:
+    """Facts of the file; with external data, size and digest cover both files, one after the other."""
     digest = hashlib.sha256()
-    n_bytes = 0
-    for file in _with_external_data(path):
+    for file in files:
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-        n_bytes += file.stat().st_size
-    return OutputFacts(path.name, digest.hexdigest(), opset, model.ir_version, n_bytes)
-
-
-def _with_external_data(path: Path) -> list[Path]:
-    data = path.with_name(f"{path.name}.data")
-    return [path, data] if data.exists() else [path]
-
-
-def _leave_only_results(stage: Path, report: FoldExportReport, *, keep_failed: bool) -> None:
-    """Write the report; when the check failed, no `model.onnx` and no `plain.onnx` stay."""
-    from bnfold.report import write_json
-
-    write_json(report, stage / REPORT_NAME)
-    if report.passed:
-        return
-    for file in (*_with_external_data(stage / MODEL_NAME), *_with_external_data(stage / PLAIN_NAME)):
-        if keep_failed and file.name == MODEL_NAME:
-            file.replace(stage / FAILED_NAME)
-        else:
-            file.unlink(missing_ok=True)
+    return OutputFacts(
+        path=files[0].name,
+        sha256=digest.hexdigest(),
+        opset=next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
+        ir_version=model.ir_version,
+        bytes=sum(file.stat().st_size for file in files),
+    )
 
 
 def _refuse_to_overwrite_source(spec: str, folder: Path) -> None:

@@ -1,0 +1,258 @@
+"""`bnfold fold-export` end to end: the files, the report, the gate, and that nothing half-written stays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import bnfold
+from bnfold.folding import fold_model
+from bnfold.records import Ledger, as_json
+from bnfold.workflows.fold_export import STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import onnx_ir as ir
+    from click.testing import Result
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(bnfold.__file__).parents[1])}
+STAGE_FUNCTIONS = {
+    "load": "bnfold.sources.load_source",
+    "export": "bnfold.export.plain_graph",
+    "fold": "bnfold.folding.fold_model",
+    "simplify": "bnfold.export.finish",
+    "write": "bnfold.export.save",
+    "verify": "bnfold.verification.verify_file",
+    "report": "bnfold.report.write_json",
+}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return report
+
+
+def interrupt(*_args: object, **_kwargs: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def wrong_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fold core with a fault: the first weight it leaves is one per cent too large."""
+
+    def fold_wrongly(model: ir.Model) -> Ledger:
+        import onnx_ir as ir
+
+        ledger = fold_model(model)
+        weight = next(value for value in model.graph.initializers.values() if value.const_value.size > 4)
+        weight.const_value = ir.tensor(weight.const_value.numpy() * np.float32(1.01), name=weight.name)
+        return ledger
+
+    monkeypatch.setattr("bnfold.folding.fold_model", fold_wrongly)
+
+
+def test_files_and_report(network: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    report = bnfold.fold_export(network, output)
+    assert names(output) == ["model.onnx", "report.json"]
+    assert read_report(output) == as_json(report)
+    assert report.passed
+    assert list(report.seconds) == list(STAGES)
+    content = (output / "model.onnx").read_bytes()
+    assert report.output is not None
+    assert report.output.path == "model.onnx"
+    assert report.output.bytes == len(content)
+    assert report.output.sha256 == hashlib.sha256(content).hexdigest()
+    assert report.source.sha256 == hashlib.sha256(network.read_bytes()).hexdigest()
+    assert (report.ledger.found, report.ledger.absorbed, report.ledger.kept) == (1, 1, 0)
+    assert (report.graph.nodes_before, report.graph.nodes_after, report.graph.batchnorm_after) == (3, 2, 0)
+    assert report.verify.n_compared > 0
+    assert [node.op_type for node in onnx.load(output / "model.onnx").graph.node] == ["Conv", "Relu"]
+
+
+def test_report_has_the_public_fields(network: Path, tmp_path: Path) -> None:
+    bnfold.fold_export(network, tmp_path / "output")
+    report = read_report(tmp_path / "output")
+    assert report["schema"] == "bnfold.fold-export/1"
+    expected = {
+        "source": {"spec", "sha256", "n_parameters"},
+        "output": {"path", "sha256", "opset", "ir_version", "bytes"},
+        "ledger": {"found", "absorbed", "merged", "removed", "kept", "entries"},
+        "graph": {"nodes_before", "nodes_after", "batchnorm_after", "macs_before", "macs_after"},
+        "verify": {"passed", "n_compared", "providers", "batches", "outputs"},
+        "seconds": {"load", "export", "fold", "simplify", "verify"},
+    }
+    assert {key: set(report[key]) >= fields for key, fields in expected.items()} == dict.fromkeys(expected, True)
+    assert set(report["ledger"]["entries"][0]) >= {
+        "name", "outcome", "into", "reason", "max_abs_scale", "min_var_over_eps", "n_dead_channels"
+    }  # fmt: skip
+    assert set(report["verify"]["outputs"][0]) >= {"name", "e_source", "e_output", "allowed"}
+
+
+def test_command_prints_results_on_stdout_and_stages_on_stderr(
+    cli: Callable[..., Result], network: Path, tmp_path: Path
+) -> None:
+    result = cli("fold-export", network, "-o", tmp_path / "output")
+    assert result.exit_code == 0
+    assert "1 found, 1 absorbed" in result.stdout
+    assert "equal: " in result.stdout
+    assert result.stderr.split() == list(STAGES)
+
+
+def test_json_on_stdout_is_the_report_and_nothing_else(
+    cli: Callable[..., Result], network: Path, tmp_path: Path
+) -> None:
+    result = cli("fold-export", network, "-o", tmp_path / "output", "--json", "-", "--quiet")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == read_report(tmp_path / "output")
+    assert result.stderr == ""
+
+
+def test_network_without_batchnorm(cli: Callable[..., Result], network: Path, tmp_path: Path) -> None:
+    bnfold.fold_export(network, tmp_path / "first")
+    result = cli("fold-export", tmp_path / "first" / "model.onnx", "-o", tmp_path / "second")
+    assert result.exit_code == 0
+    assert "0 found" in result.stdout
+    ledger = read_report(tmp_path / "second")["ledger"]
+    assert (ledger["found"], ledger["entries"]) == (0, [])
+    assert names(tmp_path / "second") == ["model.onnx", "report.json"]
+
+
+def test_keep_plain_of_an_onnx_source_is_the_source(network: Path, tmp_path: Path) -> None:
+    bnfold.fold_export(network, tmp_path / "output", keep_plain=True)
+    assert names(tmp_path / "output") == ["model.onnx", "plain.onnx", "report.json"]
+    plain = onnx.load(tmp_path / "output" / "plain.onnx")
+    assert [node.op_type for node in plain.graph.node] == ["Conv", "BatchNormalization", "Relu"]
+
+
+def test_force_replaces(network: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    bnfold.fold_export(network, output, keep_plain=True)
+    bnfold.fold_export(network, output, force=True)
+    assert names(output) == ["model.onnx", "report.json"]
+
+
+@pytest.mark.usefixtures("wrong_fold")
+@pytest.mark.parametrize("keep_failed", [False, True])
+def test_failed_gate_leaves_the_report_and_no_model(
+    cli: Callable[..., Result], network: Path, tmp_path: Path, keep_failed: bool
+) -> None:
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / "model.onnx").write_text("an older one")
+    arguments = ["--force", "--keep-plain", *(["--keep-failed"] if keep_failed else [])]
+    result = cli("fold-export", network, "-o", output, *arguments)
+    assert result.exit_code == 1
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
+    assert "not equal" in line
+    assert "report.json" in line
+    assert "Traceback" not in result.stderr
+    assert "NOT equal" in result.stdout
+    assert names(output) == (["model.failed.onnx", "report.json"] if keep_failed else ["report.json"])
+    report = read_report(output)
+    assert (report["passed"], report["output"], report["verify"]["passed"]) == (False, None, False)
+
+
+@pytest.mark.usefixtures("wrong_fold")
+def test_failed_gate_in_python_returns_the_report(network: Path, tmp_path: Path) -> None:
+    report = bnfold.fold_export(network, tmp_path / "output")
+    assert not report.passed
+    assert not report.verify
+    assert report.verify.failure
+
+
+def test_ledger_that_forgets_a_batchnorm_is_an_internal_error(
+    cli: Callable[..., Result], network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bnfold.folding.fold_model", lambda _model: Ledger(()))
+    result = cli("fold-export", network, "-o", tmp_path / "output")
+    assert result.exit_code == 70
+    assert "the graph had 1 BatchNorms, the ledger has 0" in result.stderr
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("stage", STAGE_FUNCTIONS)
+@pytest.mark.parametrize("existing", [False, True])
+def test_interrupt_at_each_stage_leaves_the_folder_as_it_was(
+    cli: Callable[..., Result], network: Path, monkeypatch: pytest.MonkeyPatch, stage: str, existing: bool
+) -> None:
+    output = network.parent / "output"
+    if existing:
+        output.mkdir()
+        (output / "model.onnx").write_text("an older one")
+    monkeypatch.setattr(STAGE_FUNCTIONS[stage], interrupt)
+    result = cli("fold-export", network, "-o", output, "--force")
+    assert result.exit_code == 130
+    assert [line for line in result.stderr.splitlines() if line.startswith("error: interrupted")]
+    assert "Traceback" not in result.stderr
+    if existing:
+        assert names(output) == ["model.onnx"]
+        assert (output / "model.onnx").read_text() == "an older one"
+    else:
+        assert not output.exists()
+
+
+def test_sigint_of_a_running_command(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\ndef factory():\n    pathlib.Path('ready').touch()\n    time.sleep(120)\n"
+    )
+    arguments = ["fold-export", "slow.py:factory", "--input-shape", "1x3", "-o", "deep/output"]
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bnfold", *arguments],
+            cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, inherited)
+    while not (tmp_path / "ready").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    assert list((tmp_path / "deep" / "output").iterdir())
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1].startswith("error: interrupted")
+    assert "Traceback" not in stderr
+    assert not (tmp_path / "deep").exists()
+
+
+def test_same_bytes_when_run_twice_in_different_processes(tmp_path: Path) -> None:
+    digests = []
+    for hash_seed in ("1", "2"):
+        output = tmp_path / hash_seed
+        subprocess.run(
+            [sys.executable, "-m", "bnfold", "fold-export", "resnet", "-o", output, "--keep-plain", "-q"],
+            cwd=tmp_path, env={**ENVIRONMENT, "PYTHONHASHSEED": hash_seed}, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        digests.append(
+            [hashlib.sha256((output / name).read_bytes()).hexdigest() for name in ("model.onnx", "plain.onnx")]
+        )
+    assert digests[0] == digests[1]
+
+
+def test_no_path_of_this_machine_in_the_file(network: Path, tmp_path: Path) -> None:
+    bnfold.fold_export(network, tmp_path / "output")
+    content = (tmp_path / "output" / "model.onnx").read_bytes()
+    assert str(tmp_path).encode() not in content
+    assert str(Path.home()).encode() not in content
+    assert {numpy_helper.to_array(tensor).dtype for tensor in onnx.load_from_string(content).graph.initializer} == {
+        np.dtype(np.float32)
+    }
