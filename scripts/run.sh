@@ -22,6 +22,6 @@ for network in "${networks[@]}"; do
   say "folding and exporting $run"
   bnfold fold-export "$run" -o "$run/export" --keep-plain --force >/dev/null
   say "measuring $run/export/model.onnx against the plain export"
-  bnfold bench "$run/export/model.onnx" "$run/export/plain.onnx" --json "$run/export/bench.json" >/dev/null
+  bnfold bench "$run/export/model.onnx" "$run/export/plain.onnx" --budget 5 --json "$run/export/bench.json" >/dev/null
 done
 "$python" scripts/run_table.py "${networks[@]/#/runs/}"
