@@ -55,4 +55,5 @@ def fold_model(model: ir.Model) -> Ledger:
         ) from error
     ledger = account(found, model.graph, choice, merged, into)
     passes.RemoveUnusedNodesPass()(model)
+    passes.NameFixPass()(model)
     return ledger

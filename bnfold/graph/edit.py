@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bnfold.graph.constants import constant
+
 __all__ = ["bypass"]
 
 
 def bypass(graph: ir.Graph, node: ir.Node) -> None:
-    """Take a node `y = f(x)` out: whoever read y reads x. Names of graph outputs stay.
+    """Take a node `y = f(x)`, x its input that is no constant, out: whoever read y reads x. Names of outputs stay.
 
     An output that would become an input, or the same value as another output, stays apart from it by an Identity.
     """
-    x, y = node.inputs[0], node.outputs[0]
-    if x is None or x.const_value is not None:
-        x = next(value for value in node.inputs if value is not None and value.const_value is None)
+    x, y = next(value for value in node.inputs if value is not None and constant(value) is None), node.outputs[0]
     for user, index in list(y.uses()):
         user.replace_input_with(index, x)
     if y.is_graph_output():

@@ -17,8 +17,11 @@ from bnfold.folding.relations.registry import Parameters, Relate, relation, rewr
 from bnfold.folding.units import Ids, Refusal, Site, Units
 from bnfold.graph.constants import attribute, float64_constant, operand
 from bnfold.graph.layers import layer_name
-from bnfold.graph.shapes import static_size
+from bnfold.graph.shapes import static_length, static_size
 from bnfold.numerics.affine import Float64, batchnorm_affine
+
+# ONNX's default for BatchNormalization: attributes are float32, and so is it.
+_DEFAULT_EPSILON = float(np.float32(1e-5))
 
 __all__ = ["batchnorm_parameters", "channel_affine"]
 
@@ -35,7 +38,7 @@ def batchnorm_parameters(node: ir.Node) -> tuple[Float64, Float64, Float64, Floa
     gamma, beta, mean, variance = [*arrays, None, None, None, None][:4]
     if gamma is None or beta is None or mean is None or variance is None:
         return Refusal("its parameters are not constants")
-    return gamma, beta, mean, variance, attribute(node, "epsilon", 1e-5)
+    return gamma, beta, mean, variance, attribute(node, "epsilon", _DEFAULT_EPSILON)
 
 
 @relation("BatchNormalization", kind="site")
@@ -87,10 +90,11 @@ def _operands(node: ir.Node) -> tuple[ir.Value, Float64, int] | None:
     return None if data is None or array is None else (data, array, known[0])
 
 
-def _channel_axis(array: Float64, rank: int) -> int | None:
-    """The one axis of the data along which a constant varies, by its size; the last for a scalar; else None."""
+def _channel_axis(array: Float64, varying: tuple[int, ...]) -> int | None:
+    """The one axis along which the constant or the data's units (length > 1 in `varying`) vary; the last if none do."""
+    rank = len(varying)
     shape = (1,) * (rank - array.ndim) + array.shape
-    long = [axis for axis, length in enumerate(shape) if length > 1]
+    long = [axis for axis in range(rank) if max(shape[axis], varying[axis]) > 1]
     return long[0] if len(long) == 1 else (rank - 1 if not long else None)
 
 
@@ -106,7 +110,7 @@ def channel_affine(node: ir.Node, channels: int) -> tuple[ir.Value, Float64, Flo
         return None
     x, array, index = found
     rank = len(found[0].shape)
-    axis = _channel_axis(array, rank) if array.ndim <= rank else None
+    axis = _channel_axis(array, (1,) * rank) if array.ndim <= rank else None
     if (axis != 1 and array.size > 1) or axis is None or (index == 0 and node.op_type in ("Sub", "Div")):
         return None
     constant = np.broadcast_to(array.reshape(-1), (channels,))
@@ -138,7 +142,7 @@ def relate_add(node: ir.Node, units: Units) -> Refusal | None:
     if node.op_type == "Sub" and index == 0:
         return Refusal("it subtracts the data from a constant")
     ids = units.of(x)
-    axis = _channel_axis(array, ids.ndim)
+    axis = _channel_axis(array, ids.shape)
     y_ids = _fresh_for(units, ids, array, axis)
     units.tie_scales(y_ids, ids)
     units.ids[node.outputs[0]] = y_ids
@@ -159,8 +163,8 @@ def relate_mul(node: ir.Node, units: Units) -> Refusal | None:
     if node.op_type == "Div" and not array.all():
         return Refusal("it divides by 0")
     ids = units.of(x)
-    axis = _channel_axis(array, ids.ndim)
-    if axis is None or any(length > 1 for k, length in enumerate(ids.shape) if k != axis):
+    axis = _channel_axis(array, ids.shape)
+    if axis is None:
         units.no_offset(ids, node, f"{node.op_type} `{layer_name(node)}` by a constant of several axes")
         units.use(ids)
         units.ids[node.outputs[0]] = ids
@@ -185,11 +189,13 @@ def _offer(node: ir.Node, units: Units, axis: int | None, scale: Float64, shift:
     operands = _operands(node)
     if operands is None:
         raise ValueError(f"{node.op_type} {node.name} has no constant operand")
-    x = operands[0]
+    x, array, _ = operands
     x_ids, y_ids = units.of(x), units.of(node.outputs[0])
     # The bias of a MatMul over more than two axes: without it the MatMul would gain the same Add again.
     bias = node.op_type == "Add" and y_ids.ndim > 2 and (x.producer() or node).op_type == "MatMul"
-    if axis is None or y_ids.size != y_ids.shape[axis] or bias:
+    # A constant that is longer than the data broadcasts it: without the node y would have another shape.
+    widens = axis is not None and array.size > 1 and static_length(x, axis) != array.size
+    if axis is None or y_ids.size != y_ids.shape[axis] or bias or widens:
         if node.op_type not in ("Add", "Sub"):
             units.use(x_ids)
         return

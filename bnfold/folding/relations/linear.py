@@ -145,6 +145,8 @@ def relate_gemm(node: ir.Node, units: Units) -> Refusal | None:
     )
     if refusal is not None or isinstance(weight, Refusal):
         return refusal
+    if attribute(node, "beta", 1.0) == 0:
+        return Refusal("with beta = 0 it ignores its bias")
     x = node.inputs[0]
     if x is None or units.of(x).ndim != 2:
         return Refusal("the rank of its input is unknown")
@@ -155,7 +157,7 @@ def relate_gemm(node: ir.Node, units: Units) -> Refusal | None:
 
 @rewrites("Gemm")
 def rewrite_gemm(node: ir.Node, gauge: Gauge) -> Parameters:
-    """alpha W' = a_y alpha W / a_x, beta b' = a_y (beta b - alpha W d_x) + c_y. A beta of 0 ignores b, and is kept off.
+    """alpha W' = a_y alpha W / a_x, beta b' = a_y (beta b - alpha W d_x) + c_y.
 
     alpha and beta stay as they are; the division by them is exact where they are powers of two, as exporters write.
     """
@@ -168,10 +170,7 @@ def rewrite_gemm(node: ir.Node, gauge: Gauge) -> Parameters:
     scaled = inverse[:, None] * matrix * scale
     bias = _bias(node)
     new_bias = scale * ((beta * bias if bias is not None else 0.0) - alpha * (offset @ matrix)) + constant
-    if bias is not None and beta == 0 and new_bias.any():
-        raise ValueError(f"Gemm `{layer_name(node)}` ignores its bias (beta = 0)")
-    new_bias = new_bias / beta if beta else new_bias
-    return _parameters(scaled.T if attribute(node, "transB", 0) else scaled, new_bias, bias)
+    return _parameters(scaled.T if attribute(node, "transB", 0) else scaled, new_bias / beta, bias)
 
 
 @relation("MatMul", kind="linear")
