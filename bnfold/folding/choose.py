@@ -124,17 +124,17 @@ class _Chooser:
 
     def _accept_dead(self, site: Site, x_scale: list[int], y_scale: list[int]) -> None:
         """Channels with s = 0: y = t whatever x is. Either x is written as that constant, or y's readers take it."""
-        x_count, y_count = Counter(x_scale), Counter(y_scale)
+        x_count = Counter(x_scale)
         c = self.classes
         for k in np.flatnonzero(site.scale == 0).tolist():
             x, y, t = x_scale[k], y_scale[k], float(site.shift[k])
-            alone = c.other_uses[x] == 0 and c.reads[x] == 0 and c.site_reads[x] == 1 and c.writes[x] == 1
+            alone = c.other_uses[x] == c.reads[x] == c.unwritten[x] == 0 and c.site_reads[x] == c.writes[x] == 1
             if x != PINNED and alone and x_count[x] == 1:
                 self.dead.written[x] = (site, k)
                 continue
             linear = c.other_uses[y] == c.site_reads[y] == c.shifts[y] == 0 and c.reads[y] > 0
             unpadded = c.offset[site.y_ids[k]] != ZERO or t == 0
-            if y != PINNED and linear and unpadded and y_count[y] == 1:
+            if y != PINNED and linear and unpadded and c.size[y] == 1:
                 self.dead.read[y] = t
                 continue
             raise _Contradiction(self.reasons.dead(site, k))
@@ -166,8 +166,8 @@ class _Chooser:
             x, y = site.x_ids[channel], site.y_ids[channel]
             value = scale[y] * (site.shift[channel] + offset[y])
             # Constant Adds between the writer and the site are of the same class: the last one writes the constant.
-            scale[members[k]], constant[members[k]] = 0.0, 0.0
-            constant[x] = value
+            scale[members[k]] = 0.0
+            constant[members[k]] = np.where(c.offset[members[k]] == c.offset[x], value, 0.0)
         return Gauge(self.units, scale, offset, constant, inverse)
 
 

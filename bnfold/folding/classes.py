@@ -20,7 +20,8 @@ class Classes:
 
     `other_uses`: reads by operators that restrict units; `reads`: by linear operators; `site_reads`: by sites that
     scale; `shifts`: by constant Adds, whose output is of the same class; `writes`: by operators that can write any
-    constant. `offset_cost`: how much an offset is worth avoiding.
+    constant; `size`: ids; `unwritten`: those ids that no constant Add and none of these operators writes.
+    `offset_cost`: how much an offset is worth avoiding.
     """
 
     scale: Ids
@@ -31,6 +32,8 @@ class Classes:
     site_reads: Ids
     shifts: Ids
     writes: Ids
+    size: Ids
+    unwritten: Ids
     offset_cost: list[float]
 
 
@@ -44,6 +47,9 @@ def classify(units: Units) -> Classes:
         joined = [np.unique(scale[ids]) for ids in groups]
         return np.bincount(np.concatenate([*joined, np.zeros(0, np.int64)]), minlength=count)
 
+    size = np.bincount(scale, minlength=count)
+    written = np.unique(np.concatenate([*(ids for ids, _ in units.writers), *units.shifts, np.zeros(0, np.int64)]))
+
     return Classes(
         scale,
         offset,
@@ -53,6 +59,8 @@ def classify(units: Units) -> Classes:
         tally(site.x_ids for site in units.sites if site.node.op_type not in ("Add", "Sub")),
         tally(units.shifts),
         tally(ids for ids, _ in units.writers),
+        size,
+        size - np.bincount(scale[written], minlength=count),
         _offset_cost(units, offset),
     )
 

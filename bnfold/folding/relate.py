@@ -56,7 +56,8 @@ def _note_uses(node: ir.Node, rule: Rule, units: Units) -> None:
     x, y = node.inputs[0], node.outputs[0]
     if rule.kind == "linear" and x is not None:
         units.readers.append((units.of(x).ravel(), node))
-    if rule.kind != "site" and rule.rewrite is not None:
+    picks = rule.kind == "carry" and x in units.ids  # a Gather of data, not of an embedding's table
+    if rule.kind != "site" and rule.rewrite is not None and not picks:
         units.writers.append((units.of(y).ravel(), node))
     if rule.kind == "other":
         for value in node.inputs:

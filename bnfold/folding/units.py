@@ -82,7 +82,7 @@ class Units:
     sites: list[Site] = field(default_factory=list)
     writers: list[tuple[Ids, ir.Node]] = field(default_factory=list)
     readers: list[tuple[Ids, ir.Node]] = field(default_factory=list)
-    shifts: list[Ids] = field(default_factory=list)
+    shifts: list[Ids] = field(default_factory=list)  # outputs of constant Adds
     other_uses: list[Ids] = field(default_factory=list)
 
     def of(self, value: ir.Value) -> Ids:

@@ -73,3 +73,41 @@ def test_names_of_new_values_are_free():
     _, ledger = check_fold(net.model(y), net.feed())
     assert ledger.absorbed == 1
     assert kept_reasons(ledger) == {}
+
+
+def _dead(net: Net, x: str, **changes) -> str:
+    """A BatchNorm whose channel 0 is the constant beta[0]."""
+    return net.batchnorm(x, 3, gamma=[0.0, 1.0, 2.0], **changes)
+
+
+def test_dead_channel_joined_with_a_live_one_in_space():
+    """Concat along space gives both one class of units: the reader may not take the constant for the live half."""
+    net = _net(3, 4, 4)
+    joined = net.node("Concat", [_dead(net, net.node("Sigmoid", ["x"])), net.conv("x", 3, 3)], axis=3)
+    model = net.model(net.conv(joined, 3, 2))
+    check_fold(model, net.feed())
+
+
+def test_two_dead_channels_with_different_constants_joined_in_space():
+    net = _net(3, 4, 4)
+    parts = [_dead(net, net.node(op, ["x"]), beta=beta) for op, beta in (("Sigmoid", [1, 2, 3]), ("Tanh", [5, 2, 3]))]
+    model = net.model(net.conv(net.node("Concat", parts, axis=3), 3, 2))
+    check_fold(model, net.feed())
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_dead_channel_read_from_a_conv_and_a_batchnorm_joined_in_space(swapped):
+    """The conv could write the constant, the BatchNorm beside it has no one to."""
+    net = _net(3, 4, 4)
+    parts = [net.conv("x", 3, 3), net.batchnorm(net.node("Sigmoid", ["x"]), 3)]
+    joined = net.node("Concat", parts[::-1] if swapped else parts, axis=3)
+    model = net.model(net.node("Softmax", [_dead(net, joined)]))
+    check_fold(model, net.feed())
+
+
+def test_dead_channel_gathered_from_several_channels():
+    """DepthToSpace makes one channel of four, and all four must hold the constant."""
+    net = _net(3, 4, 4)
+    shuffled = net.node("DepthToSpace", [net.conv("x", 3, 12)], blocksize=2)
+    _, ledger = check_fold(net.model(_dead(net, shuffled)), net.feed())
+    assert ledger.absorbed == 1

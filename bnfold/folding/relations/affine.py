@@ -146,7 +146,7 @@ def relate_add(node: ir.Node, units: Units) -> Refusal | None:
     y_ids = _fresh_for(units, ids, array, axis)
     units.tie_scales(y_ids, ids)
     units.ids[node.outputs[0]] = y_ids
-    units.shifts.append(ids.ravel())
+    units.shifts.append(y_ids.ravel())
     _offer(node, units, axis, np.ones_like(array), -array if node.op_type == "Sub" else array)
     return None
 
