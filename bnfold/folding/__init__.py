@@ -13,10 +13,11 @@ import onnx_ir.passes.common as passes
 from bnfold.errors import InputRefused
 from bnfold.folding.apply import apply_choice, plan_parameters
 from bnfold.folding.choose import choose
-from bnfold.folding.ledger import account, find_batchnorms, takers
+from bnfold.folding.ledger import Fate, account, find_batchnorms, takers
 from bnfold.folding.merge import merge_branches
 from bnfold.folding.relate import relate_graph
 from bnfold.graph.canonical import canonicalise
+from bnfold.graph.subgraphs import subgraphs
 from bnfold.records import Ledger
 
 __all__ = ["fold", "fold_model"]
@@ -43,17 +44,29 @@ def fold_model(model: ir.Model) -> Ledger:
         passes.InlinePass()(model)
     found = find_batchnorms(model)
     canonicalise(model)
-    merged = merge_branches(model.graph)
-    choice = choose(relate_graph(model.graph))
-    plan = plan_parameters(model.graph, choice)
-    into = {site.node: takers(site, plan, choice.gauge) for site in choice.vanished}
+    graphs = [*subgraphs(model.graph), model.graph]
+    fates: dict[ir.Node, Fate] = {}
+    for graph in graphs:
+        fates |= {node: Fate("merged", (layer,)) for node, layer in merge_branches(graph).items()}
+    passes.RemoveUnusedNodesPass()(model)  # what the merged branches were made of no longer ties any units
+    for graph in graphs:
+        fates |= _choose_units(graph)
+    ledger = account(found, fates)
+    passes.RemoveUnusedNodesPass()(model)
+    passes.NameFixPass()(model)
+    return ledger
+
+
+def _choose_units(graph: ir.Graph) -> dict[ir.Node, Fate]:
+    """Fold one graph, not those inside it: what they capture keeps its units, as does what it captures itself."""
+    choice = choose(relate_graph(graph))
+    plan = plan_parameters(graph, choice)
+    fates = {site.node: Fate("absorbed", takers(site, plan, choice.gauge)) for site in choice.vanished}
+    fates |= {site.node: Fate("kept", reason=reason) for site, reason in choice.refused}
     try:
-        apply_choice(model.graph, choice, plan)
+        apply_choice(graph, choice, plan)
     except OverflowError as error:
         raise InputRefused(
             f"a folded weight does not fit: {error}", remedy="convert the model to float32 before folding"
         ) from error
-    ledger = account(found, model.graph, choice, merged, into)
-    passes.RemoveUnusedNodesPass()(model)
-    passes.NameFixPass()(model)
-    return ledger
+    return fates

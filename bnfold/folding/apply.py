@@ -68,7 +68,7 @@ def _replace_parameter(
     if old is not None and key in shared:
         node.replace_input_with(index, shared[key])
         return
-    last = old is not None and len(old.uses()) == 1 and name in graph.initializers
+    last = old is not None and len(old.uses()) == 1 and graph.initializers.get(name) is old
     if index >= len(node.inputs):
         node.resize_inputs(index + 1)
     if last:

@@ -157,7 +157,10 @@ class _Chooser:
         c = self.classes
         per_class = np.array([self.scales.value(k) for k in range(int(c.scale.max()) + 1)])
         scale = per_class[c.scale]
-        offset = np.array([self.offsets.value(k) for k in range(int(c.offset.max()) + 1)])[c.offset]
+        per_offset = np.zeros(int(c.offset.max()) + 1)
+        for k in self.offsets.eliminated():
+            per_offset[k] = self.offsets.value(k)
+        offset = per_offset[c.offset]
         constant, inverse = scale * offset, 1 / scale
         members = _members(c.scale, {*self.dead.written, *self.dead.read})
         for k, t in self.dead.read.items():

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from bnfold.folding.choose import Choice
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations import Parameters
 from bnfold.folding.relations.affine import batchnorm_parameters
@@ -17,7 +16,7 @@ from bnfold.graph.layers import layer_name
 from bnfold.numerics.affine import Float64, batchnorm_affine
 from bnfold.records import Ledger, LedgerEntry, Outcome
 
-__all__ = ["Found", "account", "find_batchnorms", "takers"]
+__all__ = ["Fate", "Found", "account", "find_batchnorms", "takers"]
 
 
 @dataclass(frozen=True)
@@ -40,54 +39,41 @@ def find_batchnorms(model: ir.Model) -> tuple[Found, ...]:
     return tuple(found)
 
 
-def account(
-    found: tuple[Found, ...],
-    graph: ir.Graph,
-    choice: Choice,
-    merged: dict[ir.Node, str],
-    into: dict[ir.Node, tuple[str, ...]],
-) -> Ledger:
-    """One entry per BatchNorm; `merged` and `into` name the operators that took those that went."""
-    vanished = {site.node for site in choice.vanished}
-    refused = {site.node: reason for site, reason in choice.refused}
+@dataclass(frozen=True)
+class Fate:
+    """What the fold did with a node: `into` names the operators that took it, `reason` says why it stayed."""
+
+    outcome: Outcome
+    into: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+def account(found: tuple[Found, ...], fates: dict[ir.Node, Fate]) -> Ledger:
+    """One entry per BatchNorm. One without a fate was taken out with what nobody reads, or never was a site."""
     entries = []
     for item in found:
-        node = item.node
-        outcome: Outcome
-        reason = None
-        parameters = batchnorm_parameters(node)
-        if node in merged:
-            outcome, into = "merged", {**into, node: (merged[node],)}
-        elif node in vanished:
-            outcome = "absorbed"
-        elif node.graph is None:
-            outcome = "removed"
-        else:
-            outcome = "kept"
-            reason = refused.get(node) or _unasked(node, graph, parameters)
-        entries.append(_entry(item, outcome, into.get(node, ()), reason, parameters))
+        parameters = batchnorm_parameters(item.node)
+        fate = fates.get(item.node)
+        if fate is None and item.node.graph is None:
+            fate = Fate("removed")
+        elif fate is None:
+            unknown = "the rank of its input is unknown"
+            fate = Fate("kept", reason=parameters.reason if isinstance(parameters, Refusal) else unknown)
+        entries.append(_entry(item.name, fate, parameters))
     return Ledger(tuple(entries))
 
 
 BatchNormParameters = tuple[Float64, Float64, Float64, Float64, float] | Refusal
 
 
-def _entry(
-    item: Found, outcome: Outcome, into: tuple[str, ...], reason: str | None, parameters: BatchNormParameters
-) -> LedgerEntry:
+def _entry(name: str, fate: Fate, parameters: BatchNormParameters) -> LedgerEntry:
     if isinstance(parameters, Refusal):
-        return LedgerEntry(item.name, outcome, into, reason, np.nan, np.nan, 0)
+        return LedgerEntry(name, fate.outcome, fate.into, fate.reason, np.nan, np.nan, 0)
     gamma, beta, mean, variance, epsilon = parameters
     scale, _ = batchnorm_affine(gamma, beta, mean, variance, epsilon)
     ratio = float(variance.min() / epsilon) if epsilon else np.inf
-    return LedgerEntry(item.name, outcome, into, reason, float(np.abs(scale).max()), ratio, int(np.sum(scale == 0)))
-
-
-def _unasked(node: ir.Node, graph: ir.Graph, parameters: BatchNormParameters) -> str:
-    """Why a BatchNorm was never a site."""
-    if node.graph is not graph:
-        return "it stands in a subgraph"
-    return parameters.reason if isinstance(parameters, Refusal) else "the rank of its input is unknown"
+    dead = int(np.sum(scale == 0))
+    return LedgerEntry(name, fate.outcome, fate.into, fate.reason, float(np.abs(scale).max()), ratio, dead)
 
 
 def takers(site: Site, plan: dict[ir.Node, Parameters], gauge: Gauge) -> tuple[str, ...]:

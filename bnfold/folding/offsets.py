@@ -84,4 +84,8 @@ class Offsets:
 
     def value(self, c: int) -> float:
         """d_c, with every free class at 0."""
-        return self.expand(c)[1] if c != ZERO else 0.0
+        return self.expand(c)[1] if c in self._rows else 0.0
+
+    def eliminated(self) -> list[int]:
+        """The classes whose offset may differ from 0."""
+        return list(self._rows)

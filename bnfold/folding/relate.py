@@ -8,6 +8,7 @@ from bnfold.folding.relations import RULES, Rule
 from bnfold.folding.units import Refusal, Units
 from bnfold.graph.constants import constant, is_float
 from bnfold.graph.layers import layer_name
+from bnfold.graph.subgraphs import captured
 
 __all__ = ["relate_graph"]
 
@@ -21,8 +22,7 @@ def relate_graph(graph: ir.Graph) -> Units:
     """
     units = Units()
     for node in graph:
-        if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
-            _pin_captured(node, graph, units)
+        _pin_captured(node, units)
         _relate_node(node, units)
     for output in graph.outputs:
         if is_float(output) and constant(output) is None:
@@ -65,20 +65,9 @@ def _note_uses(node: ir.Node, rule: Rule, units: Units) -> None:
                 units.use(units.of(value))
 
 
-def _pin_captured(node: ir.Node, graph: ir.Graph, units: Units) -> None:
+def _pin_captured(node: ir.Node, units: Units) -> None:
     """Values of this graph that a subgraph of `node` reads keep their units."""
-    for attr in node.attributes.values():
-        subgraphs = [attr.value] if attr.type == ir.AttributeType.GRAPH else attr.value
-        if attr.type not in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
-            continue
-        for subgraph in subgraphs:
-            for inner in ir.traversal.RecursiveGraphIterator(subgraph):
-                for value in inner.inputs:
-                    if value in units.ids and value is not None and _owner(value) is graph:
-                        units.pin(units.of(value), node, f"{node.op_type} `{layer_name(node)}`, which captures it")
-                        units.use(units.of(value))
-
-
-def _owner(value: ir.Value) -> ir.Graph | ir.Function | None:
-    producer = value.producer()
-    return producer.graph if producer is not None else value.graph
+    for value in captured(node):
+        if value in units.ids:
+            units.pin(units.of(value), node, f"{node.op_type} `{layer_name(node)}`, which captures it")
+            units.use(units.of(value))

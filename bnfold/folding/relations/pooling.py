@@ -52,9 +52,9 @@ def relate_max_pool(node: ir.Node, units: Units) -> Refusal | None:
     return refusal
 
 
-@relation("ReduceMean", "ReduceMax", kind="other")
-def relate_reduce(node: ir.Node, units: Units) -> Refusal | None:
-    """ONNX ReduceMean, ReduceMax: uniform units over the reduced axes; the maximum wants a > 0."""
+@relation("ReduceMean", kind="carry")
+def relate_reduce_mean(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX ReduceMean: uniform units over the reduced axes stay."""
     x = node.inputs[0]
     axes = attribute(node, "axes", None)
     if axes is None and len(node.inputs) > 1:
@@ -64,10 +64,17 @@ def relate_reduce(node: ir.Node, units: Units) -> Refusal | None:
     ids = units.of(x)
     reduced = {int(axis) % ids.ndim for axis in axes}
     ids = units.collapse(ids, reduced)
-    if node.op_type == "ReduceMax":
-        units.keep_sign(ids, node, f"ReduceMax `{layer_name(node)}`")
     units.ids[node.outputs[0]] = ids if attribute(node, "keepdims", 1) else ids.squeeze(tuple(reduced))
     return None
+
+
+@relation("ReduceMax", kind="other")
+def relate_reduce_max(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX ReduceMax: as the mean, with a > 0."""
+    refusal = relate_reduce_mean(node, units)
+    if refusal is None:
+        units.keep_sign(units.of(node.outputs[0]), node, f"ReduceMax `{layer_name(node)}`")
+    return refusal
 
 
 @relation("Resize", "Upsample", kind="carry")
