@@ -47,19 +47,19 @@ class BnfoldError(Exception):
         return " ".join(text.split())
 
 
-class GateFailed(BnfoldError):
+class GateFailed(BnfoldError):  # noqa: N818 - named for what ended the work
     """A check failed: outputs not equal, slower than allowed, accuracy lost (exit code 1)."""
 
     exit_code = 1
 
 
-class InputRefused(BnfoldError):
+class InputRefused(BnfoldError):  # noqa: N818 - named for what ended the work
     """The input is unreadable, damaged, not foldable safely, or unsupported (exit code 3)."""
 
     exit_code = 3
 
 
-class EnvironmentNotReady(BnfoldError):
-    """This machine cannot do the job as it is: a missing package, a provider that does not load (exit code 4)."""
+class EnvironmentNotReady(BnfoldError):  # noqa: N818 - named for what ended the work
+    """The machine cannot do the job as it is: a missing package, a provider that does not load (exit code 4)."""
 
     exit_code = 4

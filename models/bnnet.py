@@ -19,8 +19,8 @@ RECIPE = {
     "data": "digits",
     "threads": 1,
     "image_size": [16, 32],
-    # The BatchNorm standardises each pixel by itself. Pixels stay in 0..1, so that one which is always black has mean 0:
-    # shifted, its mean over its deviation would be 300, and float32 would lose eight bits to that offset.
+    # The BatchNorm standardises each pixel by itself. Pixels stay in 0..1, so that one which is always black has
+    # mean 0: shifted, its mean over its deviation would be 300, and float32 would lose eight bits to that offset.
     "standardise": False,
     "epochs": 40,
     "batch_size": 64,
