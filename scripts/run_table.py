@@ -15,6 +15,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 LEAST_ACCURACY = 0.95
@@ -36,7 +37,7 @@ def row(run: Path) -> list[str]:
     return [
         run.name,
         f"{accuracy(trained):.4f}",
-        f"{ledger['found']} / {ledger['absorbed'] + ledger['merged'] + ledger['removed']} / {ledger['kept']}",
+        f"{ledger['found']} / {ledger['absorbed']} / {ledger['kept']}",
         "\n".join(equality(exported)),
         *latency(benched),
     ]
@@ -50,17 +51,17 @@ def accuracy(trained: Facts) -> float:
 def equality(exported: Facts) -> list[str]:
     """For each output: equal or not, its error against float64 and what is allowed."""
     word = "yes" if exported["passed"] else "NO"
-    return [f"{word}, {o['e_output']:.1e} <= {o['allowed']:.1e}" for o in exported["verify"]["outputs"]]
+    return [f"{word}, {o['e_output']:.1e} ({o['allowed']:.1e})" for o in exported["verify"]["outputs"]]
 
 
 def latency(benched: Facts) -> list[str]:
-    """Median milliseconds of the plain and the folded file, their ratio with its interval, and the verdict."""
+    """Median microseconds of the plain and the folded file, their ratio with its interval, and the verdict."""
     median = {run["name"]: run["median_ms"] for run in benched["runs"]}
     (ratio,) = benched["ratios"]
     return [
-        f"{median[ratio['b']]:.4f}",
-        f"{median[ratio['a']]:.4f}",
-        f"{ratio['ratio']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}] {ratio['verdict']}",
+        f"{median[ratio['b']] * 1000:.1f}",
+        f"{median[ratio['a']] * 1000:.1f}",
+        f"{ratio['ratio']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}), {ratio['verdict']}",
     ]
 
 
@@ -80,18 +81,18 @@ def failures(run: Path) -> list[str]:
 def main(runs: list[Path]) -> int:
     """Print the table, the files and the failures; the exit code."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    columns = ["network", "test acc.", "BN found/gone/kept", "equal, error <= allowed", "before ms", "after ms"]
-    for column in [*columns, "time ratio [95 % interval]"]:
+    columns = ["network", "test accuracy", "BN found / absorbed / kept", "equal, error (allowed)"]
+    for column in [*columns, "before µs", "after µs", "after / before (95 % interval)"]:
         table.add_column(column, no_wrap=True)
     for run in runs:
         table.add_row(*row(run))
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = Console(markup=False, highlight=False)
+    console.width = Measurement.get(console, console.options.update(max_width=1000), table).maximum
     console.print(table)
-    environment = read(runs[0] / "export" / "bench.json")["environment"]
-    print(
-        f"\nbefore: what torch.onnx.export writes by default; after: bnfold. Batch 1, {environment['threads']} threads,"
-    )
-    print(f"ONNX Runtime {environment['onnxruntime']} on {environment['cpu']} ({environment['noise']}).\n")
+    facts = read(runs[0] / "export" / "bench.json")["environment"]
+    threads = f"{facts['threads']} thread{'' if facts['threads'] == 1 else 's'}"
+    print("\nerror: root mean square against float64; before: what torch.onnx.export writes by default; after: bnfold;")
+    print(f"batch 1, {threads}, ONNX Runtime {facts['onnxruntime']}, {facts['cpu']}, {facts['noise']} machine\n")
     for run in runs:
         for name in ("model.onnx", "plain.onnx", "report.json", "bench.json"):
             print(run / "export" / name)
