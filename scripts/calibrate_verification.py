@@ -26,7 +26,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from bnfold.records import InputSpec
-from bnfold.verification.gate import Comparison, compare
+from bnfold.verification.comparison import Comparison, compare
 from bnfold.verification.reference import TorchReference
 
 if TYPE_CHECKING:

@@ -6,22 +6,30 @@ For each output, over all inputs together, as root mean square and as maximum:
 
 (`k E_src u_file / u_source` for a file of a coarser format than its source, such as float16 from float32.)
 `E_src` is the error of the source in its own precision, the largest of its executions; `E_out` that of the file, the
-larger of graph optimizations off and as deployed. `bound` is what accumulation alone leaves (`accumulation_error`)
-of the output's size, and counts where the source happens to be exact. `k` is how much further from the answer a right
-file may come to lie than its source, see `K_RMS`.
+larger of graph optimizations off and as deployed. `k` is how much further from the answer a right file usually comes to
+lie than its source, see `K_RMS`. `bound` is what roundings alone can leave:
+
+- of the output's size, what accumulation leaves (`accumulation_error`); it counts where the source happens to be exact;
+- if that is not enough, what is left of the condition of the file's own sums, K_ORDER sqrt(1 + K) times what one
+  rounding of every parameter moves the output (sums of K products in the worst order), *provided* that the file's
+  function, in float64, lies no further from the source's than K_PARAMETERS times that: no wrong parameter hides in it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bnfold.numerics.error_bounds import PooledError, expected_maximum
 from bnfold.records import OutputVerdict
 
-__all__ = ["K_MAXIMUM", "K_RMS", "OutputErrors"]
+if TYPE_CHECKING:
+    from bnfold.verification.parameters import ParameterErrors
+
+__all__ = ["K_MAXIMUM", "K_ORDER", "K_PARAMETERS", "K_RMS", "OutputErrors"]
 
 # Twice the largest E_out / E_src of right folds, rounded up. `scripts/calibrate_verification.py --seeds 40` (200 folds
 # of 5 small architectures; PyTorch 2.13, ONNX Runtime 1.32, x86-64): root mean square median 0.97, 99 % below 1.23,
@@ -30,6 +38,8 @@ __all__ = ["K_MAXIMUM", "K_RMS", "OutputErrors"]
 # dropped epsilon where the variances are about 1: 8.5 and 5.6.
 K_RMS = 3.0
 K_MAXIMUM = 5.0
+K_PARAMETERS = 5.0
+K_ORDER = 2.0
 
 
 @dataclass
@@ -41,6 +51,8 @@ class OutputErrors:
         relative_bound: what accumulation alone leaves, relative to the output's size; 0 for whole numbers.
         coarser: unit roundoff of the file's format over that of the source's, at least 1: rounding errors, and with
             them what the source's error says about the conditioning of the network, scale with it.
+        parameters: the judgement of the file's parameters, where there was need of one.
+        worst_order: sqrt(1 + K) for sums of K products at most: what a sum in order leaves over one rounding each.
     """
 
     name: str
@@ -50,6 +62,8 @@ class OutputErrors:
     source: dict[int, PooledError] = field(default_factory=dict)
     candidate: dict[str, PooledError] = field(default_factory=dict)
     worst: tuple[float, str] = (0.0, "")
+    parameters: ParameterErrors | None = None
+    worst_order: float = 1.0
 
     def add_source(self, execution: int, error: np.ndarray) -> None:
         """Take in the error of one execution of the source."""
@@ -80,7 +94,10 @@ class OutputErrors:
     @property
     def allowed(self) -> float:
         """The largest root mean square error that passes."""
-        return max(K_RMS * self.coarser * self.e_source, self.relative_bound * self.reference.rms)
+        usual = max(K_RMS * self.coarser * self.e_source, self.relative_bound * self.reference.rms)
+        if self.parameters is None or not self.has_right_parameters:
+            return usual
+        return max(usual, K_ORDER * self.worst_order * self.parameters.rounding.rms)
 
     @property
     def e_source_maximum(self) -> float:
@@ -96,7 +113,19 @@ class OutputErrors:
     def allowed_maximum(self) -> float:
         """The largest single error that passes."""
         bound = self.relative_bound * self.reference.rms * expected_maximum(self.reference.n)
-        return max(K_MAXIMUM * self.coarser * self.e_source_maximum, bound)
+        usual = max(K_MAXIMUM * self.coarser * self.e_source_maximum, bound)
+        if self.parameters is None or not self.has_right_parameters:
+            return usual
+        return max(usual, K_ORDER * self.worst_order * self.parameters.rounding.maximum)
+
+    @property
+    def has_right_parameters(self) -> bool:
+        """Whether the parameters were judged, and every one can be the right one, rounded once."""
+        if self.parameters is None:
+            return False
+        distance, rounding = self.parameters.distance, self.parameters.rounding
+        is_right_at_large = distance.rms <= K_PARAMETERS * rounding.rms
+        return is_right_at_large and distance.maximum <= K_PARAMETERS * rounding.maximum
 
     def is_ill_conditioned(self, u: float) -> bool:
         """Whether the source itself keeps less than half of the digits of its format, of unit roundoff `u`."""
@@ -118,6 +147,13 @@ class OutputErrors:
             if not error <= allowed:
                 return (
                     f"output {self.name}: {measure} {error:.3g} against float64, allowed {allowed:.3g} "
-                    f"(the source's own {source:.3g}); largest with {self.worst[1]}"
+                    f"(the source's own {source:.3g}); largest with {self.worst[1]}{self._judgement()}"
                 )
         return None
+
+    def _judgement(self) -> str:
+        if self.parameters is None:
+            return ""
+        if self.has_right_parameters:
+            return "; its parameters are right, but it is executed with less than their precision"
+        return f"; its parameters are wrong: without rounding errors still {self.parameters.distance.rms:.3g}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -14,9 +13,10 @@ from bnfold.errors import InputRefused
 from bnfold.graph.float64 import Float64Graph
 from bnfold.sources.types import OnnxSource, Source, TorchSource
 from bnfold.verification.graph_facts import coarsest_format, input_facts
+from bnfold.verification.torch_float64 import in_float64, stored_format, to_array, to_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import onnx
     import torch
@@ -124,7 +124,7 @@ class TorchReference:
         self.description = "PyTorch float64"
         self.output_names = tuple(output_names)
         self.input_facts: Mapping[str, InputFacts] = {} if plain is None else input_facts(plain)
-        self.stored_format = _stored_format(module)
+        self.stored_format = stored_format(module)
         self._input_names = tuple(input_names)
         self._module = module
         self._wide: torch.nn.Module | None = copy.deepcopy(module).double()
@@ -140,7 +140,7 @@ class TorchReference:
         """
         if self._wide is not None:
             try:
-                with _in_float64():
+                with in_float64():
                     return self._call(self._wide, feed, wide=True)
             except (RuntimeError, TypeError, NotImplementedError) as error:
                 self._use_graph(error)
@@ -171,7 +171,7 @@ class TorchReference:
         import torch
         from torch.utils import _pytree as pytree
 
-        tensors = [_tensor(feed[name], wide=wide) for name in self._input_names]
+        tensors = [to_tensor(feed[name], wide=wide) for name in self._input_names]
         with torch.no_grad():
             leaves = pytree.tree_leaves(module(*tensors))
         outputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
@@ -182,67 +182,8 @@ class TorchReference:
                 expected=f"{len(self.output_names)} ({', '.join(self.output_names)})",
                 remedy="return the same outputs for every input",
             )
-        arrays = [_array(output) for output in outputs]
+        arrays = [to_array(output) for output in outputs]
         return dict(zip(self.output_names, arrays, strict=True))
-
-
-def _stored_format(module: torch.nn.Module) -> str:
-    found = {str(tensor.dtype).removeprefix("torch.") for tensor in module.state_dict().values()}
-    return next((name for name in ("bfloat16", "float16", "float32", "float64") if name in found), "float32")
-
-
-def _tensor(array: np.ndarray, *, wide: bool) -> torch.Tensor:
-    import torch
-
-    if array.dtype.name == "bfloat16":
-        tensor = torch.from_numpy(array.astype(np.float32)).bfloat16()
-    else:
-        tensor = torch.from_numpy(array.copy())  # a module may write into its input
-    return tensor.double() if wide and tensor.is_floating_point() else tensor
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    import torch
-
-    tensor = tensor.detach().cpu()
-    if tensor.dtype == torch.bfloat16:
-        import ml_dtypes
-
-        return tensor.float().numpy().astype(ml_dtypes.bfloat16)
-    return np.array(tensor.numpy())
-
-
-@contextlib.contextmanager
-def _in_float64() -> Iterator[None]:
-    """Make float64 of every narrower floating-point tensor or dtype that an operator is called with.
-
-    Modules that create float32 constants in `forward`, or call `.float()`, then stay in float64 throughout.
-    """
-    import torch
-    from torch.utils import _pytree as pytree
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    narrow = {torch.float32, torch.float16, torch.bfloat16}
-
-    def widened(leaf: Any) -> Any:
-        if isinstance(leaf, torch.dtype):
-            return torch.float64 if leaf in narrow else leaf
-        return leaf.double() if isinstance(leaf, torch.Tensor) and leaf.dtype in narrow else leaf
-
-    class Widen(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves __init_subclass__ untyped
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            wide = pytree.tree_map(widened, (args, kwargs or {}))
-            if func._schema.is_mutable and wide[0] and wide[0][0] is not args[0]:
-                raise TypeError(f"{func} writes into a tensor of {args[0].dtype}")
-            return func(*wide[0], **wide[1])
-
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with Widen():  # type: ignore[no-untyped-call]  # torch leaves __init__ untyped
-            yield
-    finally:
-        torch.set_default_dtype(default)
 
 
 class _PlainExecution:

@@ -1,0 +1,206 @@
+"""A file and its source on the same inputs, and the errors of both."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from bnfold.errors import InputRefused
+from bnfold.numerics.error_bounds import accumulation_error, unit_roundoff
+from bnfold.verification.criterion import OutputErrors
+from bnfold.verification.graph_facts import accumulation_lengths, coarsest_format
+from bnfold.verification.inputs import Feed, make_feeds
+from bnfold.verification.kinds import Unequal, differing_names, is_finite, match_kind, matched_input
+from bnfold.verification.parameters import judge_parameters
+from bnfold.verification.rows import RowsAlone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from bnfold.records import InputSpec
+    from bnfold.verification.reference import Reference
+
+__all__ = ["Comparison", "compare"]
+
+DEPLOYED, AS_WRITTEN = "graph optimizations as deployed", "graph optimizations off"
+log = logging.getLogger("bnfold.verification")
+
+Arrays = dict[str, np.ndarray]
+
+
+def compare(
+    comparison: Comparison,
+    inputs: Sequence[InputSpec],
+    *,
+    samples: Mapping[str, np.ndarray] | None,
+    batches: Sequence[int],
+    seed: int,
+) -> list[int]:
+    """Feed both sides, and judge the parameters where outputs lie further from float64 than those of the source.
+
+    The batches used come back, the errors are in `comparison.outputs`.
+    """
+    shaped = comparison.match_inputs(inputs)
+    comparison.match_outputs()
+    dynamic = all(spec.batch_dynamic for spec in shaped if spec.shape)
+    used = sorted(set(batches)) if dynamic else _fixed_batch(shaped)
+    feeds = functools.partial(
+        make_feeds, shaped, samples=samples, facts=comparison.reference.input_facts, batches=used, seed=seed
+    )
+    for feed in feeds():
+        log.debug("comparing on %s", feed)
+        comparison.run(feed)
+    if any(errors.failure() for errors in comparison.outputs.values()):
+        comparison.judge_parameters(feeds(), seed=seed)
+    return used
+
+
+def _fixed_batch(inputs: Sequence[InputSpec]) -> list[int]:
+    """The batch that the file fixes; inputs without a batch do not count."""
+    sizes = {spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None}
+    return [max(sizes, default=1)]
+
+
+class Comparison:
+    """The file's two sessions, and the errors of its outputs as they accumulate."""
+
+    def __init__(
+        self, candidate: Path, reference: Reference, *, provider: Literal["cpu", "cuda"], threads: int | None
+    ) -> None:
+        import onnx
+
+        from bnfold.runtime import open_session
+
+        self.reference = reference
+        self.sessions = {
+            name: open_session(candidate, provider=provider, threads=threads, optimized=name == DEPLOYED)
+            for name in (AS_WRITTEN, DEPLOYED)
+        }
+        session = self.sessions[DEPLOYED]
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self._declared_inputs = {value.name: value for value in session.get_inputs()}
+        self._declared_outputs = [value.name for value in session.get_outputs()]
+        self.candidate = candidate
+        graph = onnx.load(candidate, load_external_data=False)
+        self.stored_format = coarsest_format(graph)
+        self.u = unit_roundoff(self.stored_format)
+        length = max(accumulation_lengths(graph), default=1)
+        self.relative_bound = accumulation_error(length, self.u)
+        self.worst_order = math.sqrt(1 + length)
+        self.coarser = max(self.u / unit_roundoff(reference.stored_format), 1.0)
+        self.outputs: dict[str, OutputErrors] = {}
+        self.rows = RowsAlone()
+
+    def match_inputs(self, inputs: Sequence[InputSpec]) -> list[InputSpec]:
+        """The inputs as the file declares them, where that does not contradict the source."""
+        expected = [spec.name for spec in inputs]
+        if sorted(self._declared_inputs) != sorted(expected):
+            raise Unequal(differing_names("inputs", list(self._declared_inputs), expected))
+        return [matched_input(spec, self._declared_inputs[spec.name]) for spec in inputs]
+
+    def match_outputs(self) -> None:
+        expected = list(self.reference.output_names)
+        if self._declared_outputs != expected:
+            raise Unequal(differing_names("outputs", self._declared_outputs, expected))
+
+    def run(self, feed: Feed) -> None:
+        """Both sides on one feed; errors are pooled, differences of kind end the comparison."""
+        exact = self.reference.evaluate64(feed.arrays)
+        executions = self.reference.executions32(feed.arrays)
+        native = executions[-1]
+        for name in self.reference.output_names:
+            if name not in self.outputs:
+                is_float = native[name].dtype.kind not in "iub"
+                self.outputs[name] = OutputErrors(name, self.relative_bound if is_float else 0.0, self.coarser)
+            self._add_source(feed, name, exact[name], [execution[name] for execution in executions])
+        self.rows.add("the source in float64", feed, exact)
+        for label, session in self.sessions.items():
+            got = dict(zip(self._declared_outputs, _run(session, feed, label), strict=True))
+            for name in self.reference.output_names:
+                where = f"{feed}, {label}"
+                match_kind(name, got[name], native[name], where)
+                agreed = _agreed(exact[name], [execution[name] for execution in executions])
+                self.outputs[name].add_candidate(label, _difference(got[name], exact[name])[agreed], str(feed))
+            self.rows.add(f"the file ({label})", feed, got)
+
+    def _add_source(self, feed: Feed, name: str, exact: np.ndarray, executions: list[np.ndarray]) -> None:
+        if not (is_finite(exact) and all(is_finite(execution) for execution in executions)):
+            raise InputRefused(
+                "the source itself gives NaN or infinity, so that nothing can be compared",
+                where=f"output {name}",
+                found=f"non-finite values on {feed}",
+                remedy="check its parameters and the range of its inputs",
+            )
+        errors = self.outputs[name]
+        errors.reference.add(exact)
+        agreed = _agreed(exact, executions)
+        for number, execution in enumerate(executions):
+            errors.add_source(number, _difference(execution, exact)[agreed])
+
+    def judge_parameters(self, feeds: Iterable[Feed], *, seed: int) -> None:
+        """Tell a right file that float32 treats badly from a wrong one; see `bnfold.verification.parameters`.
+
+        Files of float64 are left to the first criterion: the reference has no digits beyond theirs.
+        """
+        import onnx
+
+        if self.u <= unit_roundoff("float64"):
+            return
+        try:
+            judged = judge_parameters(onnx.load(self.candidate), self.reference, feeds, u=self.u, seed=seed)
+        except InputRefused as refused:
+            log.warning("the parameters of the file cannot be judged: %s", refused)
+            return
+        for name, errors in judged.items():
+            self.outputs[name].parameters = errors
+            self.outputs[name].worst_order = self.worst_order
+
+    def failure(self) -> str | None:
+        """The first output that does not pass, or a row that depends on the others; None where all is well."""
+        for errors in self.outputs.values():
+            sentence = errors.failure() or self.rows.failure(errors)
+            if sentence is not None:
+                return sentence
+        return None if self.outputs else "nothing was compared: the source has no outputs"
+
+    def describe_reference(self) -> str:
+        """Who computed the float64 values, and which outputs are ill-conditioned."""
+        weak = [name for name, errors in self.outputs.items() if errors.is_ill_conditioned(self.u)]
+        text = self.reference.description
+        lossy = [
+            f"{errors.name} lies {errors.e_output / errors.e_source:.1f} times as far from float64 as the source's"
+            for errors in self.outputs.values()
+            if errors.has_right_parameters and errors.e_source > 0
+        ]
+        if self.coarser > 1:
+            text += f"; the file stores {self.stored_format} and is judged by that format"
+        if weak:
+            text += f"; ill-conditioned: the source keeps less than half of its digits in {', '.join(weak)}"
+        if lossy:
+            text += f"; {', '.join(lossy)}, by rounding alone: every parameter is the right one, rounded once"
+        return text
+
+
+def _run(session: Any, feed: Feed, label: str) -> list[Any]:
+    try:
+        outputs: list[Any] = session.run(None, dict(feed.arrays))
+    except Exception as error:
+        raise Unequal(f"the file does not run on {feed} ({label}): {' '.join(str(error).split())}") from error
+    return outputs
+
+
+def _difference(got: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    return got.astype(np.float64) - exact.astype(np.float64)
+
+
+def _agreed(exact: np.ndarray, executions: list[np.ndarray]) -> np.ndarray:
+    """Where whole numbers and booleans are compared; everywhere for floating point."""
+    if exact.dtype.kind not in "iub":
+        return np.ones(exact.shape, dtype=bool)
+    agreed: np.ndarray = np.logical_and.reduce([execution == exact for execution in executions])
+    return agreed
