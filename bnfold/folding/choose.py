@@ -7,9 +7,11 @@ BatchNorms first; one is kept if its scales and offsets, of all channels togethe
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx_ir as ir
 
 from bnfold.folding.classes import Classes, classify
 from bnfold.folding.gauge import Gauge
@@ -48,8 +50,20 @@ class _Contradiction(Exception):  # noqa: N818 - an outcome that the caller expe
 
 
 def choose(units: Units) -> Choice:
-    """Decide every site, greedily, each with its scales and offsets in one step."""
-    return _Chooser(units, classify(units)).run()
+    """Decide every site, greedily, each with its scales and offsets in one step.
+
+    A later site may fix an offset that an earlier one left at 0, and make it too large: then that one stays, and all
+    the others are decided anew.
+    """
+    classes = classify(units)
+    banned: dict[ir.Node, str] = {}
+    while True:
+        chooser = _Chooser(units, classes)
+        choice = chooser.run(banned)
+        late = {site.node: reason for site in choice.vanished if (reason := chooser.ill_conditioned(site))}
+        if not late:
+            return choice
+        banned |= late
 
 
 class _Chooser:
@@ -58,7 +72,7 @@ class _Chooser:
         self.classes = classes
         n_scales = int(classes.scale.max()) + 1
         self.scales = Scales(n_scales, classes.positive)
-        self.offsets = Offsets(classes.offset_cost)
+        self.offsets = Offsets(classes.offset_cost, classes.private)
         self.dead = _Dead()
         self.reasons = Reasons(units, classes)
         for relation in units.offset_relations:
@@ -75,10 +89,11 @@ class _Chooser:
                 row[c] = row.get(c, 0.0) + v
             self.offsets.relate(row, 0.0)  # homogeneous: never a contradiction
 
-    def run(self) -> Choice:
+    def run(self, banned: Mapping[ir.Node, str]) -> Choice:
+        """Decide every site; `banned` ones stay for the reason given."""
         vanished, refused = [], []
         for site in sorted(self.units.sites, key=lambda s: (s.deviation is None, -s.saved)):
-            reason = self._try(site)
+            reason = banned.get(site.node) or self._try(site)
             if reason is None:
                 vanished.append(site)
                 self.reasons.accepted(site)
@@ -120,7 +135,9 @@ class _Chooser:
                 self.offsets.relate({c: v for c, v in row.items() if v}, shifts[k])
             except OffsetConflict:
                 raise _Contradiction(self.reasons.offset(site, k)) from None
-        self._check_conditioning(site, alive, x_scale, x_offset)
+        reason = self.ill_conditioned(site)
+        if reason is not None:
+            raise _Contradiction(reason)
 
     def _accept_dead(self, site: Site, x_scale: list[int], y_scale: list[int]) -> None:
         """Channels with s = 0: y = t whatever x is. Either x is written as that constant, or y's readers take it."""
@@ -139,19 +156,20 @@ class _Chooser:
                 continue
             raise _Contradiction(self.reasons.dead(site, k))
 
-    def _check_conditioning(self, site: Site, alive: list[int], x_scale: list[int], x_offset: list[int]) -> None:
-        """Refuse an offset that dwarfs what is stored where others read it too, and must take it off again."""
+    def ill_conditioned(self, site: Site) -> str | None:
+        """Why an offset dwarfs what is stored where others read it too, and must take it off again; else None."""
         if site.mean is None or site.deviation is None:
-            return
+            return None
         c = self.classes
-        for k in alive:
-            x = x_scale[k]
-            if c.other_uses[x] + c.reads[x] + c.site_reads[x] <= 1:
-                continue
+        x = c.scale[site.x_ids]
+        shared = (c.other_uses[x] + c.reads[x] + c.site_reads[x] > 1) & (site.scale != 0)
+        for k in np.flatnonzero(shared).tolist():
             before = abs(site.mean[k]) + site.deviation[k]
-            after = abs(site.mean[k] + self.offsets.value(x_offset[k])) + site.deviation[k]
+            offset = self.offsets.value(int(c.offset[site.x_ids[k]]))
+            after = abs(site.mean[k] + offset) + site.deviation[k]
             if after > _MAX_STREAM_GROWTH * before:
-                raise _Contradiction(self.reasons.conditioning(site, k, after / before))
+                return self.reasons.conditioning(site, k, after / before)
+        return None
 
     def _gauge(self) -> Gauge:
         c = self.classes

@@ -21,7 +21,7 @@ class Classes:
     `other_uses`: reads by operators that restrict units; `reads`: by linear operators; `site_reads`: by sites that
     scale; `shifts`: by constant Adds, whose output is of the same class; `writes`: by operators that can write any
     constant; `size`: ids; `unwritten`: those ids that no constant Add and none of these operators writes.
-    `offset_cost`: how much an offset is worth avoiding.
+    `offset_cost`: how much an offset is worth avoiding; `private`: only one relation and one reader know it.
     """
 
     scale: Ids
@@ -35,6 +35,7 @@ class Classes:
     size: Ids
     unwritten: Ids
     offset_cost: list[float]
+    private: list[bool]
 
 
 def classify(units: Units) -> Classes:
@@ -50,6 +51,7 @@ def classify(units: Units) -> Classes:
     size = np.bincount(scale, minlength=count)
     written = np.unique(np.concatenate([*(ids for ids, _ in units.writers), *units.shifts, np.zeros(0, np.int64)]))
 
+    readers = [*units.other_uses, *(ids for ids, _ in units.readers), *(site.x_ids for site in units.sites)]
     return Classes(
         scale,
         offset,
@@ -62,6 +64,7 @@ def classify(units: Units) -> Classes:
         size,
         size - np.bincount(scale[written], minlength=count),
         _offset_cost(units, offset),
+        _private(units, offset, readers),
     )
 
 
@@ -84,3 +87,14 @@ def _offset_cost(units: Units, offset: Ids) -> list[float]:
     for ids, _ in units.writers:
         cost[np.unique(offset[ids])] -= 1
     return [float(c) for c in cost]
+
+
+def _private(units: Units, offset: Ids, readers: Sequence[Ids]) -> list[bool]:
+    """Whether each class of offsets stands in one relation at most, and has one reader at most."""
+    count = int(offset.max()) + 1
+    terms = [ids for relation in units.offset_relations for ids in relation.ids]
+    rows = [*terms, *(ids for site in units.sites for ids in (site.x_ids, site.y_ids))]
+    n_rows = np.bincount(offset[np.concatenate([*rows, np.zeros(0, np.int64)])], minlength=count)
+    read = [np.unique(offset[ids]) for ids in readers]
+    n_readers = np.bincount(np.concatenate([*read, np.zeros(0, np.int64)]), minlength=count)
+    return [bool(p) for p in (n_rows <= 1) & (n_readers <= 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from fold_checks import check_fold, kept_reasons
 from fold_models import Net, Parameters
@@ -110,4 +111,37 @@ def test_dead_channel_gathered_from_several_channels():
     net = _net(3, 4, 4)
     shuffled = net.node("DepthToSpace", [net.conv("x", 3, 12)], blocksize=2)
     _, ledger = check_fold(net.model(_dead(net, shuffled)), net.feed())
+    assert ledger.absorbed == 1
+
+
+def test_mean_of_a_kept_batchnorm_takes_the_units_of_its_input():
+    """The stream is stored at 1e-12 times its size: a mean left at 1 would take 12 of its digits."""
+    net = _net(3, 4, 4)
+    stream = net.conv("x", 3, 3)
+    tiny = net.batchnorm(stream, 3, gamma=1e-12, beta=0, mean=0, name="tiny")
+    model = net.model(tiny, net.batchnorm(stream, 3, name="other"))
+    _, ledger = check_fold(model, net.feed())
+    assert [entry.outcome for entry in ledger.entries] == ["absorbed", "kept"]
+
+
+def test_offset_is_not_solved_for_through_a_gamma_of_1e_12():
+    """All 16 columns of a channel share its offset: taken from the first, it would lose 12 digits for the others."""
+    net = _net(3, 4, 4)
+    stream = net.conv("x", 3, 3)
+    gamma = np.ones(48)
+    gamma[::16] = 1e-12
+    hidden = net.matmul(net.batchnorm(net.node("Flatten", [stream]), 48, gamma=gamma), 48, 4)
+    model = net.model(hidden, net.conv(stream, 3, 2))
+    _, ledger = check_fold(model, net.feed())
+    assert ledger.absorbed == 1
+
+
+def test_offset_that_a_later_batchnorm_makes_too_large():
+    """The first BatchNorm could put its offset behind itself, until the second, before an output, needs it at 0."""
+    net = _net(3, 4, 4)
+    stream = net.conv("x", 3, 3)
+    tiny = net.batchnorm(stream, 3, gamma=1e-12, beta=[1, 2, 3], name="tiny")
+    model = net.model(net.batchnorm(tiny, 3, name="last"), net.conv(stream, 3, 2))
+    _, ledger = check_fold(model, net.feed())
+    assert "conditioning" in kept_reasons(ledger)["tiny"]
     assert ledger.absorbed == 1

@@ -67,17 +67,18 @@ def relate_batchnorm(node: ir.Node, units: Units) -> Refusal | None:
 
 @rewrites("BatchNormalization")
 def rewrite_batchnorm(node: ir.Node, gauge: Gauge) -> Parameters:
-    """A kept BatchNorm takes the new units in gamma and beta; its statistics stay."""
+    """A kept BatchNorm: gamma' = a_y gamma / a_x, beta' = a_y beta + c_y, mean' = a_x (mean + d_x).
+
+    The mean is stored in the units of x: x' - mean' then cancels no more digits than x - mean did.
+    """
     parameters = batchnorm_parameters(node)
     if isinstance(parameters, Refusal):
         raise ValueError(parameters.reason)  # noqa: TRY004 - a value of the node, not of Python
-    gamma, beta, mean, variance, epsilon = parameters
-    scale, shift = batchnorm_affine(gamma, beta, mean, variance, epsilon)
-    inverse, offset = gauge.read(operand(node), 1, scale.size)
-    out, constant = gauge.write(node.outputs[0], 1, scale.size)
-    new_gamma = out * gamma * inverse
-    new_shift = out * (shift - scale * offset) + constant
-    return {1: new_gamma, 2: new_shift + new_gamma / np.sqrt(variance + epsilon) * mean}
+    gamma, beta, mean, _, _ = parameters
+    inverse, _ = gauge.read(operand(node), 1, gamma.size)
+    into, offset = gauge.write(operand(node), 1, gamma.size)
+    out, constant = gauge.write(node.outputs[0], 1, gamma.size)
+    return {1: out * gamma * inverse, 2: out * beta + constant, 3: into * mean + offset}
 
 
 def _operands(node: ir.Node) -> tuple[ir.Value, Float64, int] | None:
