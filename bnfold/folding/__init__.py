@@ -1,7 +1,8 @@
 """The fold core: BatchNorms vanish into the weights around them.
 
 `fold_model` works in place on an `onnx_ir` model, `fold` on an `onnx.ModelProto`. Stages: canonical form (constants
-computed), linear branches merged, relations between the units of all tensors, choice of units, new parameters, ledger.
+computed), linear branches merged, relations between the units of all tensors, choice of units, new parameters, ledger,
+dead channels.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from bnfold.folding.apply import apply_choice, plan_parameters
 from bnfold.folding.choose import choose
 from bnfold.folding.ledger import Fate, account, find_batchnorms, takers
 from bnfold.folding.merge import merge_branches
+from bnfold.folding.prune import remove_dead_channels
 from bnfold.folding.relate import relate_graph
 from bnfold.graph.canonical import canonicalise
+from bnfold.graph.constants import round_constants
 from bnfold.graph.subgraphs import subgraphs
 from bnfold.records import Ledger
 
@@ -52,6 +55,14 @@ def fold_model(model: ir.Model) -> Ledger:
     for graph in graphs:
         fates |= _choose_units(graph)
     ledger = account(found, fates)
+    try:
+        for graph in graphs:
+            remove_dead_channels(graph, model.opset_imports.get("", 20))
+            round_constants(graph)
+    except OverflowError as error:
+        raise InputRefused(
+            f"a folded weight does not fit: {error}", remedy="convert the model to float32 before folding"
+        ) from error
     passes.RemoveUnusedNodesPass()(model)
     passes.NameFixPass()(model)
     return ledger
@@ -63,10 +74,5 @@ def _choose_units(graph: ir.Graph) -> dict[ir.Node, Fate]:
     plan = plan_parameters(graph, choice)
     fates = {site.node: Fate("absorbed", takers(site, plan, choice.gauge)) for site in choice.vanished}
     fates |= {site.node: Fate("kept", reason=reason) for site, reason in choice.refused}
-    try:
-        apply_choice(graph, choice, plan)
-    except OverflowError as error:
-        raise InputRefused(
-            f"a folded weight does not fit: {error}", remedy="convert the model to float32 before folding"
-        ) from error
+    apply_choice(graph, choice, plan)
     return fates

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from bnfold.folding.choose import Choice
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations import RULES, Parameters
-from bnfold.graph.constants import round_constants, store_constant
+from bnfold.graph.constants import store_constant
 from bnfold.graph.edit import bypass
 from bnfold.graph.layers import layer_name
 
@@ -40,11 +40,7 @@ def _touched(node: ir.Node, gauge: Gauge) -> bool:
 
 
 def apply_choice(graph: ir.Graph, choice: Choice, plan: dict[ir.Node, Parameters]) -> None:
-    """Store the planned parameters, rounded once to the type they had, and take the vanished sites out, in place.
-
-    Raises:
-        OverflowError: a parameter leaves the range of its type.
-    """
+    """Store the planned parameters, not yet rounded to the type they had, and take the vanished sites out, in place."""
     shared: dict[tuple[str, str], ir.Value] = {}
     for node, parameters in plan.items():
         for index, array in parameters.items():
@@ -54,7 +50,6 @@ def apply_choice(graph: ir.Graph, choice: Choice, plan: dict[ir.Node, Parameters
             _add_bias(graph, node, parameters[2])
     for site in choice.vanished:
         bypass(graph, site.node)
-    round_constants(graph)
 
 
 def _replace_parameter(
@@ -74,7 +69,7 @@ def _replace_parameter(
     if last:
         node.replace_input_with(index, None)
         del graph.initializers[name]
-    value = store_constant(graph, name, array, dtype)
+    value = store_constant(graph, name, array, dtype, rounded=False)
     node.replace_input_with(index, value)
     if old is not None:
         shared[key] = value
@@ -90,7 +85,7 @@ def _dtype_of(node: ir.Node, index: int) -> ir.DataType:
 
 def _add_bias(graph: ir.Graph, node: ir.Node, bias: np.ndarray) -> None:
     """Give a MatMul a bias: over two axes it becomes Gemm, else an Add follows it."""
-    value = store_constant(graph, f"{layer_name(node)}.bias", bias, _dtype_of(node, 1))
+    value = store_constant(graph, f"{layer_name(node)}.bias", bias, _dtype_of(node, 1), rounded=False)
     y = node.outputs[0]
     metadata = dict(node.metadata_props)
     if y.shape is not None and len(y.shape) == 2:

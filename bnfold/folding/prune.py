@@ -1,0 +1,131 @@
+"""Remove dead channels: what is always the same need not be computed.
+
+A channel of constant value c, once it is read by linear operators only, leaves with everything that feeds it alone:
+
+    y = sum_k W_k x_k + b,  x_j = c  ->  y = sum_{k != j} W_k x_k + (b + W_j c)
+
+not across a zero-padded border, where x_j is c inside and 0 outside, unless c = 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from bnfold.folding.trace import trace_wires
+from bnfold.folding.wires import Slot, Wires
+from bnfold.graph.constants import attribute, float64_constant, parameter, store_constant
+from bnfold.graph.layers import layer_name
+from bnfold.numerics.affine import Float64
+
+__all__ = ["remove_dead_channels"]
+
+
+def remove_dead_channels(graph: ir.Graph, opset: int) -> int:
+    """Remove the dead channels of a graph, in place; returns how many channels of written weights went."""
+    if not any(_has_dead_row(node) for node in graph):
+        return 0
+    wires = trace_wires(graph, opset)
+    gone = _removable(wires)
+    if not gone.any():
+        return 0
+    n_removed = sum(int(gone[s.ids].sum()) for s in wires.slots if s.role == "write" and s.index == 1)
+    for slot in wires.slots:
+        if slot.role == "read" and gone[slot.ids].any():
+            _take_constants(graph, slot, gone, wires.constants)
+    for slot in wires.slots:
+        if gone[slot.ids].any():
+            _shrink(graph, slot, gone)
+    for node in wires.flattens:
+        if node.op_type == "Reshape" and node.inputs[0] is not None and gone[wires.units.of(node.inputs[0])].any():
+            _as_flatten(graph, node)
+    for value, ids in wires.units.ids.items():
+        if gone[ids].any() and not value.is_graph_output():
+            value.shape = None
+    return n_removed
+
+
+def _has_dead_row(node: ir.Node) -> bool:
+    if node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.inputs) < 2:
+        return False
+    weight = float64_constant(node.inputs[1])
+    if weight is None or weight.ndim < 2:
+        return False
+    matrix = (
+        weight.T if node.op_type == "MatMul" or not (node.op_type == "Conv" or attribute(node, "transB", 0)) else weight
+    )
+    return bool((~matrix.any(axis=tuple(range(1, matrix.ndim)))).any())
+
+
+def _removable(wires: Wires) -> NDArray[np.bool_]:
+    """Which ids go: wires that no reader needs, of which each parameter keeps one at least."""
+    n_ids = wires.constants.size
+    pairs = wires.units.equal_scales
+    left, right = (np.concatenate([np.zeros(1, np.int64), *(np.ravel(p[k]) for p in pairs)]) for k in (0, 1))
+    links = coo_matrix((np.ones(left.size, np.int8), (left, right)), shape=(n_ids, n_ids))
+    n_wires, wire = connected_components(links, directed=False)
+    needed = np.zeros(n_wires, bool)
+    read = np.zeros(n_wires, bool)
+    needed[wire[0]] = True
+    for slot in wires.slots:
+        if slot.role == "read":
+            read[wire[slot.ids]] = True
+            needed[wire[slot.ids[np.isnan(wires.constants[slot.ids])]]] = True
+    for ids in wires.only_zero:
+        needed[wire[ids[wires.constants[ids] != 0]]] = True
+    gone = read & ~needed
+    for slot in wires.slots:
+        if gone[wire[slot.ids]].all():
+            gone[wire[slot.ids[0]]] = False
+    per_id: NDArray[np.bool_] = gone[wire]
+    return per_id
+
+
+def _take_constants(graph: ir.Graph, slot: Slot, gone: NDArray[np.bool_], constants: Float64) -> None:
+    """Put what the removed inputs of a linear operator contribute into its bias: b + W_j c."""
+    node, weight = slot.node, parameter(slot.node, 1)
+    value = np.where(gone[slot.ids], constants[slot.ids], 0.0)
+    shift = np.tensordot(value, weight, axes=(0, slot.axis))
+    shift = shift.reshape(shift.shape[0], -1).sum(axis=1)
+    if not shift.any():
+        return
+    old = float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
+    shift = shift * alpha / beta if node.op_type == "Gemm" else shift
+    if len(node.inputs) < 3:
+        node.resize_inputs(3)
+    _put(graph, node, 2, shift if old is None else old + shift)
+
+
+def _shrink(graph: ir.Graph, slot: Slot, gone: NDArray[np.bool_]) -> None:
+    """Take the removed channels out of one parameter; a bias that the node does not have stays absent."""
+    if slot.index >= len(slot.node.inputs) or slot.node.inputs[slot.index] is None:
+        return
+    keep = np.flatnonzero(~gone[slot.ids])
+    array = parameter(slot.node, slot.index)
+    _put(graph, slot.node, slot.index, array.take(keep, axis=slot.axis))
+    if slot.role == "write" and slot.index == 1 and attribute(slot.node, "group", 1) > 1:
+        slot.node.attributes["group"] = ir.AttrInt64("group", keep.size)
+
+
+def _put(graph: ir.Graph, node: ir.Node, index: int, array: Float64) -> None:
+    old = node.inputs[index]
+    like = old if old is not None else node.inputs[1]
+    if like is None or like.dtype is None:
+        raise ValueError(f"{node.op_type} `{layer_name(node)}` has no parameter to take the type from")
+    name = old.name if old is not None and old.name else f"{layer_name(node)}.bias"
+    if old is not None and len(old.uses()) == 1 and graph.initializers.get(name) is old:
+        node.replace_input_with(index, None)
+        del graph.initializers[name]
+    node.replace_input_with(index, store_constant(graph, name, array, like.dtype, rounded=False))
+
+
+def _as_flatten(graph: ir.Graph, node: ir.Node) -> None:
+    new = ir.node("Flatten", [node.inputs[0]], {"axis": 1}, name=node.name, metadata_props=dict(node.metadata_props))
+    new.outputs[0].type = node.outputs[0].type
+    graph.insert_before(node, new)
+    ir.convenience.replace_all_uses_with(node.outputs[0], new.outputs[0])
+    graph.remove(node, safe=True)
