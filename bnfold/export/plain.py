@@ -68,7 +68,9 @@ def _normalizes_constant(node: ir.Node) -> bool:
 
 
 def _from_onnx(source: OnnxSource, *, opset: int | None, static_batch: int | None) -> ir.Model:
-    model = source.model.clone()
+    import onnx_ir as ir
+
+    model = ir.external_data.load_to_model(source.model.clone())  # what is made of it lies in another folder
     if static_batch is not None:
         _fix_batch(model, static_batch, where=source.facts.spec)
     if opset is None:

@@ -135,6 +135,20 @@ def test_network_without_batchnorm(cli: Callable[..., Result], network: Path, tm
     assert names(tmp_path / "second") == ["model.onnx", "report.json"]
 
 
+def test_external_data_of_the_source_goes_into_the_file(network: Path, tmp_path: Path) -> None:
+    bnfold.fold_export(network, tmp_path / "inside")
+    folder = tmp_path / "source"
+    folder.mkdir()
+    onnx.save_model(
+        onnx.load(network), folder / "network.onnx", save_as_external_data=True, location="weights", size_threshold=0
+    )
+    assert (folder / "weights").stat().st_size > 0
+    bnfold.fold_export(folder / "network.onnx", tmp_path / "outside", keep_plain=True)
+    assert names(tmp_path / "outside") == ["model.onnx", "plain.onnx", "report.json"]
+    inside, outside = ((tmp_path / name / "model.onnx").read_bytes() for name in ("inside", "outside"))
+    assert inside == outside
+
+
 def test_keep_plain_of_an_onnx_source_is_the_source(network: Path, tmp_path: Path) -> None:
     bnfold.fold_export(network, tmp_path / "output", keep_plain=True)
     assert names(tmp_path / "output") == ["model.onnx", "plain.onnx", "report.json"]

@@ -1,0 +1,53 @@
+"""`bnfold inspect`: the ledger, and nothing else touched or loaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import bnfold
+from bnfold.records import as_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.testing import Result
+
+
+def test_ledger_is_that_of_fold_export_and_nothing_is_written(network: Path, tmp_path: Path) -> None:
+    content = network.read_bytes()
+    report = bnfold.inspect(network)
+    assert list(tmp_path.iterdir()) == [network]
+    assert network.read_bytes() == content
+    exported = bnfold.fold_export(network, tmp_path / "output")
+    assert report.ledger == exported.ledger
+    assert report.source == exported.source
+
+
+def test_json_holds_source_and_ledger(cli: Callable[..., Result], network: Path) -> None:
+    result = cli("inspect", network, "--json", "-")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == as_json(bnfold.inspect(network))
+    assert json.loads(result.stdout)["schema"] == "bnfold.inspect/1"
+
+
+def test_table_names_the_layer_and_its_end(cli: Callable[..., Result], network: Path) -> None:
+    result = cli("inspect", network)
+    assert result.exit_code == 0
+    assert "absorbed" in result.stdout
+    assert "1 found, 1 absorbed" in result.stdout
+
+
+def test_onnx_file_loads_neither_torch_nor_onnxruntime(network: Path) -> None:
+    program = (
+        "import sys; from bnfold.cli.main import main; main(['inspect', sys.argv[1]], standalone_mode=False); "
+        "print(sorted({'torch', 'onnxruntime', 'onnxsim', 'sklearn'} & set(sys.modules)))"
+    )
+    repository = Path(bnfold.__file__).parents[1]
+    printed = subprocess.run(
+        [sys.executable, "-c", program, network], cwd=repository, check=True, text=True, capture_output=True
+    ).stdout
+    assert printed.splitlines()[-1] == "[]"
