@@ -1,0 +1,177 @@
+"""Fold many networks and print, for each, what became of its BatchNorms, its nodes, and the float64 difference.
+
+    python scripts/fold_zoo.py [--gamma positive|mixed|zeros] [--float64] [NAME ...]
+
+NAME is a network of timm, or one of scripts/pattern_networks.py; without names, the list below. Statistics are
+calibrated by running random data through in training mode; gamma is drawn from 0.5..1.5, beta from N(0, 0.2);
+`mixed` makes 15 % of the gammas negative, `zeros` also sets 3 % to exactly 0. `--float64` evaluates the plain and the
+folded graph in float64 on random and border inputs and prints the largest difference relative to the largest output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from pattern_networks import PATTERNS
+
+from bnfold.export import finish
+from bnfold.folding import fold_model
+from bnfold.graph.float64 import Float64Graph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TIMM = (
+    "resnetv2_18", "resnetv2_50", "levit_128s", "levit_384", "repvgg_a0", "mobileone_s0", "fastvit_t8",
+    "repghostnet_050", "ghostnetv3_100", "repvit_m1", "visformer_tiny", "convmixer_768_32", "densenet121",
+)  # fmt: skip
+ROW = "{:18} {:>6} {:>8} {:>6} {:>4} {:>11} {:>8} {:>8} {:>9}"
+
+
+def randomise(module: torch.nn.Module, gamma: str, seed: int) -> None:
+    """Draw gamma and beta of every BatchNorm."""
+    generator = torch.Generator().manual_seed(seed)
+    for norm in module.modules():
+        if isinstance(norm, torch.nn.modules.batchnorm._BatchNorm) and norm.affine:
+            with torch.no_grad():
+                norm.weight.uniform_(0.5, 1.5, generator=generator)
+                norm.bias.normal_(0, 0.2, generator=generator)
+                if gamma != "positive":
+                    norm.weight[torch.rand(norm.weight.shape, generator=generator) < 0.15] *= -1
+                if gamma == "zeros":
+                    norm.weight[torch.rand(norm.weight.shape, generator=generator) < 0.03] = 0
+
+
+def calibrate(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """Measure the running statistics of every BatchNorm on the inputs, in training mode."""
+    norms = [norm for norm in module.modules() if isinstance(norm, torch.nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    with torch.no_grad():
+        module(*inputs)
+    module.eval()
+
+
+def build(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """A network with random weights, and example inputs of batch 4."""
+    torch.manual_seed(0)
+    if name in PATTERNS:
+        factory, inputs = PATTERNS[name]
+        return factory().eval(), inputs()
+    import timm
+
+    module = timm.create_model(name)
+    return module.eval(), (torch.randn(4, *module.pretrained_cfg["input_size"]),)
+
+
+def export(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> ir.Model:
+    """The plain graph, as torch.onnx.export writes it unoptimized."""
+    from bnfold.export.zero_bias import drop_zero_biases
+
+    batch = torch.export.Dim("batch")
+    shapes = tuple({0: batch} for _ in inputs)
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        program = torch.onnx.export(
+            module, inputs, dynamo=True, optimize=False, dynamic_shapes=shapes, input_names=names(inputs), verify=False
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    model = program.model
+    drop_zero_biases(model)
+    return model
+
+
+def names(inputs: tuple[torch.Tensor, ...]) -> list[str]:
+    """Input names x0, x1, ..."""
+    return [f"x{k}" for k in range(len(inputs))]
+
+
+def difference(plain: Any, folded: Any, inputs: tuple[torch.Tensor, ...]) -> float:
+    """Largest difference of two graphs in float64, relative to the largest output, on random and border inputs."""
+    before, after = Float64Graph(plain), Float64Graph(folded)
+    worst = 0.0
+    for change in (lambda x: x[:1], lambda x: np.ones_like(x[:1]), _corner):
+        feed = {
+            n: change(x.numpy()) if x.is_floating_point() else x.numpy()[:1]
+            for n, x in zip(names(inputs), inputs, strict=True)
+        }
+        feed = {n: x.astype(np.float64) if x.dtype == np.float32 else x for n, x in feed.items()}
+        expected, actual = before.evaluate(feed), after.evaluate(feed)
+        for a, b in zip(expected.values(), actual.values(), strict=True):
+            worst = max(worst, float(np.abs(a - b).max() / np.abs(a).max()))
+    return worst
+
+
+def _corner(x: np.ndarray) -> np.ndarray:
+    corner = np.zeros_like(x[:1])
+    corner[..., -1] = 10
+    return corner
+
+
+def row(name: str, gamma: str, *, float64: bool) -> tuple[int, str]:
+    """Fold one network; how many BatchNorms stayed, and the table's row."""
+    module, inputs = build(name)
+    randomise(module, gamma, seed=1)
+    calibrate(module, inputs)
+    start = time.perf_counter()
+    model = export(module, tuple(x[:2] for x in inputs))
+    export_s = time.perf_counter() - start
+    plain = ir.to_proto(model)
+    start = time.perf_counter()
+    ledger = fold_model(model)
+    fold_s = time.perf_counter() - start
+    final = finish(model)
+    error = f"{_in_float64(plain, inputs):.1e}" if float64 else "-"
+    nodes = f"{len(plain.graph.node)}->{len(final.graph.node)}"
+    cells = (
+        name,
+        ledger.found,
+        ledger.absorbed,
+        ledger.merged,
+        ledger.kept,
+        nodes,
+        f"{export_s:.1f}",
+        f"{fold_s:.2f}",
+        error,
+    )
+    lines = [ROW.format(*cells), *(f"    {e.name}: {e.reason}" for e in ledger.entries if e.outcome == "kept")]
+    return ledger.kept, "\n".join(lines)
+
+
+def _in_float64(plain: Any, inputs: tuple[torch.Tensor, ...]) -> float:
+    """Fold the float64 form of the plain graph, so that rounding to float32 plays no part."""
+    from bnfold.folding import fold
+    from bnfold.graph.float64 import to_float64
+
+    wide = to_float64(plain)
+    folded, _ = fold(wide)
+    return difference(wide, folded, inputs)
+
+
+def main(show: Callable[[str], None] = print) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=[*PATTERNS, *TIMM])
+    parser.add_argument("--gamma", choices=("positive", "mixed", "zeros"), default="positive")
+    parser.add_argument("--float64", action="store_true")
+    parser.add_argument("--quiet", action="store_true", help="leave out the reasons of the BatchNorms that stay")
+    arguments = parser.parse_args()
+    show(ROW.format("network", "found", "absorbed", "merged", "kept", "nodes", "export s", "fold s", "float64"))
+    for name in arguments.names:
+        text = row(name, arguments.gamma, float64=arguments.float64)[1]
+        show(text.splitlines()[0] if arguments.quiet else text)
+
+
+if __name__ == "__main__":
+    main()
