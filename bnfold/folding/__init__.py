@@ -18,6 +18,7 @@ from bnfold.folding.ledger import Fate, account, find_batchnorms, takers
 from bnfold.folding.merge import merge_branches
 from bnfold.folding.prune import remove_dead_channels
 from bnfold.folding.relate import relate_graph
+from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.graph.canonical import canonicalise
 from bnfold.graph.constants import round_constants
 from bnfold.graph.subgraphs import subgraphs
@@ -47,14 +48,16 @@ def fold_model(model: ir.Model) -> Ledger:
         passes.InlinePass()(model)
     found = find_batchnorms(model)
     canonicalise(model)
+    facts = {item.node: batchnorm_parameters(item.node) for item in found}
     graphs = [*subgraphs(model.graph), model.graph]
     fates: dict[ir.Node, Fate] = {}
-    for graph in graphs:
-        fates |= {node: Fate("merged", (layer,)) for node, layer in merge_branches(graph).items()}
-    passes.RemoveUnusedNodesPass()(model)  # what the merged branches were made of no longer ties any units
-    for graph in graphs:
-        fates |= _choose_units(graph)
-    ledger = account(found, fates)
+    settled = False
+    while not settled:  # what vanishes may leave linear branches, or a dead channel, that the first choice did not see
+        news = _fold_once(model, graphs)
+        outcomes = {fate.outcome for fate in news.values()}
+        settled = outcomes <= {"kept"} or "kept" not in outcomes
+        fates |= news
+    ledger = account(found, facts, fates)
     try:
         for graph in graphs:
             remove_dead_channels(graph, model.opset_imports.get("", 20))
@@ -66,6 +69,16 @@ def fold_model(model: ir.Model) -> Ledger:
     passes.RemoveUnusedNodesPass()(model)
     passes.NameFixPass()(model)
     return ledger
+
+
+def _fold_once(model: ir.Model, graphs: list[ir.Graph]) -> dict[ir.Node, Fate]:
+    fates: dict[ir.Node, Fate] = {}
+    for graph in graphs:
+        fates |= {node: Fate("merged", (layer,)) for node, layer in merge_branches(graph).items()}
+    passes.RemoveUnusedNodesPass()(model)  # what the merged branches were made of no longer ties any units
+    for graph in graphs:
+        fates |= _choose_units(graph)
+    return fates
 
 
 def _choose_units(graph: ir.Graph) -> dict[ir.Node, Fate]:

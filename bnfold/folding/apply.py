@@ -11,7 +11,7 @@ import onnx_ir as ir
 from bnfold.folding.choose import Choice
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations import RULES, Parameters
-from bnfold.graph.constants import store_constant
+from bnfold.graph.constants import float64_constant, store_constant
 from bnfold.graph.edit import bypass
 from bnfold.graph.layers import layer_name
 
@@ -31,7 +31,24 @@ def plan_parameters(graph: ir.Graph, choice: Choice) -> dict[ir.Node, Parameters
         parameters = rule.rewrite(node, choice.gauge)
         if parameters is not None:
             plan[node] = parameters
+    for node in [node for node, parameters in plan.items() if node.op_type == "MatMul" and 2 in parameters]:
+        _give_bias_away(node, gone, plan)
     return plan
+
+
+def _give_bias_away(node: ir.Node, gone: set[ir.Node], plan: dict[ir.Node, Parameters]) -> None:
+    """A MatMul whose one reader adds a constant needs no bias of its own: the constant takes it."""
+    uses = node.outputs[0].uses()
+    if len(uses) != 1 or node.outputs[0].is_graph_output():
+        return
+    ((add, index),) = uses
+    if add.op_type != "Add" or add.domain not in _DEFAULT_DOMAINS or add in gone or add.graph is not node.graph:
+        return
+    held = plan.get(add, {}).get(1 - index, float64_constant(add.inputs[1 - index]))
+    if held is not None:
+        bias = plan[node][2]
+        plan[node] = {1: plan[node][1]}
+        plan[add] = {1 - index: held + bias}
 
 
 def _touched(node: ir.Node, gauge: Gauge) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +11,14 @@ import onnx_ir as ir
 
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations import Parameters
-from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.folding.units import Refusal, Site
 from bnfold.graph.layers import layer_name
 from bnfold.numerics.affine import Float64, batchnorm_affine
 from bnfold.records import Ledger, LedgerEntry, Outcome
 
 __all__ = ["Fate", "Found", "account", "find_batchnorms", "takers"]
+
+BatchNormParameters = tuple[Float64, Float64, Float64, Float64, float] | Refusal
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,16 @@ class Fate:
     reason: str | None = None
 
 
-def account(found: tuple[Found, ...], fates: dict[ir.Node, Fate]) -> Ledger:
-    """One entry per BatchNorm. One without a fate was taken out with what nobody reads, or never was a site."""
+def account(
+    found: tuple[Found, ...], facts: Mapping[ir.Node, BatchNormParameters], fates: Mapping[ir.Node, Fate]
+) -> Ledger:
+    """One entry per BatchNorm, `facts` being its parameters in the source.
+
+    One without a fate was taken out with what nobody reads, or never was a site.
+    """
     entries = []
     for item in found:
-        parameters = batchnorm_parameters(item.node)
+        parameters = facts[item.node]
         fate = fates.get(item.node)
         if fate is None and item.node.graph is None:
             fate = Fate("removed")
@@ -61,9 +68,6 @@ def account(found: tuple[Found, ...], fates: dict[ir.Node, Fate]) -> Ledger:
             fate = Fate("kept", reason=parameters.reason if isinstance(parameters, Refusal) else unknown)
         entries.append(_entry(item.name, fate, parameters))
     return Ledger(tuple(entries))
-
-
-BatchNormParameters = tuple[Float64, Float64, Float64, Float64, float] | Refusal
 
 
 def _entry(name: str, fate: Fate, parameters: BatchNormParameters) -> LedgerEntry:

@@ -73,8 +73,8 @@ def _merge_sum(graph: ir.Graph, root: ir.Node) -> dict[ir.Node, str]:
 
 
 def _add_up(group: list[_Term]) -> Convolution | None:
-    """The sum of the terms as one convolution, None if it is not one or would cost more."""
-    if len(group) < 2:
+    """The sum of the terms as one convolution, None if it is not one, would cost more, or saves nothing (x + x)."""
+    if len(group) < 2 or not any(term.nodes for term in group):
         return None
     total = group[0].conv
     for term in group[1:]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fold_checks import check_fold, kept_reasons
-from fold_models import Net, Parameters
+from fold_models import EPSILON, Net, Parameters
 from onnx import TensorProto, helper
 
 
@@ -145,3 +145,46 @@ def test_offset_that_a_later_batchnorm_makes_too_large():
     _, ledger = check_fold(model, net.feed())
     assert "conditioning" in kept_reasons(ledger)["tiny"]
     assert ledger.absorbed == 1
+
+
+@pytest.mark.parametrize("shape", [("N", 3), ("N", 5, 3)])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_offset_goes_into_the_add_that_is_there(shape, swapped):
+    """A MatMul that gains a bias in front of an Add of a constant would be an operator more than before."""
+    net = Net(Parameters(0, dyadic=False), {"x": shape})
+    embedded = net.node("Tanh", ["x"])
+    shifted = net.node("Add", [embedded, net.constant(net.parameters.array(3))])
+    bias = net.constant(net.parameters.array(4))
+    product = net.matmul(shifted, 3, 4)
+    model = net.model(net.node("Add", [bias, product] if swapped else [product, bias]))
+    folded, _ = check_fold(model, net.feed())
+    assert [node.op_type for node in folded.graph.node] in (["Tanh", "MatMul", "Add"], ["Tanh", "Gemm"])
+
+
+def test_batchnorm_between_batchnorms_of_which_the_last_is_dead():
+    """Only once the first BatchNorm is gone is there a convolution that can write the constant."""
+    net = _net(3, 4, 4)
+    picked = net.node("Gather", [net.batchnorm(net.conv("x", 3, 3), 3), net.integers([0, 2])], axis=3)
+    _, ledger = check_fold(net.model(_dead(net, picked)), net.feed())
+    assert ledger.absorbed == 2
+
+
+def test_sum_of_a_value_with_itself_is_no_convolution():
+    net = _net(3, 4, 4)
+    value = net.node("Tanh", ["x"])
+    model = net.model(net.batchnorm(net.conv(net.node("Add", [value, value]), 3, 2), 2))
+    folded, _ = check_fold(model, net.feed())
+    assert [node.op_type for node in folded.graph.node] == ["Tanh", "Add", "Conv"]
+
+
+def test_ledger_describes_the_source():
+    """Scale and variance of the user's own parameters, whether they went or were rewritten."""
+    net = _net(3, 4, 4)
+    stream = net.batchnorm(net.conv("x", 3, 3), 3, gamma=[0, -6, 2], variance=4 - EPSILON, mean=0, name="first")
+    net.batchnorm(net.node("Sigmoid", [stream]), 3, gamma=3, variance=1 - EPSILON, name="unread")
+    last = net.batchnorm(net.node("Softmax", [stream]), 3, gamma=8, variance=1 - EPSILON, name="last")
+    _, ledger = check_fold(net.model(last), net.feed())
+    facts = {e.name: (e.outcome, e.max_abs_scale, e.min_var_over_eps, e.n_dead_channels) for e in ledger.entries}
+    assert facts["first"] == ("absorbed", 3.0, (4 - EPSILON) / EPSILON, 1)
+    assert facts["last"] == ("kept", 8.0, (1 - EPSILON) / EPSILON, 0)
+    assert facts["unread"][0] == "removed"
