@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import onnx_ir as ir
 
 from bnfold.folding.classes import Classes
+from bnfold.folding.relations import RULES
 from bnfold.folding.units import Ids, Pin, Site, Units
 from bnfold.graph.layers import layer_name
 
@@ -35,24 +37,17 @@ class Reasons:
         labels, before = self._classes.scale, self._site_of_scale
         pins = self._units.positive if sign else self._units.scale_pins
         x, y = site.x_ids[channel], site.y_ids[channel]
-        if sign:
-            held = self._cause(pins, labels, x, {}) or self._cause(pins, labels, y, {})
-            cause = held or self._sides(self._units.scale_pins, labels, x, y, before)
-            return f"scale of channel {channel} is negative, and its sign is held by {cause}"
+        held = self._fixed_by(pins, labels, x) or self._fixed_by(pins, labels, y) if sign else None
+        if held is not None:
+            return f"scale of channel {channel} is negative, and its sign is held by {held}"
         if labels[x] == labels[y] != 0:
             return f"scale of channel {channel}: input and output share one scale, a cycle around it"
-        return f"scale {self._sides(pins, labels, x, y, before)}"
+        return f"scale {self._sides(self._units.scale_pins, labels, site, channel, before)}"
 
     def offset(self, site: Site, channel: int) -> str:
         """Why the offset of a channel cannot move."""
-        sides = self._sides(
-            self._units.offset_pins,
-            self._classes.offset,
-            site.x_ids[channel],
-            site.y_ids[channel],
-            self._site_of_offset,
-        )
-        return f"offset {sides}"
+        pins, labels = self._units.offset_pins, self._classes.offset
+        return f"offset {self._sides(pins, labels, site, channel, self._site_of_offset)}"
 
     def dead(self, site: Site, channel: int) -> str:
         """Why a channel of scale 0 cannot become a constant."""
@@ -68,26 +63,30 @@ class Reasons:
             f"the magnitude of `{site.x.name}`, which others read"
         )
 
-    def _sides(self, pins: Sequence[Pin], labels: Ids, x: int, y: int, before: dict[int, Site]) -> str:
-        first, second = self._cause(pins, labels, x, before), self._cause(pins, labels, y, before)
+    def _sides(self, pins: Sequence[Pin], labels: Ids, site: Site, channel: int, before: dict[int, Site]) -> str:
+        x, y = site.x_ids[channel], site.y_ids[channel]
+        first = _origin(site.x, self._units) if x == 0 else self._cause(pins, labels, x, before)
+        second = self._cause(pins, labels, y, before)
         if first and second and first != second:
             return f"pinned by {first} on its input and by {second} on its output"
         cause = first or second
         return f"pinned by {cause}" if cause else "caught in a cycle of operators that share their units"
 
     def _cause(self, pins: Sequence[Pin], labels: Ids, element: int, before: dict[int, Site]) -> str | None:
-        """The operator that fixes this very element, else one that fixes its class, else an accepted site."""
-        if element == 0:
-            return "a value without free units (graph input or an operator without a rule)"
+        """The operator that fixes an element, else an accepted site."""
+        site = before.get(int(labels[element]))
+        chosen = None if site is None else f"the units chosen for `{layer_name(site.node)}`"
+        return self._fixed_by(pins, labels, element) or chosen
+
+    def _fixed_by(self, pins: Sequence[Pin], labels: Ids, element: int) -> str | None:
+        """The operator that fixes this very element, else one that fixes its class."""
         for pin in pins:
             if np.any(pin.ids == element):
                 return pin.why
-        label = labels[element]
         for pin in pins:
-            if np.any(labels[pin.ids] == label) and np.any(pin.ids):
+            if np.any(labels[pin.ids] == labels[element]) and np.any(pin.ids):
                 return pin.why
-        site = before.get(int(label))
-        return None if site is None else f"the units chosen for `{layer_name(site.node)}`"
+        return None
 
     def _uses(self, element: int) -> str:
         c, label = self._classes, self._classes.scale[element]
@@ -96,3 +95,23 @@ class Reasons:
         if c.other_uses[label]:
             return "is read by operators that are not linear"
         return "has padded, several or no linear readers"
+
+
+def _origin(value: ir.Value, units: Units) -> str:
+    """What a value of pinned units comes from: a graph input or an operator, through those that only move elements."""
+    node = value.producer()
+    while node is not None and value not in units.unruled and len(_moved_by(node)) == 1:
+        (value,) = _moved_by(node)
+        node = value.producer()
+    if node is None:
+        return f"graph input `{value.name}`"
+    return units.unruled.get(value, f"{node.op_type} `{layer_name(node)}`")
+
+
+def _moved_by(node: ir.Node) -> list[ir.Value]:
+    """What an operator that only moves elements takes them from; nothing for any other operator."""
+    rule = RULES.get(node.op_type)
+    if rule is None or rule.kind != "carry":
+        return []
+    data = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+    return [value for value in data if value is not None]

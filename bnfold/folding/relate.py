@@ -35,7 +35,8 @@ def _relate_node(node: ir.Node, units: Units) -> None:
     rule = RULES.get(node.op_type) if node.domain in _DEFAULT_DOMAINS else None
     why = Refusal(f"{node.op_type} has no rule") if rule is None else None
     if rule is not None:
-        why = rule.relate(node, units)
+        known = all(value is None or value.shape is not None for value in node.inputs)
+        why = rule.relate(node, units) if known else Refusal("the rank of its input is unknown")
         if why is None:
             _note_uses(node, rule, units)
             return
@@ -50,6 +51,7 @@ def _relate_node(node: ir.Node, units: Units) -> None:
         if is_float(value):
             units.ids.pop(value, None)
             units.of(value)
+            units.unruled[value] = label
 
 
 def _note_uses(node: ir.Node, rule: Rule, units: Units) -> None:

@@ -84,6 +84,7 @@ class Units:
     readers: list[tuple[Ids, ir.Node]] = field(default_factory=list)
     shifts: list[Ids] = field(default_factory=list)  # outputs of constant Adds
     other_uses: list[Ids] = field(default_factory=list)
+    unruled: dict[ir.Value, str] = field(default_factory=dict)  # outputs of operators without a rule
 
     def of(self, value: ir.Value) -> Ids:
         """The ids of a value; those of a value nothing is known of are pinned."""

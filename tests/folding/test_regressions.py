@@ -8,6 +8,8 @@ from fold_checks import check_fold, kept_reasons
 from fold_models import EPSILON, Net, Parameters
 from onnx import TensorProto, helper
 
+from bnfold.folding import fold
+
 
 def _net(*shape: int, **options) -> Net:
     return Net(Parameters(0, dyadic=False), {"x": ("N", *shape)}, **options)
@@ -188,3 +190,50 @@ def test_ledger_describes_the_source():
     assert facts["first"] == ("absorbed", 3.0, (4 - EPSILON) / EPSILON, 1)
     assert facts["last"] == ("kept", 8.0, (1 - EPSILON) / EPSILON, 0)
     assert facts["unread"][0] == "removed"
+
+
+def test_value_of_unknown_rank_keeps_its_units():
+    """An operator of another domain says nothing of its output; the rules behind it read axes."""
+    net = _net(3, 4, 4)
+    net.nodes.append(helper.make_node("Strange", ["x"], ["strange"], domain="example.org"))
+    turned = net.node("Transpose", ["strange"], perm=[0, 2, 3, 1])
+    squeezed = net.node("Squeeze", [net.node("Slice", [turned, *(net.integers([v]) for v in (0, 1, 1))])])
+    graph = helper.make_graph(
+        [*net.nodes, helper.make_node("Relu", [squeezed], ["y"])],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["N", 3, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["N", 4, 3])],
+        net.initializers,
+    )
+    domains = [helper.make_opsetid("", 20), helper.make_opsetid("example.org", 1)]
+    model = helper.make_model(graph, opset_imports=domains, ir_version=10)
+    folded, ledger = fold(model)
+    assert ledger.found == 0
+    assert [node.op_type for node in folded.graph.node] == [node.op_type for node in graph.node]
+
+
+def test_shape_of_a_value_leaves_its_units_free():
+    """`x.view(x.size(0), -1)`: the exporter reads the batch off the output of the BatchNorm."""
+    net = _net(3, 4, 4)
+    y = net.batchnorm(net.conv("x", 3, 2), 2)
+    batch = net.node("Slice", [net.node("Shape", [y]), *(net.integers([v]) for v in (0, 1))])
+    flat = net.node("Reshape", [y, net.node("Concat", [batch, net.integers([-1])], axis=0)])
+    _, ledger = check_fold(net.model(net.gemm(flat, 32, 3, bias=None)), net.feed())
+    assert ledger.absorbed == 1
+
+
+def test_dead_channel_whose_shape_is_read():
+    net = _net(3, 4, 4)
+    y = net.batchnorm(net.conv("x", 3, 3), 3, gamma=[0, 1, 2])
+    shape = net.node("Cast", [net.node("Shape", [y])], to=TensorProto.DOUBLE)
+    check_fold(net.model(net.conv(y, 3, 2), shape), net.feed())
+
+
+@pytest.mark.parametrize(("op_type", "label"), [("Gelu", "Gelu `gelu_0`"), ("Identity", "graph input `x`")])
+def test_reason_names_the_operator_behind_those_that_move_elements(op_type, label):
+    net = _net(3, 4, 4)
+    moved = net.node("Transpose", [net.node(op_type, ["x"])], perm=[0, 1, 3, 2])
+    _, ledger = check_fold(net.model(net.batchnorm(moved, 3, name="bn")), net.feed())
+    assert kept_reasons(ledger) == {
+        "bn": f"scale pinned by {label} on its input and by graph output `bn.out` on its output"
+    }

@@ -49,6 +49,11 @@ def relate_cast(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
+@relation("Shape", "Size", kind="carry")
+def relate_shape(node: ir.Node, units: Units) -> None:
+    """ONNX Shape, Size: they read no element."""
+
+
 @relation("Transpose", kind="carry")
 def relate_transpose(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Transpose: ids_y = ids_x transposed."""
