@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -27,6 +27,9 @@ __all__ = [
     "Verdict",
     "as_json",
 ]
+
+MAX_SCALE = 1e3
+MIN_VARIANCE_OVER_EPSILON = 10.0
 
 Outcome = Literal["absorbed", "merged", "removed", "kept"]
 CheckStatus = Literal["ok", "missing", "broken"]
@@ -54,6 +57,12 @@ def as_json(record: Any) -> Any:
     if isinstance(record, float) and not math.isfinite(record):
         return None
     return record
+
+
+def _few(names: Sequence[str], n: int = 3) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - n} more" if len(names) > n else ""
+    return ", ".join(names[:n]) + more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +114,14 @@ class LedgerEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Ledger:
-    """Every BatchNorm of the source, exactly once, in the graph's order."""
+    """Every BatchNorm of the source, exactly once, in the graph's order.
+
+    `beyond_float16` names the folded parameters that a conversion to float16 would overflow.
+    """
 
     entries: tuple[LedgerEntry, ...]
-    json_properties: ClassVar[tuple[str, ...]] = ("found", "absorbed", "merged", "removed", "kept")
+    beyond_float16: tuple[str, ...] = ()
+    json_properties: ClassVar[tuple[str, ...]] = ("found", "absorbed", "merged", "removed", "kept", "warnings")
 
     def count(self, outcome: Outcome) -> int:
         """How many entries ended as `outcome`."""
@@ -138,6 +151,18 @@ class Ledger:
     def kept(self) -> int:
         """BatchNorms that stayed, each with its reason."""
         return self.count("kept")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is badly conditioned in the source's BatchNorms, and in the folded parameters, one sentence each."""
+        steep = [entry.name for entry in self.entries if entry.max_abs_scale > MAX_SCALE]
+        flat = [entry.name for entry in self.entries if entry.min_var_over_eps < MIN_VARIANCE_OVER_EPSILON]
+        sentences = (
+            (steep, f"scale above {MAX_SCALE:g}: rounding errors of the input grow as much"),
+            (flat, f"running variance below {MIN_VARIANCE_OVER_EPSILON:g} epsilon: epsilon decides the scale"),
+            (list(self.beyond_float16), "beyond the range of float16: keep the file in float32"),
+        )
+        return tuple(f"{_few(names)}: {text}" for names, text in sentences if names)
 
 
 @dataclasses.dataclass(frozen=True)

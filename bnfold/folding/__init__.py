@@ -7,6 +7,8 @@ dead channels.
 
 from __future__ import annotations
 
+import dataclasses
+
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
@@ -54,21 +56,22 @@ def fold_model(model: ir.Model) -> Ledger:
     settled = False
     while not settled:  # what vanishes may leave linear branches, or a dead channel, that the first choice did not see
         news = _fold_once(model, graphs)
-        outcomes = {fate.outcome for fate in news.values()}
+        outcomes = {news[item.node].outcome for item in found if item.node in news}
         settled = outcomes <= {"kept"} or "kept" not in outcomes
         fates |= news
     ledger = account(found, facts, fates)
+    beyond: list[str] = []
     try:
         for graph in graphs:
             remove_dead_channels(graph, model.opset_imports.get("", 20))
-            round_constants(graph)
+            beyond += round_constants(graph)
     except OverflowError as error:
         raise InputRefused(
             f"a folded weight does not fit: {error}", remedy="convert the model to float32 before folding"
         ) from error
     passes.RemoveUnusedNodesPass()(model)
     passes.NameFixPass()(model)
-    return ledger
+    return dataclasses.replace(ledger, beyond_float16=tuple(beyond))
 
 
 def _fold_once(model: ir.Model, graphs: list[ir.Graph]) -> dict[ir.Node, Fate]:

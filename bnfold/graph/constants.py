@@ -91,15 +91,23 @@ def store_constant(
     return value
 
 
-def round_constants(graph: ir.Graph) -> None:
+def round_constants(graph: ir.Graph) -> tuple[str, ...]:
     """Round every initializer that still has float64 digits to the type it is declared with.
 
+    Returns:
+        The names of those that float16 could not hold.
+
     Raises:
-        OverflowError: a finite element leaves the range of that type.
+        OverflowError: a finite element leaves the range of its own type.
     """
+    beyond = []
     for name, value in graph.initializers.items():
         if value.const_value is not None and value.dtype is not None and value.const_value.dtype != value.dtype:
-            value.const_value = _rounded(name, value.const_value.numpy(), value.dtype)
+            array = value.const_value.numpy()
+            value.const_value = _rounded(name, array, value.dtype)
+            if np.abs(array).max(initial=0.0) > np.finfo(np.float16).max:
+                beyond.append(name)
+    return tuple(beyond)
 
 
 def _rounded(name: str, array: np.ndarray[Any, Any], dtype: ir.DataType) -> ir.Tensor[np.ndarray[Any, Any]]:

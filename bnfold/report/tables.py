@@ -60,6 +60,8 @@ def render_ledger(ledger: Ledger) -> None:
         _print(table)
     counts = ", ".join(f"{getattr(ledger, name)} {name}" for name in ("absorbed", "merged", "removed", "kept"))
     _say(f"BatchNorms: {ledger.found} found, {counts}")
+    for warning in ledger.warnings:
+        _say(f"warning: {warning}")
 
 
 def render_verdict(verdict: Verdict) -> None:
