@@ -79,12 +79,12 @@ def _components(n_ids: int, pairs: Sequence[tuple[Ids, Ids]], pins: Sequence[Pin
 
 
 def _offset_cost(units: Units, offset: Ids) -> list[float]:
-    """Twice the sums an offset takes part in, and one less where a linear operator's bias writes it."""
+    """Twice the sums an offset takes part in, and one less where a bias or a constant Add writes it."""
     cost = np.zeros(int(offset.max()) + 1)
     for relation in units.offset_relations:
         for ids in relation.ids:
             cost[np.unique(offset[ids])] += 2
-    for ids, _ in units.writers:
+    for ids in [*(ids for ids, _ in units.writers), *units.shifts]:
         cost[np.unique(offset[ids])] -= 1
     return [float(c) for c in cost]
 

@@ -10,8 +10,8 @@ __all__ = ["ZERO", "OffsetConflict", "Offsets"]
 ZERO = 0
 # A dependent relation holds if it does so to float64 rounding of its terms, over a few hundred substitutions.
 _ROUNDING = 256 * 2.0**-53
-# A pivot this much smaller than the largest coefficient costs 13 of float64's 53 bits, about 4 of its 16 digits.
-_SMALL_PIVOT = 2.0**-13
+# A pivot this much smaller than the largest coefficient makes an offset 2**5 times as large, which others would read.
+_SMALL_PIVOT = 2.0**-5
 
 Row = dict[int, float]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import onnx_ir as ir
 
-__all__ = ["Dim", "Group", "dims_of", "regroup", "static_length", "static_size"]
+__all__ = ["Dim", "Group", "completed", "dims_of", "regroup", "static_length", "static_size"]
 
 # A length as (integer factor, sorted symbols): 64*batch is (64, ("batch",)). A symbol bnfold cannot read is its own.
 Dim = tuple[int, tuple[str, ...]]
@@ -64,6 +65,25 @@ def regroup(before: Sequence[Dim], after: Sequence[Dim]) -> list[Group] | None:
                 return None
         groups.append((tuple(range(start_i, i)), tuple(range(start_j, j))))
     return groups
+
+
+def completed(before: Sequence[Dim], after: Sequence[Dim]) -> tuple[Dim, ...]:
+    """`after`, its one unknown length, if there is just one, computed from the number of elements of `before`."""
+    names = _names(before)
+    unknown = [k for k, (_, symbols) in enumerate(after) if not names.issuperset(symbols)]
+    if len(unknown) != 1 or after[unknown[0]][0] != 1:
+        return tuple(after)
+    (k,) = unknown
+    (total, symbols), (rest, taken) = _product(before), _product([*after[:k], *after[k + 1 :]])
+    left = Counter(symbols)
+    left.subtract(taken)
+    if rest == 0 or total % rest or min(left.values(), default=0) < 0:
+        return tuple(after)
+    return (*after[:k], (total // rest, tuple(sorted(left.elements()))), *after[k + 1 :])
+
+
+def _names(dims: Sequence[Dim]) -> set[str]:
+    return {symbol for _, symbols in dims for symbol in symbols}
 
 
 def static_length(value: ir.Value, axis: int) -> int | None:

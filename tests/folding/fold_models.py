@@ -85,6 +85,7 @@ class Net:
         self.initializers: list[onnx.TensorProto] = []
         self.inputs = {name: tuple(shape) for name, shape in inputs.items()}
         self.extra_inputs: list[onnx.ValueInfoProto] = []
+        self.stated: dict[str, Sequence[int | str]] = {}  # shapes of values that ONNX does not infer
 
     @property
     def element_type(self) -> int:
@@ -154,6 +155,7 @@ class Net:
             inputs + self.extra_inputs,
             [helper.make_tensor_value_info(name, self.element_type, None) for name in outputs],
             self.initializers,
+            value_info=[helper.make_tensor_value_info(n, self.element_type, s) for n, s in self.stated.items()],
         )
         opset = [helper.make_opsetid("", self.opset)]
         model = helper.make_model(graph, opset_imports=opset, ir_version=10, producer_name="tests")

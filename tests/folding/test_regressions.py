@@ -237,3 +237,25 @@ def test_reason_names_the_operator_behind_those_that_move_elements(op_type, labe
     assert kept_reasons(ledger) == {
         "bn": f"scale pinned by {label} on its input and by graph output `bn.out` on its output"
     }
+
+
+def test_norm_whose_shape_nobody_states():
+    """ONNX infers no shape for GroupNormalization of opset 21, and its output has no channels then."""
+    net = _net(4, 6, opset=21)
+    weights = [net.constant(net.parameters.factor(4)), net.constant(net.parameters.array(4))]
+    norm = net.node("GroupNormalization", ["x", *weights], num_groups=2)
+    net.stated["y"] = ("N", 4, 6)
+    net.nodes.append(helper.make_node("Identity", [norm], ["y"]))
+    model = net.model("y")
+    del model.graph.value_info[:]
+    check_fold(model, net.feed())
+
+
+def test_reshape_and_resize_of_a_dynamic_batch():
+    """ONNX gives the batch behind them a new name; the number of elements says that it is the same."""
+    net = _net(3, 4, 4)
+    y = net.node("Reshape", [net.conv("x", 3, 4), net.integers([-1, 2, 2, 4, 4])])
+    y = net.node("Reshape", [net.node("Transpose", [y], perm=[0, 2, 1, 3, 4]), net.integers([-1, 4, 4, 4])])
+    y = net.node("Resize", [y, "", net.tensor(np.array([1, 1, 2, 2], np.float32))], mode="nearest")
+    _, ledger = check_fold(net.model(net.batchnorm(y, 4)), net.feed())
+    assert ledger.absorbed == 1

@@ -11,7 +11,7 @@ from bnfold.folding.relations.registry import relation
 from bnfold.folding.units import Ids, Refusal, Units
 from bnfold.graph.constants import attribute, constant, is_float
 from bnfold.graph.layers import layer_name
-from bnfold.graph.shapes import Group, dims_of, regroup, static_length
+from bnfold.graph.shapes import Group, completed, dims_of, regroup, static_length
 
 __all__: list[str] = []
 
@@ -70,7 +70,7 @@ def relate_reshape(node: ir.Node, units: Units) -> Refusal | None:
     after = dims_of(y)
     if before is None or after is None or x is None:
         return Refusal("its shapes are unknown")
-    ids = units.of(x)
+    ids, after = units.of(x), completed(before, after)
     groups = _regroup(ids, before, after)
     if groups is None:
         return Refusal("its shapes are not known well enough to follow the channels")

@@ -33,6 +33,8 @@ def relate_norm(node: ir.Node, units: Units) -> Refusal | None:
     ):
         return Refusal("its scale and bias are not constants of one axis")
     rank = units.of(x).ndim
+    if y.shape is None:
+        return Refusal("the rank of its output is unknown")
     if node.op_type == "LayerNormalization" and attribute(node, "axis", -1) % max(rank, 1) != rank - 1:
         return Refusal("it normalises over several axes")
     if node.op_type == "GroupNormalization" and weight.size != static_length(x, 1):

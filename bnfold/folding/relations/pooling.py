@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from bnfold.folding.relations.registry import relation
 from bnfold.folding.units import Refusal, Units
-from bnfold.graph.constants import attribute, constant
+from bnfold.graph.constants import attribute, constant, float64_constant
 from bnfold.graph.layers import layer_name
 from bnfold.graph.shapes import dims_of
 
@@ -86,7 +86,11 @@ def relate_resize(node: ir.Node, units: Units) -> Refusal | None:
         return Refusal("its shapes are unknown")
     if attribute(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
         return Refusal("it extrapolates with a constant")
-    resized = {k for k, (old, new) in enumerate(zip(before, after, strict=True)) if old != new}
+    scales = next((s for s in map(float64_constant, node.inputs[1:]) if s is not None and s.size == len(before)), None)
+    if scales is not None:
+        resized = {k for k, scale in enumerate(scales) if scale != 1}
+    else:
+        resized = {k for k, (old, new) in enumerate(zip(before, after, strict=True)) if old != new}
     if resized & {0, 1}:
         return Refusal("it resizes the batch or the channels")
     return _spatial(node, units)
