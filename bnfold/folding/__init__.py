@@ -21,12 +21,15 @@ from bnfold.folding.merge import merge_branches
 from bnfold.folding.prune import remove_dead_channels
 from bnfold.folding.relate import relate_graph
 from bnfold.folding.relations.affine import batchnorm_parameters
+from bnfold.folding.shifted_relu import move_behind_relu
 from bnfold.graph.canonical import canonicalise
 from bnfold.graph.constants import round_constants
 from bnfold.graph.subgraphs import subgraphs
 from bnfold.records import Ledger
 
 __all__ = ["fold", "fold_model"]
+
+_KEPT = Fate("kept")
 
 
 def fold(onnx_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ledger]:
@@ -40,8 +43,13 @@ def fold(onnx_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ledger]:
     return ir.to_proto(model), ledger
 
 
-def fold_model(model: ir.Model) -> Ledger:
+def fold_model(model: ir.Model, *, move_behind_relus: bool = False) -> Ledger:
     """Fold the BatchNorms of a model in place; inputs, outputs and their names stay.
+
+    Args:
+        model: the model to fold.
+        move_behind_relus: whether a BatchNorm that could not vanish in front of a ReLU goes behind it, which makes the
+            ReLU a Max with a constant; whether that is faster depends on the runtime.
 
     Raises:
         InputRefused: a BatchNorm has a negative or non-finite variance, or a weight leaves the range of its type.
@@ -59,6 +67,9 @@ def fold_model(model: ir.Model) -> Ledger:
         outcomes = {news[item.node].outcome for item in found if item.node in news}
         settled = outcomes <= {"kept"} or "kept" not in outcomes
         fates |= news
+    if move_behind_relus:
+        moved = move_behind_relu(item.node for item in found if fates.get(item.node, _KEPT).outcome == "kept")
+        fates |= _fold_once(model, graphs) if moved else {}
     ledger = account(found, facts, fates)
     beyond: list[str] = []
     try:

@@ -1,6 +1,18 @@
 """One rule per operator: how the units of its inputs and outputs hang together, and how its parameters follow."""
 
-from bnfold.folding.relations import affine, layout, linear, norms, pointwise, pooling, sequence
+from bnfold.folding.relations import affine, layout, linear, maximum, norms, pointwise, pooling, sequence
 from bnfold.folding.relations.registry import RULES, Parameters, Rule
 
-__all__ = ["RULES", "Parameters", "Rule", "affine", "layout", "linear", "norms", "pointwise", "pooling", "sequence"]
+__all__ = [
+    "RULES",
+    "Parameters",
+    "Rule",
+    "affine",
+    "layout",
+    "linear",
+    "maximum",
+    "norms",
+    "pointwise",
+    "pooling",
+    "sequence",
+]

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from bnfold.errors import InputRefused
 from bnfold.folding.gauge import Gauge
+from bnfold.folding.relations.operands import channel_axis, constant_operand, slim
 from bnfold.folding.relations.pointwise import relate_product, relate_sum
 from bnfold.folding.relations.registry import Parameters, Relate, relation, rewrites
 from bnfold.folding.units import Ids, Refusal, Site, Units
@@ -81,24 +82,6 @@ def rewrite_batchnorm(node: ir.Node, gauge: Gauge) -> Parameters:
     return {1: out * gamma * inverse, 2: out * beta + constant, 3: into * mean + offset}
 
 
-def _operands(node: ir.Node) -> tuple[ir.Value, Float64, int] | None:
-    """The data operand, the constant one, and the index of the constant; None unless there is one of each."""
-    constants = [float64_constant(value) for value in node.inputs]
-    known = [k for k, array in enumerate(constants) if array is not None]
-    if len(node.inputs) != 2 or len(known) != 1:
-        return None
-    data, array = node.inputs[1 - known[0]], constants[known[0]]
-    return None if data is None or array is None else (data, array, known[0])
-
-
-def _channel_axis(array: Float64, varying: tuple[int, ...]) -> int | None:
-    """The one axis along which the constant or the data's units (length > 1 in `varying`) vary; the last if none do."""
-    rank = len(varying)
-    shape = (1,) * (rank - array.ndim) + array.shape
-    long = [axis for axis in range(rank) if max(shape[axis], varying[axis]) > 1]
-    return long[0] if len(long) == 1 else (rank - 1 if not long else None)
-
-
 def channel_affine(node: ir.Node, channels: int) -> tuple[ir.Value, Float64, Float64] | None:
     """(x, s, t) of a node that computes `y = s x + t` with one s and t per channel of axis 1, each of shape (C,)."""
     if node.op_type == "BatchNormalization":
@@ -106,12 +89,12 @@ def channel_affine(node: ir.Node, channels: int) -> tuple[ir.Value, Float64, Flo
         if isinstance(parameters, Refusal):
             return None
         return operand(node), *batchnorm_affine(*parameters)
-    found = _operands(node) if node.op_type in ("Add", "Sub", "Mul", "Div") else None
+    found = constant_operand(node) if node.op_type in ("Add", "Sub", "Mul", "Div") else None
     if found is None or found[0].shape is None:
         return None
     x, array, index = found
     rank = len(found[0].shape)
-    axis = _channel_axis(array, (1,) * rank) if array.ndim <= rank else None
+    axis = channel_axis(array, (1,) * rank) if array.ndim <= rank else None
     if (axis != 1 and array.size > 1) or axis is None or (index == 0 and node.op_type in ("Sub", "Div")):
         return None
     constant = np.broadcast_to(array.reshape(-1), (channels,))
@@ -134,7 +117,7 @@ def _fresh_for(units: Units, ids: Ids, array: Float64, axis: int | None) -> Ids:
 @relation("Add", "Sub", kind="site")
 def relate_add(node: ir.Node, units: Units) -> Refusal | None:
     """y = x + K or x - K: equal scales, K' = a_y (K - d_x) + c_y takes any offset. Without a constant: a sum."""
-    operands = _operands(node)
+    operands = constant_operand(node)
     if operands is None:
         return _of_data(node, units, relate_sum)
     x, array, index = operands
@@ -143,7 +126,7 @@ def relate_add(node: ir.Node, units: Units) -> Refusal | None:
     if node.op_type == "Sub" and index == 0:
         return Refusal("it subtracts the data from a constant")
     ids = units.of(x)
-    axis = _channel_axis(array, ids.shape)
+    axis = channel_axis(array, ids.shape)
     y_ids = _fresh_for(units, ids, array, axis)
     units.tie_scales(y_ids, ids)
     units.ids[node.outputs[0]] = y_ids
@@ -155,7 +138,7 @@ def relate_add(node: ir.Node, units: Units) -> Refusal | None:
 @relation("Mul", "Div", kind="site")
 def relate_mul(node: ir.Node, units: Units) -> Refusal | None:
     """y = K x or x / K: free scales, K' = a_y K / a_x, and d_y = K d_x. Without a constant: a gate."""
-    operands = _operands(node)
+    operands = constant_operand(node)
     if operands is None:
         return _of_data(node, units, relate_product)
     x, array, index = operands
@@ -164,7 +147,7 @@ def relate_mul(node: ir.Node, units: Units) -> Refusal | None:
     if node.op_type == "Div" and not array.all():
         return Refusal("it divides by 0")
     ids = units.of(x)
-    axis = _channel_axis(array, ids.shape)
+    axis = channel_axis(array, ids.shape)
     if axis is None:
         units.no_offset(ids, node, f"{node.op_type} `{layer_name(node)}` by a constant of several axes")
         units.use(ids)
@@ -187,7 +170,7 @@ def _of_data(node: ir.Node, units: Units, relate: Relate) -> Refusal | None:
 
 def _offer(node: ir.Node, units: Units, axis: int | None, scale: Float64, shift: Float64) -> None:
     """Offer a constant Mul or Add as a site, where units and constant vary along one axis at most."""
-    operands = _operands(node)
+    operands = constant_operand(node)
     if operands is None:
         raise ValueError(f"{node.op_type} {node.name} has no constant operand")
     x, array, _ = operands
@@ -209,29 +192,22 @@ def _offer(node: ir.Node, units: Units, axis: int | None, scale: Float64, shift:
 @rewrites("Add", "Sub")
 def rewrite_add(node: ir.Node, gauge: Gauge) -> Parameters | None:
     """K' = a_y (K - d_x) + c_y, elementwise over the axes along which any of them varies."""
-    operands = _operands(node)
+    operands = constant_operand(node)
     if operands is None:
         return None
     x, array, index = operands
     sign = -1.0 if node.op_type == "Sub" else 1.0
     y_ids = gauge.elements(node.outputs[0])
     new = gauge.scale[y_ids] * (sign * array - gauge.offset[gauge.elements(x)]) + gauge.constant[y_ids]
-    return {index: sign * _slim(new, array.ndim)}
+    return {index: sign * slim(new, array.ndim)}
 
 
 @rewrites("Mul", "Div")
 def rewrite_mul(node: ir.Node, gauge: Gauge) -> Parameters | None:
     """K' = a_y K / a_x; for x / K, K' = a_x K / a_y."""
-    operands = _operands(node)
+    operands = constant_operand(node)
     if operands is None:
         return None
     x, array, index = operands
     ratio = gauge.scale[gauge.elements(node.outputs[0])] * gauge.inverse[gauge.elements(x)]
-    return {index: _slim(array / ratio if node.op_type == "Div" else array * ratio, array.ndim)}
-
-
-def _slim(array: Float64, rank: int) -> Float64:
-    """Drop leading axes of length 1 beyond `rank`: runtimes match a constant of shape (C, 1, 1), not (1, C, 1, 1)."""
-    while array.ndim > rank and array.shape[0] == 1:
-        array = array[0]
-    return array
+    return {index: slim(array / ratio if node.op_type == "Div" else array * ratio, array.ndim)}

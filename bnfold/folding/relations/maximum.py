@@ -1,0 +1,39 @@
+"""Max with a constant: it commutes with any change of units whose scale is positive."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bnfold.folding.gauge import Gauge
+from bnfold.folding.relations.operands import channel_axis, constant_operand, slim
+from bnfold.folding.relations.registry import Parameters, relation, rewrites
+from bnfold.folding.units import Refusal, Units
+from bnfold.graph.layers import layer_name
+
+__all__: list[str] = []
+
+
+@relation("Max", kind="other")
+def relate_max(node: ir.Node, units: Units) -> Refusal | None:
+    """ONNX Max of data and a constant per channel: max commutes with a > 0 and any d; K' = a (K + d)."""
+    found = constant_operand(node)
+    if found is None:
+        return Refusal("it does not compare the data with one constant")
+    x, array, _ = found
+    ids = units.of(x)
+    if array.ndim > ids.ndim or channel_axis(array, ids.shape) is None:
+        return Refusal("its constant is not one per channel")
+    units.keep_sign(ids, node, f"Max `{layer_name(node)}`")
+    units.ids[node.outputs[0]] = ids
+    return None
+
+
+@rewrites("Max")
+def rewrite_max(node: ir.Node, gauge: Gauge) -> Parameters | None:
+    """K' = a K + c, elementwise over the axes along which any of them varies."""
+    found = constant_operand(node)
+    if found is None:
+        return None
+    x, array, index = found
+    ids = gauge.elements(x)
+    return {index: slim(gauge.scale[ids] * array + gauge.constant[ids], array.ndim)}

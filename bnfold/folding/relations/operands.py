@@ -1,0 +1,35 @@
+"""Operators with one operand of data and one constant: which is which, and along which axis the constant varies."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bnfold.graph.constants import float64_constant
+from bnfold.numerics.affine import Float64
+
+__all__ = ["channel_axis", "constant_operand", "slim"]
+
+
+def constant_operand(node: ir.Node) -> tuple[ir.Value, Float64, int] | None:
+    """The data operand, the constant one, and the index of the constant; None unless there is one of each."""
+    constants = [float64_constant(value) for value in node.inputs]
+    known = [k for k, array in enumerate(constants) if array is not None]
+    if len(node.inputs) != 2 or len(known) != 1:
+        return None
+    data, array = node.inputs[1 - known[0]], constants[known[0]]
+    return None if data is None or array is None else (data, array, known[0])
+
+
+def channel_axis(array: Float64, varying: tuple[int, ...]) -> int | None:
+    """The one axis along which the constant or the data's units (length > 1 in `varying`) vary; the last if none do."""
+    rank = len(varying)
+    shape = (1,) * (rank - array.ndim) + array.shape
+    long = [axis for axis in range(rank) if max(shape[axis], varying[axis]) > 1]
+    return long[0] if len(long) == 1 else (rank - 1 if not long else None)
+
+
+def slim(array: Float64, rank: int) -> Float64:
+    """Drop leading axes of length 1 beyond `rank`: runtimes match a constant of shape (C, 1, 1), not (1, C, 1, 1)."""
+    while array.ndim > rank and array.shape[0] == 1:
+        array = array[0]
+    return array
