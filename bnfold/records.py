@@ -20,6 +20,7 @@ __all__ = [
     "InspectReport",
     "Ledger",
     "LedgerEntry",
+    "MeasuredChoice",
     "OutputFacts",
     "OutputVerdict",
     "SourceFacts",
@@ -113,14 +114,31 @@ class LedgerEntry:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeasuredChoice:
+    """A rewrite that is taken only where it was measured faster; median milliseconds of one interleaved run."""
+
+    rewrite: str
+    taken: bool
+    provider: str
+    with_ms: float
+    without_ms: float
+    ratio: float
+    low: float
+    high: float
+    verdict: RatioVerdict
+
+
+@dataclasses.dataclass(frozen=True)
 class Ledger:
     """Every BatchNorm of the source, exactly once, in the graph's order.
 
-    `beyond_float16` names the folded parameters that a conversion to float16 would overflow.
+    `beyond_float16` names the folded parameters that a conversion to float16 would overflow. `measured` is the choice
+    that a measurement decided, None where nothing was measured.
     """
 
     entries: tuple[LedgerEntry, ...]
     beyond_float16: tuple[str, ...] = ()
+    measured: MeasuredChoice | None = None
     json_properties: ClassVar[tuple[str, ...]] = ("found", "absorbed", "merged", "removed", "kept", "warnings")
 
     def count(self, outcome: Outcome) -> int:

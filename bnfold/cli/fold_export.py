@@ -50,6 +50,10 @@ __all__ = ["command"]
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--keep-failed", is_flag=True, help="Keep a file that is not equal, as model.failed.onnx.")
 @click.option("--keep-plain", is_flag=True, help="Write plain.onnx too: what torch.onnx.export makes by default.")
+@click.option(
+    "--measure", is_flag=True,
+    help="Try rewrites that are faster on some runtimes only; take one if it is measured faster here.",
+)  # fmt: skip
 @json_option
 @verbosity_options
 def command(source: str, output: Path, batch: tuple[int, ...], json_file: str | None, **options: Any) -> None:
@@ -98,6 +102,14 @@ def _echo_summary(report: FoldExportReport, output: Path) -> None:
     for entry in ledger.entries:
         if entry.outcome == "kept":
             click.echo(f"  kept {entry.name}: {entry.reason}")
+    for warning in ledger.warnings:
+        click.echo(f"warning: {warning}")
+    if ledger.measured is not None:
+        m = ledger.measured
+        click.echo(
+            f"measured on {m.provider}: {m.rewrite}: {m.with_ms:.3f} ms against {m.without_ms:.3f} ms, "
+            f"ratio {m.ratio:.3f} ({m.low:.3f} to {m.high:.3f}), {'taken' if m.taken else 'not taken'}"
+        )
     render_verdict(report.verify)
     if report.output is not None:
         click.echo(f"{output / report.output.path}: {report.output.bytes:,} bytes, opset {report.output.opset}")
