@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 
 import onnx_ir as ir
 
@@ -15,9 +16,14 @@ _PARAMETERS = frozenset(
 )
 
 
-def _listed(node: ir.Node, key: str) -> list[str]:
+def _listed(node: ir.Node, key: str) -> tuple[str, ...]:
     text = node.metadata_props.get(key)
-    return [str(item) for item in ast.literal_eval(text)] if text else []
+    return _items(text) if text else ()
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _items(text: str) -> tuple[str, ...]:
+    return tuple(str(item) for item in ast.literal_eval(text))
 
 
 def layer_name(node: ir.Node) -> str:
