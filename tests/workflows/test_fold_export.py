@@ -57,7 +57,7 @@ def interrupt(*_args: object, **_kwargs: object) -> None:
 def wrong_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fold core with a fault: the first weight it leaves is one per cent too large."""
 
-    def fold_wrongly(model: ir.Model) -> Ledger:
+    def fold_wrongly(model: ir.Model, **_: bool) -> Ledger:
         import onnx_ir as ir
 
         ledger = fold_model(model)
@@ -195,7 +195,7 @@ def test_failed_gate_in_python_returns_the_report(network: Path, tmp_path: Path)
 def test_ledger_that_forgets_a_batchnorm_is_an_internal_error(
     cli: Callable[..., Result], network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bnfold.folding.fold_model", lambda _model: Ledger(()))
+    monkeypatch.setattr("bnfold.folding.fold_model", lambda _model, **_: Ledger(()))
     result = cli("fold-export", network, "-o", tmp_path / "output")
     assert result.exit_code == 70
     assert "the graph had 1 BatchNorms, the ledger has 0" in result.stderr
