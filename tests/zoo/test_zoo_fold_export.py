@@ -35,21 +35,24 @@ def randomise(module: torch.nn.Module) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "most_kept"),
+    ("name", "options", "most_kept"),
     [
-        ("timm:resnet18", 0),
-        ("timm:test_byobnet", None),
-        ("torchvision:mobilenet_v2", 0),
-        ("torchvision:densenet121", None),
-        ("torchvision:r3d_18", 0),
+        ("timm:resnet18", (), 0),
+        ("timm:test_byobnet", (), None),
+        ("torchvision:mobilenet_v2", (), 0),
+        ("torchvision:densenet121", (), None),
+        ("torchvision:r3d_18", ("--input-shape", "1x3x8x64x64"), 0),  # its own 16x112x112 take a minute in float64
     ],
 )
-def test_fold_export(cli: Callable[..., Result], tmp_path: Path, name: str, most_kept: int | None) -> None:
+def test_fold_export(
+    cli: Callable[..., Result], tmp_path: Path, name: str, options: tuple[str, ...], most_kept: int | None
+) -> None:
     source = load_source(name)
     assert isinstance(source, TorchSource)
     n_norms = randomise(source.module)
     save_file(source.module.state_dict(), tmp_path / "random.safetensors")
-    result = cli("fold-export", name, "--weights", tmp_path / "random.safetensors", "-o", tmp_path / "output")
+    weights = ("--weights", tmp_path / "random.safetensors")
+    result = cli("fold-export", name, *weights, *options, "-o", tmp_path / "output")
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "output" / "report.json").read_text())
     ledger = report["ledger"]
