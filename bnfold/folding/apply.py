@@ -14,6 +14,7 @@ from bnfold.folding.relations import RULES, Parameters
 from bnfold.graph.constants import float64_constant, store_constant
 from bnfold.graph.edit import bypass
 from bnfold.graph.layers import layer_name
+from bnfold.graph.scaled import Scaled
 
 __all__ = ["apply_choice", "plan_parameters"]
 
@@ -45,9 +46,9 @@ def _give_bias_away(node: ir.Node, gone: set[ir.Node], plan: dict[ir.Node, Param
     if add.op_type != "Add" or add.domain not in _DEFAULT_DOMAINS or add in gone or add.graph is not node.graph:
         return
     held = plan.get(add, {}).get(1 - index, float64_constant(add.inputs[1 - index]))
-    if held is not None:
-        bias = plan[node][2]
-        plan[node] = {1: plan[node][1]}
+    bias = plan[node][2]
+    if held is not None and not isinstance(held, Scaled) and not isinstance(bias, Scaled):
+        plan[node] = {k: array for k, array in plan[node].items() if k != 2}
         plan[add] = {1 - index: held + bias}
 
 
@@ -58,26 +59,44 @@ def _touched(node: ir.Node, gauge: Gauge) -> bool:
 
 def apply_choice(graph: ir.Graph, choice: Choice, plan: dict[ir.Node, Parameters]) -> None:
     """Store the planned parameters, not yet rounded to the type they had, and take the vanished sites out, in place."""
-    shared: dict[tuple[str, str], ir.Value] = {}
+    shared: dict[tuple[ir.Value, str], ir.Value] = {}
+    read_often = {value for node, new in plan.items() for value in _replaced(node, new) if len(value.uses()) > 1}
     for node, parameters in plan.items():
         for index, array in parameters.items():
             if not (node.op_type == "MatMul" and index == 2):
-                _replace_parameter(graph, node, index, array, shared)
-        if node.op_type == "MatMul" and 2 in parameters:
-            _add_bias(graph, node, parameters[2])
+                common = shared if index < len(node.inputs) and node.inputs[index] in read_often else None
+                _replace_parameter(graph, node, index, array, common)
+        bias = parameters.get(2)
+        if node.op_type == "MatMul" and isinstance(bias, np.ndarray):
+            _add_bias(graph, node, bias)
     for site in choice.vanished:
         bypass(graph, site.node)
 
 
+def _replaced(node: ir.Node, parameters: Parameters) -> list[ir.Value]:
+    values = [node.inputs[index] for index in parameters if index < len(node.inputs)]
+    return [value for value in values if value is not None]
+
+
+def _fingerprint(array: np.ndarray | Scaled) -> str:
+    """The same for new parameters that are the same, given that the old ones were."""
+    arrays = array.factors if isinstance(array, Scaled) else (array,)
+    return hashlib.sha256(b"|".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
+
+
 def _replace_parameter(
-    graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray, shared: dict[tuple[str, str], ir.Value]
+    graph: ir.Graph,
+    node: ir.Node,
+    index: int,
+    array: np.ndarray | Scaled,
+    shared: dict[tuple[ir.Value, str], ir.Value] | None,
 ) -> None:
     """Give one node its own new parameter; nodes that shared an initializer and still agree go on sharing one."""
     old = node.inputs[index] if index < len(node.inputs) else None
     dtype = _dtype_of(node, index)
     name = old.name if old is not None and old.name else f"{layer_name(node)}.bias"
-    key = (name, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest())
-    if old is not None and key in shared:
+    key = None if old is None or shared is None else (old, _fingerprint(array))
+    if shared is not None and key in shared:
         node.replace_input_with(index, shared[key])
         return
     last = old is not None and len(old.uses()) == 1 and graph.initializers.get(name) is old
@@ -88,7 +107,7 @@ def _replace_parameter(
         del graph.initializers[name]
     value = store_constant(graph, name, array, dtype, rounded=False)
     node.replace_input_with(index, value)
-    if old is not None:
+    if shared is not None and key is not None:
         shared[key] = value
 
 

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from bnfold.folding.trace import trace_wires
 from bnfold.folding.wires import Slot, Wires
-from bnfold.graph.constants import attribute, float64_constant, parameter, store_constant
+from bnfold.graph.constants import attribute, float64_constant, nonzero, parameter, store_constant
 from bnfold.graph.layers import layer_name
 from bnfold.numerics.affine import Float64
 
@@ -51,7 +51,7 @@ def remove_dead_channels(graph: ir.Graph, opset: int) -> int:
 def _has_dead_row(node: ir.Node) -> bool:
     if node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.inputs) < 2:
         return False
-    weight = float64_constant(node.inputs[1])
+    weight = nonzero(node.inputs[1])
     if weight is None or weight.ndim < 2:
         return False
     matrix = (

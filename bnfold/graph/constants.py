@@ -7,15 +7,20 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from bnfold.graph.scaled import Scaled, fits, largest
+
 __all__ = [
     "attribute",
     "constant",
+    "constant_shape",
     "float64_constant",
     "is_float",
+    "nonzero",
     "operand",
     "parameter",
     "round_constants",
     "store_constant",
+    "tensor_of",
 ]
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
@@ -38,7 +43,22 @@ def float64_constant(value: ir.Value | None) -> np.ndarray[Any, np.dtype[np.floa
     if value is None or value.const_value is None or value.const_value.dtype not in _FLOATS:
         return None
     array = constant(value)
-    return None if array is None else array.astype(np.float64)
+    return None if array is None else array.astype(np.float64, copy=not isinstance(value.const_value, Scaled))
+
+
+def constant_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape of what `float64_constant` gives, without computing it."""
+    if value is None or value.const_value is None or value.is_graph_input() or value.const_value.dtype not in _FLOATS:
+        return None
+    return tuple(value.const_value.shape.numpy())
+
+
+def nonzero(value: ir.Value | None) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    """Where the array that `float64_constant` gives is not 0."""
+    if constant_shape(value) is None or value is None or value.const_value is None:
+        return None
+    tensor = value.const_value
+    return tensor.nonzero() if isinstance(tensor, Scaled) else tensor.numpy() != 0
 
 
 def operand(node: ir.Node, index: int = 0) -> ir.Value:
@@ -65,6 +85,18 @@ def parameter(node: ir.Node, index: int) -> np.ndarray[Any, np.dtype[np.float64]
     return array
 
 
+def tensor_of(node: ir.Node, index: int) -> ir.TensorProtocol:
+    """The tensor of a constant float input that a node must have, not read yet.
+
+    Raises:
+        ValueError: it is absent or may change.
+    """
+    value = node.inputs[index]
+    if value is None or constant_shape(value) is None or value.const_value is None:
+        raise ValueError(f"input {index} of {node.op_type} {node.name} is not a constant")
+    return value.const_value
+
+
 def attribute(node: ir.Node, name: str, default: Any) -> Any:
     """The Python value of a node's attribute, or the operator's default."""
     attr = node.attributes.get(name)
@@ -72,7 +104,7 @@ def attribute(node: ir.Node, name: str, default: Any) -> Any:
 
 
 def store_constant(
-    graph: ir.Graph, name: str, array: np.ndarray[Any, Any], dtype: ir.DataType, *, rounded: bool = True
+    graph: ir.Graph, name: str, array: np.ndarray[Any, Any] | Scaled, dtype: ir.DataType, *, rounded: bool = True
 ) -> ir.Value:
     """Register `array` as a new initializer of type `dtype`; a taken name gets a numbered suffix.
 
@@ -85,14 +117,20 @@ def store_constant(
     while unique in graph.initializers:
         n += 1
         unique = f"{name}_{n}"
-    tensor = _rounded(unique, array, dtype) if rounded else ir.tensor(np.asarray(array, np.float64), name=unique)
+    if rounded:
+        tensor: ir.TensorProtocol = _rounded(unique, array, dtype)[0]
+    elif isinstance(array, Scaled):
+        tensor = array
+        tensor.name = unique
+    else:
+        tensor = ir.Tensor(np.asarray(array, np.float64), name=unique)
     value = ir.Value(name=unique, type=ir.TensorType(dtype), shape=ir.Shape(array.shape), const_value=tensor)
     graph.register_initializer(value)
     return value
 
 
 def round_constants(graph: ir.Graph) -> tuple[str, ...]:
-    """Round every initializer that still has float64 digits to the type it is declared with.
+    """Round every initializer that still has float64 digits to the type it is declared with, one after the other.
 
     Returns:
         The names of those that float16 could not hold.
@@ -102,17 +140,29 @@ def round_constants(graph: ir.Graph) -> tuple[str, ...]:
     """
     beyond = []
     for name, value in graph.initializers.items():
-        if value.const_value is not None and value.dtype is not None and value.const_value.dtype != value.dtype:
-            array = value.const_value.numpy()
-            value.const_value = _rounded(name, array, value.dtype)
-            if np.abs(array).max(initial=0.0) > np.finfo(np.float16).max:
-                beyond.append(name)
+        tensor, dtype = value.const_value, value.dtype
+        if tensor is None or dtype is None or (tensor.dtype == dtype and not isinstance(tensor, Scaled)):
+            continue
+        value.const_value, magnitude = _rounded(name, tensor if isinstance(tensor, Scaled) else tensor.numpy(), dtype)
+        if tensor.dtype != dtype and magnitude > np.finfo(np.float16).max:
+            beyond.append(name)
     return tuple(beyond)
 
 
-def _rounded(name: str, array: np.ndarray[Any, Any], dtype: ir.DataType) -> ir.Tensor[np.ndarray[Any, Any]]:
-    with np.errstate(over="ignore"):
-        rounded = np.ascontiguousarray(array).astype(dtype.numpy())
-    if not np.all(np.isfinite(rounded.astype(np.float64))) and np.all(np.isfinite(array)):
-        raise OverflowError(f"{name} leaves the range of {dtype.name}: largest magnitude {np.abs(array).max():.4g}")
-    return ir.Tensor(rounded, dtype=dtype, name=name)
+def _rounded(
+    name: str, array: np.ndarray[Any, Any] | Scaled, dtype: ir.DataType
+) -> tuple[ir.Tensor[np.ndarray[Any, Any]], float]:
+    """The tensor of the declared type, and the largest magnitude in it."""
+    rounded = np.empty(tuple(array.shape), dtype.numpy())
+    magnitude = 0.0
+    with np.errstate(over="ignore"):  # an overflow is told below
+        if isinstance(array, Scaled):
+            for rows, block in array.blocks():
+                rounded[rows] = block
+                magnitude = max(magnitude, largest(block))
+        else:
+            rounded[...] = array
+            magnitude = largest(array)
+    if not fits(magnitude, dtype):
+        raise OverflowError(f"{name} leaves the range of {dtype.name}: largest magnitude {magnitude:.4g}")
+    return ir.Tensor(rounded, dtype=dtype, name=name), magnitude

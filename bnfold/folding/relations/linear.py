@@ -8,13 +8,15 @@ Zero padding adds zeros of x' where zeros of x are meant, and so wants d_x = 0.
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations.registry import Parameters, relation, rewrites, unhandled_attributes
 from bnfold.folding.units import Refusal, Units
-from bnfold.graph.constants import attribute, float64_constant, operand, parameter
+from bnfold.graph.constants import attribute, constant_shape, float64_constant, operand, parameter, tensor_of
 from bnfold.graph.layers import layer_name
+from bnfold.graph.scaled import Scaled
 from bnfold.numerics.affine import Float64
 
 __all__: list[str] = []
@@ -24,9 +26,9 @@ _CONV_ATTRIBUTES = dict.fromkeys(
 )
 
 
-def _weights(node: ir.Node) -> Float64 | Refusal:
-    """The weight of a node whose weight, and bias if it has one, never change."""
-    weight = float64_constant(node.inputs[1])
+def _weights(node: ir.Node) -> tuple[int, ...] | Refusal:
+    """The shape of the weight of a node whose weight, and bias if it has one, never change."""
+    weight = constant_shape(node.inputs[1])
     if weight is None:
         return Refusal("its weight is not a constant")
     if len(node.inputs) > 2 and node.inputs[2] is not None:
@@ -55,37 +57,40 @@ def relate_conv(node: ir.Node, units: Units) -> Refusal | None:
     if refusal is not None or isinstance(weight, Refusal):
         return refusal
     x, y = node.inputs[0], node.outputs[0]
-    if x is None or units.of(x).ndim != weight.ndim:
+    if x is None or units.of(x).ndim != len(weight):
         return Refusal("the rank of its input is unknown")
     x_ids = units.channels(x, 1)
     if _padded(node):
         units.no_offset(x_ids, node, f"zero padding of Conv `{layer_name(node)}`")
-    units.ids[y] = units.fresh((1, weight.shape[0], *[1] * (weight.ndim - 2)))
+    units.ids[y] = units.fresh((1, weight[0], *[1] * (len(weight) - 2)))
     return None
 
 
 @rewrites("Conv")
 def rewrite_conv(node: ir.Node, gauge: Gauge) -> Parameters:
     """W'[m, c] = a_y[m] W[m, c] / a_x[c of m's group], b' = a_y b - sum(W' a_x d_x) + c_y."""
-    weight, group = parameter(node, 1), attribute(node, "group", 1)
-    m, per_group = weight.shape[:2]
+    weight, group = tensor_of(node, 1), attribute(node, "group", 1)
+    m, per_group, *kernel = weight.shape.numpy()
     inverse, offset = gauge.read(operand(node), 1, per_group * group)
     scale, constant = gauge.write(node.outputs[0], 1, m)
-    owner = [k // (m // group) for k in range(m)]
-    shape = (m, per_group, *[1] * (weight.ndim - 2))
-    inverse, offset = (v.reshape(group, per_group)[owner].reshape(shape) for v in (inverse, offset))
-    shift = (weight * offset).reshape(m, -1).sum(axis=1)
+    column, row = (m, *[1] * (len(kernel) + 1)), (-1, per_group, *[1] * len(kernel))
+    owner = np.arange(m) // (m // group) if group > 1 else np.zeros(1, np.int64)
+    scaled = Scaled(weight, scale.reshape(column), inverse.reshape(group, per_group)[owner].reshape(row))
+    shift: Float64 | float = 0.0
+    if offset.any():
+        taps = parameter(node, 1).reshape(m, per_group, -1).sum(axis=2)
+        shift = (taps * offset.reshape(group, per_group)[owner]).sum(axis=1)
     bias = _bias(node)
     old = bias if bias is not None else 0.0
-    column = (m, *[1] * (weight.ndim - 1))
-    return _parameters(scale.reshape(column) * weight * inverse, scale * (old - shift) + constant, bias)
+    return _parameters(scaled, scale * (old - shift) + constant, bias)
 
 
-def _parameters(weight: Float64, new_bias: Float64, old_bias: Float64 | None) -> Parameters:
-    """The new inputs; an absent bias that stays zero stays absent."""
-    if old_bias is None and not new_bias.any():
-        return {1: weight}
-    return {1: weight, 2: new_bias}
+def _parameters(weight: Scaled, new_bias: Float64, old_bias: Float64 | None) -> Parameters:
+    """The new inputs; a weight that stays as it is stays the same, an absent bias that stays zero stays absent."""
+    parameters: dict[int, Float64 | Scaled] = {1: weight} if weight.factors else {}
+    if old_bias is not None or new_bias.any():
+        parameters[2] = new_bias
+    return parameters
 
 
 @relation("ConvTranspose", kind="linear")
@@ -99,10 +104,10 @@ def relate_conv_transpose(node: ir.Node, units: Units) -> Refusal | None:
     if refusal is not None or isinstance(weight, Refusal):
         return refusal
     x, y = node.inputs[0], node.outputs[0]
-    if x is None or units.of(x).ndim != weight.ndim:
+    if x is None or units.of(x).ndim != len(weight):
         return Refusal("the rank of its input is unknown")
     x_ids = units.channels(x, 1)
-    pointwise = all(k == 1 for k in weight.shape[2:]) and all(s == 1 for s in attribute(node, "strides", ()))
+    pointwise = all(k == 1 for k in weight[2:]) and all(s == 1 for s in attribute(node, "strides", ()))
     plain = not any(attribute(node, "pads", ())) and not any(attribute(node, "output_padding", ()))
     if not (
         pointwise
@@ -111,22 +116,25 @@ def relate_conv_transpose(node: ir.Node, units: Units) -> Refusal | None:
         and "output_shape" not in node.attributes
     ):
         units.no_offset(x_ids, node, f"the borders of ConvTranspose `{layer_name(node)}`")
-    units.ids[y] = units.fresh((1, weight.shape[1] * attribute(node, "group", 1), *[1] * (weight.ndim - 2)))
+    units.ids[y] = units.fresh((1, weight[1] * attribute(node, "group", 1), *[1] * (len(weight) - 2)))
     return None
 
 
 @rewrites("ConvTranspose")
 def rewrite_conv_transpose(node: ir.Node, gauge: Gauge) -> Parameters:
     """W'[c, m] = W[c, m] a_y[m of c's group] / a_x[c]: the output scale lies on axis 1, per group."""
-    weight, group = parameter(node, 1), attribute(node, "group", 1)
-    c, per_group = weight.shape[:2]
-    m, tail = per_group * group, [1] * (weight.ndim - 2)
+    weight, group = tensor_of(node, 1), attribute(node, "group", 1)
+    c, per_group, *kernel = weight.shape.numpy()
+    m, tail = per_group * group, [1] * len(kernel)
     inverse, offset = gauge.read(operand(node), 1, c)
     scale, constant = gauge.write(node.outputs[0], 1, m)
-    owner = [k // (c // group) for k in range(c)]
-    scaled = weight * inverse.reshape(c, 1, *tail) * scale.reshape(group, per_group)[owner].reshape(c, per_group, *tail)
-    taps = weight.sum(axis=tuple(range(2, weight.ndim))) * offset.reshape(c, 1)
-    shift = taps.reshape(group, c // group, per_group).sum(axis=1).reshape(m)
+    owner = np.arange(c) // (c // group) if group > 1 else np.zeros(1, np.int64)
+    columns = scale.reshape(group, per_group)[owner].reshape(-1, per_group, *tail)
+    scaled = Scaled(weight, inverse.reshape(c, 1, *tail), columns)
+    shift: Float64 | float = 0.0
+    if offset.any():
+        taps = parameter(node, 1).reshape(c, per_group, -1).sum(axis=2) * offset.reshape(c, 1)
+        shift = taps.reshape(group, c // group, per_group).sum(axis=1).reshape(m)
     bias = _bias(node)
     old = bias if bias is not None else 0.0
     return _parameters(scaled, scale * (old - shift) + constant, bias)
@@ -149,7 +157,7 @@ def relate_gemm(node: ir.Node, units: Units) -> Refusal | None:
     if x is None or units.of(x).ndim != 2:
         return Refusal("the rank of its input is unknown")
     units.channels(x, 1)
-    units.ids[node.outputs[0]] = units.fresh((1, weight.shape[0 if attribute(node, "transB", 0) else 1]))
+    units.ids[node.outputs[0]] = units.fresh((1, weight[0 if attribute(node, "transB", 0) else 1]))
     return None
 
 
@@ -159,16 +167,27 @@ def rewrite_gemm(node: ir.Node, gauge: Gauge) -> Parameters:
 
     alpha and beta stay as they are; the division by them is exact where they are powers of two, as exporters write.
     """
-    weight = parameter(node, 1)
+    weight, transposed = tensor_of(node, 1), bool(attribute(node, "transB", 0))
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
-    matrix = weight if not attribute(node, "transB", 0) else weight.T
-    k, n = matrix.shape
+    k, n = weight.shape.numpy()[::-1] if transposed else weight.shape.numpy()
     inverse, offset = gauge.read(operand(node), 1, k)
     scale, constant = gauge.write(node.outputs[0], 1, n)
-    scaled = inverse[:, None] * matrix * scale
+    scaled = (
+        Scaled(weight, scale[:, None], inverse[None]) if transposed else Scaled(weight, inverse[:, None], scale[None])
+    )
     bias = _bias(node)
-    new_bias = scale * ((beta * bias if bias is not None else 0.0) - alpha * (offset @ matrix)) + constant
-    return _parameters(scaled.T if attribute(node, "transB", 0) else scaled, new_bias / beta, bias)
+    shift = alpha * _through(node, offset, transposed=transposed)
+    new_bias = scale * ((beta * bias if bias is not None else 0.0) - shift) + constant
+    return _parameters(scaled, new_bias / beta, bias)
+
+
+def _through(node: ir.Node, offset: Float64, *, transposed: bool = False) -> Float64 | float:
+    """W d, for a weight (K, N) or, transposed, (N, K)."""
+    if not offset.any():
+        return 0.0
+    weight = parameter(node, 1)
+    through: Float64 = weight @ offset if transposed else offset @ weight
+    return through
 
 
 @relation("MatMul", kind="linear")
@@ -178,18 +197,20 @@ def relate_matmul(node: ir.Node, units: Units) -> Refusal | None:
     if isinstance(weight, Refusal):
         return weight
     x = node.inputs[0]
-    if weight.ndim != 2 or x is None or units.of(x).ndim < 2:
+    if len(weight) != 2 or x is None or units.of(x).ndim < 2:
         return Refusal("it is not (..., K) times a constant matrix (K, N)")
     rank = units.of(x).ndim
     units.channels(x, rank - 1)
-    units.ids[node.outputs[0]] = units.fresh((*[1] * (rank - 1), weight.shape[1]))
+    units.ids[node.outputs[0]] = units.fresh((*[1] * (rank - 1), weight[1]))
     return None
 
 
 @rewrites("MatMul")
 def rewrite_matmul(node: ir.Node, gauge: Gauge) -> Parameters:
     """W' = a_y W / a_x; the bias -a_y W d_x + c_y is given as a third input, for `apply` to place."""
-    weight = parameter(node, 1)
-    inverse, offset = gauge.read(operand(node), -1, weight.shape[0])
-    scale, constant = gauge.write(node.outputs[0], -1, weight.shape[1])
-    return _parameters(inverse[:, None] * weight * scale, constant - scale * (offset @ weight), None)
+    weight = tensor_of(node, 1)
+    k, n = weight.shape.numpy()
+    inverse, offset = gauge.read(operand(node), -1, k)
+    scale, constant = gauge.write(node.outputs[0], -1, n)
+    scaled = Scaled(weight, inverse[:, None], scale[None])
+    return _parameters(scaled, constant - scale * _through(node, offset), None)

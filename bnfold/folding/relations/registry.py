@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.units import Refusal, Units
+from bnfold.graph.scaled import Scaled
 
 __all__ = ["RULES", "Parameters", "Rule", "relation", "rewrites"]
 
 Relate = Callable[[ir.Node, Units], Refusal | None]
 # New parameters by input index.
-Parameters = Mapping[int, NDArray[np.float64]]
+Parameters = Mapping[int, NDArray[np.float64] | Scaled]
 # None: this node has no parameters (an Add of two tensors).
 Rewrite = Callable[[ir.Node, Gauge], Parameters | None]
 Kind = Literal["carry", "linear", "site", "other"]
