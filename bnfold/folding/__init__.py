@@ -64,8 +64,8 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False) -> Ledger:
     settled = False
     while not settled:  # what vanishes may leave linear branches, or a dead channel, that the first choice did not see
         news = _fold_once(model, graphs)
-        outcomes = {news[item.node].outcome for item in found if item.node in news}
-        settled = outcomes <= {"kept"} or "kept" not in outcomes
+        kept = any(news[item.node].outcome == "kept" for item in found if item.node in news)
+        settled = not kept or all(fate.outcome == "kept" for fate in news.values())
         fates |= news
     if move_behind_relus:
         moved = move_behind_relu(item.node for item in found if fates.get(item.node, _KEPT).outcome == "kept")

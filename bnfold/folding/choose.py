@@ -162,7 +162,8 @@ class _Chooser:
             return None
         c = self.classes
         x = c.scale[site.x_ids]
-        shared = (c.other_uses[x] + c.reads[x] + c.site_reads[x] > 1) & (site.scale != 0)
+        shared = (c.other_uses[x] + c.reads[x] + c.site_reads[x] > 1) | c.related[c.offset[site.x_ids]]
+        shared &= site.scale != 0
         for k in np.flatnonzero(shared).tolist():
             before = abs(site.mean[k]) + site.deviation[k]
             offset = self.offsets.value(int(c.offset[site.x_ids[k]]))

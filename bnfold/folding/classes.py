@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -21,7 +22,8 @@ class Classes:
     `other_uses`: reads by operators that restrict units; `reads`: by linear operators; `site_reads`: by sites that
     scale; `shifts`: by constant Adds, whose output is of the same class; `writes`: by operators that can write any
     constant; `size`: ids; `unwritten`: those ids that no constant Add and none of these operators writes.
-    `offset_cost`: how much an offset is worth avoiding; `private`: only one relation and one reader know it.
+    `offset_cost`: how much an offset is worth avoiding; `private`: only one relation and one reader know it;
+    `related`: another offset follows from it, whoever else reads that one.
     """
 
     scale: Ids
@@ -36,6 +38,7 @@ class Classes:
     unwritten: Ids
     offset_cost: list[float]
     private: list[bool]
+    related: NDArray[np.bool_]
 
 
 def classify(units: Units) -> Classes:
@@ -65,6 +68,7 @@ def classify(units: Units) -> Classes:
         size - np.bincount(scale[written], minlength=count),
         _offset_cost(units, offset),
         _private(units, offset, readers),
+        _related(units, offset),
     )
 
 
@@ -98,3 +102,12 @@ def _private(units: Units, offset: Ids, readers: Sequence[Ids]) -> list[bool]:
     read = [np.unique(offset[ids]) for ids in readers]
     n_readers = np.bincount(np.concatenate([*read, np.zeros(0, np.int64)]), minlength=count)
     return [bool(p) for p in (n_rows <= 1) & (n_readers <= 1)]
+
+
+def _related(units: Units, offset: Ids) -> NDArray[np.bool_]:
+    """Whether each class of offsets stands in a relation that holds whatever is chosen."""
+    related = np.zeros(int(offset.max()) + 1, bool)
+    for relation in units.offset_relations:
+        for ids in relation.ids:
+            related[offset[ids]] = True
+    return related

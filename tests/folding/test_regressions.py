@@ -244,7 +244,7 @@ def test_norm_whose_shape_nobody_states():
     net = _net(4, 6, opset=21)
     weights = [net.constant(net.parameters.factor(4)), net.constant(net.parameters.array(4))]
     norm = net.node("GroupNormalization", ["x", *weights], num_groups=2)
-    net.stated["y"] = ("N", 4, 6)
+    net.stated[norm] = ("N", 4, 6)
     net.nodes.append(helper.make_node("Identity", [norm], ["y"]))
     model = net.model("y")
     del model.graph.value_info[:]
@@ -259,3 +259,22 @@ def test_reshape_and_resize_of_a_dynamic_batch():
     y = net.node("Resize", [y, "", net.tensor(np.array([1, 1, 2, 2], np.float32))], mode="nearest")
     _, ledger = check_fold(net.model(net.batchnorm(y, 4)), net.feed())
     assert ledger.absorbed == 1
+
+
+def test_dead_batchnorm_behind_a_factor():
+    """Once the factor is in the convolution, that can write the constant."""
+    net = _net(3, 4, 4)
+    scaled = net.node("Mul", [net.conv("x", 3, 3), net.constant(net.parameters.factor(3, 1, 1))])
+    _, ledger = check_fold(net.model(_dead(net, scaled)), net.feed())
+    assert ledger.absorbed == 1
+
+
+def test_large_offset_behind_a_factor_is_one_in_front_of_it():
+    """Only one operator reads the product, but the stream it is taken from has another reader."""
+    net = _net(3, 4, 4)
+    stream = net.conv("x", 3, 3)
+    tiny = net.batchnorm(
+        net.node("Mul", [stream, net.constant([[[2.0]], [[3.0]], [[4.0]]])]), 3, gamma=1e-12, name="tiny"
+    )
+    _, ledger = check_fold(net.model(tiny, net.batchnorm(stream, 3, name="other")), net.feed())
+    assert "tiny" in kept_reasons(ledger)
