@@ -84,8 +84,8 @@ def _is_fraction(value: Any) -> bool:
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task": (_is_name, "a name"),
     "data": (_is_name, "a name"),
-    "standardise": (lambda value: isinstance(value, bool), "true or false"),
     "image_size": (_is_size, "[height, width], or null to keep the size"),
+    "standardise": (lambda value: isinstance(value, bool), "true or false"),
     "epochs": (_at_least(1), "an integer of at least 1"),
     "batch_size": (_at_least(2), "an integer of at least 2 (BatchNorm has no variance over one image)"),
     "optimizer": (lambda value: value in ("adamw", "sgd"), '"adamw" or "sgd"'),

@@ -15,6 +15,7 @@ WRONG: list[tuple[str, list[Any]]] = [
     ("task", [3, "", None]),
     ("data", [[], ""]),
     ("image_size", [8, [8], [8, 8, 8], [8, 0], [8.0, 8.0], "8x8"]),
+    ("standardise", [0, 1, "yes", None]),
     ("epochs", [0, -1, 1.0, True, "3", None]),
     ("batch_size", [0, 1, 64.0, False]),
     ("optimizer", ["adam", None, 1]),
