@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 
-__all__ = ["canonicalise", "infer_shapes"]
+from bnfold.graph.inference import infer_shapes
+
+__all__ = ["canonicalise"]
 
 _NO_LIMIT = 1 << 62
-
-
-def infer_shapes(model: ir.Model) -> None:
-    """Fill in the shapes and element types that ONNX can infer, in place; what the exporter stated stays.
-
-    Inference writes the graph out and reads it again, which takes longer than the fold: without a gap it is left out.
-    """
-    nodes = ir.traversal.RecursiveGraphIterator(model.graph)
-    if all(value.shape is not None and value.dtype is not None for value in _read_outputs(nodes)):
-        return
-    stated = {value: value.shape for node in model.graph for value in node.outputs if value.shape is not None}
-    passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
-    for value, shape in stated.items():
-        value.shape = shape
-
-
-def _read_outputs(nodes: Iterable[ir.Node]) -> Iterator[ir.Value]:
-    """The outputs of nodes that somebody reads."""
-    for node in nodes:
-        yield from (value for value in node.outputs if value.uses() or value.is_graph_output())
 
 
 def canonicalise(model: ir.Model) -> None:
