@@ -4,13 +4,14 @@
 
 A value is described as one convolution of one source tensor: a Conv, the source itself (a Dirac kernel), an average
 pooling, and BatchNorms, constant Mul and Add, sums and differences of these. Terms of one source become one operator
-if that takes no more multiply-adds than they did. Source: RepVGG (Ding et al. 2021, arXiv:2101.03697), section 3.3, of
-which the blocks of MobileOne, FastViT, RepViT and RepGhost are variants; ONNX operators Conv and AveragePool.
+if that takes no more multiply-adds than their convolutions did; poolings and scales count as none. Source: RepVGG
+(Ding et al. 2021, arXiv:2101.03697), section 3.3, of which the blocks of MobileOne, FastViT, RepViT and RepGhost are
+variants; ONNX operators Conv and AveragePool.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -24,71 +25,106 @@ from bnfold.numerics.convolution import Convolution
 __all__ = ["merge_branches"]
 
 _SUMS = frozenset({"Add", "Sub", "Sum"})
+# How many operators deep a value is described: blocks are a few deep, and a chain of sums would take quadratic time.
+_DEEPEST = 32
 
 
 @dataclass(frozen=True)
 class _Term:
-    """One convolution of one source in a sum; `value` is what is added if nothing scales it on the way, else None."""
+    """One convolution of one source in a sum; `value` is what is added if nothing scales it on the way, else None.
+
+    `macs` are the multiply-adds of the convolutions that the graph takes for it.
+    """
 
     source: ir.Value
     conv: Convolution
     nodes: tuple[ir.Node, ...] = ()
     value: ir.Value | None = None
     negative: bool = False
-    macs: int = field(default=0)
+    macs: int = 0
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """Terms of one source as one convolution."""
+
+    terms: tuple[_Term, ...]
+    conv: Convolution
+    macs: int
+
+    def joined(self, term: _Term) -> _Merged | None:
+        """With one more term, None if that is no convolution or costs more than the two."""
+        macs = self.macs + term.macs
+        if not self.conv.adds_to(term.conv, _size(term.source)) or self.conv.macs_of_sum(term.conv) > macs:
+            return None
+        return _Merged((*self.terms, term), self.conv + term.conv, macs)
+
+    @property
+    def pays(self) -> bool:
+        """Whether an operator goes: not so for x + x, nor for one term alone."""
+        return len(self.terms) > 1 and any(term.nodes for term in self.terms)
 
 
 def merge_branches(graph: ir.Graph) -> dict[ir.Node, str]:
     """Merge what can be merged, in place; returns the BatchNorms that went, with the layer that took each."""
     merged: dict[ir.Node, str] = {}
     for node in reversed(list(graph)):
-        if node.graph is graph and _is_sum(node):
+        in_use = node.graph is graph and (node.outputs[0].uses() or node.outputs[0].is_graph_output())
+        if in_use and _is_sum(node):
             merged |= _merge_sum(graph, node)
     return merged
 
 
 def _is_sum(node: ir.Node) -> bool:
-    """A sum of tensors of one shape, at least one channel axis and one spatial axis."""
+    """A sum of tensors of one rank, batch and number of channels, with one spatial axis at least.
+
+    That terms of one source have one size follows from their padding, whatever that size is.
+    """
     shape = dims_of(node.outputs[0])
     if node.op_type not in _SUMS or node.domain not in ("", "ai.onnx") or shape is None or len(shape) < 3:
         return False
-    return all(x is not None and constant(x) is None and dims_of(x) == shape for x in node.inputs)
+    operands = [dims_of(x) if x is not None and constant(x) is None else None for x in node.inputs]
+    return all(dims is not None and len(dims) == len(shape) and dims[:2] == shape[:2] for dims in operands)
+
+
+def _size(value: ir.Value) -> tuple[int | None, ...]:
+    """The lengths of the spatial axes, None where unknown."""
+    return tuple(static_length(value, axis) for axis in range(2, len(value.shape or ())))
 
 
 def _merge_sum(graph: ir.Graph, root: ir.Node) -> dict[ir.Node, str]:
-    terms = _operand_terms(root)
+    terms = _operand_terms(root, _DEEPEST)
     if terms is None:
         return {}
-    groups: dict[ir.Value, list[_Term]] = {}
-    for term in terms:
-        groups.setdefault(term.source, []).append(term)
-    sums = {source: _add_up(group) for source, group in groups.items()}
-    alone = [term for source, group in groups.items() if sums[source] is None for term in group]
-    gained = {source: conv for source, conv in sums.items() if conv is not None}
+    groups = _grouped(terms)
+    gained = [group for group in groups if group.pays]
+    alone = [term for group in groups if not group.pays for term in group.terms]
     if not gained or any(term.value is None for term in alone):
         return {}
     _rebuild(graph, root, gained, alone)
     name = layer_name(root)
-    return {n: name for s in gained for term in groups[s] for n in term.nodes if n.op_type == "BatchNormalization"}
+    nodes = (node for group in gained for term in group.terms for node in term.nodes)
+    return {node: name for node in nodes if node.op_type == "BatchNormalization"}
 
 
-def _add_up(group: list[_Term]) -> Convolution | None:
-    """The sum of the terms as one convolution, None if it is not one, would cost more, or saves nothing (x + x)."""
-    if len(group) < 2 or not any(term.nodes for term in group):
-        return None
-    total = group[0].conv
-    for term in group[1:]:
-        if not total.adds_to(term.conv):
-            return None
-        total = total + term.conv
-    return total if total.macs <= sum(term.macs for term in group) else None
+def _grouped(terms: list[_Term]) -> list[_Merged]:
+    """Merge what costs no more together; the dearest first, as what they take they hold for the others too."""
+    groups: list[_Merged] = []
+    for term in sorted(terms, key=lambda term: -term.macs):
+        for k, group in enumerate(groups):
+            if group.terms[0].source is term.source and (joined := group.joined(term)) is not None:
+                groups[k] = joined
+                break
+        else:
+            groups.append(_Merged((term,), term.conv, term.macs))
+    return groups
 
 
-def _operand_terms(node: ir.Node) -> list[_Term] | None:
+def _operand_terms(node: ir.Node, depth: int) -> list[_Term] | None:
     """The terms of a sum; None if the channels of an operand are unknown."""
     terms: list[_Term] = []
     for k, x in enumerate(node.inputs):
-        inner = _terms(x) if x is not None else None
+        inner = _terms(x, node.graph, depth) if x is not None else None
         if inner is None:
             return None
         terms += [_negated(term) for term in inner] if node.op_type == "Sub" and k == 1 else inner
@@ -100,33 +136,36 @@ def _negated(term: _Term) -> _Term:
     return replace(term, conv=term.conv.scaled(minus, 0 * minus), negative=not term.negative)
 
 
-def _terms(value: ir.Value) -> list[_Term] | None:
-    """Describe a value as a sum of convolutions; what others read as well is a source of its own."""
-    node = value.producer()
-    channels, rank = static_length(value, 1), len(value.shape) if value.shape is not None else 0
-    if channels is None or rank < 3:
+def _terms(value: ir.Value, graph: ir.Graph | ir.Function | None, depth: int) -> list[_Term] | None:
+    """Describe a value as a sum of convolutions; what others read as well, or another graph computes, is a source."""
+    node, channels = value.producer(), static_length(value, 1)
+    if channels is None or value.shape is None or (rank := len(value.shape)) < 3:
         return None
     leaf = [_Term(value, Convolution.identity(channels, rank - 2), (), value)]
-    if node is None or len(value.uses()) != 1 or value.is_graph_output() or node.domain not in ("", "ai.onnx"):
+    if node is None or node.graph is not graph or node.domain not in ("", "ai.onnx") or not depth:
+        return leaf
+    if len(value.uses()) != 1 or value.is_graph_output():
         return leaf
     if node.op_type in ("Identity", "Dropout") and node.inputs[0] is not None and not node.inputs[1:]:
-        return _terms(node.inputs[0])
+        return _terms(node.inputs[0], graph, depth - 1)
     if _is_sum(node):
-        return _operand_terms(node) or leaf
+        return _operand_terms(node, depth - 1) or leaf
     if node.op_type in ("Conv", "AveragePool"):
         conv = _described(node)
         x = node.inputs[0]
-        return [_Term(x, conv, (node,), value, macs=conv.macs)] if conv is not None and x is not None else leaf
-    return _scaled_terms(node, value, channels) or leaf
+        if conv is None or x is None:
+            return leaf
+        return [_Term(x, conv, (node,), value, macs=conv.weight.size if node.op_type == "Conv" else 0)]
+    return _scaled_terms(node, value, channels, depth) or leaf
 
 
-def _scaled_terms(node: ir.Node, value: ir.Value, channels: int) -> list[_Term] | None:
+def _scaled_terms(node: ir.Node, value: ir.Value, channels: int, depth: int) -> list[_Term] | None:
     """The terms of a BatchNorm, or constant Mul, Div, Add, Sub per channel, of a sum."""
     found = channel_affine(node, channels)
     if found is None:
         return None
     x, scale, shift = found
-    inner = _terms(x)
+    inner = _terms(x, node.graph, depth - 1)
     if inner is None:
         return None
     single = len(inner) == 1
@@ -168,18 +207,18 @@ def _average_kernel(node: ir.Node) -> np.ndarray | None:
     return np.full((channels, 1, *kernel), 1 / np.prod(kernel))
 
 
-def _rebuild(graph: ir.Graph, root: ir.Node, gained: dict[ir.Value, Convolution], alone: list[_Term]) -> None:
+def _rebuild(graph: ir.Graph, root: ir.Node, gained: list[_Merged], alone: list[_Term]) -> None:
     """Put the merged convolutions, plus what could not be merged, in the place of a sum."""
     y = root.outputs[0]
-    metadata = dict(root.metadata_props)
-    parts = [_emit(graph, root, source, conv) for source, conv in gained.items()]
-    total = parts[0]
+    parts = [_emit(graph, root, group.terms[0].source, group.conv) for group in gained]
     rest = [(part, False) for part in parts[1:]] + [(t.value, t.negative) for t in alone if t.value is not None]
+    total, unknown = parts[0], (None,) * len(gained[0].conv.kernel)
+    if root.op_type == "Sum" and rest and not any(negative for _, negative in rest):
+        total = _insert(graph, root, "Sum", [total, *(part for part, _ in rest)], unknown)
+        rest = []
     for part, negative in rest:
-        join = ir.node("Sub" if negative else "Add", [total, part], metadata_props=metadata)
-        graph.insert_before(root, join)
-        total = join.outputs[0]
-        total.shape, total.type = y.shape, y.type
+        total = _insert(graph, root, "Sub" if negative else "Add", [total, part], unknown)
+    total.shape = y.shape
     ir.convenience.replace_all_uses_with(y, total, replace_graph_outputs=True)
     if total.is_graph_output():
         total.name, y.name = y.name, None
@@ -187,12 +226,17 @@ def _rebuild(graph: ir.Graph, root: ir.Node, gained: dict[ir.Value, Convolution]
 
 
 def _emit(graph: ir.Graph, root: ir.Node, source: ir.Value, conv: Convolution) -> ir.Value:
-    y, name = root.outputs[0], layer_name(root)
-    dtype = y.dtype or ir.DataType.FLOAT
-    weight = store_constant(graph, f"{name}.weight", conv.weight, dtype, rounded=False)
-    inputs = [source, weight]
+    """Write a convolution in front of `root`; one that only scales and shifts as Mul and Add."""
+    name, dtype, size = layer_name(root), root.outputs[0].dtype or ir.DataType.FLOAT, conv.lengths(_size(source))
+    shape = (-1, *[1] * len(conv.kernel)) if conv.is_scale else conv.weight.shape
+    weight = store_constant(graph, f"{name}.weight", conv.weight.reshape(shape), dtype, rounded=False)
+    bias = None
     if conv.bias.any():
-        inputs.append(store_constant(graph, f"{name}.bias", conv.bias, dtype, rounded=False))
+        array = conv.bias.reshape(shape) if conv.is_scale else conv.bias
+        bias = store_constant(graph, f"{name}.bias", array, dtype, rounded=False)
+    if conv.is_scale:
+        scaled = _insert(graph, root, "Mul", [source, weight], size)
+        return scaled if bias is None else _insert(graph, root, "Add", [scaled, bias], size)
     attributes: dict[str, int | list[int]] = {
         "kernel_shape": list(conv.kernel),
         "pads": list(conv.pads),
@@ -200,8 +244,23 @@ def _emit(graph: ir.Graph, root: ir.Node, source: ir.Value, conv: Convolution) -
         "dilations": list(conv.dilations),
         "group": conv.group,
     }
-    node = ir.node("Conv", inputs, attributes, metadata_props=dict(root.metadata_props))
+    return _insert(
+        graph, root, "Conv", [source, weight] if bias is None else [source, weight, bias], size, attributes=attributes
+    )
+
+
+def _insert(
+    graph: ir.Graph,
+    root: ir.Node,
+    op_type: str,
+    inputs: list[ir.Value],
+    size: tuple[int | None, ...],
+    *,
+    attributes: dict[str, int | list[int]] | None = None,
+) -> ir.Value:
+    """A new node in front of `root`, of the same layer; its output is like the root's, with spatial axes of `size`."""
+    node = ir.node(op_type, inputs, attributes or {}, metadata_props=dict(root.metadata_props))
     graph.insert_before(root, node)
-    out = node.outputs[0]
-    out.shape, out.type = y.shape, y.type
+    y, out = root.outputs[0], node.outputs[0]
+    out.shape, out.type = ir.Shape([*list(y.shape or ())[:2], *size]), y.type
     return out

@@ -41,10 +41,23 @@ class Convolution:
         return self.weight.shape[2:]
 
     @property
+    def is_scale(self) -> bool:
+        """Whether it is y = s x + t, with one s and t per channel."""
+        in_place = not any(self.first) and not any(self.slack) and all(s == 1 for s in self.strides)
+        return in_place and all(k == 1 for k in self.kernel) and self.weight.shape[:2] == (self.group, 1)
+
+    @property
     def macs(self) -> int:
         """Multiply-adds per output position; those of an identity or a scale are none."""
-        pointwise = all(k == 1 for k in self.kernel) and self.group == self.weight.shape[0]
-        return 0 if pointwise else self.weight.size
+        return 0 if self.is_scale else self.weight.size
+
+    def macs_of_sum(self, other: Convolution) -> int:
+        """Multiply-adds per output position of `self + other`, without computing it; `adds_to` must hold."""
+        if self.is_scale and other.is_scale:
+            return 0
+        _, _, kernel, group = self._joint(other)
+        outputs, per_group = self.weight.shape[:2]
+        return int(outputs * (per_group * self.group // group) * math.prod(kernel))
 
     @property
     def pads(self) -> tuple[int, ...]:
@@ -57,17 +70,33 @@ class Convolution:
         column = scale.reshape(-1, *[1] * (self.weight.ndim - 1))
         return replace(self, weight=self.weight * column, bias=self.bias * scale + shift)
 
-    def adds_to(self, other: Convolution) -> bool:
-        """Whether the sum with `other` is one convolution: the same outputs at the same positions."""
+    def adds_to(self, other: Convolution, size: tuple[int | None, ...]) -> bool:
+        """Whether the sum with `other` is one convolution: the same outputs at the same positions.
+
+        `size` are the lengths of the spatial axes of x, None where unknown.
+        """
+        lengths = zip(self.lengths(size), other.lengths(size), self.slack, other.slack, strict=True)
         return (
             self.strides == other.strides
             and self.weight.shape[0] == other.weight.shape[0]
             and self.weight.shape[1] * self.group == other.weight.shape[1] * other.group
-            and (self.slack == other.slack or any(s > 1 for s in self.strides))
+            and all(slack == its or (n is not None and n == m) for n, m, slack, its in lengths)
         )
+
+    def lengths(self, size: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The lengths of the spatial axes of y, from those of x; None where unknown."""
+        axes = zip(size, self.slack, self.strides, strict=True)
+        return tuple(None if n is None else (n + slack - 1) // stride + 1 for n, slack, stride in axes)
 
     def __add__(self, other: Convolution) -> Convolution:
         """The convolution that computes the sum; `adds_to` must hold."""
+        first, dilations, kernel, group = self._joint(other)
+        frame = replace(self, first=first, dilations=dilations, group=group)
+        weight = self._spread(frame, kernel) + other._spread(frame, kernel)
+        return replace(frame, weight=weight, bias=self.bias + other.bias)
+
+    def _joint(self, other: Convolution) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
+        """First taps, dilations, kernel and group of the sum: the smallest that hold every tap of both."""
         first, dilations, kernel = [], [], []
         for a, b in zip(self._taps(), other._taps(), strict=True):
             # Position 0 is a tap of the sum where both kernels start behind it: padding cannot be negative.
@@ -76,10 +105,7 @@ class Convolution:
             first.append(taps[0])
             dilations.append(step)
             kernel.append((taps[-1] - taps[0]) // step + 1)
-        group = math.gcd(self.group, other.group)
-        frame = replace(self, first=tuple(first), dilations=tuple(dilations), group=group)
-        weight = self._spread(frame, tuple(kernel)) + other._spread(frame, tuple(kernel))
-        return replace(frame, weight=weight, bias=self.bias + other.bias)
+        return tuple(first), tuple(dilations), tuple(kernel), math.gcd(self.group, other.group)
 
     def _taps(self) -> list[list[int]]:
         return [[f + d * j for j in range(k)] for f, d, k in zip(self.first, self.dilations, self.kernel, strict=True)]
