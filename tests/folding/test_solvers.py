@@ -1,0 +1,117 @@
+"""The two systems the chooser decides with: scales by ratios, offsets by elimination; what is taken back is gone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bnfold.folding.offsets import ZERO, OffsetConflict, Offsets
+from bnfold.folding.scales import PINNED, ScaleConflict, Scales
+
+CLASSES = 6
+examples = settings(max_examples=100, derandomize=True)
+ratios = st.tuples(
+    st.integers(0, CLASSES - 1), st.integers(0, CLASSES - 1), st.sampled_from([1.0, -1.0, 2.0, -0.5, 4.0])
+)
+
+
+def _offsets() -> Offsets:
+    return Offsets([0.0] * CLASSES, [True] * CLASSES)
+
+
+@examples
+@given(st.lists(ratios, max_size=12), st.sets(st.integers(1, CLASSES - 1)))
+def test_accepted_ratios_hold_all_together(relations, positive):
+    scales = Scales(CLASSES, positive)
+    accepted = []
+    for c, e, k in relations:
+        mark = scales.mark()
+        try:
+            scales.relate(c, e, k)
+        except ScaleConflict:
+            scales.rewind(mark)
+        else:
+            accepted.append((c, e, k))
+    values = [scales.value(c) for c in range(CLASSES)]
+    assert values[PINNED] == 1
+    assert all(values[c] > 0 for c in positive)
+    for c, e, k in accepted:
+        assert values[c] == k * values[e]
+
+
+@examples
+@given(st.lists(ratios, min_size=1, max_size=8), st.lists(ratios, max_size=4))
+def test_rewound_ratios_leave_no_trace(first, second):
+    def build(*, detour: bool) -> list[float]:
+        scales = Scales(CLASSES, {1})
+        for c, e, k in first:
+            try:
+                scales.relate(c, e, k)
+            except ScaleConflict:
+                continue
+        mark = scales.mark()
+        if detour:
+            for c, e, k in second:
+                try:
+                    scales.relate(c, e, k)
+                except ScaleConflict:
+                    break
+            scales.rewind(mark)
+        return [scales.value(c) for c in range(CLASSES)]
+
+    assert build(detour=True) == build(detour=False)
+
+
+def test_a_conflict_says_whether_it_is_one_of_sign():
+    scales = Scales(3, {1})
+    scales.relate(1, PINNED, 2.0)
+    with pytest.raises(ScaleConflict) as conflict:
+        scales.relate(1, PINNED, 3.0)
+    assert not conflict.value.sign
+    with pytest.raises(ScaleConflict) as conflict:
+        scales.relate(1, PINNED, -2.0)
+    assert conflict.value.sign
+
+
+rows = st.tuples(
+    st.dictionaries(st.integers(0, CLASSES - 1), st.sampled_from([1.0, -1.0, 2.0, 0.5]), min_size=1, max_size=4),
+    st.integers(-3, 3).map(float),
+)
+
+
+@examples
+@given(st.lists(rows, max_size=10))
+def test_accepted_offsets_hold_all_together_and_refused_ones_cannot(relations):
+    """Against the rank of the system: a relation is refused exactly if it makes the equations contradictory."""
+    offsets = _offsets()
+    matrix, right = np.zeros((0, CLASSES)), np.zeros(0)
+    for row, constant in relations:
+        line = np.array([row.get(c, 0.0) if c != ZERO else 0.0 for c in range(CLASSES)])
+        wider, longer = np.vstack([matrix, line]), np.append(right, constant)
+        solvable = np.linalg.matrix_rank(wider) == np.linalg.matrix_rank(np.column_stack([wider, longer]))
+        mark = offsets.mark()
+        try:
+            offsets.relate(dict(row), constant)
+        except OffsetConflict:
+            offsets.rewind(mark)
+            assert not solvable
+        else:
+            assert solvable
+            matrix, right = wider, longer
+    values = np.array([offsets.value(c) for c in range(CLASSES)])
+    assert values[ZERO] == 0
+    np.testing.assert_allclose(matrix @ values, right, rtol=0, atol=2.0**-53 * 1e3 * max(np.abs(values).max(), 1))
+
+
+def test_offset_goes_where_it_costs_least():
+    offsets = Offsets([0.0, 5.0, -1.0], [True] * 3)
+    offsets.relate({1: 1.0, 2: -1.0}, 3.0)
+    assert (offsets.value(1), offsets.value(2)) == (0.0, -3.0)
+
+
+def test_small_coefficient_is_no_pivot_for_an_offset_that_others_share():
+    offsets = Offsets([0.0, -1.0, 0.0], [True, False, True])
+    offsets.relate({1: 1e-12, 2: -1.0}, 3.0)
+    assert (offsets.value(1), offsets.value(2)) == (0.0, -3.0)
