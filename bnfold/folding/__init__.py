@@ -16,7 +16,7 @@ import onnx_ir.passes.common as passes
 from bnfold.errors import InputRefused
 from bnfold.folding.apply import apply_choice, plan_parameters
 from bnfold.folding.choose import choose
-from bnfold.folding.ledger import Fate, account, find_batchnorms, takers
+from bnfold.folding.ledger import Fate, Takers, account, find_batchnorms
 from bnfold.folding.merge import merge_branches
 from bnfold.folding.prune import remove_dead_channels
 from bnfold.folding.relate import relate_graph
@@ -99,7 +99,8 @@ def _choose_units(graph: ir.Graph) -> dict[ir.Node, Fate]:
     """Fold one graph, not those inside it: what they capture keeps its units, as does what it captures itself."""
     choice = choose(relate_graph(graph))
     plan = plan_parameters(graph, choice)
-    fates = {site.node: Fate("absorbed", takers(site, plan, choice.gauge)) for site in choice.vanished}
+    takers = Takers(plan, choice.gauge)
+    fates = {site.node: Fate("absorbed", takers.names(site)) for site in choice.vanished}
     fates |= {site.node: Fate("kept", reason=reason) for site, reason in choice.refused}
     apply_choice(graph, choice, plan)
     return fates

@@ -10,9 +10,11 @@ exactly 0, where `y = t` whatever x is and nothing may be divided:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from bnfold.folding.units import Ids, Units
 from bnfold.numerics.affine import Float64
@@ -46,13 +48,13 @@ class Gauge:
 
     def trivial(self, value: ir.Value) -> bool:
         """Whether a value keeps its units."""
-        ids = self.units.of(value).ravel()
-        return bool(
-            np.all(self.scale[ids] == 1)
-            and np.all(self.constant[ids] == 0)
-            and np.all(self.inverse[ids] == 1)
-            and np.all(self.offset[ids] == 0)
-        )
+        return not self._moved[self.units.of(value)].any()
+
+    @cached_property
+    def _moved(self) -> NDArray[np.bool_]:
+        """Whether each id has other units than the source."""
+        moved: NDArray[np.bool_] = (self.scale != 1) | (self.constant != 0) | (self.inverse != 1) | (self.offset != 0)
+        return moved
 
     def _channels(self, value: ir.Value, axis: int, length: int) -> Ids:
         ids = self.units.of(value)

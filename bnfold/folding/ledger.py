@@ -16,7 +16,7 @@ from bnfold.graph.layers import layer_name
 from bnfold.numerics.affine import Float64, batchnorm_affine
 from bnfold.records import Ledger, LedgerEntry, Outcome
 
-__all__ = ["Fate", "Found", "account", "find_batchnorms", "takers"]
+__all__ = ["Fate", "Found", "Takers", "account", "find_batchnorms"]
 
 BatchNormParameters = tuple[Float64, Float64, Float64, Float64, float] | Refusal
 
@@ -80,22 +80,54 @@ def _entry(name: str, fate: Fate, parameters: BatchNormParameters) -> LedgerEntr
     return LedgerEntry(name, fate.outcome, fate.into, fate.reason, float(np.abs(scale).max()), ratio, dead)
 
 
-def takers(site: Site, plan: dict[ir.Node, Parameters], gauge: Gauge) -> tuple[str, ...]:
-    """The operators whose parameters take a vanished site: upstream while x has new units, downstream while y has."""
-    names: list[str] = []
-    seen: set[ir.Value] = set()
-    todo = [(site.x, True), (site.node.outputs[0], False)]
-    while todo:
-        value, upward = todo.pop()
-        if value in seen or value not in gauge.units.ids or gauge.trivial(value):
-            continue
-        seen.add(value)
-        nodes = [value.producer()] if upward else [use.node for use in value.uses()]
-        for node in nodes:
-            if node is None or node is site.node:
+class Takers:
+    """The operators whose parameters take a vanished site: upstream while x has new units, downstream while y has.
+
+    In a residual stream every site meets all operators on it, so each step through the graph is looked up once.
+    """
+
+    def __init__(self, plan: Mapping[ir.Node, Parameters], gauge: Gauge) -> None:
+        self._plan = plan
+        self._gauge = gauge
+        self._steps: dict[tuple[ir.Value, bool], tuple[list[ir.Node], list[ir.Value]]] = {}
+
+    def of(self, site: Site) -> tuple[ir.Node, ...]:
+        """The operators, the nearest downstream first."""
+        found: dict[ir.Node, None] = {}
+        seen: set[ir.Value] = set()
+        todo = [(site.x, True), (site.node.outputs[0], False)]
+        while todo:
+            value, upward = todo.pop()
+            if value in seen:
                 continue
-            if node in plan:
-                names.append(layer_name(node))
-            else:
-                todo.extend((v, upward) for v in (node.inputs if upward else node.outputs) if v is not None)
-    return tuple(dict.fromkeys(names))
+            seen.add(value)
+            nodes, values = self._step(value, upward=upward)
+            found |= dict.fromkeys(node for node in nodes if node is not site.node)
+            todo.extend((other, upward) for other in values)
+        return tuple(found)
+
+    def names(self, site: Site) -> tuple[str, ...]:
+        """Their names in the user's model."""
+        return tuple(dict.fromkeys(layer_name(node) for node in self.of(site)))
+
+    def _step(self, value: ir.Value, *, upward: bool) -> tuple[list[ir.Node], list[ir.Value]]:
+        """The operators next to a value that take its units, and the values that the others pass them on to."""
+        key = (value, upward)
+        if key not in self._steps:
+            takers: list[ir.Node] = []
+            onward: list[ir.Value] = []
+            if self._moves(value):
+                nodes = [value.producer()] if upward else [use.node for use in value.uses()]
+                for node in nodes:
+                    if node is None:
+                        continue
+                    if node in self._plan:
+                        takers.append(node)
+                    else:
+                        values = node.inputs if upward else node.outputs
+                        onward += [v for v in values if v is not None and self._moves(v)]
+            self._steps[key] = takers, onward
+        return self._steps[key]
+
+    def _moves(self, value: ir.Value) -> bool:
+        return value in self._gauge.units.ids and not self._gauge.trivial(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +15,8 @@ from bnfold.graph.layers import layer_name
 
 __all__ = ["Reasons"]
 
+_Kind = Literal["sign", "scale", "offset"]
+
 
 class Reasons:
     """Looks up what fixes a class: an operator, or a site that was accepted before."""
@@ -21,33 +24,35 @@ class Reasons:
     def __init__(self, units: Units, classes: Classes) -> None:
         self._units = units
         self._classes = classes
-        self._site_of_scale: dict[int, Site] = {}
-        self._site_of_offset: dict[int, Site] = {}
+        self._sites: list[Site] = []
+        self._site_of_scale = np.full(int(classes.scale.max()) + 1, -1)
+        self._site_of_offset = np.full(int(classes.offset.max()) + 1, -1)
+        self._holders: dict[_Kind, _Holders] = {}
 
     def accepted(self, site: Site) -> None:
         """Remember that a site vanishes: it fixes the units around it from now on."""
-        for ids in (site.x_ids, site.y_ids):
-            for k in np.unique(self._classes.scale[ids]).tolist():
-                self._site_of_scale.setdefault(k, site)
-            for k in np.unique(self._classes.offset[ids]).tolist():
-                self._site_of_offset.setdefault(k, site)
+        ids = np.concatenate([site.x_ids, site.y_ids])
+        for first, labels in (
+            (self._site_of_scale, self._classes.scale[ids]),
+            (self._site_of_offset, self._classes.offset[ids]),
+        ):
+            first[labels[first[labels] < 0]] = len(self._sites)
+        self._sites.append(site)
 
     def scale(self, site: Site, channel: int, *, sign: bool) -> str:
         """Why the scale of a channel cannot move."""
-        labels, before = self._classes.scale, self._site_of_scale
-        pins = self._units.positive if sign else self._units.scale_pins
+        labels = self._classes.scale
         x, y = site.x_ids[channel], site.y_ids[channel]
-        held = self._fixed_by(pins, labels, x) or self._fixed_by(pins, labels, y) if sign else None
+        held = self._fixed_by("sign", x) or self._fixed_by("sign", y) if sign else None
         if held is not None:
             return f"scale of channel {channel} is negative, and its sign is held by {held}"
         if labels[x] == labels[y] != 0:
             return f"scale of channel {channel}: input and output share one scale, a cycle around it"
-        return f"scale {self._sides(self._units.scale_pins, labels, site, channel, before)}"
+        return f"scale {self._sides('scale', site, channel)}"
 
     def offset(self, site: Site, channel: int) -> str:
         """Why the offset of a channel cannot move."""
-        pins, labels = self._units.offset_pins, self._classes.offset
-        return f"offset {self._sides(pins, labels, site, channel, self._site_of_offset)}"
+        return f"offset {self._sides('offset', site, channel)}"
 
     def dead(self, site: Site, channel: int) -> str:
         """Why a channel of scale 0 cannot become a constant."""
@@ -63,30 +68,30 @@ class Reasons:
             f"the magnitude of `{site.x.name}`, which others read"
         )
 
-    def _sides(self, pins: Sequence[Pin], labels: Ids, site: Site, channel: int, before: dict[int, Site]) -> str:
+    def _sides(self, kind: _Kind, site: Site, channel: int) -> str:
         x, y = site.x_ids[channel], site.y_ids[channel]
-        first = _origin(site.x, self._units) if x == 0 else self._cause(pins, labels, x, before)
-        second = self._cause(pins, labels, y, before)
+        first = _origin(site.x, self._units) if x == 0 else self._cause(kind, x)
+        second = self._cause(kind, y)
         if first and second and first != second:
             return f"pinned by {first} on its input and by {second} on its output"
         cause = first or second
         return f"pinned by {cause}" if cause else "caught in a cycle of operators that share their units"
 
-    def _cause(self, pins: Sequence[Pin], labels: Ids, element: int, before: dict[int, Site]) -> str | None:
+    def _cause(self, kind: _Kind, element: int) -> str | None:
         """The operator that fixes an element, else an accepted site."""
-        site = before.get(int(labels[element]))
-        chosen = None if site is None else f"the units chosen for `{layer_name(site.node)}`"
-        return self._fixed_by(pins, labels, element) or chosen
+        scales = kind == "scale"
+        label = (self._classes.scale if scales else self._classes.offset)[element]
+        index = int((self._site_of_scale if scales else self._site_of_offset)[label])
+        chosen = None if index < 0 else f"the units chosen for `{layer_name(self._sites[index].node)}`"
+        return self._fixed_by(kind, element) or chosen
 
-    def _fixed_by(self, pins: Sequence[Pin], labels: Ids, element: int) -> str | None:
+    def _fixed_by(self, kind: _Kind, element: int) -> str | None:
         """The operator that fixes this very element, else one that fixes its class."""
-        for pin in pins:
-            if np.any(pin.ids == element):
-                return pin.why
-        for pin in pins:
-            if np.any(labels[pin.ids] == labels[element]) and np.any(pin.ids):
-                return pin.why
-        return None
+        if kind not in self._holders:
+            pins = {"sign": self._units.positive, "scale": self._units.scale_pins, "offset": self._units.offset_pins}
+            labels = self._classes.offset if kind == "offset" else self._classes.scale
+            self._holders[kind] = _Holders(pins[kind], labels)
+        return self._holders[kind].of(element)
 
     def _uses(self, element: int) -> str:
         c, label = self._classes, self._classes.scale[element]
@@ -95,6 +100,33 @@ class Reasons:
         if c.other_uses[label]:
             return "is read by operators that are not linear"
         return "has padded, several or no linear readers"
+
+
+class _Holders:
+    """The first pin on each element, and the first on each class of elements."""
+
+    def __init__(self, pins: Sequence[Pin], labels: Ids) -> None:
+        self._pins = pins
+        self._labels = labels
+        ids = np.concatenate([*(pin.ids for pin in pins), np.zeros(0, np.int64)])
+        sizes = np.array([pin.ids.size for pin in pins], np.int64)
+        index = np.repeat(np.arange(len(pins)), sizes)
+        moving = np.repeat(np.array([pin.ids.any() for pin in pins], bool), sizes)
+        self._of_element = _firsts(ids, index, labels.size)
+        self._of_class = _firsts(labels[ids[moving]], index[moving], int(labels.max()) + 1)
+
+    def of(self, element: int) -> str | None:
+        index = self._of_element[element]
+        if index < 0:
+            index = self._of_class[self._labels[element]]
+        return None if index < 0 else self._pins[index].why
+
+
+def _firsts(keys: Ids, index: Ids, size: int) -> Ids:
+    """The lowest index of each key, -1 for none; `index` rises."""
+    firsts = np.full(size, -1)
+    firsts[keys[::-1]] = index[::-1]  # of several values for one place NumPy keeps the last
+    return firsts
 
 
 def _origin(value: ir.Value, units: Units) -> str:
