@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bnfold.version import __version__
+
 if TYPE_CHECKING:
     from bnfold.folding import fold
     from bnfold.workflows.benchmark import bench
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from bnfold.workflows.train_model import train
 
 __all__ = ["__version__", "bench", "doctor", "fold", "fold_export", "inspect", "train", "verify"]
-__version__ = "0.1.0"
 
 _HOMES = {
     "bench": "bnfold.workflows.benchmark",

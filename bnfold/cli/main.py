@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 
 import click
 
-from bnfold import __version__
 from bnfold.cli.options import VERBOSITY, configure_logging
 from bnfold.errors import BnfoldError
 from bnfold.runtime.packages import EXTRAS, missing_package
+from bnfold.version import __version__
 
 __all__ = ["LazyGroup", "main"]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import onnx
 import onnx_ir as ir
 
-import bnfold
 from bnfold.errors import InputRefused
 from bnfold.export.facts import all_graphs, count_batchnorms
 from bnfold.export.metadata import name_nodes_by_layer, strip_metadata
 from bnfold.export.quiet import quiet
 from bnfold.export.sizes import fits_protobuf, proto_fits
 from bnfold.sources.extras import require
+from bnfold.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ def finish(model: ir.Model) -> onnx.ModelProto:
     model = model.clone()
     name_nodes_by_layer(model)
     strip_metadata(model)
-    model.producer_name, model.producer_version = "bnfold", bnfold.__version__
+    model.producer_name, model.producer_version = "bnfold", __version__
     model.graph.name = "bnfold"
     proto = ir.to_proto(model)
     _drop_value_info(proto)

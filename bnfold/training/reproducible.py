@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from bnfold import __version__
 from bnfold.runtime import available_threads
 from bnfold.sources import seeds
+from bnfold.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
