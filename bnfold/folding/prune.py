@@ -16,6 +16,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from bnfold.folding.trace import trace_wires
+from bnfold.folding.units import Ids
 from bnfold.folding.wires import Slot, Wires
 from bnfold.graph.constants import attribute, float64_constant, nonzero, parameter, store_constant
 from bnfold.graph.layers import layer_name
@@ -25,9 +26,17 @@ __all__ = ["remove_dead_channels"]
 
 
 def remove_dead_channels(graph: ir.Graph, opset: int) -> int:
-    """Remove the dead channels of a graph, in place; returns how many channels of written weights went."""
-    if not any(_has_dead_row(node) for node in graph):
-        return 0
+    """Remove the dead channels of a graph, in place; returns how many channels of written weights went.
+
+    What is gone may leave another channel that no one reads: it is repeated until nothing goes.
+    """
+    total = 0
+    while any(_has_zeros(node) for node in graph) and (n_removed := _remove_once(graph, opset)):
+        total += n_removed
+    return total
+
+
+def _remove_once(graph: ir.Graph, opset: int) -> int:
     wires = trace_wires(graph, opset)
     gone = _removable(wires)
     if not gone.any():
@@ -39,30 +48,50 @@ def remove_dead_channels(graph: ir.Graph, opset: int) -> int:
     for slot in wires.slots:
         if gone[slot.ids].any():
             _shrink(graph, slot, gone)
+    for value, ids in wires.units.ids.items():
+        if gone[ids].any() and value.shape is not None:
+            value.shape = ir.Shape(_shape_without(value.shape, ids, gone))
     for node in wires.flattens:
         if node.op_type == "Reshape" and node.inputs[0] is not None and gone[wires.units.of(node.inputs[0])].any():
             _as_flatten(graph, node)
-    for value, ids in wires.units.ids.items():
-        if gone[ids].any() and not value.is_graph_output():
-            value.shape = None
     return n_removed
 
 
-def _has_dead_row(node: ir.Node) -> bool:
-    if node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.inputs) < 2:
+def _shape_without(shape: ir.Shape, ids: Ids, gone: NDArray[np.bool_]) -> list[int | ir.SymbolicDim]:
+    """The lengths of a value's axes without the removed channels."""
+    dims = list(shape)
+    for axis, length in enumerate(ids.shape):
+        if length > 1:
+            dims[axis] = int((~gone[ids]).any(axis=tuple(k for k in range(ids.ndim) if k != axis)).sum())
+    return dims
+
+
+def _has_zeros(node: ir.Node) -> bool:
+    """Whether a node may make a channel constant, or not read it: zeros along one of its weight, gamma or factor."""
+    if node.op_type not in ("Conv", "Gemm", "MatMul", "BatchNormalization", "Mul"):
         return False
+    if node.op_type in ("BatchNormalization", "Mul"):
+        factors = (nonzero(value) for value in node.inputs[:2])
+        return any(factor is not None and not factor.all() for factor in factors)
     weight = nonzero(node.inputs[1])
     if weight is None or weight.ndim < 2:
         return False
-    matrix = (
-        weight.T if node.op_type == "MatMul" or not (node.op_type == "Conv" or attribute(node, "transB", 0)) else weight
-    )
-    return bool((~matrix.any(axis=tuple(range(1, matrix.ndim)))).any())
+    rows, columns = weight.any(axis=tuple(range(1, weight.ndim))), weight.any(axis=(0, *range(2, weight.ndim)))
+    return not (rows.all() and columns.all())
+
+
+def _needs(slot: Slot, constants: Float64) -> NDArray[np.bool_]:
+    """Which channels a reader cannot do without: those with weights, unless a bias can take what they contribute."""
+    weight = parameter(slot.node, slot.index)
+    used = weight.any(axis=tuple(k for k in range(weight.ndim) if k != slot.axis))
+    inert = constants == 0 if slot.only_zero else ~np.isnan(constants)
+    needs: NDArray[np.bool_] = used & ~inert
+    return needs
 
 
 def _removable(wires: Wires) -> NDArray[np.bool_]:
     """Which ids go: wires that no reader needs, of which each parameter keeps one at least."""
-    n_ids = wires.constants.size
+    n_ids = wires.units.n_ids
     pairs = wires.units.equal_scales
     left, right = (np.concatenate([np.zeros(1, np.int64), *(np.ravel(p[k]) for p in pairs)]) for k in (0, 1))
     links = coo_matrix((np.ones(left.size, np.int8), (left, right)), shape=(n_ids, n_ids))
@@ -73,9 +102,7 @@ def _removable(wires: Wires) -> NDArray[np.bool_]:
     for slot in wires.slots:
         if slot.role == "read":
             read[wire[slot.ids]] = True
-            needed[wire[slot.ids[np.isnan(wires.constants[slot.ids])]]] = True
-    for ids in wires.only_zero:
-        needed[wire[ids[wires.constants[ids] != 0]]] = True
+            needed[wire[slot.ids[_needs(slot, wires.constants[slot.ids])]]] = True
     gone = read & ~needed
     for slot in wires.slots:
         if gone[wire[slot.ids]].all():
@@ -87,7 +114,7 @@ def _removable(wires: Wires) -> NDArray[np.bool_]:
 def _take_constants(graph: ir.Graph, slot: Slot, gone: NDArray[np.bool_], constants: Float64) -> None:
     """Put what the removed inputs of a linear operator contribute into its bias: b + W_j c."""
     node, weight = slot.node, parameter(slot.node, 1)
-    value = np.where(gone[slot.ids], constants[slot.ids], 0.0)
+    value = np.where(gone[slot.ids], np.nan_to_num(constants[slot.ids]), 0.0)  # what varies has weights 0
     shift = np.tensordot(value, weight, axes=(0, slot.axis))
     shift = shift.reshape(shift.shape[0], -1).sum(axis=1)
     if not shift.any():
@@ -106,6 +133,8 @@ def _shrink(graph: ir.Graph, slot: Slot, gone: NDArray[np.bool_]) -> None:
         return
     keep = np.flatnonzero(~gone[slot.ids])
     array = parameter(slot.node, slot.index)
+    if array.shape[slot.axis] != slot.ids.size:
+        return  # a bias of one element for all channels
     _put(graph, slot.node, slot.index, array.take(keep, axis=slot.axis))
     if slot.role == "write" and slot.index == 1 and attribute(slot.node, "group", 1) > 1:
         slot.node.attributes["group"] = ir.AttrInt64("group", keep.size)
@@ -125,7 +154,7 @@ def _put(graph: ir.Graph, node: ir.Node, index: int, array: Float64) -> None:
 
 def _as_flatten(graph: ir.Graph, node: ir.Node) -> None:
     new = ir.node("Flatten", [node.inputs[0]], {"axis": 1}, name=node.name, metadata_props=dict(node.metadata_props))
-    new.outputs[0].type = node.outputs[0].type
+    new.outputs[0].type, new.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
     graph.insert_before(node, new)
     ir.convenience.replace_all_uses_with(node.outputs[0], new.outputs[0])
     graph.remove(node, safe=True)

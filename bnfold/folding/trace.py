@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
@@ -17,9 +19,24 @@ from bnfold.numerics.affine import Float64, batchnorm_affine
 
 __all__ = ["trace_wires"]
 
-# Layout operators that neither name a number of channels nor pick channels by position.
+# Operators that neither name a number of channels nor pick channels by position, and leave a constant what it is.
 _SAFE_CARRY = frozenset(
-    ("Identity", "Transpose", "Squeeze", "Unsqueeze", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean")
+    (
+        "AveragePool",
+        "Concat",
+        "Dropout",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "Identity",
+        "MaxPool",
+        "Pad",
+        "ReduceMax",
+        "ReduceMean",
+        "Resize",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    )
 )
 
 
@@ -48,17 +65,26 @@ def _trace(node: ir.Node, wires: Wires) -> bool:
         return trace_unary(node, wires)
     if node.op_type in BINARY and len(node.inputs) == 2:
         return trace_binary(node, wires)
-    if node.op_type in ("MaxPool", "GlobalMaxPool") and not any(y.uses() for y in node.outputs[1:]):
-        return RULES[node.op_type].relate(node, wires.units) is None
     if node.op_type == "BatchNormalization":
         return _trace_batchnorm(node, wires)
     if node.op_type in ("Reshape", "Flatten"):
         return _trace_flatten(node, wires)
-    if node.op_type in _SAFE_CARRY:
-        before = len(wires.units.offset_pins)
-        refusal = RULES[node.op_type].relate(node, wires.units)
-        return refusal is None and len(wires.units.offset_pins) == before
-    return False
+    return node.op_type in _SAFE_CARRY and _trace_carried(node, wires)
+
+
+def _trace_carried(node: ir.Node, wires: Wires) -> bool:
+    """y holds elements of x, or averages of one channel; with zeros among them, only a constant 0 stays what it is."""
+    if node.op_type == "Resize" and len(node.inputs) > 3 and node.inputs[3] is not None:
+        return False  # its sizes name a number of channels
+    n_pins = len(wires.units.offset_pins)
+    if RULES[node.op_type].relate(node, wires.units) is not None:
+        return False
+    wires.settle()
+    y = node.outputs[0]
+    if len(wires.units.offset_pins) > n_pins and node.op_type in ("AveragePool", "Pad"):
+        ids, known = wires.units.of(y), wires.known(y)
+        wires.units.tie_scales(wires.give(y, ids.shape, np.where(known == 0, 0.0, np.nan)), ids)
+    return True
 
 
 def _trace_linear(node: ir.Node, wires: Wires) -> bool:
@@ -79,37 +105,43 @@ def _trace_linear(node: ir.Node, wires: Wires) -> bool:
         return False
     out_axis, in_axis = (0, 1) if transposed else (1, 0)
     ids_x = _channels(wires, x, rank - 1, weight.shape[in_axis])
-    wires.slots.append(Slot(node, 1, in_axis, ids_x, "read"))
-    if node.op_type == "MatMul":
-        wires.only_zero.append(ids_x)  # it has no bias to take another constant
-    dead = ~weight.any(axis=in_axis)
-    value = attribute(node, "beta", 1.0) * bias if bias is not None else np.zeros(dead.size)
-    ids = wires.give(y, (*[1] * (rank - 1), dead.size), np.where(dead, value, np.nan))
+    # A MatMul has no bias to take another constant than 0.
+    wires.slots.append(Slot(node, 1, in_axis, ids_x, "read", only_zero=node.op_type == "MatMul"))
+    shift = attribute(node, "beta", 1.0) * bias if bias is not None else np.zeros(1)
+    rows = attribute(node, "alpha", 1.0) * (weight if transposed else weight.T)
+    known = _constant_rows(rows, wires.constants[ids_x]) + shift
+    ids = wires.give(y, (*[1] * (rank - 1), known.size), known)
     _write(wires, node, out_axis, ids.ravel())
     return True
+
+
+def _constant_rows(rows: Float64, known: Float64) -> Float64:
+    """W c of shape (M,), for W of shape (M, C) and the constants c; NaN where a row reads what varies."""
+    varies = np.isnan(known)
+    through = rows[:, ~varies] @ known[~varies]
+    return np.where(rows[:, varies].any(axis=1), np.nan, through)
 
 
 def _trace_conv(node: ir.Node, wires: Wires, weight: Float64, bias: Float64 | None) -> bool:
     x, y = node.inputs[0], node.outputs[0]
     group, m = attribute(node, "group", 1), weight.shape[0]
-    if x is None or group not in (1, m) or (group == m and weight.shape[1] != 1):
+    if x is None or (group > 1 and weight.shape[:2] != (group, 1)):
         return False
     padded = any(attribute(node, "pads", ())) or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
     shape = (1, m, *[1] * (weight.ndim - 2))
     ids_x = _channels(wires, x, 1, weight.shape[1] * group)
-    rest = tuple(range(1, weight.ndim))
-    dead = ~weight.any(axis=rest)
-    old = bias if bias is not None else np.zeros(m)
+    taps = weight.reshape(*weight.shape[:2], -1)
+    inside = wires.constants[ids_x]
+    known = np.where((inside == 0) | (not padded), inside, np.nan)
     if group == 1:
-        wires.slots.append(Slot(node, 1, 1, ids_x, "read"))
-        if padded:
-            wires.only_zero.append(ids_x)
-        ids = wires.give(y, shape, np.where(dead, old, np.nan).reshape(shape))
+        wires.slots.append(Slot(node, 1, 1, ids_x, "read", only_zero=padded))
+        rows = np.where(np.isnan(known), taps.any(axis=2), taps.sum(axis=2))
+        constants = _constant_rows(rows, known)
     else:
-        inside = wires.constants[ids_x]
-        through = old + weight.sum(axis=rest) * inside
-        known = np.where((inside == 0) | (not padded), through, np.nan)
-        ids = wires.give(y, shape, np.where(dead, old, known).reshape(shape))
+        constants = np.where(taps.any(axis=(1, 2)), taps.sum(axis=(1, 2)) * known, 0.0)
+    constants = constants + (bias if bias is not None else 0.0)
+    ids = wires.give(y, shape, constants.reshape(shape))
+    if group > 1:
         wires.units.tie_scales(ids.ravel(), ids_x)
     _write(wires, node, 0, ids.ravel())
     return True
@@ -123,7 +155,9 @@ def _write(wires: Wires, node: ir.Node, axis: int, ids: Ids) -> None:
 
 def _channels(wires: Wires, value: ir.Value, axis: int, length: int) -> Ids:
     """The wires along one axis, shape (length,); those of a value of unknown make must stay."""
-    return np.broadcast_to(wires.units.channels(value, axis), (length,))
+    ids = wires.units.channels(value, axis)
+    wires.settle()
+    return np.broadcast_to(ids, (length,))
 
 
 def _trace_batchnorm(node: ir.Node, wires: Wires) -> bool:
@@ -145,7 +179,9 @@ def _trace_flatten(node: ir.Node, wires: Wires) -> bool:
     """Only (N, C, ...) -> (N, C ...), which Flatten computes whatever C is."""
     x, y = node.inputs[0], node.outputs[0]
     before, after = (dims_of(x) if x is not None else None), dims_of(y)
-    if before is None or after is None or len(after) != 2 or before[0] != after[0] or len(before) < 2:
+    if before is None or after is None or len(after) != 2 or len(before) < 2:
+        return False
+    if any(symbols for _, symbols in before[1:]) or after[1] != (math.prod(length for length, _ in before[1:]), ()):
         return False
     if RULES[node.op_type].relate(node, wires.units) is not None:
         return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
@@ -32,7 +34,13 @@ UNARY = frozenset(
         "Sqrt",
     )
 )
-BINARY = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
+BINARY: dict[str, Callable[[Float64, Float64], Float64]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": np.divide,
+    "PRelu": lambda x, slope: np.where(x < 0, slope * x, x),
+}
 
 
 def trace_unary(node: ir.Node, wires: Wires) -> bool:

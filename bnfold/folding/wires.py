@@ -21,35 +21,50 @@ __all__ = ["Slot", "Wires"]
 
 @dataclass(frozen=True)
 class Slot:
-    """One axis of one parameter of a node that follows the wires `ids`; `role` says how it shrinks with them."""
+    """One axis of one parameter of a node that follows the wires `ids`; `role` says how it shrinks with them.
+
+    `only_zero`: the reader can do without a wire only where its constant is 0.
+    """
 
     node: ir.Node
     index: int
     axis: int
     ids: Ids
     role: Literal["write", "read", "elementwise"]
+    only_zero: bool = False
 
 
 @dataclass
 class Wires:
-    """The wires of a graph: ids and ties in `units`, constants by id, parameters that follow them.
-
-    `only_zero` holds ids whose reader can do without them only where their constant is 0.
-    """
+    """The wires of a graph: ids and ties in `units`, constants by id, parameters that follow them."""
 
     opset: int
     units: Units = field(default_factory=Units)
-    constants: Float64 = field(default_factory=lambda: np.full(1, np.nan))
     slots: list[Slot] = field(default_factory=list)
-    only_zero: list[Ids] = field(default_factory=list)
     flattens: list[ir.Node] = field(default_factory=list)
+    _constants: Float64 = field(default_factory=lambda: np.full(1, np.nan))
+    _n_settled: int = 0
+
+    @property
+    def constants(self) -> Float64:
+        """The constants by id, NaN for what varies; it may be longer than there are ids."""
+        return self._constants
 
     def give(self, value: ir.Value, shape: tuple[int, ...], constants: Float64) -> Ids:
         """New ids for a value, with their constants, broadcast to `shape`."""
         ids = self.units.fresh(shape)
         self.units.ids[value] = ids
-        self.constants = np.concatenate([self.constants, np.broadcast_to(constants, shape).ravel()])
+        if self.units.n_ids > self._constants.size:
+            self._constants = np.append(self._constants, np.full(self.units.n_ids, np.nan))
+        self._constants[ids] = constants
         return ids
+
+    def settle(self) -> None:
+        """Where one id has come to stand for several elements, it has their constant only if all have the same."""
+        for a, b in self.units.equal_offsets[self._n_settled :]:
+            differ = self._constants[a] != self._constants[b]
+            self._constants[a[differ]] = self._constants[b[differ]] = np.nan
+        self._n_settled = len(self.units.equal_offsets)
 
     def stay(self, value: ir.Value) -> None:
         """All wires of a value must stay."""
