@@ -11,6 +11,7 @@ import onnx_ir as ir
 from bnfold.folding.choose import Choice
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations import RULES, Parameters
+from bnfold.folding.relations.affine import DEVIATION
 from bnfold.graph.constants import float64_constant, store_constant
 from bnfold.graph.edit import bypass
 from bnfold.graph.layers import layer_name
@@ -71,6 +72,9 @@ def apply_choice(graph: ir.Graph, choice: Choice, plan: dict[ir.Node, Parameters
             _add_bias(graph, node, bias)
     for site in choice.vanished:
         bypass(graph, site.node)
+    for site, _ in choice.refused:
+        if site.deviation is not None:
+            site.node.meta[DEVIATION] = np.abs(choice.gauge.scale[site.x_ids]) * site.deviation
 
 
 def _replaced(node: ir.Node, parameters: Parameters) -> list[ir.Value]:

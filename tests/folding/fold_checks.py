@@ -22,12 +22,14 @@ PROMISE = 1e-10
 
 
 def check_fold(
-    model: onnx.ModelProto, feed: Mapping[str, np.ndarray], *, exact: bool = False
+    model: onnx.ModelProto, feed: Mapping[str, np.ndarray], *, exact: bool = False, settled: bool = True
 ) -> tuple[onnx.ModelProto, Ledger]:
     """Fold, check all that must hold of any fold, and return the folded model with its ledger.
 
     `exact` asks for equal bits, as dyadic parameters allow; else for the promised 1e-10 in float64. Parameters of the
     model should be float64: with narrower ones the folded weights are rounded once, which is not the fold's error.
+    `settled=False` is for models that hold a BatchNorm back for its conditioning: the file does not say that its input
+    is now stored in other units than its variance is, and so the second fold may judge otherwise.
     """
     before = model.SerializeToString(deterministic=True)
     folded, ledger = fold(model)
@@ -35,7 +37,8 @@ def check_fold(
     assert_valid(folded, model)
     assert_ledger(ledger, model, folded)
     assert_equal(model, folded, feed, exact=exact)
-    assert_settled(folded, ledger)
+    if settled:
+        assert_settled(folded, ledger)
     return folded, ledger
 
 

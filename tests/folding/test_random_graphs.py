@@ -20,6 +20,6 @@ def test_random_graphs_keep_their_function(gammas, block):
     for seed in range(30 * block, 30 * (block + 1)):
         model, net = random_graph(Parameters(seed, dyadic=False, gammas=gammas), 8 + seed % 8)
         feed = net.feed()
-        _, ledger = check_fold(calibrate(model, feed), feed)
+        _, ledger = check_fold(calibrate(model, feed), feed, settled=gammas != "tiny")
         absorbed += ledger.absorbed + ledger.merged
     assert absorbed > 25

@@ -7,6 +7,7 @@ import pytest
 from fold_checks import check_fold, kept_reasons
 from fold_models import EPSILON, Net, Parameters
 from onnx import TensorProto, helper
+from random_graphs import calibrate
 
 from bnfold.folding import fold
 
@@ -278,3 +279,16 @@ def test_large_offset_behind_a_factor_is_one_in_front_of_it():
     )
     _, ledger = check_fold(net.model(tiny, net.batchnorm(stream, 3, name="other")), net.feed())
     assert "tiny" in kept_reasons(ledger)
+
+
+def test_second_round_knows_the_units_that_the_first_one_chose():
+    """The first round stores the stream at 1e-12 of its size: a deviation of 1 would make every offset look small."""
+    net = _net(2, 4, 4)
+    stream = net.batchnorm(net.conv("x", 2, 2), 2, gamma=[2.0, 3.0], name="stream")
+    small = net.batchnorm(stream, 2, gamma=1e-12, name="small")
+    held = net.batchnorm(stream, 2, gamma=1e-12, beta=[-0.25, 0.5], name="held")
+    factor = net.node("Mul", [net.conv("x", 2, 2), net.constant(2.0)])
+    outputs = [net.conv(small, 2, 2), net.node("Gelu", [held]), net.conv(stream, 2, 2), factor]
+    model = calibrate(net.model(*outputs), feed := net.feed())
+    _, ledger = check_fold(model, feed, settled=False)
+    assert "held" in kept_reasons(ledger)

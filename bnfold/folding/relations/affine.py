@@ -24,7 +24,11 @@ from bnfold.numerics.affine import Float64, batchnorm_affine
 # ONNX's default for BatchNormalization: attributes are float32, and so is it.
 _DEFAULT_EPSILON = float(np.float32(1e-5))
 
-__all__ = ["batchnorm_parameters", "channel_affine"]
+# What a kept BatchNorm remembers in `node.meta` until the fold is done: the deviation of x in the units chosen for it.
+# Its variance stays as it was, since gamma takes the scale.
+DEVIATION = "bnfold.deviation"
+
+__all__ = ["DEVIATION", "batchnorm_parameters", "channel_affine"]
 
 
 def batchnorm_parameters(node: ir.Node) -> tuple[Float64, Float64, Float64, Float64, float] | Refusal:
@@ -61,7 +65,7 @@ def relate_batchnorm(node: ir.Node, units: Units) -> Refusal | None:
     x_ids = np.broadcast_to(units.channels(x, 1), scale.shape)
     y_ids = units.along(y, 1, scale.size)
     units.ids[y] = y_ids
-    deviation = np.sqrt(variance + epsilon)
+    deviation = node.meta.get(DEVIATION, np.sqrt(variance + epsilon))
     units.sites.append(Site(node, x, x_ids, y_ids.reshape(-1), scale, shift, static_size(y), mean, deviation))
     return None
 
