@@ -19,6 +19,7 @@ from bnfold.folding.choose import choose
 from bnfold.folding.ledger import Fate, Takers, account, find_batchnorms
 from bnfold.folding.merge import merge_branches
 from bnfold.folding.prune import remove_dead_channels
+from bnfold.folding.ranges import beyond_range
 from bnfold.folding.relate import relate_graph
 from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.folding.shifted_relu import move_behind_relu
@@ -97,9 +98,15 @@ def _fold_once(model: ir.Model, graphs: list[ir.Graph]) -> dict[ir.Node, Fate]:
 
 def _choose_units(graph: ir.Graph) -> dict[ir.Node, Fate]:
     """Fold one graph, not those inside it: what they capture keeps its units, as does what it captures itself."""
-    choice = choose(relate_graph(graph))
-    plan = plan_parameters(graph, choice)
-    takers = Takers(plan, choice.gauge)
+    units, stay = relate_graph(graph), dict[ir.Node, str]()
+    while True:
+        choice = choose(units, stay)
+        plan = plan_parameters(graph, choice)
+        takers = Takers(plan, choice.gauge)
+        beyond = beyond_range(choice, plan, takers)
+        if not beyond:
+            break
+        stay |= beyond
     fates = {site.node: Fate("absorbed", takers.names(site)) for site in choice.vanished}
     fates |= {site.node: Fate("kept", reason=reason) for site, reason in choice.refused}
     apply_choice(graph, choice, plan)

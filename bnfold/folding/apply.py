@@ -17,7 +17,7 @@ from bnfold.graph.edit import bypass
 from bnfold.graph.layers import layer_name
 from bnfold.graph.scaled import Scaled
 
-__all__ = ["apply_choice", "plan_parameters"]
+__all__ = ["apply_choice", "parameter_type", "plan_parameters"]
 
 _DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
@@ -97,7 +97,7 @@ def _replace_parameter(
 ) -> None:
     """Give one node its own new parameter; nodes that shared an initializer and still agree go on sharing one."""
     old = node.inputs[index] if index < len(node.inputs) else None
-    dtype = _dtype_of(node, index)
+    dtype = parameter_type(node, index)
     name = old.name if old is not None and old.name else f"{layer_name(node)}.bias"
     key = None if old is None or shared is None else (old, _fingerprint(array))
     if shared is not None and key in shared:
@@ -106,16 +106,18 @@ def _replace_parameter(
     last = old is not None and len(old.uses()) == 1 and graph.initializers.get(name) is old
     if index >= len(node.inputs):
         node.resize_inputs(index + 1)
-    if last:
+    if old is not None and last:
         node.replace_input_with(index, None)
         del graph.initializers[name]
+        old.const_value = None  # onnx_ir's graph goes on holding a value that has left it
     value = store_constant(graph, name, array, dtype, rounded=False)
     node.replace_input_with(index, value)
     if shared is not None and key is not None:
         shared[key] = value
 
 
-def _dtype_of(node: ir.Node, index: int) -> ir.DataType:
+def parameter_type(node: ir.Node, index: int) -> ir.DataType:
+    """The element type of a parameter; of one that the node has yet to get, that of its others."""
     candidates: Iterable[ir.Value | None] = (node.inputs[index] if index < len(node.inputs) else None, *node.inputs[1:])
     for value in candidates:
         if value is not None and value.const_value is not None and value.dtype is not None:
@@ -125,7 +127,7 @@ def _dtype_of(node: ir.Node, index: int) -> ir.DataType:
 
 def _add_bias(graph: ir.Graph, node: ir.Node, bias: np.ndarray) -> None:
     """Give a MatMul a bias: over two axes it becomes Gemm, else an Add follows it."""
-    value = store_constant(graph, f"{layer_name(node)}.bias", bias, _dtype_of(node, 1), rounded=False)
+    value = store_constant(graph, f"{layer_name(node)}.bias", bias, parameter_type(node, 1), rounded=False)
     y = node.outputs[0]
     metadata = dict(node.metadata_props)
     if y.shape is not None and len(y.shape) == 2:

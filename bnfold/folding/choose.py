@@ -49,21 +49,21 @@ class _Contradiction(Exception):  # noqa: N818 - an outcome that the caller expe
         self.reason = reason
 
 
-def choose(units: Units) -> Choice:
-    """Decide every site, greedily, each with its scales and offsets in one step.
+def choose(units: Units, banned: Mapping[ir.Node, str] | None = None) -> Choice:
+    """Decide every site, greedily, each with its scales and offsets in one step; `banned` ones stay for these reasons.
 
     A later site may fix an offset that an earlier one left at 0, and make it too large: then that one stays, and all
     the others are decided anew.
     """
     classes = classify(units)
-    banned: dict[ir.Node, str] = {}
+    stay = dict(banned or {})
     while True:
         chooser = _Chooser(units, classes)
-        choice = chooser.run(banned)
+        choice = chooser.run(stay)
         late = {site.node: reason for site in choice.vanished if (reason := chooser.ill_conditioned(site))}
         if not late:
             return choice
-        banned |= late
+        stay |= late
 
 
 class _Chooser:

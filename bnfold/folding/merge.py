@@ -19,6 +19,7 @@ import onnx_ir as ir
 from bnfold.folding.relations.affine import channel_affine
 from bnfold.graph.constants import attribute, constant, float64_constant, store_constant
 from bnfold.graph.layers import layer_name
+from bnfold.graph.scaled import fits, largest
 from bnfold.graph.shapes import dims_of, static_length
 from bnfold.numerics.convolution import Convolution
 
@@ -97,14 +98,21 @@ def _merge_sum(graph: ir.Graph, root: ir.Node) -> dict[ir.Node, str]:
     if terms is None:
         return {}
     groups = _grouped(terms)
-    gained = [group for group in groups if group.pays]
-    alone = [term for group in groups if not group.pays for term in group.terms]
+    dtype = root.outputs[0].dtype or ir.DataType.FLOAT
+    pays = [group.pays and _fits(group.conv, dtype) for group in groups]
+    gained = [group for group, gain in zip(groups, pays, strict=True) if gain]
+    alone = [term for group, gain in zip(groups, pays, strict=True) if not gain for term in group.terms]
     if not gained or any(term.value is None for term in alone):
         return {}
     _rebuild(graph, root, gained, alone)
     name = layer_name(root)
     nodes = (node for group in gained for term in group.terms for node in term.nodes)
     return {node: name for node in nodes if node.op_type == "BatchNormalization"}
+
+
+def _fits(conv: Convolution, dtype: ir.DataType) -> bool:
+    """Whether the parameters stay in the range of the type they are stored in."""
+    return all(fits(largest(array), dtype) for array in (conv.weight, conv.bias))
 
 
 def _grouped(terms: list[_Term]) -> list[_Merged]:

@@ -23,6 +23,7 @@ __all__ = [
     "tensor_of",
 ]
 
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
@@ -144,7 +145,7 @@ def round_constants(graph: ir.Graph) -> tuple[str, ...]:
         if tensor is None or dtype is None or (tensor.dtype == dtype and not isinstance(tensor, Scaled)):
             continue
         value.const_value, magnitude = _rounded(name, tensor if isinstance(tensor, Scaled) else tensor.numpy(), dtype)
-        if tensor.dtype != dtype and magnitude > np.finfo(np.float16).max:
+        if tensor.dtype != dtype and magnitude > _FLOAT16_MAX:
             beyond.append(name)
     return tuple(beyond)
 
