@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 
 __all__ = ["ZERO", "OffsetConflict", "Offsets"]
@@ -33,6 +34,7 @@ class Offsets:
         self._cost = cost
         self._private = private
         self._rows: dict[int, tuple[Row, float]] = {}
+        self._age: dict[int, int] = {}  # position in the order of elimination
         self._undo: list[int] = []
 
     def expand(self, c: int) -> tuple[Row, float]:
@@ -56,27 +58,33 @@ class Offsets:
         pivot = min(able, key=lambda c: (self._cost[c], -abs(free[c])))
         k = free.pop(pivot)
         self._rows[pivot] = ({c: -v / k for c, v in free.items()}, residual / k)
+        self._age[pivot] = len(self._undo)
         self._undo.append(pivot)
 
     def _reduce(self, row: Row, constant: float) -> tuple[Row, float, float]:
-        free: Row = {}
+        """The row in terms of free classes, its constant, and the largest term that entered it.
+
+        A row holds only classes that were free when it was made: expanded oldest first, each class is met once, with
+        all its terms added up.
+        """
         magnitude = 0.0
-        todo = [(c, v) for c, v in row.items() if c != ZERO]
-        while todo:
-            c, v = todo.pop()
-            if c not in self._rows:
-                old = free.get(c, 0.0)
-                new = old + v
-                # Terms that cancel to rounding are gone: what is left of them is no relation between offsets.
-                if abs(new) <= _ROUNDING * max(abs(old), abs(v)):
-                    free.pop(c, None)
-                else:
-                    free[c] = new
-                continue
+        todo = {c: v for c, v in row.items() if c != ZERO}
+        oldest = [(self._age[c], c) for c in todo if c in self._rows]
+        heapq.heapify(oldest)
+        while oldest:
+            _, c = heapq.heappop(oldest)
+            v = todo.pop(c)
             inner, shift = self._rows[c]
             constant += v * shift
             magnitude = max(magnitude, abs(v * shift))
-            todo.extend((k, v * w) for k, w in inner.items())
+            for k, w in inner.items():
+                if k in self._rows and k not in todo:
+                    heapq.heappush(oldest, (self._age[k], k))
+                old = todo.get(k, 0.0)
+                new = old + v * w
+                # Terms that cancel to rounding are gone: what is left of them is no relation between offsets.
+                todo[k] = 0.0 if abs(new) <= _ROUNDING * max(abs(old), abs(v * w)) else new
+        free = {c: v for c, v in todo.items() if v}
         return free, constant, magnitude
 
     def mark(self) -> int:

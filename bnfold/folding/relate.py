@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from bnfold.folding.relations import RULES, Rule
 from bnfold.folding.units import Refusal, Units
-from bnfold.graph.constants import constant, is_float
+from bnfold.graph.constants import is_float
 from bnfold.graph.layers import layer_name
 from bnfold.graph.subgraphs import captured
 
@@ -25,7 +25,7 @@ def relate_graph(graph: ir.Graph) -> Units:
         _pin_captured(node, units)
         _relate_node(node, units)
     for output in graph.outputs:
-        if is_float(output) and constant(output) is None:
+        if output in units.ids:
             units.pin(units.of(output), None, f"graph output `{output.name}`")
             units.use(units.of(output))
     return units

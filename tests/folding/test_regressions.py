@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from fold_checks import check_fold, kept_reasons
@@ -292,3 +294,25 @@ def test_second_round_knows_the_units_that_the_first_one_chose():
     model = calibrate(net.model(*outputs), feed := net.feed())
     _, ledger = check_fold(model, feed, settled=False)
     assert "held" in kept_reasons(ledger)
+
+
+def test_picked_positions_that_may_be_fed():
+    """The indices have a default, but another order may be fed: the BatchNorm cannot follow them."""
+    net = _net(4, 5, 5)
+    order = net.integers([2, 0, 3, 1])
+    net.extra_inputs.append(helper.make_tensor_value_info(order, TensorProto.INT64, (4,)))
+    picked = net.node("Gather", [net.conv("x", 4, 4), order], axis=1)
+    _, ledger = check_fold(net.model(net.batchnorm(picked, 4)), net.feed())
+    assert "positions that are not constant" in " ".join(kept_reasons(ledger).values())
+
+
+def test_butterfly_of_sums_takes_linear_time():
+    """Each level doubles the ways to an offset, not the work to solve for it."""
+    net = _net(2, 5, 5)
+    a, b = net.conv("x", 2, 2), net.conv("x", 2, 2)
+    for _ in range(40):
+        a, b = net.node("Add", [a, b]), net.node("Sub", [a, b])
+    model = net.model(net.batchnorm(net.node("Add", [a, b]), 2))
+    start = time.process_time()
+    fold(model)
+    assert time.process_time() - start < 20

@@ -29,6 +29,11 @@ def _integers(node: ir.Node, index: int, name: str) -> list[int] | None:
     return None if array is None else [int(i) for i in array.ravel()]
 
 
+def _given(node: ir.Node, index: int, name: str) -> bool:
+    """Whether an optional list of integers is there at all."""
+    return name in node.attributes or _input(node, index) is not None
+
+
 @relation("Identity", "Dropout", kind="carry")
 def relate_identity(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Identity, and Dropout outside training: y = x."""
@@ -149,8 +154,10 @@ def relate_slice(node: ir.Node, units: Units) -> Refusal | None:
     starts, ends = _integers(node, 1, "starts"), _integers(node, 2, "ends")
     if starts is None or ends is None:
         return Refusal("its bounds are not constant")
-    axes = _integers(node, 3, "axes") or list(range(len(starts)))
-    steps = _integers(node, 4, "steps") or [1] * len(starts)
+    axes = _integers(node, 3, "axes") if _given(node, 3, "axes") else list(range(len(starts)))
+    steps = _integers(node, 4, "steps") if _given(node, 4, "steps") else [1] * len(starts)
+    if axes is None or steps is None:
+        return Refusal("its axes or steps are not constant")
     x = node.inputs[0]
     if x is None:
         return Refusal("its input is missing")
@@ -232,7 +239,9 @@ def relate_pad(node: ir.Node, units: Units) -> Refusal | None:
     if x is None or pads is None:
         return Refusal("its widths are not constant")
     ids = units.of(x)
-    axes = _integers(node, 3, "axes") or list(range(ids.ndim))
+    axes = _integers(node, 3, "axes") if _given(node, 3, "axes") else list(range(ids.ndim))
+    if axes is None:
+        return Refusal("its axes are not constant")
     half = len(pads) // 2
     padded = {axis % ids.ndim for k, axis in enumerate(axes) if pads[k] or pads[k + half]}
     if any(ids.shape[k] > 1 for k in padded):

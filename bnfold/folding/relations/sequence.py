@@ -8,7 +8,7 @@ import onnx_ir as ir
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations.registry import Parameters, relation, rewrites
 from bnfold.folding.units import Refusal, Units
-from bnfold.graph.constants import attribute, float64_constant, operand, parameter
+from bnfold.graph.constants import attribute, constant, float64_constant, operand, parameter
 from bnfold.graph.layers import layer_name
 from bnfold.graph.shapes import static_length
 
@@ -66,10 +66,10 @@ def relate_gather(node: ir.Node, units: Units) -> Refusal | None:
             return Refusal("the rank of its indices is unknown")
         units.ids[y] = ids.reshape(*ids.shape[:axis], *[1] * len(indices.shape), *ids.shape[axis + 1 :])
         return None
-    positions = indices.const_value
+    positions = constant(indices)
     if positions is None or static_length(x, axis) != ids.shape[axis]:
         return Refusal("it picks positions that are not constant")
-    units.ids[y] = ids.take(positions.numpy(), axis=axis)
+    units.ids[y] = ids.take(positions, axis=axis)
     return None
 
 
