@@ -6,6 +6,7 @@ BatchNorms first; one is kept if its scales and offsets, of all channels togethe
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,10 +16,10 @@ import onnx_ir as ir
 
 from bnfold.folding.classes import Classes, classify
 from bnfold.folding.gauge import Gauge
-from bnfold.folding.offsets import ZERO, OffsetConflict, Offsets, Row
+from bnfold.folding.offsets import ZERO, OffsetConflict, Offsets, OffsetsEntangled, Row
 from bnfold.folding.reasons import Reasons
 from bnfold.folding.scales import PINNED, ScaleConflict, Scales
-from bnfold.folding.units import Site, Units
+from bnfold.folding.units import Ids, Site, Units
 
 __all__ = ["Choice", "choose"]
 
@@ -79,6 +80,9 @@ class _Chooser:
             self._hard_offsets(relation.ids, relation.coefficients)
 
     def _hard_offsets(self, ids: tuple[np.ndarray, ...], coefficients: tuple[np.ndarray, ...]) -> None:
+        with contextlib.suppress(OffsetsEntangled):
+            self.offsets.relate_apart(self.classes.offset[np.stack(ids)], np.stack(coefficients), np.zeros(ids[0].size))
+            return
         rows = {
             tuple((int(self.classes.offset[i[k]]), float(c[k])) for i, c in zip(ids, coefficients, strict=True))
             for k in range(ids[0].size)
@@ -115,29 +119,41 @@ class _Chooser:
         return None
 
     def _accept(self, site: Site) -> None:
-        x_scale, y_scale = self.classes.scale[site.x_ids].tolist(), self.classes.scale[site.y_ids].tolist()
-        x_offset, y_offset = self.classes.offset[site.x_ids].tolist(), self.classes.offset[site.y_ids].tolist()
-        factors, shifts = site.scale.tolist(), site.shift.tolist()
-        alive = [k for k, s in enumerate(factors) if s != 0]
-        for k in alive:
-            if x_scale[k] in self.dead.written or y_scale[k] in self.dead.read:
-                raise _Contradiction(f"channel {k} shares its units with a channel of scale 0")
-            try:
-                self.scales.relate(x_scale[k], y_scale[k], factors[k])
-            except ScaleConflict as conflict:
-                raise _Contradiction(self.reasons.scale(site, k, sign=conflict.sign)) from None
-        if len(alive) < len(factors):
-            self._accept_dead(site, x_scale, y_scale)
-        for k in alive:
-            row: Row = {x_offset[k]: factors[k]}
-            row[y_offset[k]] = row.get(y_offset[k], 0.0) - 1.0
-            try:
-                self.offsets.relate({c: v for c, v in row.items() if v}, shifts[k])
-            except OffsetConflict:
-                raise _Contradiction(self.reasons.offset(site, k)) from None
+        x_scale, y_scale = self.classes.scale[site.x_ids], self.classes.scale[site.y_ids]
+        alive = np.flatnonzero(site.scale)
+        tied = alive[np.isin(x_scale[alive], [*self.dead.written]) | np.isin(y_scale[alive], [*self.dead.read])]
+        free = alive[alive < tied[0]] if tied.size else alive
+        try:
+            self.scales.relate(x_scale[free], y_scale[free], site.scale[free])
+        except ScaleConflict as conflict:
+            raise _Contradiction(self.reasons.scale(site, int(free[conflict.position]), sign=conflict.sign)) from None
+        if tied.size:
+            raise _Contradiction(f"channel {tied[0]} shares its units with a channel of scale 0")
+        if alive.size < site.scale.size:
+            self._accept_dead(site, x_scale.tolist(), y_scale.tolist())
+        conflicting = self._relate_offsets(site, alive)
+        if conflicting is not None:
+            raise _Contradiction(self.reasons.offset(site, conflicting))
         reason = self.ill_conditioned(site)
         if reason is not None:
             raise _Contradiction(reason)
+
+    def _relate_offsets(self, site: Site, alive: Ids) -> int | None:
+        """Demand s d_x = d_y + t of the channels `alive`; the first that contradicts what is fixed, else None."""
+        classes = self.classes.offset[np.stack([site.x_ids[alive], site.y_ids[alive]])]
+        coefficients, shifts = np.stack([site.scale[alive], -np.ones(alive.size)]), site.shift[alive]
+        with contextlib.suppress(OffsetsEntangled):
+            position = self.offsets.relate_apart(classes, coefficients, shifts)
+            return None if position is None else int(alive[position])
+        columns = zip(alive.tolist(), *classes.tolist(), coefficients[0].tolist(), shifts.tolist(), strict=True)
+        for k, x, y, factor, shift in columns:
+            row: Row = {x: factor}
+            row[y] = row.get(y, 0.0) - 1.0
+            try:
+                self.offsets.relate({c: v for c, v in row.items() if v}, shift)
+            except OffsetConflict:
+                return int(k)
+        return None
 
     def _accept_dead(self, site: Site, x_scale: list[int], y_scale: list[int]) -> None:
         """Channels with s = 0: y = t whatever x is. Either x is written as that constant, or y's readers take it."""
@@ -164,22 +180,20 @@ class _Chooser:
         x = c.scale[site.x_ids]
         shared = (c.other_uses[x] + c.reads[x] + c.site_reads[x] > 1) | c.related[c.offset[site.x_ids]]
         shared &= site.scale != 0
-        for k in np.flatnonzero(shared).tolist():
-            before = abs(site.mean[k]) + site.deviation[k]
-            offset = self.offsets.value(int(c.offset[site.x_ids[k]]))
-            after = abs(site.mean[k] + offset) + site.deviation[k]
-            if after > _MAX_STREAM_GROWTH * before:
-                return self.reasons.conditioning(site, k, after / before)
-        return None
+        channels = np.flatnonzero(shared)
+        mean, deviation = site.mean[channels], site.deviation[channels]
+        before = np.abs(mean) + deviation
+        after = np.abs(mean + self.offsets.values(c.offset[site.x_ids[channels]])) + deviation
+        grown = np.flatnonzero(after > _MAX_STREAM_GROWTH * before)
+        if not grown.size:
+            return None
+        first = grown[0]
+        return self.reasons.conditioning(site, int(channels[first]), float(after[first] / before[first]))
 
     def _gauge(self) -> Gauge:
         c = self.classes
-        per_class = np.array([self.scales.value(k) for k in range(int(c.scale.max()) + 1)])
-        scale = per_class[c.scale]
-        per_offset = np.zeros(int(c.offset.max()) + 1)
-        for k in self.offsets.eliminated():
-            per_offset[k] = self.offsets.value(k)
-        offset = per_offset[c.offset]
+        scale = self.scales.values()[c.scale]
+        offset = self.offsets.values(np.arange(int(c.offset.max()) + 1))[c.offset]
         constant, inverse = scale * offset, 1 / scale
         members = _members(c.scale, {*self.dead.written, *self.dead.read})
         for k, t in self.dead.read.items():

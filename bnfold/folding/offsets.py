@@ -5,7 +5,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-__all__ = ["ZERO", "OffsetConflict", "Offsets"]
+import numpy as np
+
+from bnfold.folding.units import Ids
+from bnfold.numerics.affine import Float64
+
+__all__ = ["ZERO", "OffsetConflict", "Offsets", "OffsetsEntangled"]
 
 # The class whose offset is 0 for good.
 ZERO = 0
@@ -15,6 +20,10 @@ _ROUNDING = 256 * 2.0**-53
 _SMALL_PIVOT = 2.0**-5
 
 Row = dict[int, float]
+
+
+class OffsetsEntangled(Exception):  # noqa: N818 - an outcome that the caller expects, not an error
+    """Relations that have to be taken one after the other."""
 
 
 class OffsetConflict(Exception):  # noqa: N818 - an outcome that the caller expects, not an error
@@ -33,7 +42,13 @@ class Offsets:
     def __init__(self, cost: Sequence[float], private: Sequence[bool]) -> None:
         self._cost = cost
         self._private = private
+        self._costs = np.array(cost, np.float64)
+        self._privates = np.array(private, bool)
         self._rows: dict[int, tuple[Row, float]] = {}
+        # The same for the vectorised steps: which classes have a row, which of them refer to others, their constants.
+        self._eliminated = np.zeros(len(cost), bool)
+        self._open = np.zeros(len(cost), bool)
+        self._constants = np.zeros(len(cost))
         self._age: dict[int, int] = {}  # position in the order of elimination
         self._undo: list[int] = []
 
@@ -60,6 +75,53 @@ class Offsets:
         self._rows[pivot] = ({c: -v / k for c, v in free.items()}, residual / k)
         self._age[pivot] = len(self._undo)
         self._undo.append(pivot)
+        self._eliminated[pivot], self._open[pivot], self._constants[pivot] = True, bool(free), residual / k
+
+    def relate_apart(self, classes: Ids, coefficients: Float64, constants: Float64) -> int | None:
+        """The same for many relations at once, all arrays of shape (terms, relations), constants (relations,).
+
+        Returns:
+            The first relation that contradicts what is fixed, else None.
+
+        Raises:
+            OffsetsEntangled: two of them share a class, or refer to one that others are known by; nothing is changed.
+        """
+        live = (classes != ZERO) & (coefficients != 0)
+        known = live & self._eliminated[classes]
+        free = live & ~known
+        shared = np.sort(classes[free])
+        if (self._open[classes] & known).any() or (shared[1:] == shared[:-1]).any():
+            raise OffsetsEntangled
+        terms = np.where(known, coefficients * self._constants[classes], 0.0)
+        shift, magnitude = terms.sum(axis=0), np.abs(terms).max(axis=0)
+        residual, any_free = constants - shift, free.any(axis=0)
+        bad = ~any_free & (np.abs(residual) > _ROUNDING * np.maximum(magnitude, np.abs(constants)))
+        if bad.any():
+            return int(np.argmax(bad))
+        self._eliminate(classes[:, any_free], np.where(free, coefficients, 0.0)[:, any_free], residual[any_free])
+        return None
+
+    def _eliminate(self, classes: Ids, coefficients: Float64, residual: Float64) -> None:
+        """Solve each relation between free classes for its pivot; terms with coefficient 0 are none."""
+        size = np.abs(coefficients)
+        able = (size >= _SMALL_PIVOT * size.max(axis=0, initial=0.0)) | self._privates[classes]
+        cost = np.where(able & (size > 0), self._costs[classes], np.inf)
+        # Ties go to the larger coefficient, then to the earlier term.
+        pivot = np.where(cost == cost.min(axis=0, initial=np.inf), size, -1.0).argmax(axis=0)
+        columns = np.arange(residual.size)
+        pivots, k = classes[pivot, columns], coefficients[pivot, columns]
+        rows: list[Row] = [{} for _ in columns]
+        for t in range(len(classes)):
+            others = np.flatnonzero((coefficients[t] != 0) & (pivot != t))
+            ratios = -coefficients[t, others] / k[others]
+            for column, c, ratio in zip(others.tolist(), classes[t, others].tolist(), ratios.tolist(), strict=True):
+                rows[column][c] = ratio
+        solved = residual / k
+        self._rows.update(zip(pivots.tolist(), zip(rows, solved.tolist(), strict=True), strict=True))
+        self._age.update(zip(pivots.tolist(), range(len(self._undo), len(self._undo) + pivots.size), strict=True))
+        self._undo.extend(pivots.tolist())
+        self._eliminated[pivots], self._constants[pivots] = True, solved
+        self._open[pivots] = (coefficients != 0).sum(axis=0) > 1
 
     def _reduce(self, row: Row, constant: float) -> tuple[Row, float, float]:
         """The row in terms of free classes, its constant, and the largest term that entered it.
@@ -93,13 +155,18 @@ class Offsets:
 
     def rewind(self, mark: int) -> None:
         """Take back every relation since `mark`."""
-        while len(self._undo) > mark:
-            del self._rows[self._undo.pop()]
+        for c in self._undo[mark:]:
+            del self._rows[c]
+        self._eliminated[self._undo[mark:]] = self._open[self._undo[mark:]] = False
+        del self._undo[mark:]
 
     def value(self, c: int) -> float:
         """d_c, with every free class at 0."""
         return self.expand(c)[1] if c in self._rows else 0.0
 
-    def eliminated(self) -> list[int]:
-        """The classes whose offset may differ from 0."""
-        return list(self._rows)
+    def values(self, classes: Ids) -> Float64:
+        """d_c of many classes."""
+        values = np.where(self._eliminated[classes], self._constants[classes], 0.0)
+        for k in np.flatnonzero(self._open[classes]).tolist():
+            values[k] = self.value(int(classes[k]))
+        return values

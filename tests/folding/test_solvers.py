@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnfold.folding.offsets import ZERO, OffsetConflict, Offsets
+from bnfold.folding.offsets import ZERO, OffsetConflict, Offsets, OffsetsEntangled
 from bnfold.folding.scales import PINNED, ScaleConflict, Scales
 
 CLASSES = 6
@@ -21,6 +23,10 @@ def _offsets() -> Offsets:
     return Offsets([0.0] * CLASSES, [True] * CLASSES)
 
 
+def _relate(scales: Scales, c: int, e: int, k: float) -> None:
+    scales.relate(np.array([c]), np.array([e]), np.array([k]))
+
+
 @examples
 @given(st.lists(ratios, max_size=12), st.sets(st.integers(1, CLASSES - 1)))
 def test_accepted_ratios_hold_all_together(relations, positive):
@@ -29,12 +35,12 @@ def test_accepted_ratios_hold_all_together(relations, positive):
     for c, e, k in relations:
         mark = scales.mark()
         try:
-            scales.relate(c, e, k)
+            _relate(scales, c, e, k)
         except ScaleConflict:
             scales.rewind(mark)
         else:
             accepted.append((c, e, k))
-    values = [scales.value(c) for c in range(CLASSES)]
+    values = scales.values()
     assert values[PINNED] == 1
     assert all(values[c] > 0 for c in positive)
     for c, e, k in accepted:
@@ -48,31 +54,51 @@ def test_rewound_ratios_leave_no_trace(first, second):
         scales = Scales(CLASSES, {1})
         for c, e, k in first:
             try:
-                scales.relate(c, e, k)
+                _relate(scales, c, e, k)
             except ScaleConflict:
                 continue
         mark = scales.mark()
         if detour:
             for c, e, k in second:
                 try:
-                    scales.relate(c, e, k)
+                    _relate(scales, c, e, k)
                 except ScaleConflict:
                     break
             scales.rewind(mark)
-        return [scales.value(c) for c in range(CLASSES)]
+        return scales.values().tolist()
 
     assert build(detour=True) == build(detour=False)
 
 
 def test_a_conflict_says_whether_it_is_one_of_sign():
     scales = Scales(3, {1})
-    scales.relate(1, PINNED, 2.0)
+    _relate(scales, 1, PINNED, 2.0)
     with pytest.raises(ScaleConflict) as conflict:
-        scales.relate(1, PINNED, 3.0)
+        _relate(scales, 1, PINNED, 3.0)
     assert not conflict.value.sign
     with pytest.raises(ScaleConflict) as conflict:
-        scales.relate(1, PINNED, -2.0)
+        _relate(scales, 1, PINNED, -2.0)
     assert conflict.value.sign
+
+
+@examples
+@given(st.lists(ratios, min_size=1, max_size=8), st.sets(st.integers(1, CLASSES - 1)))
+def test_ratios_given_at_once_are_those_given_one_by_one(relations, positive):
+    together, alone = Scales(CLASSES, positive), Scales(CLASSES, positive)
+    try:
+        together.relate(*(np.array(column) for column in zip(*relations, strict=True)))
+        refused = None
+    except ScaleConflict as conflict:
+        refused = conflict.position, conflict.sign
+    first = None
+    for position, relation in enumerate(relations):
+        try:
+            _relate(alone, *relation)
+        except ScaleConflict as conflict:
+            first = position, conflict.sign
+            break
+    assert refused == first
+    assert first is not None or together.values().tolist() == alone.values().tolist()
 
 
 rows = st.tuples(
@@ -115,3 +141,35 @@ def test_small_coefficient_is_no_pivot_for_an_offset_that_others_share():
     offsets = Offsets([0.0, -1.0, 0.0], [True, False, True])
     offsets.relate({1: 1e-12, 2: -1.0}, 3.0)
     assert (offsets.value(1), offsets.value(2)) == (0.0, -3.0)
+
+
+@examples
+@given(st.lists(rows, max_size=4), st.lists(rows, min_size=1, max_size=4), st.sets(st.integers(1, CLASSES - 1)))
+def test_offsets_given_at_once_are_those_given_one_by_one(before, relations, private):
+    """Unless they hang together, which is said and changes nothing."""
+    together, alone = (
+        Offsets([float(c % 3) for c in range(CLASSES)], [c in private for c in range(CLASSES)]) for _ in range(2)
+    )
+    for row, constant in before:
+        for offsets in (together, alone):
+            with contextlib.suppress(OffsetConflict):
+                offsets.relate(dict(row), constant)
+    n_terms = max(len(row) for row, _ in relations)
+    padded = [[*row.items(), *[(ZERO, 0.0)] * (n_terms - len(row))] for row, _ in relations]
+    classes = np.array([[c for c, _ in terms] for terms in padded]).T
+    coefficients = np.array([[v for _, v in terms] for terms in padded]).T
+    try:
+        refused = together.relate_apart(classes, coefficients, np.array([constant for _, constant in relations]))
+    except OffsetsEntangled:
+        assert together.values(np.arange(CLASSES)).tolist() == alone.values(np.arange(CLASSES)).tolist()
+        return
+    for position, (row, constant) in enumerate(relations):
+        try:
+            alone.relate(dict(row), constant)
+        except OffsetConflict:
+            assert refused == position
+            return
+    assert refused is None
+    every = np.arange(CLASSES)
+    assert together.values(every).tolist() == alone.values(every).tolist()
+    assert [together.expand(c) for c in range(CLASSES)] == [alone.expand(c) for c in range(CLASSES)]
