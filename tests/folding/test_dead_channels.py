@@ -109,6 +109,23 @@ def test_constant_over_several_layers():
     assert _weights(folded) == [(LEFT, C, 1, 1), (2, LEFT, 1, 1), (2, 2, 1, 1)]
 
 
+@pytest.mark.parametrize("alpha", [1.0, 0.5, -4.0])
+def test_constant_through_a_gemm_into_a_bias(alpha):
+    net = _net(True, (C,))
+    weight = net.parameters.array(C, 3)
+    weight[[1, 3], 0] = 0
+    weight[[0, 2], 0] = 1
+    y = net.node("Relu", [_bn_of_gemm(net)])
+    y = net.node(
+        "Relu", [net.node("Gemm", [y, net.constant(weight), net.constant([8.0, 1, 1])], alpha=alpha, beta=2.0)]
+    )
+    assert _weights(_fold(net, net.gemm(y, 3, 2, bias=(2,)))) == [(C, LEFT), (LEFT, 2), (2, 2)]
+
+
+def _bn_of_gemm(net: Net) -> str:
+    return net.batchnorm(net.gemm("x", C, C, bias=(C,)), C, gamma=GAMMA, beta=[1.0, 1, 2, 1])
+
+
 def test_channel_that_no_one_reads():
     """The column is 0, not the row: what is in the channel does not matter."""
     net = _net()

@@ -64,7 +64,8 @@ class _Network:
         parts = [self.branch(x) for _ in range(self.rng.integers(2, 5))]
         while len(parts) > 1:
             at = int(self.rng.integers(len(parts) - 1))
-            parts[at : at + 2] = [self.net.node(str(self.choose(["Add", "Add", "Sub", "Sum"])), parts[at : at + 2])]
+            y = self.net.node(str(self.choose(["Add", "Add", "Sub", "Sum"])), parts[at : at + 2])
+            parts[at : at + 2] = [self.batchnorm(y) if self.chance(0.2) else y]
         return parts[0]
 
     def branch(self, x: str) -> str:

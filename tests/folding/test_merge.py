@@ -127,6 +127,18 @@ def test_residual_of_a_convolution(p, input_first):
 
 
 @examples
+@given(parameters, st.booleans())
+def test_batchnorm_of_a_sum(p, one_source):
+    """Its shift is added once, not once a term."""
+    net = _net(p)
+    x = _source(net)
+    inner = net.node("Add", [net.conv(x, C, C, (3, 3), pads=[1] * 4), net.conv(x, C, C)])
+    outer = net.node("Sub", [x if one_source else net.node("Floor", ["x"]), net.batchnorm(inner, C)])
+    folded, _ = _fold(net, outer)
+    assert _operators(folded) == (["Abs", "Conv"] if one_source else ["Abs", "Floor", "Conv", "Add"])
+
+
+@examples
 @given(parameters, st.sampled_from([[1, 1, 1, 1], [0, 0, 0, 0]]))
 def test_average_pooling_beside_a_convolution(p, pads):
     net = _net(p)
