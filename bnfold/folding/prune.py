@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from bnfold.folding.relations.affine import DEVIATION
 from bnfold.folding.trace import trace_wires
 from bnfold.folding.units import Ids
 from bnfold.folding.wires import Slot, Wires
@@ -136,6 +137,8 @@ def _shrink(graph: ir.Graph, slot: Slot, gone: NDArray[np.bool_]) -> None:
     if array.shape[slot.axis] != slot.ids.size:
         return  # a bias of one element for all channels
     _put(graph, slot.node, slot.index, array.take(keep, axis=slot.axis))
+    if slot.index == 1 and DEVIATION in slot.node.meta:
+        slot.node.meta[DEVIATION] = slot.node.meta[DEVIATION].take(keep)
     if slot.role == "write" and slot.index == 1 and attribute(slot.node, "group", 1) > 1:
         slot.node.attributes["group"] = ir.AttrInt64("group", keep.size)
 
