@@ -61,16 +61,11 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False) -> Ledger:
     canonicalise(model)
     facts = {item.node: batchnorm_parameters(item.node) for item in found}
     graphs = [*subgraphs(model.graph), model.graph]
-    fates: dict[ir.Node, Fate] = {}
-    settled = False
-    while not settled:  # what vanishes may leave linear branches, or a dead channel, that the first choice did not see
-        news = _fold_once(model, graphs)
-        kept = any(news[item.node].outcome == "kept" for item in found if item.node in news)
-        settled = not kept or all(fate.outcome == "kept" for fate in news.values())
-        fates |= news
+    fates = _settle(model, graphs, found)
     if move_behind_relus:
         moved = move_behind_relu(item.node for item in found if fates.get(item.node, _KEPT).outcome == "kept")
         fates |= _fold_once(model, graphs) if moved else {}
+    fates |= _merge(model, graphs)  # branches that had BatchNorms in front of them have one source now
     ledger = account(found, facts, fates)
     beyond: list[str] = []
     try:
@@ -86,13 +81,30 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False) -> Ledger:
     return dataclasses.replace(ledger, beyond_float16=tuple(beyond))
 
 
-def _fold_once(model: ir.Model, graphs: list[ir.Graph]) -> dict[ir.Node, Fate]:
+def _settle(model: ir.Model, graphs: list[ir.Graph], found: tuple[Found, ...]) -> dict[ir.Node, Fate]:
+    """Fold until nothing more goes: what vanishes may leave linear branches, or a dead channel, not seen before."""
     fates: dict[ir.Node, Fate] = {}
-    for graph in graphs:
-        fates |= {node: Fate("merged", (layer,)) for node, layer in merge_branches(graph).items()}
-    passes.RemoveUnusedNodesPass()(model)  # what the merged branches were made of no longer ties any units
+    settled = False
+    while not settled:
+        news = _fold_once(model, graphs)
+        n_dead = sum(remove_dead_channels(graph, model.opset_imports.get("", 20)) for graph in graphs)
+        kept = any(news[item.node].outcome == "kept" for item in found if item.node in news)
+        settled = not kept or (not n_dead and all(fate.outcome == "kept" for fate in news.values()))
+        fates |= news
+    return fates
+
+
+def _fold_once(model: ir.Model, graphs: list[ir.Graph]) -> dict[ir.Node, Fate]:
+    fates = _merge(model, graphs)
     for graph in graphs:
         fates |= _choose_units(graph)
+    return fates
+
+
+def _merge(model: ir.Model, graphs: list[ir.Graph]) -> dict[ir.Node, Fate]:
+    """Merge branches, and drop what they were made of: it must not tie any units."""
+    fates = {node: Fate("merged", (layer,)) for graph in graphs for node, layer in merge_branches(graph).items()}
+    passes.RemoveUnusedNodesPass()(model)
     return fates
 
 
