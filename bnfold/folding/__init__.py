@@ -16,7 +16,7 @@ import onnx_ir.passes.common as passes
 from bnfold.errors import InputRefused
 from bnfold.folding.apply import apply_choice, plan_parameters
 from bnfold.folding.choose import choose
-from bnfold.folding.ledger import Fate, Takers, account, find_batchnorms
+from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
 from bnfold.folding.merge import merge_branches
 from bnfold.folding.prune import remove_dead_channels
 from bnfold.folding.ranges import beyond_range
