@@ -80,6 +80,15 @@ def _entry(name: str, fate: Fate, parameters: BatchNormParameters) -> LedgerEntr
     return LedgerEntry(name, fate.outcome, fate.into, fate.reason, float(np.abs(scale).max()), ratio, dead)
 
 
+@dataclass(frozen=True)
+class _Step:
+    """The operators next to a value that take its units, their names, and the values that others pass them on to."""
+
+    takers: list[ir.Node]
+    names: list[str]
+    onward: list[ir.Value]
+
+
 class Takers:
     """The operators whose parameters take a vanished site: upstream while x has new units, downstream while y has.
 
@@ -89,45 +98,49 @@ class Takers:
     def __init__(self, plan: Mapping[ir.Node, Parameters], gauge: Gauge) -> None:
         self._plan = plan
         self._gauge = gauge
-        self._steps: dict[tuple[ir.Value, bool], tuple[list[ir.Node], list[ir.Value]]] = {}
+        self._up: dict[ir.Value, _Step] = {}
+        self._down: dict[ir.Value, _Step] = {}
 
-    def of(self, site: Site) -> tuple[ir.Node, ...]:
-        """The operators, the nearest downstream first."""
-        found: dict[ir.Node, None] = {}
-        seen: set[ir.Value] = set()
-        todo = [(site.x, True), (site.node.outputs[0], False)]
-        while todo:
-            value, upward = todo.pop()
-            if value in seen:
-                continue
-            seen.add(value)
-            nodes, values = self._step(value, upward=upward)
-            found |= dict.fromkeys(node for node in nodes if node is not site.node)
-            todo.extend((other, upward) for other in values)
-        return tuple(found)
+    def of(self, site: Site) -> set[ir.Node]:
+        """The operators."""
+        return {node for step in self._walk(site) for node in step.takers}
 
     def names(self, site: Site) -> tuple[str, ...]:
-        """Their names in the user's model."""
-        return tuple(dict.fromkeys(layer_name(node) for node in self.of(site)))
+        """Their names in the user's model, the nearest downstream first."""
+        return tuple(dict.fromkeys([name for step in self._walk(site) for name in step.names]))
 
-    def _step(self, value: ir.Value, *, upward: bool) -> tuple[list[ir.Node], list[ir.Value]]:
-        """The operators next to a value that take its units, and the values that the others pass them on to."""
-        key = (value, upward)
-        if key not in self._steps:
-            takers: list[ir.Node] = []
-            onward: list[ir.Value] = []
-            if self._moves(value):
-                nodes = [value.producer()] if upward else [use.node for use in value.uses()]
-                for node in nodes:
-                    if node is None:
-                        continue
-                    if node in self._plan:
-                        takers.append(node)
-                    else:
-                        values = node.inputs if upward else node.outputs
-                        onward += [v for v in values if v is not None and self._moves(v)]
-            self._steps[key] = takers, onward
-        return self._steps[key]
+    def _walk(self, site: Site) -> list[_Step]:
+        """The steps from every value that has new units because of the site, or together with it."""
+        steps: list[_Step] = []
+        seen: set[ir.Value] = set()
+        for start, known, upward in ((site.node.outputs[0], self._down, False), (site.x, self._up, True)):
+            todo = [start]
+            while todo:
+                value = todo.pop()
+                if value in seen:
+                    continue
+                seen.add(value)
+                if value not in known:
+                    known[value] = self._step(value, upward=upward)
+                step = known[value]
+                steps.append(step)
+                todo += step.onward
+        return steps
+
+    def _step(self, value: ir.Value, *, upward: bool) -> _Step:
+        step = _Step([], [], [])
+        if not self._moves(value):
+            return step
+        for node in [value.producer()] if upward else [use.node for use in value.uses()]:
+            if node is None:
+                continue
+            if node in self._plan:
+                step.takers.append(node)
+                step.names.append(layer_name(node))
+            else:
+                values = node.inputs if upward else node.outputs
+                step.onward.extend(v for v in values if v is not None and self._moves(v))
+        return step
 
     def _moves(self, value: ir.Value) -> bool:
         return value in self._gauge.units.ids and not self._gauge.trivial(value)
