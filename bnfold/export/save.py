@@ -38,5 +38,6 @@ def save(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     onnx.save_model(copy, path, save_as_external_data=True, location=data.name, size_threshold=EXTERNAL_THRESHOLD)
+    data.chmod(path.stat().st_mode)  # onnx makes it readable by its owner alone
     onnx.checker.check_model(path)
     return (path, data)
