@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
-from fold_zoo import TIMM, build, calibrate, export, randomise
+from fold_zoo import TIMM, build, calibrate, randomise, source_of
 from onnxscript import optimizer
 from pattern_networks import PATTERNS
 
 from bnfold.benchmarking import bench_files
-from bnfold.export import finish
+from bnfold.export import finish, plain_graph
 from bnfold.folding import fold_model
 from bnfold.records import as_json
 
@@ -39,7 +39,7 @@ def write_pair(name: str, folder: Path) -> tuple[Path, Path]:
     module, inputs = build(name)
     randomise(module, "positive", seed=1)
     calibrate(module, inputs)
-    model = export(module, tuple(x[:2] for x in inputs))
+    model = plain_graph(source_of(name, module, inputs))
     plain = ir.from_proto(ir.to_proto(model))
     optimizer.optimize(plain)
     fold_model(model)

@@ -17,6 +17,8 @@ the mapped files that the system has not dropped yet; both also relative to the 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import math
 import resource
 import subprocess
@@ -26,6 +28,7 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -42,10 +45,26 @@ WIDTH = 4096  # of the large network: 64 MiB a layer
 GB = 10**9
 
 
+def export(module: Any, inputs: tuple[Any, ...], input_names: list[str]) -> Any:
+    """The graph as torch.onnx.export writes it, unoptimized and with a dynamic batch."""
+    import torch
+
+    batch = torch.export.Dim("batch")
+    shapes = tuple({0: batch} for _ in inputs)
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        program = torch.onnx.export(
+            module, inputs, dynamo=True, optimize=False, dynamic_shapes=shapes, input_names=input_names, verify=False
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    return program.model
+
+
 def network_row(name: str, previous: tuple[int, float] | None) -> tuple[tuple[int, float], str]:
     """Export and fold one network: its nodes and the fold's seconds, and the table's row."""
     import torch
-    from fold_zoo import build, calibrate, export, randomise
+    from fold_zoo import build, calibrate, names, randomise
     from synthetic_networks import network
 
     if ":" in name:
@@ -57,7 +76,7 @@ def network_row(name: str, previous: tuple[int, float] | None) -> tuple[tuple[in
     randomise(module, "positive", seed=1)
     calibrate(module, inputs)
     start = time.process_time()
-    model = export(module, tuple(x[:2] for x in inputs))
+    model = export(module, tuple(x[:2] for x in inputs), names(inputs))
     export_s = time.process_time() - start
     n_nodes = len(model.graph)
     fold_s = math.inf

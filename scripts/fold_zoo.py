@@ -1,20 +1,20 @@
 """Fold many networks and print, for each, what became of its BatchNorms, its nodes, and the float64 difference.
 
-    python scripts/fold_zoo.py [--gamma positive|mixed|zeros] [--float64] [NAME ...]
+    python scripts/fold_zoo.py [--gamma positive|mixed|zeros] [--float64] [--verify] [NAME ...]
 
 NAME is a network of timm, or one of scripts/pattern_networks.py; without names, the list below. Statistics are
 calibrated by running random data through in training mode; gamma is drawn from 0.5..1.5, beta from N(0, 0.2);
 `mixed` makes 15 % of the gammas negative, `zeros` also sets 3 % to exactly 0. `--float64` evaluates the plain and the
-folded graph in float64 on random and border inputs and prints the largest difference relative to the largest output.
+folded graph in float64 on random and border inputs and prints the largest difference relative to the largest output;
+`--verify` puts the folded file through the gate of `bnfold fold-export` and prints its error over the source's own.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
+import tempfile
 import time
-import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +22,12 @@ import onnx_ir as ir
 import torch
 from pattern_networks import PATTERNS
 
-from bnfold.export import finish
-from bnfold.folding import fold_model
-from bnfold.graph.float64 import Float64Graph
+from bnfold.export import finish, plain_graph, save
+from bnfold.folding import fold, fold_model
+from bnfold.graph.float64 import Float64Graph, to_float64
+from bnfold.records import InputSpec, SourceFacts
+from bnfold.sources import TorchSource
+from bnfold.verification import reference_for, verify_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +36,7 @@ TIMM = (
     "resnetv2_18", "resnetv2_50", "levit_128s", "levit_384", "repvgg_a0", "mobileone_s0", "fastvit_t8",
     "repghostnet_050", "ghostnetv3_100", "repvit_m1", "visformer_tiny", "convmixer_768_32", "densenet121",
 )  # fmt: skip
-ROW = "{:18} {:>6} {:>8} {:>6} {:>4} {:>11} {:>8} {:>8} {:>9}"
+ROW = "{:18} {:>6} {:>8} {:>6} {:>4} {:>11} {:>8} {:>8} {:>9} {:>9}"
 
 
 def randomise(module: torch.nn.Module, gamma: str, seed: int) -> None:
@@ -74,27 +77,26 @@ def build(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
     return module.eval(), (torch.randn(4, *module.pretrained_cfg["input_size"]),)
 
 
-def export(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> ir.Model:
-    """The plain graph, as torch.onnx.export writes it unoptimized."""
-    from bnfold.export.zero_bias import drop_zero_biases
-
-    batch = torch.export.Dim("batch")
-    shapes = tuple({0: batch} for _ in inputs)
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own
-        program = torch.onnx.export(
-            module, inputs, dynamo=True, optimize=False, dynamic_shapes=shapes, input_names=names(inputs), verify=False
-        )
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned nothing")
-    model = program.model
-    drop_zero_biases(model)
-    return model
+def source_of(name: str, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> TorchSource:
+    """The network as `bnfold fold-export` would load it, with a dynamic batch."""
+    specs = tuple(
+        InputSpec(f"x{k}", (None, *x.shape[1:]), str(x.dtype).removeprefix("torch.")) for k, x in enumerate(inputs)
+    )
+    return TorchSource(SourceFacts(name, "", sum(p.numel() for p in module.parameters())), module, specs, ("output",))
 
 
 def names(inputs: tuple[torch.Tensor, ...]) -> list[str]:
     """Input names x0, x1, ..."""
     return [f"x{k}" for k in range(len(inputs))]
+
+
+def verified(source: TorchSource, plain: Any, folded: Any) -> str:
+    """Whether the folded file passes the gate of `bnfold fold-export`, and its error over the source's."""
+    with tempfile.TemporaryDirectory() as folder:
+        (path, *_) = save(folded, Path(folder) / "model.onnx")
+        verdict = verify_file(path, reference_for(source, plain), inputs=source.inputs, samples=None)
+    ratio = max(output.e_output / output.e_source if output.e_source else 0.0 for output in verdict.outputs)
+    return f"{'yes' if verdict else 'NO'} {ratio:.2f}"
 
 
 def difference(plain: Any, folded: Any, inputs: tuple[torch.Tensor, ...]) -> float:
@@ -119,41 +121,30 @@ def _corner(x: np.ndarray) -> np.ndarray:
     return corner
 
 
-def row(name: str, gamma: str, *, float64: bool) -> tuple[int, str]:
-    """Fold one network; how many BatchNorms stayed, and the table's row."""
+def row(name: str, gamma: str, *, float64: bool, verify: bool) -> str:
+    """Fold one network: the table's row, and a line for each BatchNorm that stayed."""
     module, inputs = build(name)
     randomise(module, gamma, seed=1)
     calibrate(module, inputs)
+    source = source_of(name, module, inputs)
     start = time.perf_counter()
-    model = export(module, tuple(x[:2] for x in inputs))
+    model = plain_graph(source)
     export_s = time.perf_counter() - start
     plain = ir.to_proto(model)
     start = time.perf_counter()
     ledger = fold_model(model)
     fold_s = time.perf_counter() - start
     final = finish(model)
-    error = f"{_in_float64(plain, inputs):.1e}" if float64 else "-"
+    counts = (ledger.found, ledger.absorbed, ledger.merged, ledger.kept)
     nodes = f"{len(plain.graph.node)}->{len(final.graph.node)}"
-    cells = (
-        name,
-        ledger.found,
-        ledger.absorbed,
-        ledger.merged,
-        ledger.kept,
-        nodes,
-        f"{export_s:.1f}",
-        f"{fold_s:.2f}",
-        error,
-    )
-    lines = [ROW.format(*cells), *(f"    {e.name}: {e.reason}" for e in ledger.entries if e.outcome == "kept")]
-    return ledger.kept, "\n".join(lines)
+    error = f"{_in_float64(plain, inputs):.1e}" if float64 else "-"
+    gate = verified(source, plain, final) if verify else "-"
+    lines = [ROW.format(name, *counts, nodes, f"{export_s:.1f}", f"{fold_s:.2f}", error, gate)]
+    return "\n".join([*lines, *(f"    {e.name}: {e.reason}" for e in ledger.entries if e.outcome == "kept")])
 
 
 def _in_float64(plain: Any, inputs: tuple[torch.Tensor, ...]) -> float:
     """Fold the float64 form of the plain graph, so that rounding to float32 plays no part."""
-    from bnfold.folding import fold
-    from bnfold.graph.float64 import to_float64
-
     wide = to_float64(plain)
     folded, _ = fold(wide)
     return difference(wide, folded, inputs)
@@ -165,11 +156,16 @@ def main(show: Callable[[str], None] = print) -> None:
     parser.add_argument("names", nargs="*", default=[*PATTERNS, *TIMM])
     parser.add_argument("--gamma", choices=("positive", "mixed", "zeros"), default="positive")
     parser.add_argument("--float64", action="store_true")
+    parser.add_argument("--verify", action="store_true")
     parser.add_argument("--quiet", action="store_true", help="leave out the reasons of the BatchNorms that stay")
     arguments = parser.parse_args()
-    show(ROW.format("network", "found", "absorbed", "merged", "kept", "nodes", "export s", "fold s", "float64"))
+    show(
+        ROW.format(
+            "network", "found", "absorbed", "merged", "kept", "nodes", "export s", "fold s", "float64", "verified"
+        )
+    )
     for name in arguments.names:
-        text = row(name, arguments.gamma, float64=arguments.float64)[1]
+        text = row(name, arguments.gamma, float64=arguments.float64, verify=arguments.verify)
         show(text.splitlines()[0] if arguments.quiet else text)
 
 
