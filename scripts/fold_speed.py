@@ -35,6 +35,7 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper
 
+from bnfold.export.zero_bias import drop_zero_biases
 from bnfold.folding import fold_model
 
 TIMM = ("resnet50", "densenet121")
@@ -78,6 +79,7 @@ def network_row(name: str, previous: tuple[int, float] | None) -> tuple[tuple[in
     start = time.process_time()
     model = export(module, tuple(x[:2] for x in inputs), names(inputs))
     export_s = time.process_time() - start
+    drop_zero_biases(model)  # as bnfold.export does before it folds
     n_nodes = len(model.graph)
     fold_s = math.inf
     for copy in (model.clone(), model):

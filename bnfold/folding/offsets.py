@@ -20,6 +20,7 @@ _ROUNDING = 256 * 2.0**-53
 _SMALL_PIVOT = 2.0**-5
 
 Row = dict[int, float]
+_NO_TERMS: Row = {}  # shared by all offsets that are known: one dict each would cost more than the solving
 
 
 class OffsetsEntangled(Exception):  # noqa: N818 - an outcome that the caller expects, not an error
@@ -110,11 +111,13 @@ class Offsets:
         pivot = np.where(cost == cost.min(axis=0, initial=np.inf), size, -1.0).argmax(axis=0)
         columns = np.arange(residual.size)
         pivots, k = classes[pivot, columns], coefficients[pivot, columns]
-        rows: list[Row] = [{} for _ in columns]
+        rows: list[Row] = [_NO_TERMS] * columns.size
         for t in range(len(classes)):
             others = np.flatnonzero((coefficients[t] != 0) & (pivot != t))
             ratios = -coefficients[t, others] / k[others]
             for column, c, ratio in zip(others.tolist(), classes[t, others].tolist(), ratios.tolist(), strict=True):
+                if rows[column] is _NO_TERMS:
+                    rows[column] = {}
                 rows[column][c] = ratio
         solved = residual / k
         self._rows.update(zip(pivots.tolist(), zip(rows, solved.tolist(), strict=True), strict=True))
