@@ -91,9 +91,22 @@ class OutputErrors:
         return sum(pooled.n for pooled in self.candidate.values())
 
     @property
+    def trusted(self) -> list[PooledError]:
+        """The executions that count as the source's own: the first, and those that would pass against it.
+
+        An export that computes something else than its network must not widen its own tolerance.
+        """
+        executions = [self.source[number] for number in sorted(self.source)]
+        if not executions:
+            return []
+        first, rest = executions[0], executions[1:]
+        limit = max(K_RMS * first.rms, self.relative_bound * self.reference.rms)
+        return [first, *(pooled for pooled in rest if pooled.rms <= limit)]
+
+    @property
     def e_source(self) -> float:
-        """Root mean square error of the source, of its worst execution."""
-        return max((pooled.rms for pooled in self.source.values()), default=0.0)
+        """Root mean square error of the source, of its worst execution that counts."""
+        return max((pooled.rms for pooled in self.trusted), default=0.0)
 
     @property
     def e_output(self) -> float:
@@ -110,8 +123,8 @@ class OutputErrors:
 
     @property
     def e_source_maximum(self) -> float:
-        """Largest error of the source, of its worst execution."""
-        return max((pooled.maximum for pooled in self.source.values()), default=0.0)
+        """Largest error of the source, of its worst execution that counts."""
+        return max((pooled.maximum for pooled in self.trusted), default=0.0)
 
     @property
     def e_output_maximum(self) -> float:
@@ -161,6 +174,9 @@ class OutputErrors:
         return None
 
     def _judgement(self) -> str:
+        if len(self.trusted) < len(self.source) and not self.has_right_parameters:
+            worst = max(pooled.rms for pooled in self.source.values())
+            return f"; the plain export lies as far off ({worst:.3g}): it does not compute what the network does"
         if self.parameters is None:
             return ""
         if self.has_right_parameters:
