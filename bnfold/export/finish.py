@@ -61,9 +61,11 @@ def finish(model: ir.Model) -> onnx.ModelProto:
 def _simplified(before: onnx.ModelProto) -> onnx.ModelProto:
     """Run onnxsim and check that the interface, the opset and the BatchNorms are still the same."""
     onnxsim = require("onnxsim", extra="cpu", purpose="simplifying the graph")
+    inputs = {value.name for value in before.graph.input}
+    overridable = any(tensor.name in inputs for tensor in before.graph.initializer)  # inputs with a default value
     try:
         with quiet("onnx_ir"):  # its passes count what they remove
-            after, _ = onnxsim.simplify(before, skip_fuse_bn=True, certify=False)
+            after, _ = onnxsim.simplify(before, skip_fuse_bn=True, certify=False, mutable_initializer=overridable)
     except Exception as error:
         raise InputRefused(
             "onnxsim cannot simplify the graph",

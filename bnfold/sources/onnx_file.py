@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING
 
 import onnx
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["graph_inputs", "load_onnx"]
+
+SEPARATE_SINCE = 4
+"""The first ONNX IR version where an initializer need not be an input."""
+log = logging.getLogger("bnfold.sources")
 
 
 def load_onnx(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] | None = None) -> OnnxSource:
@@ -41,6 +46,7 @@ def load_onnx(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] 
     data_files = external_files(proto, path)
     _checked(path)
     model = ir.load(path)
+    _separate_parameters(model, spec)
     refuse_unhealthy_graph(model, spec)
     return OnnxSource(
         facts=SourceFacts(spec=spec, sha256=_sha256([path, *data_files]), n_parameters=_n_parameters(model)),
@@ -80,6 +86,27 @@ def _checked(path: Path) -> None:
             found=" ".join(str(error).split())[:300],
             remedy="export it again; `onnx.checker.check_model` shows the whole message",
         ) from error
+
+
+def _separate_parameters(model: ir.Model, where: str) -> None:
+    """Take the initializers of an IR version 3 file off its inputs, where that version made every one of them stand.
+
+    From version 4 an initializer among the inputs is a default value that the caller may replace
+    (https://github.com/onnx/onnx/blob/main/docs/IR.md), and stays one.
+    """
+    if model.ir_version >= SEPARATE_SINCE:
+        return
+    inputs = model.graph.inputs
+    kept = [value for value in inputs if value.name not in model.graph.initializers]
+    if len(kept) < len(inputs):
+        log.info(
+            "%s has ONNX IR version %d, where every parameter had to be an input: %d of them are read as constants",
+            where,
+            model.ir_version,
+            len(inputs) - len(kept),
+        )
+        inputs[:] = kept
+    model.ir_version = SEPARATE_SINCE
 
 
 def graph_inputs(

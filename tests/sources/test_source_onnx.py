@@ -10,6 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from bnfold.errors import InputRefused
+from bnfold.export import finish
 from bnfold.records import InputSpec
 from bnfold.sources import OnnxSource, load_source
 
@@ -169,3 +170,23 @@ def test_dynamic_axes_besides_the_batch_want_a_size(make_onnx: Make, tmp_path: P
     assert "--input-shape" in sentence
     assert load_source(str(path), input_shapes=[(1, 2, 7, 4)]).inputs[0].shape == (None, 2, 7, 4)
     assert "found 1x2x7x5, expected ?x2x?x4" in refusal(path, input_shapes=[(1, 2, 7, 5)])
+
+
+@pytest.mark.parametrize(("ir_version", "inputs"), [(3, ["x"]), (8, ["x", "w", "scale", "bias", "mean", "var"])])
+def test_parameters_among_the_inputs_are_constants_only_in_ir_version_3(
+    make_onnx: Make, tmp_path: Path, ir_version: int, inputs: list[str]
+) -> None:
+    proto = make_onnx()
+    proto.ir_version = ir_version
+    del proto.opset_import[:]
+    proto.opset_import.append(helper.make_opsetid("", 8))
+    for tensor in proto.graph.initializer:
+        proto.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    source = load_source(str(saved(proto, tmp_path)))
+
+    assert isinstance(source, OnnxSource)
+    assert [value.name for value in source.model.graph.inputs] == inputs
+    assert source.inputs == (InputSpec("x", (None, 2, 4, 4), "float32"),)
+    finished = finish(source.model)
+    assert [value.name for value in finished.graph.input] == inputs
+    assert finished.ir_version >= 4
