@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
-from bnfold.sources.model_file import is_model_path, nearest
+from bnfold.sources.model_file import input_shape_of, is_model_path, nearest
 from bnfold.sources.usercode import build_module, described, import_file, user_code
 
 if TYPE_CHECKING:
@@ -23,11 +23,15 @@ def is_factory(spec: str) -> bool:
     return bool(place and colon) and all(part.isidentifier() for part in name.split("."))
 
 
-def build_from_factory(spec: str) -> nn.Module:
+def build_from_factory(spec: str, *, read_shape: bool = True) -> tuple[nn.Module, tuple[int, ...] | None, str | None]:
     """Import the factory and call it.
 
     Args:
         spec: `package.module:factory` (importable from the working folder too) or `file.py:factory`.
+        read_shape: read INPUT_SHAPE of the file too.
+
+    Returns:
+        The network, and the INPUT_SHAPE and INPUT_DTYPE of a `.py` file, None where it has none.
 
     Raises:
         InputRefused: nothing to import, no such factory, it raises, or it returns no module.
@@ -56,7 +60,11 @@ def build_from_factory(spec: str) -> nn.Module:
             expected="a function or class that returns a torch.nn.Module",
             remedy=f"add `def factory(): return {name}` there and name that",
         )
-    return build_module(factory, where=spec, folder=folder)
+    network = build_module(factory, where=spec, folder=folder)
+    if not is_model_path(place):
+        return network, None, None
+    shape = input_shape_of(module, Path(place)) if read_shape and hasattr(module, "INPUT_SHAPE") else None
+    return network, shape, getattr(module, "INPUT_DTYPE", None)
 
 
 def _import(name: str, folder: Path) -> Any:

@@ -111,17 +111,18 @@ def _model_file(
 
 
 def _factory(spec: str, weights: Path | None, shapes: Sequence[tuple[int, ...]] | None) -> TorchSource:
-    if not shapes:
+    with seeded():
+        module, shape, dtype = build_from_factory(spec, read_shape=not shapes)
+    wanted = shapes or (None if shape is None else (shape,))
+    if wanted is None:
         raise InputRefused(
             "the input shape of a factory's network cannot be known",
             where=spec,
             remedy="give it with --input-shape, for example 1x3x224x224, once for every input of forward",
         )
-    with seeded():
-        module = build_from_factory(spec)
     if weights is not None:
         put_weights(module, weights)
-    return torch_source(module, spec, shapes=shapes, details={"kind": "factory"})
+    return torch_source(module, spec, shapes=wanted, dtype=dtype, details={"kind": "factory"})
 
 
 def _run(path: Path, spec: str, shapes: Sequence[tuple[int, ...]] | None) -> TorchSource:

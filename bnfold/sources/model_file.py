@@ -20,7 +20,7 @@ from bnfold.sources.usercode import build_module, import_file
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ModelFile", "is_model_path", "load_model_file", "nearest", "zoo_folder", "zoo_names"]
+__all__ = ["ModelFile", "input_shape_of", "is_model_path", "load_model_file", "nearest", "zoo_folder", "zoo_names"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def load_model_file(spec: str) -> ModelFile:
         path=path.resolve(),
         build=partial(build_module, build, where=f"{path}:build", folder=path.resolve().parent),
         recipe=_recipe(module, path),
-        input_shape=_input_shape(module, path),
+        input_shape=input_shape_of(module, path),
         output_names=_output_names(module, path),
         input_dtype=getattr(module, "INPUT_DTYPE", None),
     )
@@ -120,7 +120,12 @@ def _recipe(module: ModuleType, path: Path) -> Mapping[str, Any]:
     return MappingProxyType(dict(recipe))
 
 
-def _input_shape(module: ModuleType, path: Path) -> tuple[int, ...]:
+def input_shape_of(module: ModuleType, path: Path) -> tuple[int, ...]:
+    """The INPUT_SHAPE of a Python file.
+
+    Raises:
+        InputRefused: missing, or no shape of one array with a leading 1 as batch.
+    """
     shape = getattr(module, "INPUT_SHAPE", None)
     valid = (
         isinstance(shape, (tuple, list))

@@ -85,6 +85,7 @@ def test_the_sha256_sees_every_byte(net_file: Path) -> None:
 
 
 def test_a_factory_needs_an_input_shape(net_file: Path) -> None:
+    net_file.write_text(net_file.read_text().replace("INPUT_SHAPE", "SIZES"))
     sentence = refusal(f"{net_file}:build")
 
     assert "--input-shape" in sentence
@@ -242,3 +243,17 @@ def test_weights_alone_and_other_files_are_no_source(tmp_path: Path) -> None:
 def test_a_missing_extra_is_named_with_its_pip_line() -> None:
     with pytest.raises(EnvironmentNotReady, match=r'a_package_nobody_has.*pip install "bnfold\[zoo\]"'):
         require("a_package_nobody_has", extra="zoo", purpose="a test")
+
+
+def test_a_broken_factory_is_named_before_the_input_shape(write_py: Callable[..., Path]) -> None:
+    path = write_py("def build():\n    raise ValueError('no such width')\nwidth = 3")
+
+    assert "no such width" in refusal(f"{path}:build")
+    assert "'width' is no factory" in refusal(f"{path}:width")
+    assert "no module 'nowhere'" in refusal("nowhere.at.all:factory")
+
+
+def test_a_factory_of_a_file_has_the_shape_and_dtype_of_the_file(write_py: Callable[..., Path]) -> None:
+    path = write_py("INPUT_SHAPE = (1, 7)\nINPUT_DTYPE = 'int64'\ndef make():\n    return nn.Embedding(5, 3)")
+
+    assert loaded(f"{path}:make").inputs == (InputSpec("input", (None, 7), "int64"),)
