@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from bnfold.errors import InputRefused
 
 __all__ = [
     "VERBOSITY",
@@ -157,6 +160,28 @@ def seed_option(function: F) -> F:
     )(function)  # fmt: skip
 
 
+def _writable(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuse a report file that cannot be written, before the work begins; nothing is created."""
+    del param
+    if value is None or value == "-" or ctx.resilient_parsing:
+        return value
+    path = Path(value)
+    if not path.parent.is_dir():
+        found = f"no folder {path.parent}"
+    elif path.is_dir():
+        found = "a folder"
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        found = f"the folder {path.parent} is not writable"
+    else:
+        return value
+    raise InputRefused(
+        "cannot write the report",
+        where=value,
+        found=found,
+        remedy="choose a file in a folder that exists and that you can write to",
+    )
+
+
 def json_option(function: F) -> F:
     """Add --json; the command gets `json_file: str | None`, "-" for standard output.
 
@@ -164,6 +189,7 @@ def json_option(function: F) -> F:
     """
     return click.option(
         "--json", "json_file", type=click.Path(dir_okay=False, allow_dash=True), default=None, metavar="FILE",
+        callback=_writable,
         help="Write the report as JSON; - for standard output, which then holds nothing else.",
     )(function)  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
@@ -16,6 +16,10 @@ from bnfold.cli.options import (
     source_options,
     threads_option,
 )
+from bnfold.errors import InputRefused
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def parse(*arguments: str) -> Any:
@@ -78,3 +82,16 @@ def test_values(arguments: tuple[str, ...], name: str, value: object) -> None:
 )
 def test_refusals(arguments: tuple[str, ...], message: str) -> None:
     assert message in parse(*arguments)
+
+
+def test_a_report_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
+    @click.command()
+    @json_option
+    def command(json_file: str) -> None:
+        raise AssertionError(json_file)
+
+    for place in ("missing/report.json", "missing/deeper/report.json"):
+        found = CliRunner().invoke(command, ["--json", str(tmp_path / place)]).exception
+        assert isinstance(found, InputRefused)
+        assert found.remedy
+    assert not list(tmp_path.iterdir())
