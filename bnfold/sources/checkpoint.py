@@ -130,7 +130,7 @@ def read_run(path: Path) -> Run:
     folder = run_folder(path)
     if folder is None or not (folder / RECORD).is_file():
         raise InputRefused(
-            "no run folder",
+            f"no run folder: there is no {RECORD}",
             where=str(path),
             expected=f"a folder with {RECORD}, as `bnfold train` writes it",
             remedy="train one with `bnfold train bnnet`",
@@ -179,11 +179,13 @@ def load_weights(module: nn.Module, state: Mapping[str, torch.Tensor], where: st
         elif given.is_floating_point() != tensor.is_floating_point() or given.is_complex() != tensor.is_complex():
             problems.append(f"{name} has dtype {given.dtype} and not {tensor.dtype}")
     if problems:
+        strangers = [name for name in state if name not in own]
+        in_file = f"; the file has {', '.join(strangers[:_N_NAMED])}" if any(n not in state for n in own) else ""
         more = f", and {len(problems) - _N_NAMED} more" if len(problems) > _N_NAMED else ""
         raise InputRefused(
             "the weights do not fit the network",
             where=where,
-            found=", ".join(problems[:_N_NAMED]) + more,
+            found=", ".join(problems[:_N_NAMED]) + more + (in_file if strangers else ""),
             expected=f"the {len(own)} entries of the network's state dict",
             remedy="give the weights of this network, or the network of these weights",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["WEIGHT_SUFFIXES", "put_weights", "read_weights"]
 
+log = logging.getLogger("bnfold.sources")
+
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 WEIGHT_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
+WRAPPED = "module."
+"""What DataParallel and DistributedDataParallel put before every name of the state dict."""
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
@@ -59,7 +64,12 @@ def put_weights(module: nn.Module, path: Path) -> None:
         InputRefused: as `read_weights`, or the first three keys or shapes that do not fit.
     """
     state = read_weights(path)
-    counters = {name: value for name, value in module.state_dict().items() if name.endswith("num_batches_tracked")}
+    own = module.state_dict()
+    if all(name.startswith(WRAPPED) for name in state) and not any(name.startswith(WRAPPED) for name in own):
+        state = {name.removeprefix(WRAPPED): value for name, value in state.items()}
+        if not own.keys().isdisjoint(state):
+            log.info("%s: the prefix `%s` of DataParallel is left out of its names", path, WRAPPED)
+    counters = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
     load_weights(module, {**counters, **state}, str(path))
 
 

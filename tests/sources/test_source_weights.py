@@ -106,3 +106,18 @@ def test_missing_files_and_files_without_a_state_dict(net_file: Path, tmp_path: 
     assert "found list, expected a dict" in refusal(net_file, tmp_path / "list.pt")
     torch.save({"epoch": 3}, tmp_path / "epoch.pt")
     assert "entries that are no tensors: epoch" in refusal(net_file, tmp_path / "epoch.pt")
+
+
+def test_the_prefix_of_data_parallel_is_left_out(net_file: Path, tmp_path: Path) -> None:
+    state = state_of(net_file)
+    save_file({f"module.{name}": value for name, value in state.items()}, tmp_path / "w.safetensors")
+
+    assert load_source(str(net_file), weights=tmp_path / "w.safetensors").facts.sha256 == sha256_of_tensors(state)
+
+
+def test_the_names_in_the_file_are_named_beside_the_missing_ones(net_file: Path, tmp_path: Path) -> None:
+    state = {f"net.{name}": value for name, value in state_of(net_file).items()}
+    save_file(state, tmp_path / "w.safetensors")
+
+    assert "conv.weight is missing" in (sentence := refusal(net_file, tmp_path / "w.safetensors"))
+    assert "the file has net." in sentence
