@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import warnings
 import zipfile
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
+from bnfold.interrupts import interruptible
 from bnfold.records import InputSpec, SourceFacts
 from bnfold.sources.axes import tested_spec
 from bnfold.sources.extras import require_torch
@@ -64,9 +66,7 @@ def _read(path: Path) -> torch.export.ExportedProgram:
     if zipfile.is_zipfile(path) and _pickled_objects(path):
         raise _wants_code(path)
     try:
-        with _no_code(), warnings.catch_warnings():
-            # PyTorch warns about its own deprecated calls and about inputs it finds in the archive.
-            warnings.simplefilter("ignore")
+        with interruptible(), _no_code(), _quiet_reader():
             return torch.export.load(path)
     except Exception as error:
         if "weights_only" in str(error).lower():
@@ -100,6 +100,20 @@ def _no_code() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = old
+
+
+@contextlib.contextmanager
+def _quiet_reader() -> Iterator[None]:
+    """Silence what PyTorch's reader says of a file that we refuse in one line, and of its own deprecated calls."""
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _wants_code(path: Path) -> InputRefused:
@@ -154,14 +168,15 @@ def refuse_batch_statistics(program: torch.export.ExportedProgram, where: str) -
     """
     inputs = {str(name) for name in program.graph_signature.user_inputs}
     data: set[Any] = set()
-    layers = []
+    layers, exported_in_training = [], False
     for node in program.graph.nodes:
         if node.name in inputs or data.intersection(node.all_input_nodes):
             data.add(node)
         if node.op == "call_function" and _uses_batch(node) and node.args[0] in data:
             layers.append(_layer(node))
+            exported_in_training |= not str(node.target).endswith("no_stats") and node.args[3] is not None
     if layers:
-        raise batch_statistics_refusal(layers, where=where)
+        raise batch_statistics_refusal(layers, where=where, exported=exported_in_training)
 
 
 def _uses_batch(node: Any) -> bool:

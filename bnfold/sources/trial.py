@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
+from bnfold.interrupts import interruptible
 from bnfold.sources.extras import require_torch
 from bnfold.sources.healthy import first_names
 from bnfold.sources.usercode import described, user_code
@@ -42,7 +43,7 @@ def run_once(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, where: str)
     """
     torch = require_torch()
     try:
-        with torch.no_grad(), user_code():
+        with interruptible(), torch.no_grad(), user_code():
             return module(*inputs)
     except Exception as error:
         shapes = ", ".join("x".join(map(str, tensor.shape)) + f" {tensor.dtype}" for tensor in inputs)
@@ -123,14 +124,16 @@ def trial_output_names(module: nn.Module, specs: Sequence[InputSpec], *, where: 
     return tuple(distinct(names, taken=[spec.name for spec in specs]))
 
 
-def batch_statistics_refusal(layers: Sequence[str], *, where: str) -> InputRefused:
+def batch_statistics_refusal(layers: Sequence[str], *, where: str, exported: bool = False) -> InputRefused:
     """The refusal of BatchNorms that use the statistics of the batch in eval mode."""
     return InputRefused(
         "a BatchNorm uses the statistics of the batch in eval mode, so the output of a sample depends on the others",
         where=where,
         found=f"layer {first_names(layers)}",
         expected="running statistics",
-        remedy="train with track_running_stats=True, or recalibrate the running statistics on training data",
+        remedy="call model.eval() before torch.export.export"
+        if exported
+        else "train with track_running_stats=True, or recalibrate the running statistics on training data",
     )
 
 
