@@ -82,8 +82,10 @@ def load_model_file(spec: str) -> ModelFile:
     """
     path = Path(spec).expanduser() if is_model_path(spec) else zoo_folder() / f"{spec}.py"
     if not is_model_path(spec) and spec not in zoo_names():
+        path_given = Path(spec).expanduser()
         raise InputRefused(
             f"the zoo has no network {spec!r}",
+            found="a folder of that name, which is no model file" if path_given.is_dir() else None,
             remedy=nearest(spec, zoo_names(), listing=f"known names: {', '.join(zoo_names())}")
             + "; a network of your own is given as the path of its .py file",
         )

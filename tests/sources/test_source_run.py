@@ -56,3 +56,8 @@ def test_a_run_keeps_its_shape_and_weights(run: Path) -> None:
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputRefused, match=r"no run folder: there is no run\.json"):
         load_source(str(tmp_path))
+
+
+def test_a_folder_given_as_a_model_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputRefused, match="found a folder of that name"):
+        load_model_file(str(tmp_path))
