@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
 from importlib import import_module
@@ -13,12 +14,13 @@ import click
 
 from bnfold.cli.options import VERBOSITY, configure_logging
 from bnfold.errors import BnfoldError
+from bnfold.interrupts import Interrupted, handled_signals, interruptible
 from bnfold.runtime.packages import EXTRAS, missing_package
 from bnfold.version import __version__
 
 __all__ = ["LazyGroup", "main"]
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+SIGNALLED = 128  # plus the number of the signal, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 
@@ -65,16 +67,21 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; every end other than success becomes one `error:` line and an exit code."""
         configure_logging(logging.INFO)
+        with handled_signals():
+            return self._invoke_once(ctx)
+
+    def _invoke_once(self, ctx: click.Context) -> Any:
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
+            with interruptible():
+                result = super().invoke(ctx)
+                sys.stdout.flush()
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BrokenPipeError:
             _silence_stdout()
             ctx.exit(BROKEN_PIPE)
-        except KeyboardInterrupt:
-            _fail(ctx, "interrupted; nothing half-written was kept", INTERRUPTED)
+        except KeyboardInterrupt as error:
+            _fail_interrupted(ctx, error)
         except BnfoldError as error:
             _fail(ctx, str(error), error.exit_code)
         except ModuleNotFoundError as error:
@@ -94,6 +101,13 @@ def _fail_internal(ctx: click.Context, error: Exception) -> NoReturn:
     message = " ".join(str(error).split())
     remedy = "this is a fault of bnfold: repeat with --verbose and report what it prints"
     _fail(ctx, f"internal error: {type(error).__name__}: {message}; {remedy}", INTERNAL)
+
+
+def _fail_interrupted(ctx: click.Context, error: KeyboardInterrupt) -> NoReturn:
+    """End with the line for Ctrl-C, or for a signal of another process."""
+    signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
+    verb = "interrupted" if signum == signal.SIGINT else "terminated"
+    _fail(ctx, f"{verb}; nothing half-written was kept", SIGNALLED + signum)
 
 
 def _fail(ctx: click.Context, sentence: str, code: int) -> NoReturn:
