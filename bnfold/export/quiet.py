@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["quiet"]
+__all__ = ["quiet", "swallowed_output"]
 
 
 @contextlib.contextmanager
@@ -26,3 +27,10 @@ def quiet(*loggers: str) -> Iterator[None]:
     finally:
         for name, level in old.items():
             logging.getLogger(name).setLevel(level)
+
+
+@contextlib.contextmanager
+def swallowed_output() -> Iterator[None]:
+    """Drop what Python code prints to standard output and standard error while a third-party call runs."""
+    with io.StringIO() as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield

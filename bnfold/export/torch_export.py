@@ -9,10 +9,11 @@ import onnx_ir as ir
 
 from bnfold.errors import InputRefused
 from bnfold.export.opsets import OLDEST_NATIVE, convert_opset, refuse_other_opset, refuse_unknown_opset
-from bnfold.export.quiet import quiet
+from bnfold.export.quiet import quiet, swallowed_output
+from bnfold.interrupts import interruptible
 from bnfold.sources.program import refuse_batch_statistics
 from bnfold.sources.trial import TRIAL_BATCH, named_outputs, run_once, trial_inputs
-from bnfold.sources.usercode import described, user_code
+from bnfold.sources.usercode import described
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,9 @@ __all__ = ["export_torch"]
 
 log = logging.getLogger("bnfold.export")
 
+_TALKATIVE = (
+    "torch.onnx", "torch.export", "torch.fx", "torch.fx.experimental.symbolic_shapes", "torch._dynamo", "onnxscript",
+)  # fmt: skip
 _SPECIALIZED = ("specializ", "Constraints violated", "ConstraintViolation", "marked batch as dynamic")
 
 
@@ -67,8 +71,9 @@ def _call_exporter(source: TorchSource, *, opset: int | None, static_batch: int 
             batch = torch.export.Dim("batch")
             arguments["dynamic_shapes"] = tuple({0: batch} if spec.batch_dynamic else None for spec in source.inputs)
     try:
-        # The exporter's loggers tell of packages it lacks, its warnings of its own deprecated calls.
-        with quiet("torch.onnx", "torch.export", "onnxscript"), user_code(), torch.no_grad():
+        # The exporter's loggers tell of packages it lacks, its warnings of its own deprecated calls; and it prints the
+        # graph it could not trace. What the network prints has been seen in the trial run.
+        with interruptible(), quiet(*_TALKATIVE), swallowed_output(), torch.no_grad():
             program = torch.onnx.export(
                 exported,
                 inputs,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr, redirect_stdout
+import signal
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import nn
 from bnfold.errors import InputRefused
 from bnfold.export import count_batchnorms, plain_graph
 from bnfold.export.metadata import layer_of
+from bnfold.interrupts import handled_signals
 from bnfold.sources import load_source
 from bnfold.sources.torch_source import sha256_of_module, torch_source
 
@@ -118,6 +120,30 @@ def test_a_network_that_fixes_the_batch_is_refused(source: TorchSource) -> None:
         plain_graph(fixed)
     assert "--static-batch" in str(caught.value)
     assert list(plain_graph(fixed, static_batch=2).graph.outputs[0].shape or ()) == [2, 4]
+
+
+class Branching(nn.Module):
+    """Control flow that depends on the data, which the exporter refuses with prints of its graph."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else x * 2
+
+
+def test_control_flow_on_data_is_refused_without_a_dump_of_the_graph(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputRefused, match="cannot write this network"):
+        plain_graph(torch_source(Branching(), "branching", shapes=[(1, 4)]))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_interrupt_inside_the_exporter_is_no_refusal(source: TorchSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise AttributeError("partially initialized module 'torch._dynamo'")
+
+    monkeypatch.setattr(torch.onnx, "export", broken)
+    with handled_signals(), pytest.raises(KeyboardInterrupt):
+        plain_graph(source)
 
 
 def test_an_operator_that_onnx_cannot_express_is_named() -> None:

@@ -74,3 +74,15 @@ def test_pickled_objects_are_not_read(tmp_path: Path) -> None:
 
     with pytest.raises(InputRefused, match=r"wants to run code"):
         load_source(str(path))
+
+
+def test_a_truncated_file_is_refused_without_the_log_of_the_reader(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(network().eval(), tmp_path / "net.pt2")
+    path.write_bytes(path.read_bytes()[:3000])
+    capfd.readouterr()
+
+    with pytest.raises(InputRefused, match="damaged"):
+        load_source(str(path))
+    assert capfd.readouterr() == ("", "")
