@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -102,6 +103,13 @@ class OnnxReference:
         return [self._runtime.run(feed)]
 
 
+def _copied(module: torch.nn.Module) -> torch.nn.Module:
+    with warnings.catch_warnings():
+        # The module of an exported program holds tree specs, whose class PyTorch deprecates and still copies by.
+        warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
+        return copy.deepcopy(module)
+
+
 class TorchReference:
     """A PyTorch module, evaluated in float64 on a copy; the module itself is left as it is.
 
@@ -127,7 +135,7 @@ class TorchReference:
         self.stored_format = stored_format(module)
         self._input_names = tuple(input_names)
         self._module = module
-        self._wide: torch.nn.Module | None = copy.deepcopy(module).double()
+        self._wide: torch.nn.Module | None = _copied(module).double()
         self._plain = plain
         self._graph: Float64Graph | None = None
         self._runtime = None if plain is None else _PlainExecution(plain)

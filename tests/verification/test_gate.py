@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import numpy as np
 import onnx
@@ -357,3 +358,14 @@ def test_a_float16_file_is_judged_by_its_own_format(tmp_path):
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float16(1.01), "w16"))
     onnx.save(half, tmp_path / "half.onnx")
     assert not verify_file(tmp_path / "half.onnx", OnnxReference(_model(exact)), inputs=(X,), threads=1)
+
+
+def test_the_module_of_an_exported_program_is_copied_without_a_warning(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own deprecated calls
+        torch.export.save(torch.export.export(torch.nn.Linear(2, 3), (torch.ones(2, 2),)), tmp_path / "net.pt2")
+        module = torch.export.load(tmp_path / "net.pt2").module()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reference = TorchReference(module, ["x"], ["y"])
+    assert reference.evaluate64({"x": np.ones((2, 2), np.float32)})["y"].dtype == np.float64
