@@ -316,3 +316,12 @@ def test_butterfly_of_sums_takes_linear_time():
     start = time.process_time()
     fold(model)
     assert time.process_time() - start < 20
+
+
+def test_one_element_of_a_vector_is_a_scalar():
+    net = _net(3, 4, 4)
+    vector = net.node("ReduceMean", [net.conv("x", 3, 2), net.integers([1, 2, 3])], keepdims=0)
+    scalar = net.node("Gather", [vector, net.integers(0)], axis=0)
+    y = net.node("Mul", [net.batchnorm(net.conv("x", 3, 2), 2), scalar])
+    _, ledger = check_fold(net.model(y), net.feed())
+    assert ledger.absorbed == 1

@@ -64,7 +64,7 @@ def relate_gather(node: ir.Node, units: Units) -> Refusal | None:
     if ids.shape[axis] == 1:
         if indices.shape is None:
             return Refusal("the rank of its indices is unknown")
-        units.ids[y] = ids.reshape(*ids.shape[:axis], *[1] * len(indices.shape), *ids.shape[axis + 1 :])
+        units.ids[y] = ids.reshape((*ids.shape[:axis], *[1] * len(indices.shape), *ids.shape[axis + 1 :]))
         return None
     positions = constant(indices)
     if positions is None or static_length(x, axis) != ids.shape[axis]:
