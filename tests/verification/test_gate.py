@@ -276,6 +276,7 @@ def test_float32_inside_forward_becomes_float64():
     hidden = x.astype(np.float64) @ weight.T + bias + np.linspace(0.0, 1.0, 4)
     # The constants of torch.tensor are rounded to float64, those of the attribute were rounded to float32 before.
     expected = hidden @ np.array([0.1, 0.2, 0.3, 0.4]) + module.table.double().numpy()[1]
+    # Two products of five float64 terms each: fewer than 64 roundings.
     np.testing.assert_allclose(exact, expected, rtol=0, atol=64 * 2.0**-53 * np.abs(expected).max())
     assert reference.description == "PyTorch float64"
 

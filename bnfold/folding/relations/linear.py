@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations.registry import Parameters, relation, rewrites, unhandled_attributes
-from bnfold.folding.units import Refusal, Units
+from bnfold.folding.units import Ids, Refusal, Units
 from bnfold.graph.constants import attribute, constant_shape, float64_constant, operand, parameter, tensor_of
 from bnfold.graph.layers import layer_name
 from bnfold.graph.scaled import Scaled
@@ -49,20 +49,30 @@ def _padded(node: ir.Node) -> bool:
     return auto_pad in ("SAME_UPPER", "SAME_LOWER") or (auto_pad == "NOTSET" and any(attribute(node, "pads", ())))
 
 
+def _channels_read(node: ir.Node, units: Units) -> tuple[tuple[int, ...], Ids] | Refusal:
+    """The shape of a convolution's constant weight, and the ids of its input's channels."""
+    weight = _weights(node)
+    if isinstance(weight, Refusal):
+        return weight
+    refusal = unhandled_attributes(node, _CONV_ATTRIBUTES)
+    if refusal is not None:
+        return refusal
+    x = node.inputs[0]
+    if x is None or units.of(x).ndim != len(weight):
+        return Refusal("the rank of its input is unknown")
+    return weight, units.channels(x, 1)
+
+
 @relation("Conv", kind="linear")
 def relate_conv(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Conv: x (N, C, ...), W (M, C / group, ...); grouped, depthwise, any spatial rank."""
-    weight = _weights(node)
-    refusal = weight if isinstance(weight, Refusal) else unhandled_attributes(node, _CONV_ATTRIBUTES)
-    if refusal is not None or isinstance(weight, Refusal):
-        return refusal
-    x, y = node.inputs[0], node.outputs[0]
-    if x is None or units.of(x).ndim != len(weight):
-        return Refusal("the rank of its input is unknown")
-    x_ids = units.channels(x, 1)
+    found = _channels_read(node, units)
+    if isinstance(found, Refusal):
+        return found
+    weight, x_ids = found
     if _padded(node):
         units.no_offset(x_ids, node, f"zero padding of Conv `{layer_name(node)}`")
-    units.ids[y] = units.fresh((1, weight[0], *[1] * (len(weight) - 2)))
+    units.ids[node.outputs[0]] = units.fresh((1, weight[0], *[1] * (len(weight) - 2)))
     return None
 
 
@@ -99,14 +109,10 @@ def relate_conv_transpose(node: ir.Node, units: Units) -> Refusal | None:
 
     A 1x1 kernel of stride 1 without padding is the exception: each output pixel has exactly one tap.
     """
-    weight = _weights(node)
-    refusal = weight if isinstance(weight, Refusal) else unhandled_attributes(node, _CONV_ATTRIBUTES)
-    if refusal is not None or isinstance(weight, Refusal):
-        return refusal
-    x, y = node.inputs[0], node.outputs[0]
-    if x is None or units.of(x).ndim != len(weight):
-        return Refusal("the rank of its input is unknown")
-    x_ids = units.channels(x, 1)
+    found = _channels_read(node, units)
+    if isinstance(found, Refusal):
+        return found
+    weight, x_ids = found
     pointwise = all(k == 1 for k in weight[2:]) and all(s == 1 for s in attribute(node, "strides", ()))
     plain = not any(attribute(node, "pads", ())) and not any(attribute(node, "output_padding", ()))
     if not (
@@ -116,7 +122,7 @@ def relate_conv_transpose(node: ir.Node, units: Units) -> Refusal | None:
         and "output_shape" not in node.attributes
     ):
         units.no_offset(x_ids, node, f"the borders of ConvTranspose `{layer_name(node)}`")
-    units.ids[y] = units.fresh((1, weight[1] * attribute(node, "group", 1), *[1] * (len(weight) - 2)))
+    units.ids[node.outputs[0]] = units.fresh((1, weight[1] * attribute(node, "group", 1), *[1] * (len(weight) - 2)))
     return None
 
 
