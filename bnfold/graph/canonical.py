@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 
+from bnfold.graph.constants import constant, store_constant
 from bnfold.graph.inference import infer_shapes
+from bnfold.graph.shapes import static_length
 
 __all__ = ["canonicalise"]
 
@@ -25,3 +28,21 @@ def canonicalise(model: ir.Model) -> None:
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.RemoveUnusedNodesPass()(model)
     infer_shapes(model)
+    _write_reshapes(model.graph)
+    passes.RemoveUnusedNodesPass()(model)
+
+
+def _write_reshapes(graph: ir.Graph) -> None:
+    """Write the shape of a Reshape as a constant where all but one of its lengths are known: (-1, 3, 6, 64, 196).
+
+    torch.onnx.export computes it from the batch, and ONNX Runtime, which cannot see through that computation, then
+    leaves out optimizations behind it (Slices of one tensor into a Split, Transpose into MatMul).
+    """
+    for node in graph:
+        if node.op_type != "Reshape" or node.domain or constant(node.inputs[1]) is not None:
+            continue
+        value = node.outputs[0]
+        known = [static_length(value, axis) for axis in range(len(value.shape or ()))]
+        if known.count(None) == 1 and 0 not in known:
+            shape = np.array([-1 if length is None else length for length in known], np.int64)
+            node.replace_input_with(1, store_constant(graph, f"{value.name}_shape", shape, ir.DataType.INT64))
