@@ -156,13 +156,17 @@ class _Chooser:
         return None
 
     def _accept_dead(self, site: Site, x_scale: list[int], y_scale: list[int]) -> None:
-        """Channels with s = 0: y = t whatever x is. Either x is written as that constant, or y's readers take it."""
+        """Channels with s = 0: y = t whatever x is. Either x is written as that constant, or y's readers take it.
+
+        A ReLU or MaxPool on the way to the site passes on a 0, which is the constant where d_y = -t.
+        """
         x_count = Counter(x_scale)
         c = self.classes
         for k in np.flatnonzero(site.scale == 0).tolist():
             x, y, t = x_scale[k], y_scale[k], float(site.shift[k])
-            alone = c.other_uses[x] == c.reads[x] == c.unwritten[x] == 0 and c.site_reads[x] == c.writes[x] == 1
-            if x != PINNED and alone and x_count[x] == 1:
+            alone = c.reads[x] == c.unwritten[x] == 0 and c.site_reads[x] == c.writes[x] == x_count[x] == 1
+            passed_on = c.other_uses[x] == c.sign_uses[x]
+            if x != PINNED and alone and passed_on and (c.sign_uses[x] == 0 or self._offset(site, k, -t)):
                 self.dead.written[x] = (site, k)
                 continue
             linear = c.other_uses[y] == c.site_reads[y] == c.shifts[y] == 0 and c.reads[y] > 0
@@ -171,6 +175,14 @@ class _Chooser:
                 self.dead.read[y] = t
                 continue
             raise _Contradiction(self.reasons.dead(site, k))
+
+    def _offset(self, site: Site, channel: int, value: float) -> bool:
+        """Demand d_y = value of a channel; whether it can be."""
+        try:
+            self.offsets.relate({int(self.classes.offset[site.y_ids[channel]]): 1.0}, value)
+        except OffsetConflict:
+            return False
+        return True
 
     def ill_conditioned(self, site: Site) -> str | None:
         """Why an offset dwarfs what is stored where others read it too, and must take it off again; else None."""

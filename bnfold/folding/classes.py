@@ -19,7 +19,8 @@ __all__ = ["Classes", "classify"]
 class Classes:
     """Class of each id, for scales and for offsets; class 0 is pinned. Counts are per scale class.
 
-    `other_uses`: reads by operators that restrict units; `reads`: by linear operators; `site_reads`: by sites that
+    `other_uses`: reads by operators that restrict units; `sign_uses`: those of them that keep the sign, f(a x) = a f(x)
+    for a > 0, and so f(0) = 0; `reads`: by linear operators; `site_reads`: by sites that
     scale; `shifts`: by constant Adds, whose output is of the same class; `writes`: by operators that can write any
     constant; `size`: ids; `unwritten`: those ids that no constant Add and none of these operators writes.
     `offset_cost`: how much an offset is worth avoiding; `private`: only one relation and one reader know it;
@@ -30,6 +31,7 @@ class Classes:
     offset: Ids
     positive: set[int]
     other_uses: Ids
+    sign_uses: Ids
     reads: Ids
     site_reads: Ids
     shifts: Ids
@@ -60,6 +62,7 @@ def classify(units: Units) -> Classes:
         offset,
         {int(c) for pin in units.positive for c in np.unique(scale[pin.ids])},
         tally(units.other_uses),
+        tally(pin.ids for pin in units.positive),
         tally(ids for ids, _ in units.readers),
         tally(site.x_ids for site in units.sites if site.node.op_type not in ("Add", "Sub")),
         tally(units.shifts),

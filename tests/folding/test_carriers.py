@@ -174,6 +174,27 @@ def test_negative_scale_stays_behind_an_activation(name):
     assert "scale of channel 1 is negative, and its sign is held by" in next(iter(kept_reasons(ledger).values()))
 
 
+@pytest.mark.parametrize("name", list(ACTIVATIONS))
+@pytest.mark.parametrize("p", [Parameters(0, dyadic=True), Parameters(1, dyadic=False)], ids=["dyadic", "random"])
+def test_scale_of_0_behind_an_activation_in_a_residual_branch(name, p):
+    """The branch writes 0, which the activation passes on, and the constant rides the stream (ConvMixer)."""
+    net = Net(p, {"x": ("N", 3, 6, 6)})
+    x = net.conv("x", 3, C)
+    y = net.batchnorm(ACTIVATIONS[name](net, net.conv(x, C, C)), C, gamma=[1, 0, 2, 0])
+    _, ledger = check_fold(net.model(net.conv(net.node("Add", [x, y]), C, 2)), net.feed(), exact=p.dyadic)
+    assert kept_reasons(ledger) == {}
+
+
+def test_scale_of_0_behind_a_relu_stays_where_no_offset_may_be():
+    """The padded convolution behind the sum wants its border at 0, and the constant would be an offset there."""
+    net = Net(Parameters(0, dyadic=True), {"x": ("N", 3, 6, 6)})
+    x = net.node("Relu", [net.conv("x", 3, 4)])
+    y = net.batchnorm(net.node("Relu", [net.conv(x, 4, 4)]), 4, gamma=[1, 0, 2, 1], beta=[0, 1, 0, 0], mean=0)
+    padded = net.conv(net.node("Add", [x, y]), 4, 2, (3, 3), pads=[1, 1, 1, 1])
+    _, ledger = check_fold(net.model(padded), net.feed(), exact=True)
+    assert "channel 1 has scale 0" in next(iter(kept_reasons(ledger).values()))
+
+
 @pytest.mark.parametrize("gamma", [1, 2])
 def test_offset_behind_relu_stays_and_behind_max_pool_goes(gamma):
     outcomes = {}
