@@ -1,8 +1,9 @@
-"""Tables on standard output: 80 columns where they fit, never a cut or wrapped number, no colour in a pipe."""
+"""Tables on standard output: as wide as the terminal, never a cut or wrapped number; in a pipe one line a row."""
 
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -12,11 +13,12 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bnfold.records import BenchReport, DoctorReport, Ledger, Verdict
+    from bnfold.records import BenchRatio, BenchReport, BenchRun, DoctorReport, Ledger, Verdict
 
 __all__ = ["number", "render_bench", "render_doctor", "render_ledger", "render_verdict"]
 
 TEXT_WIDTH = 10
+_UNLIMITED = 1 << 16
 GAP = 3  # between two columns: a blank, the box's place for a line, a blank
 
 
@@ -25,14 +27,24 @@ def render_bench(report: BenchReport) -> None:
     runs = _table("file", ["batch", "median ms", "p95 ms", "images/s", "load ms", "first ms", "MiB"])
     for run in report.runs:
         others = (run.p95_ms, run.images_per_s, run.load_ms, run.first_ms, run.peak_mb)
-        runs.add_row(run.name, str(run.batch), number(run.median_ms, 4), *(number(value, 3) for value in others))
+        runs.add_row(
+            _in_grid(run.name, run, report.runs),
+            str(run.batch),
+            number(run.median_ms, 4),
+            *(number(value, 3) for value in others),
+        )
     _print(runs)
     if report.ratios:
         ratios = _table("time ratio", ["batch", "ratio", "95 % interval", "verdict"])
         for ratio in report.ratios:
             interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
-            ratios.add_row(f"{ratio.a} / {ratio.b}", str(ratio.batch), f"{ratio.ratio:.3f}", interval, ratio.verdict)
+            pair = _in_grid(f"{ratio.a} / {ratio.b}", ratio, report.ratios)
+            ratios.add_row(pair, str(ratio.batch), f"{ratio.ratio:.3f}", interval, ratio.verdict)
         _print(ratios)
+    for note in dict.fromkeys(ratio.note for ratio in report.ratios if ratio.note):
+        _say(note)
+    if not report.complete:
+        _say("interrupted: this is what was measured so far")
     facts = report.environment
     build = f"{facts.get('onnxruntime_build') or 'onnxruntime'} {facts.get('onnxruntime')}"
     threads = facts.get("threads")
@@ -42,6 +54,19 @@ def render_bench(report: BenchReport) -> None:
             f"The machine was noisy: rounds scatter by {facts.get('round_dispersion', 0):.0%}, other processes kept "
             f"{facts.get('cpus_taken_by_others', 0):.1f} CPUs busy. Repeat on a quiet machine before you rely on this."
         )
+
+
+def _in_grid(name: str, record: BenchRun | BenchRatio, records: Sequence[BenchRun | BenchRatio]) -> str:
+    """The name, and in brackets where in the grid it was measured: the axes on which the records differ."""
+
+    def settings(one: BenchRun | BenchRatio) -> list[str]:
+        shapes = " ".join("x".join(map(str, shape[1:])) for shape in one.input_shapes.values())
+        provider = (one.provider or "").removesuffix("ExecutionProvider").lower()
+        return [provider, f"{one.threads} thread{'' if one.threads == 1 else 's'}", one.opt_level, shapes]
+
+    every = [settings(other) for other in records]
+    told = [value for axis, value in enumerate(settings(record)) if any(other[axis] != value for other in every)]
+    return f"{name} [{', '.join(told)}]" if told else name
 
 
 def render_ledger(ledger: Ledger) -> None:
@@ -144,6 +169,8 @@ class _StdoutConsole(Console):
 
 def _print(table: Table) -> None:
     console = _StdoutConsole()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _UNLIMITED
     console.width = max(console.width, _least_width(table))  # rather a long line than a cut number
     console.print(table)
     console.print()

@@ -24,7 +24,7 @@ RUN = BenchRun(LONG, "a.onnx", "CPUExecutionProvider", 128, 400, 12345.6, 1234.5
 
 @pytest.fixture(autouse=True)
 def no_terminal_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a pipe: 80 columns, whatever terminal the tests run in."""
+    """A width of 80 columns that is asked for, whatever terminal the tests run in."""
     for name in ("COLUMNS", "LINES", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
@@ -40,7 +40,7 @@ def words(text: str) -> set[str]:
     return set(text.split())
 
 
-def test_bench_fits_a_pipe_and_keeps_its_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_fits_80_columns_and_keeps_its_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     render_bench(bench_report())
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
@@ -63,6 +63,14 @@ def test_a_narrow_terminal_gets_long_lines_instead_of_cut_numbers(
     monkeypatch.setenv("COLUMNS", "30")
     render_bench(bench_report())
     assert {"1235", "2346", "12346"} <= words(capsys.readouterr().out)
+
+
+def test_a_row_is_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that `grep` finds the name and the reason of a BatchNorm together."""
+    monkeypatch.delenv("COLUMNS")
+    reason = "scale pinned by GELU `blocks.3.act` on its input and by Add `blocks.3.add` on its output"
+    render_ledger(Ledger((LedgerEntry(LONG, "kept", (), reason, 0.5, 812.0, 17),)))
+    assert any(LONG in line and reason in line for line in capsys.readouterr().out.splitlines())
 
 
 def test_ledger(capsys: pytest.CaptureFixture[str]) -> None:
