@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from bnfold.records import InputSpec, Verdict
+from bnfold.records import Departure, InputSpec, Verdict
 from bnfold.verification.comparison import Comparison, compare
+from bnfold.verification.explain import explain
 from bnfold.verification.kinds import Unequal
 
 if TYPE_CHECKING:
@@ -52,12 +53,16 @@ def verify_file(
     """
     comparison = Comparison(candidate, reference, provider=provider, threads=threads)
     failure: str | None = None
+    departure: Departure | None = None
     used: list[int] = []
     try:
         used = compare(comparison, inputs, samples=samples, batches=batches, seed=seed)
         failure = comparison.failure()
     except Unequal as unequal:
         failure = str(unequal)
+    if failure is not None:
+        departure, clause = explain(comparison, inputs, samples=samples, seed=seed)
+        failure += f"; {clause}"
     return Verdict(
         passed=failure is None,
         n_compared=sum(errors.n_compared for errors in comparison.outputs.values()),
@@ -66,4 +71,5 @@ def verify_file(
         outputs=tuple(errors.verdict() for errors in comparison.outputs.values()),
         reference=comparison.describe_reference(),
         failure=failure,
+        departure=departure,
     )

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from bnfold.verification.inputs import Feed
     from bnfold.verification.reference import Reference
 
-__all__ = ["ParameterErrors", "judge_parameters"]
+__all__ = ["N_DRAWS", "PARAMETRIC", "SMALL_FEED", "ParameterErrors", "judge_parameters"]
 
 # Where the parameters of a network stand; sizes, axes and bounds (Resize, Clip, Pad) are none.
-_PARAMETRIC = frozenset(
+PARAMETRIC = frozenset(
     {"Add", "BatchNormalization", "Conv", "ConvTranspose", "Div", "GRU", "Gather", "Gemm", "GroupNormalization"}
     | {"InstanceNormalization", "LSTM", "LayerNormalization", "MatMul", "Mul", "PRelu", "RNN", "Sub"}
 )
@@ -94,7 +94,7 @@ def judge_parameters(
 
 def _parameters(model: onnx.ModelProto) -> Iterator[tuple[str, np.ndarray]]:
     """The stored tensors that are parameters, in float64."""
-    read = {name for node in model.graph.node if node.op_type in _PARAMETRIC for name in node.input}
+    read = {name for node in model.graph.node if node.op_type in PARAMETRIC for name in node.input}
     for tensor in model.graph.initializer:
         if tensor.name in read and tensor.data_type in _FLOATS:
             yield tensor.name, numpy_helper.to_array(tensor).astype(np.float64)

@@ -6,13 +6,14 @@ import copy
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from bnfold.errors import InputRefused
 from bnfold.graph.float64 import Float64Graph
 from bnfold.sources.types import OnnxSource, Source, TorchSource
+from bnfold.verification.coverage import watched
 from bnfold.verification.graph_facts import coarsest_format, input_facts
 from bnfold.verification.torch_float64 import in_float64, stored_format, to_array, to_tensor
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
+    from bnfold.records import Coverage
     from bnfold.verification.inputs import InputFacts
 
 __all__ = ["OnnxReference", "Reference", "TorchReference", "reference_for"]
@@ -46,8 +48,16 @@ class Reference(Protocol):
         """What is known of the inputs; may be empty."""
 
     @property
+    def plain(self) -> onnx.ModelProto | None:
+        """The unfolded graph, None where there is none."""
+
+    @property
     def stored_format(self) -> str:
         """The coarsest floating-point format of the source's parameters, "float32" say."""
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """The channels that the inputs of `executions32` have activated; None without an unfolded graph."""
 
     def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """The source in float64."""
@@ -88,11 +98,17 @@ class OnnxReference:
     description = "ONNX reference evaluator, float64"
 
     def __init__(self, model: onnx.ModelProto) -> None:
+        self.plain: onnx.ModelProto | None = model
         self._graph = Float64Graph(model)
         self._runtime = _PlainExecution(model)
         self.output_names = self._graph.output_names
         self.input_facts: Mapping[str, InputFacts] = input_facts(model)
         self.stored_format = coarsest_format(model)
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """Of the graph in ONNX Runtime."""
+        return self._runtime.activity.coverage()
 
     def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """The graph in float64."""
@@ -136,9 +152,14 @@ class TorchReference:
         self._input_names = tuple(input_names)
         self._module = module
         self._wide: torch.nn.Module | None = _copied(module).double()
-        self._plain = plain
+        self.plain: onnx.ModelProto | None = plain
         self._graph: Float64Graph | None = None
         self._runtime = None if plain is None else _PlainExecution(plain)
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """Of the plain graph in ONNX Runtime."""
+        return None if self._runtime is None else self._runtime.activity.coverage()
 
     def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """The copy in float64, or the plain graph in float64.
@@ -165,14 +186,14 @@ class TorchReference:
 
     def _use_graph(self, error: Exception) -> None:
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
-        if self._plain is None:
+        if self.plain is None:
             raise InputRefused(
                 "the network does not run in float64",
                 found=cause,
                 remedy="remove what fixes the precision of its tensors",
             ) from error
         self._wide = None
-        self._graph = Float64Graph(self._plain)
+        self._graph = Float64Graph(self.plain)
         self.description = f"{OnnxReference.description}, since PyTorch did not run in float64 ({cause})"
 
     def _call(self, module: torch.nn.Module, feed: Mapping[str, np.ndarray], *, wide: bool) -> Arrays:
@@ -198,17 +219,8 @@ class _PlainExecution:
     """The unfolded graph in ONNX Runtime on the CPU, graph optimizations off."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        from bnfold.runtime import open_session
-
-        if model.ByteSize() > MAX_PROTO_BYTES:
-            import onnx
-
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "plain.onnx"
-                onnx.save(model, path, save_as_external_data=True, location="plain.onnx.data")
-                self._session = open_session(path, optimized=False)
-        else:
-            self._session = open_session(model.SerializeToString(), optimized=False)
+        with watched(model) as self.activity:
+            self._session = _opened(model)
         self._names = [output.name for output in self._session.get_outputs()]
 
     def run(self, feed: Mapping[str, np.ndarray]) -> Arrays:
@@ -222,4 +234,18 @@ class _PlainExecution:
                 found=str(error),
                 remedy="fix the batch dimension if the network works at one batch only",
             ) from error
-        return dict(zip(self._names, outputs, strict=True))
+        return self.activity.take(dict(zip(self._names, outputs, strict=True)))
+
+
+def _opened(model: onnx.ModelProto) -> Any:
+    """A session of a graph in memory; one above 2 GB goes through a file."""
+    import onnx
+
+    from bnfold.runtime import open_session
+
+    if model.ByteSize() <= MAX_PROTO_BYTES:
+        return open_session(model.SerializeToString(), optimized=False)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plain.onnx"
+        onnx.save(model, path, save_as_external_data=True, location="plain.onnx.data")
+        return open_session(path, optimized=False)

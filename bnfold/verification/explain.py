@@ -1,0 +1,64 @@
+"""Why a file is not equal: the layer where it departs from its source, in a sentence and as facts."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from bnfold.errors import InputRefused
+from bnfold.verification.inputs import Feed, make_feeds
+from bnfold.verification.kinds import Unequal
+from bnfold.verification.localise import localise
+from bnfold.verification.parameters import SMALL_FEED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from bnfold.records import Departure, InputSpec
+    from bnfold.verification.comparison import Comparison
+
+__all__ = ["explain"]
+
+
+def explain(
+    comparison: Comparison,
+    inputs: Sequence[InputSpec],
+    *,
+    samples: Mapping[str, np.ndarray] | None,
+    seed: int,
+) -> tuple[Departure | None, str]:
+    """Localise a failure that `comparison` has found.
+
+    Returns:
+        The departure, None where there is none to be named, and a clause for the verdict's sentence.
+    """
+    import onnx
+
+    plain = comparison.reference.plain
+    if plain is None:
+        return None, "the layer is not known: the source has no unfolded graph"
+    try:
+        feeds = _feeds(comparison, inputs, samples=samples, seed=seed)
+        located = localise(onnx.load(comparison.candidate), plain, feeds, seed=seed)
+    except Unequal:
+        return None, "the layer is not known: the inputs are not the source's"
+    except InputRefused as refused:
+        return None, f"the layer could not be localised: {refused}"
+    if located is None:
+        return None, "no layer departs in float64 from the unfolded graph of the source"
+    return located.departure, located.departure.sentence()
+
+
+def _feeds(
+    comparison: Comparison, inputs: Sequence[InputSpec], *, samples: Mapping[str, np.ndarray] | None, seed: int
+) -> list[Feed]:
+    """One batch of real or random inputs, and the border inputs: of two rows where rows are small, else of one."""
+    shaped = comparison.match_inputs(inputs)
+    fixed = [spec.shape[0] for spec in shaped if spec.shape and spec.shape[0] is not None]
+    n_values = sum(math.prod(spec.with_batch(1)[1:]) for spec in shaped)
+    batch = max(fixed) if fixed else (2 if n_values <= SMALL_FEED else 1)
+    facts = comparison.reference.input_facts
+    made = list(make_feeds(shaped, samples=samples, facts=facts, batches=[batch], seed=seed))
+    return [made[0], *(feed for feed in made if feed.kind == "border")]
