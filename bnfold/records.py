@@ -104,7 +104,8 @@ class LedgerEntry:
     """What happened to one BatchNorm of the source.
 
     `into` names the operators whose weights took it; `reason` says why a kept one stayed. Scales `s` and variances
-    are those of `y = s x + t`, `s = gamma / sqrt(var + eps)`.
+    are those of `y = s x + t`, `s = gamma / sqrt(var + eps)`. `fresh`: mean 0 and variance 1 throughout, as before any
+    training.
     """
 
     name: str
@@ -114,6 +115,7 @@ class LedgerEntry:
     max_abs_scale: float
     min_var_over_eps: float
     n_dead_channels: int
+    fresh: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +180,9 @@ class Ledger:
         """What is badly conditioned in the source's BatchNorms, and in the folded parameters, one sentence each."""
         steep = [entry.name for entry in self.entries if entry.max_abs_scale > MAX_SCALE]
         flat = [entry.name for entry in self.entries if entry.min_var_over_eps < MIN_VARIANCE_OVER_EPSILON]
+        fresh = [entry.name for entry in self.entries if entry.fresh]
         sentences = (
+            (fresh, "mean 0 and variance 1, as before any training: load weights, or nothing said here holds for them"),
             (steep, f"scale above {MAX_SCALE:g}: rounding errors of the input grow as much"),
             (flat, f"running variance below {MIN_VARIANCE_OVER_EPSILON:g} epsilon: epsilon decides the scale"),
             (list(self.beyond_float16), "beyond the range of float16: keep the file in float32"),

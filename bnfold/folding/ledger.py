@@ -77,7 +77,8 @@ def _entry(name: str, fate: Fate, parameters: BatchNormParameters) -> LedgerEntr
     scale, _ = batchnorm_affine(gamma, beta, mean, variance, epsilon)
     ratio = float(variance.min() / epsilon) if epsilon else np.inf
     dead = int(np.sum(scale == 0))
-    return LedgerEntry(name, fate.outcome, fate.into, fate.reason, float(np.abs(scale).max()), ratio, dead)
+    fresh = not mean.any() and bool((variance == 1).all())
+    return LedgerEntry(name, fate.outcome, fate.into, fate.reason, float(np.abs(scale).max()), ratio, dead, fresh)
 
 
 @dataclass(frozen=True)

@@ -341,6 +341,15 @@ def test_batchnorm_that_does_nothing_is_absorbed_by_nothing():
     assert _types(folded) == ["Conv"]
 
 
+@pytest.mark.parametrize(("variance", "fresh"), [(1.0, True), ([1.0, 1.0, 1.5], False)])
+def test_untrained_statistics_are_said(variance, fresh):
+    """They fold all too well: what is said of an untrained network does not hold for the trained one."""
+    net = Net(Parameters(0, dyadic=False), {"x": ("N", 3, 4, 4)})
+    model = net.model(net.batchnorm(net.conv("x", 3, 3), 3, mean=0.0, variance=variance))
+    _, ledger = check_fold(model, net.feed())
+    assert any("before any training" in warning for warning in ledger.warnings) == fresh
+
+
 def test_tied_embedding_and_head():
     """One table read by a Gather and, transposed, by a MatMul: only the Gather's side may change."""
     net = Net(Parameters(0, dyadic=True), {"h": ("N", 4, 5)})
