@@ -27,6 +27,7 @@ __all__ = [
     "OutputFacts",
     "OutputVerdict",
     "SourceFacts",
+    "StoredParameters",
     "TrainReport",
     "Verdict",
     "as_json",
@@ -342,24 +343,43 @@ class InspectReport:
 
 @dataclasses.dataclass(frozen=True)
 class BenchRun:
-    """One file on one provider at one batch size; `n` timed calls, times in milliseconds, memory in MiB."""
+    """One file in one cell of the grid; `n` timed calls, times in milliseconds, memory in MiB.
+
+    `load_ms`, `first_ms` and `peak_mb` are the median of `n_starts` processes that loaded this file alone, None for a
+    peer that has no file. `intervals` holds (low, high) in milliseconds of each percentile by the name of its field;
+    a percentile that the count does not support is None, and has no interval. `images_per_s` counts `concurrency`
+    requests at a time.
+    """
 
     name: str
     path: str
     provider: str
     batch: int
     n: int
-    load_ms: float
-    first_ms: float
+    load_ms: float | None
+    first_ms: float | None
     median_ms: float
     p95_ms: float | None
     images_per_s: float
-    peak_mb: float
+    peak_mb: float | None
+    threads: int | None = None
+    opt_level: str = "all"
+    input_shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    intervals: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    n_starts: int = 0
+    engine: str = "onnxruntime"
+    mode: str = "latency"
+    concurrency: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class BenchRatio:
-    """time(a) / time(b) from interleaved runs, with its bootstrap interval; `tie` when the interval holds 1."""
+    """time(a) / time(b) from interleaved runs, with its bootstrap interval; `tie` when the interval holds 1.
+
+    A `note` says why no winner is named although the interval does not hold 1: a noisy machine, too few loads.
+    """
 
     a: str
     b: str
@@ -368,15 +388,21 @@ class BenchRatio:
     low: float
     high: float
     verdict: RatioVerdict
+    provider: str | None = None
+    threads: int | None = None
+    opt_level: str = "all"
+    input_shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    note: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class BenchReport:
-    """What `bnfold bench` measured."""
+    """What `bnfold bench` measured; not `complete` where it was interrupted before the end of the plan."""
 
     environment: Mapping[str, Any]
     runs: tuple[BenchRun, ...]
     ratios: tuple[BenchRatio, ...]
+    complete: bool = True
     schema: ClassVar[str] = "bnfold.bench/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
 

@@ -39,7 +39,8 @@ from bnfold.folding import fold_model
 from bnfold.records import InputSpec, SourceFacts
 from bnfold.sources import load_source
 from bnfold.sources.types import TorchSource
-from bnfold.verification.comparison import Comparison, compare
+from bnfold.verification.compare import compare
+from bnfold.verification.comparison import Comparison
 from bnfold.verification.inputs import make_feeds
 from bnfold.verification.reference import TorchReference
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnfold.cli.options import (
-    batch_option,
+    comparison_options,
     json_option,
     provider_option,
     seed_option,
@@ -43,7 +43,7 @@ __all__ = ["command"]
     "--static-batch", type=click.IntRange(min=1), metavar="N",
     help="Fix the batch dimension to N.  [default: dynamic]",
 )  # fmt: skip
-@batch_option((1, 2, 3))
+@comparison_options
 @provider_option
 @threads_option
 @seed_option

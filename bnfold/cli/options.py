@@ -18,6 +18,7 @@ __all__ = [
     "Batches",
     "InputShape",
     "batch_option",
+    "comparison_options",
     "configure_logging",
     "input_shape_option",
     "json_option",
@@ -150,6 +151,18 @@ def batch_option(default: tuple[int, ...]) -> Callable[[F], F]:
     return click.option(
         "--batch", type=Batches(), default=",".join(map(str, default)), show_default=True, help="Batch sizes."
     )
+
+
+def comparison_options(function: F) -> F:
+    """Add --batch and --inputs; the command gets `batch: tuple[int, ...]` and `inputs: Path | None`."""
+    batch = click.option(
+        "--batch", type=Batches(), default=(), help="Batch sizes to compare at besides 1, 2 and 3.",
+    )  # fmt: skip
+    inputs = click.option(
+        "--inputs", type=click.Path(path_type=Path), default=None, metavar="FILE.npz|FOLDER",
+        help="Compare on these: arrays by input name, as the network reads them, or a folder of images.",
+    )  # fmt: skip
+    return batch(inputs(function))
 
 
 def seed_option(function: F) -> F:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bnfold.cli.options import (
-    batch_option,
+    comparison_options,
     json_option,
     provider_option,
     seed_option,
@@ -25,7 +25,7 @@ __all__ = ["command"]
 @click.argument("reference", metavar="REFERENCE")
 @click.argument("candidate", metavar="CANDIDATE", type=click.Path(path_type=Path))
 @source_options
-@batch_option((1, 2, 3))
+@comparison_options
 @provider_option
 @threads_option
 @seed_option

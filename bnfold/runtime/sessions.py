@@ -13,7 +13,7 @@ from bnfold.runtime.machine import available_threads
 from bnfold.runtime.packages import Provider, installed_builds, reinstall_line, require_onnxruntime
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["PROVIDERS", "open_session"]
 
@@ -32,6 +32,8 @@ def open_session(
     threads: int | None = None,
     optimized: bool = True,
     provider_options: Mapping[str, str] | None = None,
+    configure: Callable[[Any], None] | None = None,
+    fallback: bool = False,
 ) -> Any:
     """Load a model into an `onnxruntime.InferenceSession`, on the asked provider or not at all.
 
@@ -44,6 +46,8 @@ def open_session(
         threads: threads of one operator, None for `available_threads()`; operators run one after the other.
         optimized: ORT_ENABLE_ALL, else ORT_DISABLE_ALL.
         provider_options: options of the CUDA provider (onnxruntime.ai/docs/execution-providers).
+        configure: changes the `SessionOptions` before they are used.
+        fallback: on "cuda", let nodes that CUDA does not take run on the CPU.
 
     Raises:
         EnvironmentNotReady: ONNX Runtime is missing or doubled, or the provider does not load.
@@ -58,7 +62,9 @@ def open_session(
     if isinstance(model, Path) and not model.is_file():
         raise InputRefused("no such file", where=where, remedy="check the path")
     options = _session_options(ort, threads, optimized=optimized)
-    if provider == "cuda":
+    if configure is not None:
+        configure(options)
+    if provider == "cuda" and not fallback:
         options.add_session_config_entry(NO_FALLBACK, "1")
     try:
         session = _load(ort, model, provider, options, provider_options)

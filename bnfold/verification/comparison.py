@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,59 +10,28 @@ import numpy as np
 
 from bnfold.errors import InputRefused
 from bnfold.numerics.error_bounds import accumulation_error, unit_roundoff
+from bnfold.records import Execution
 from bnfold.verification.criterion import OutputErrors
 from bnfold.verification.graph_facts import accumulation_lengths, coarsest_format
-from bnfold.verification.inputs import Feed, make_feeds
 from bnfold.verification.kinds import Unequal, differing_names, is_finite, match_kind, matched_input
 from bnfold.verification.parameters import judge_parameters
 from bnfold.verification.rows import RowsAlone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from bnfold.records import InputSpec
+    from bnfold.verification.inputs import Feed
     from bnfold.verification.reference import Reference
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["AS_WRITTEN", "DEPLOYED", "Comparison"]
 
 DEPLOYED, AS_WRITTEN = "graph optimizations as deployed", "graph optimizations off"
+OPTIMIZATIONS = {AS_WRITTEN: "off", DEPLOYED: "all"}
 log = logging.getLogger("bnfold.verification")
 
 Arrays = dict[str, np.ndarray]
-
-
-def compare(
-    comparison: Comparison,
-    inputs: Sequence[InputSpec],
-    *,
-    samples: Mapping[str, np.ndarray] | None,
-    batches: Sequence[int],
-    seed: int,
-) -> list[int]:
-    """Feed both sides, and judge the parameters where outputs lie further from float64 than those of the source.
-
-    The batches used come back, the errors are in `comparison.outputs`.
-    """
-    shaped = comparison.match_inputs(inputs)
-    comparison.match_outputs()
-    dynamic = all(spec.batch_dynamic for spec in shaped if spec.shape)
-    used = sorted(set(batches)) if dynamic else _fixed_batch(shaped)
-    feeds = functools.partial(
-        make_feeds, shaped, samples=samples, facts=comparison.reference.input_facts, batches=used, seed=seed
-    )
-    for feed in feeds():
-        log.debug("comparing on %s", feed)
-        comparison.run(feed)
-    if any(errors.failure() for errors in comparison.outputs.values()):
-        comparison.judge_parameters(feeds(), seed=seed)
-    return used
-
-
-def _fixed_batch(inputs: Sequence[InputSpec]) -> list[int]:
-    """The batch that the file fixes; inputs without a batch do not count."""
-    sizes = {spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None}
-    return [max(sizes, default=1)]
 
 
 class Comparison:
@@ -75,10 +43,13 @@ class Comparison:
         import onnx
 
         from bnfold.runtime import open_session
+        from bnfold.runtime.placement import record_placement
 
         self.reference = reference
         self.sessions = {
-            name: open_session(candidate, provider=provider, threads=threads, optimized=name == DEPLOYED)
+            name: open_session(
+                candidate, provider=provider, threads=threads, optimized=name == DEPLOYED, configure=record_placement
+            )
             for name in (AS_WRITTEN, DEPLOYED)
         }
         session = self.sessions[DEPLOYED]
@@ -95,6 +66,20 @@ class Comparison:
         self.coarser = max(self.u / unit_roundoff(reference.stored_format), 1.0)
         self.outputs: dict[str, OutputErrors] = {}
         self.rows = RowsAlone()
+
+    def executions(self) -> tuple[Execution, ...]:
+        """Where the nodes of each session run, and with which arithmetic."""
+        from bnfold.runtime.placement import node_counts, rounds_to_tf32
+
+        return tuple(
+            Execution(OPTIMIZATIONS[name], node_counts(session), rounds_to_tf32(session))
+            for name, session in self.sessions.items()
+        )
+
+    @property
+    def declared_axes(self) -> dict[str, tuple[int | str | None, ...]]:
+        """The axes of the file's inputs: numbers where they are fixed, names or None where they are dynamic."""
+        return {name: tuple(value.shape) for name, value in self._declared_inputs.items()}
 
     def match_inputs(self, inputs: Sequence[InputSpec]) -> list[InputSpec]:
         """The inputs as the file declares them, where that does not contradict the source."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from bnfold.records import Departure, InputSpec, Verdict
-from bnfold.verification.comparison import Comparison, compare
+from bnfold.verification.compare import Scope, compare
+from bnfold.verification.comparison import Comparison
 from bnfold.verification.explain import explain
 from bnfold.verification.kinds import Unequal
+from bnfold.verification.refold import Refolded, compare_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +28,7 @@ def verify_file(
     *,
     inputs: tuple[InputSpec, ...],
     samples: Mapping[str, np.ndarray] | None = None,
-    batches: Sequence[int] = (1, 2, 3),
+    batches: Sequence[int] = (),
     provider: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
     seed: int = 0,
@@ -35,41 +37,65 @@ def verify_file(
 
     Names, dtypes, shapes and finiteness come before values; values are judged by `bnfold.verification.criterion`.
     Outputs of whole numbers or booleans must be equal wherever the source's own executions agree with float64 (they
-    need not where two scores tie). Row 0 alone must equal row 0 of a batch.
+    need not where two scores tie). A row alone must equal the same row in a batch. The parameters of a file that bnfold
+    made are compared with those of a fold made anew.
 
     Args:
         candidate: the file.
         reference: see `reference_for`.
         inputs: of the source, in order; an axis that the file fixes is taken from the file.
         samples: real inputs by name, rows first; None takes random ones.
-        batches: sizes to compare at, where the batch is dynamic.
+        batches: sizes to compare at besides 1, 2 and 3, where the batch is dynamic; else the fixed one, or none.
         provider: the ONNX Runtime provider that the file runs on.
         threads: of one operator in ONNX Runtime; None takes all that this process may use.
         seed: of the random inputs.
 
     Raises:
-        InputRefused: the file does not load, the inputs cannot be made, or the source has no finite answer.
+        InputRefused: the file does not load, the inputs cannot be made, another batch is asked for than the fixed one,
+            or the source has no finite answer.
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
     """
     comparison = Comparison(candidate, reference, provider=provider, threads=threads)
     failure: str | None = None
     departure: Departure | None = None
-    used: list[int] = []
+    scope = Scope()
     try:
-        used = compare(comparison, inputs, samples=samples, batches=batches, seed=seed)
+        compare(comparison, inputs, samples=samples, batches=batches, seed=seed, scope=scope)
         failure = comparison.failure()
     except Unequal as unequal:
         failure = str(unequal)
     if failure is not None:
         departure, clause = explain(comparison, inputs, samples=samples, seed=seed)
         failure += f"; {clause}"
+    refolded = _stored_parameters(comparison)
+    failure = failure or refolded.failure
+    coverage = reference.coverage
+    if coverage is not None and coverage.never_active and refolded.skipped is not None:
+        scope.warnings.append(
+            f"{coverage.never_active} of {coverage.channels} channels were never active, and their parameters were not "
+            f"compared: {refolded.skipped}"
+        )
     return Verdict(
         passed=failure is None,
         n_compared=sum(errors.n_compared for errors in comparison.outputs.values()),
         providers=comparison.providers,
-        batches=tuple(used),
+        batches=scope.batches,
         outputs=tuple(errors.verdict() for errors in comparison.outputs.values()),
         reference=comparison.describe_reference(),
         failure=failure,
         departure=departure,
+        sizes=scope.sizes,
+        coverage=coverage,
+        parameters=refolded.facts,
+        executions=comparison.executions(),
+        warnings=tuple(scope.warnings),
     )
+
+
+def _stored_parameters(comparison: Comparison) -> Refolded:
+    """The parameters of the file against those of a fold made anew: all of them, whatever the inputs reach."""
+    import onnx
+
+    if comparison.reference.plain is None:
+        return Refolded(skipped="the source has no unfolded graph")
+    return compare_parameters(onnx.load(comparison.candidate), comparison.reference.plain)

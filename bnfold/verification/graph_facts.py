@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from bnfold.verification.inputs import InputFacts
+from bnfold.verification.input_rows import InputFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
     from onnx import GraphProto, NodeProto
 
-__all__ = ["accumulation_lengths", "coarsest_format", "input_facts"]
+__all__ = ["accumulation_lengths", "coarsest_format", "input_axes", "input_facts"]
 
 _FORMATS = {  # coarsest first
     TensorProto.BFLOAT16: "bfloat16",
@@ -60,6 +60,15 @@ def coarsest_format(model: onnx.ModelProto) -> str:
     """The floating-point format of the least precision among the stored weights; float32 where there are none."""
     found = {tensor.data_type for graph in _graphs(model.graph) for tensor in graph.initializer}
     return next((name for kind, name in _FORMATS.items() if kind in found), "float32")
+
+
+def input_axes(model: onnx.ModelProto) -> dict[str, tuple[int | str | None, ...]]:
+    """The axes of each input: numbers where they are fixed, names or None where they are dynamic."""
+    axes: dict[str, tuple[int | str | None, ...]] = {}
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        axes[value.name] = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in dims)
+    return axes
 
 
 def input_facts(model: onnx.ModelProto) -> dict[str, InputFacts]:

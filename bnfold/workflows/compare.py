@@ -23,7 +23,8 @@ def verify(
     weights: Path | None = None,
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
-    batches: Sequence[int] = (1, 2, 3),
+    batches: Sequence[int] = (),
+    inputs: Path | None = None,
     provider: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
     seed: int = 0,
@@ -36,7 +37,9 @@ def verify(
         weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
         pretrained: take the pretrained parameters of timm or torchvision, which may download them.
         input_shapes: one shape per input, batch first, where the source does not tell them.
-        batches: batch sizes to compare at, where the batch is dynamic.
+        batches: batch sizes to compare at besides 1, 2 and 3.
+        inputs: an `.npz` file of arrays by input name, or a folder of images, to compare on; see
+            `bnfold.verification.user_inputs`. None takes the source's own samples, or random inputs.
         provider: the ONNX Runtime provider that the file runs on.
         threads: threads of ONNX Runtime; None takes all that this process may use.
         seed: seed of the random inputs.
@@ -51,6 +54,7 @@ def verify(
     from bnfold.runtime import require_onnxruntime
     from bnfold.sources import load_source
     from bnfold.verification import reference_for, verify_file
+    from bnfold.verification.user_inputs import with_inputs
 
     file = Path(candidate)
     if file.suffix != ".onnx":
@@ -61,6 +65,7 @@ def verify(
         raise InputRefused("no such file", where=str(file), remedy="check the path")
     require_onnxruntime(provider)
     source = load_source(os.fspath(reference), weights=weights, pretrained=pretrained, input_shapes=input_shapes)
+    source = with_inputs(source, inputs)
     plain = ir.to_proto(plain_graph(source))
     return verify_file(
         file,

@@ -61,7 +61,8 @@ def fold_export(
     input_shapes: Sequence[tuple[int, ...]] | None = None,
     opset: int | None = None,
     static_batch: int | None = None,
-    batches: Sequence[int] = (1, 2, 3),
+    batches: Sequence[int] = (),
+    inputs: Path | None = None,
     provider: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
     seed: int = 0,
@@ -84,7 +85,9 @@ def fold_export(
         input_shapes: one shape per input, batch first, where the source does not tell them.
         opset: the ONNX opset of the file; None takes the exporter's own.
         static_batch: fix the batch dimension to this size; None keeps it dynamic.
-        batches: batch sizes at which the file is compared.
+        batches: batch sizes at which the file is compared besides 1, 2 and 3.
+        inputs: an `.npz` file of arrays by input name, or a folder of images, that the file is compared on; see
+            `bnfold.verification.user_inputs`. None takes the source's own samples, or random inputs.
         provider: the ONNX Runtime provider that the file is compared on.
         threads: threads of ONNX Runtime; None takes all that this process may use.
         seed: seed of the random inputs of the comparison.
@@ -101,6 +104,7 @@ def fold_export(
     from bnfold.report import write_json
     from bnfold.runtime import require_onnxruntime
     from bnfold.sources import load_source
+    from bnfold.verification.user_inputs import with_inputs
 
     spec, folder = os.fspath(source), Path(output)
     _refuse_to_overwrite_source(spec, folder)
@@ -109,6 +113,7 @@ def fold_export(
     with staged_folder(folder, _OUTPUT_NAMES, force=force) as stage:
         with watch.stage("load"):
             loaded = load_source(spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes)
+            loaded = with_inputs(loaded, inputs)
         conversion = _convert(loaded, watch, opset=opset, static_batch=static_batch)
         if measure and conversion.ledger.kept:
             with watch.stage("measure"):

@@ -34,10 +34,10 @@ def test_a_right_fold_passes(case, seed):
 
 def test_every_value_is_counted(case):
     verdict = case.verify(case.file(case.folded()), batches=(2,))
-    n_border = 6 if len(case.row) > 1 else 3
-    n_border_rows = 2 * -(-n_border // 2)  # at one batch only, the last border batch is filled up
-    n_random_rows = 2 * 5  # once and four repeats
+    n_border_rows = 6 if len(case.row) > 1 else 3
+    n_random_rows = 3 * 1 + 2 + 3 + 4 * 3  # three alone, a batch of 2 and one of 3, which is repeated four times
     assert verdict.n_compared == 2 * 5 * (n_random_rows + n_border_rows)  # two executions, five logits
+    assert verdict.sizes == {"x": (case.row,)}
 
 
 def test_the_plain_graph_passes(case, tmp_path):
@@ -317,7 +317,7 @@ def test_a_source_that_mixes_rows_fails(tmp_path):
     mixing = "(float[N, 4] x) => (float[N, 4] y) { m = ReduceMean <axes = [0]> (x) y = Sub (x, m) }"
     verdict = _verdict(tmp_path, mixing, mixing, X)
     assert not verdict
-    assert "row 0 alone and row 0 in a batch of" in verdict.failure
+    assert "row 2 alone and the same row in a batch of 3 differ by" in verdict.failure
     assert "in the source in float64" in verdict.failure
 
 

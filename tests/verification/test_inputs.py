@@ -19,15 +19,37 @@ def _feeds(*inputs: InputSpec, samples=None, facts=None, batches=(1, 2, 3), seed
     return list(make_feeds(inputs, samples=samples, facts=facts or {}, batches=batches, seed=seed))
 
 
-def test_every_batch_is_used_and_row_0_is_shared():
-    feeds = [feed for feed in _feeds(IMAGE) if feed.kind == "random"]
-    assert {feed.batch for feed in feeds} == {1, 2, 3}
-    rows = [row for feed in feeds for row in feed.arrays["x"]]
+def test_every_batch_is_used_and_rows_run_alone_and_in_company():
+    feeds = [feed for feed in _feeds(IMAGE, batches=(1, 2, 3, 8)) if feed.kind == "random"]
+    repeats = [8] * 4  # rows this small
+    assert [feed.batch for feed in feeds] == [1, 1, 1, 2, 3, 8, *repeats]
     for feed in feeds:
         assert feed.arrays["x"].shape == (feed.batch, 2, 6, 5)
         assert feed.arrays["x"].dtype == np.float32
-        np.testing.assert_array_equal(feed.arrays["x"][0], feeds[0].arrays["x"][0])
-    assert len({row.tobytes() for row in rows}) == 1 + sum(feed.batch - 1 for feed in feeds)
+    assert [feed.rows for feed in feeds[:5]] == [(0,), (1,), (2,), (3, 0), (1, 2, 0)]
+    by_number: dict[int, set[bytes]] = {}
+    for feed in feeds:
+        for number, row in zip(feed.rows, feed.arrays["x"], strict=True):
+            by_number.setdefault(number, set()).add(row.tobytes())
+        if feed.batch > 3:
+            assert feed.rows[-1] == 0
+    assert all(len(contents) == 1 for contents in by_number.values())  # the same number is the same row
+    assert len({next(iter(contents)) for contents in by_number.values()}) == len(by_number) == 3 + 1 + 5 * 7
+
+
+def test_a_fixed_batch_holds_new_rows_each_time():
+    feeds = _feeds(InputSpec("x", (4, 2, 6, 5), "float32"), batches=(4,))
+    assert [feed.kind for feed in feeds] == ["random"] * 5 + ["border"] * 2
+    rows = [number for feed in feeds if feed.kind == "random" for number in feed.rows]
+    assert len(set(rows)) == len(rows) == 20
+    assert feeds[-1].rows == (-5, -6, 0, 1)  # filled up with ordinary rows
+
+
+def test_every_sample_is_used():
+    samples = {"x": np.arange(20 * 60, dtype=np.float32).reshape(20, 2, 6, 5)}
+    feeds = [feed for feed in _feeds(IMAGE, samples=samples) if feed.kind == "samples"]
+    seen = {row.tobytes() for feed in feeds for row in feed.arrays["x"]}
+    assert seen == {row.tobytes() for row in samples["x"]}
 
 
 def test_the_seed_decides():

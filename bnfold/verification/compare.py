@@ -1,0 +1,127 @@
+"""Which inputs a comparison runs on: batches, sizes, and what follows from its outcome."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING
+
+from bnfold.verification.graph_facts import input_axes
+from bnfold.verification.input_rows import channel_statistics
+from bnfold.verification.inputs import make_feeds
+from bnfold.verification.sizes import batches_to_compare, other_sizes, size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from bnfold.records import InputSpec
+    from bnfold.verification.comparison import Comparison
+    from bnfold.verification.inputs import Feed, InputFacts
+
+__all__ = ["Scope", "compare"]
+
+OTHER_SIZE_BATCH = 2
+log = logging.getLogger("bnfold.verification")
+
+
+class Scope:
+    """What a comparison has run on: the batches, the shapes of a row by input, and what it could not run on."""
+
+    def __init__(self) -> None:
+        self.batches: tuple[int, ...] = ()
+        self.sizes: dict[str, tuple[tuple[int, ...], ...]] = {}
+        self.warnings: list[str] = []
+
+    def add_size(self, inputs: Sequence[InputSpec]) -> None:
+        """Note the shapes of a row, those that are new."""
+        for spec in inputs:
+            row = spec.with_batch(1)[1:]
+            known = self.sizes.get(spec.name, ())
+            self.sizes[spec.name] = known if row in known else (*known, row)
+
+
+def compare(
+    comparison: Comparison,
+    inputs: Sequence[InputSpec],
+    *,
+    samples: Mapping[str, np.ndarray] | None,
+    batches: Sequence[int],
+    seed: int,
+    scope: Scope | None = None,
+) -> Scope:
+    """Feed both sides, and judge the parameters where outputs lie further from float64 than those of the source.
+
+    What it ran on comes back (in `scope`, where one is given, even if it ends early); the errors are in
+    `comparison.outputs`.
+
+    Raises:
+        Unequal: names, dtypes or shapes differ, or the file does not run.
+        InputRefused: a batch is asked for that the file has not, or the inputs cannot be made.
+    """
+    scope = scope or Scope()
+    shaped = comparison.match_inputs(inputs)
+    comparison.match_outputs()
+    scope.batches = tuple(batches_to_compare(shaped, batches))
+    facts = dict(comparison.reference.input_facts)
+    feeds = functools.partial(make_feeds, shaped, samples=samples, facts=facts, batches=scope.batches, seed=seed)
+    for feed in feeds():
+        log.debug("comparing on %s", feed)
+        comparison.run(feed)
+    scope.add_size(shaped)
+    _compare_at_other_size(comparison, shaped, _with_samples(facts, samples), scope, seed=seed)
+    if any(errors.failure() for errors in comparison.outputs.values()):
+        comparison.judge_parameters(feeds(), seed=seed)
+    return scope
+
+
+def _compare_at_other_size(
+    comparison: Comparison,
+    inputs: Sequence[InputSpec],
+    facts: Mapping[str, InputFacts],
+    scope: Scope,
+    *,
+    seed: int,
+) -> None:
+    """Compare at the first other size of the dynamic axes that the source runs at."""
+    plain = comparison.reference.plain
+    batch = min(OTHER_SIZE_BATCH, max(scope.batches)) if len(scope.batches) > 1 else scope.batches[0]
+    tried = []
+    for sized in other_sizes(inputs, comparison.declared_axes, {} if plain is None else input_axes(plain)):
+        text = size_text(sized)
+        tried.append(text)
+        feeds = make_feeds(sized, samples=None, facts=facts, batches=[batch], seed=seed, size=text)
+        first = next(feeds)
+        if not _source_runs(comparison, first):
+            continue
+        for feed in (first, *feeds):
+            log.debug("comparing on %s", feed)
+            comparison.run(feed)
+        scope.add_size(sized)
+        return
+    if tried:
+        scope.warnings.append(
+            f"dynamic axes were compared at one size only: the source does not run at {'; nor at '.join(tried)}"
+        )
+
+
+def _source_runs(comparison: Comparison, feed: Feed) -> bool:
+    """Whether the source takes inputs of this size; what is wrong with them is its own affair."""
+    try:
+        comparison.reference.executions32(feed.arrays)
+    except Exception:
+        log.debug("the source does not run on %s", feed, exc_info=True)
+        return False
+    return True
+
+
+def _with_samples(facts: Mapping[str, InputFacts], samples: Mapping[str, np.ndarray] | None) -> dict[str, InputFacts]:
+    """The facts, and the statistics of real samples where no mean is known: random rows stand in for them."""
+    known = dict(facts)
+    for name, rows in (samples or {}).items():
+        if (name not in known or known[name].mean is None) and rows.ndim > 1:
+            statistics = channel_statistics(rows)
+            if statistics is not None:
+                known[name] = statistics
+    return known

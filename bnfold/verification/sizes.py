@@ -1,0 +1,91 @@
+"""At which batches, and at which other sizes of its dynamic axes, a file is compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from bnfold.errors import InputRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from bnfold.records import InputSpec
+
+__all__ = ["ALWAYS", "batches_to_compare", "other_sizes", "size_text"]
+
+ALWAYS = (1, 2, 3)
+STEP = 32  # what most networks for images divide their input by
+Axes = tuple[int | str | None, ...]
+
+
+def batches_to_compare(inputs: Sequence[InputSpec], asked: Sequence[int]) -> list[int]:
+    """1, 2, 3 and the batches asked for; the fixed batch where there is one.
+
+    Raises:
+        InputRefused: another batch than the fixed one is asked for.
+    """
+    fixed = {spec.name: spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None}
+    if not fixed:
+        return sorted({*ALWAYS, *asked})
+    batch = max(fixed.values())
+    others = sorted(set(asked) - {batch})
+    if others:
+        raise InputRefused(
+            "the batch is fixed",
+            where=f"input {', '.join(fixed)}",
+            found=f"--batch {','.join(map(str, others))}",
+            expected=f"batch {batch}",
+            remedy="leave --batch out, or export with a dynamic batch",
+        )
+    return [batch]
+
+
+def other_sizes(
+    inputs: Sequence[InputSpec], file: Mapping[str, Axes], source: Mapping[str, Axes]
+) -> Iterator[list[InputSpec]]:
+    """Sizes to try besides those of `inputs`, where an axis behind the first is dynamic in file and source alike.
+
+    First every dynamic axis of its own name gets another size (192 x 256 for 224 x 224: a mix-up of height and width
+    shows), then all grow alike (twice, then by one), for networks that do not run at the first. Nothing comes where no
+    axis is dynamic.
+
+    Args:
+        inputs: sizes compared at already.
+        file: the axes of the file's inputs, numbers where they are fixed, names or None where they are dynamic.
+        source: those of the source's.
+    """
+    free: dict[tuple[str, int], str] = {}
+    for spec in inputs:
+        ours, theirs = source.get(spec.name, ()), file.get(spec.name, ())
+        for axis in range(1, min(len(spec.shape), len(ours), len(theirs))):
+            mine = ours[axis]
+            if not isinstance(mine, int) and not isinstance(theirs[axis], int):
+                free[spec.name, axis] = mine or f"{spec.name}[{axis}]"
+    if not free:
+        return
+    order = {name: position for position, name in enumerate(dict.fromkeys(free.values()))}
+
+    def apart(size: int, name: str) -> int:
+        position = order[name]
+        if size <= 3 * STEP:
+            return size * (2 + position)
+        return size + STEP * (position if position else -1)
+
+    for rule in (apart, lambda size, _: 2 * size, lambda size, _: size + 1):
+        yield [
+            _resized(spec, {axis: name for (own, axis), name in free.items() if own == spec.name}, rule)
+            for spec in inputs
+        ]
+
+
+def _resized(spec: InputSpec, names: Mapping[int, str], rule: Callable[[int, str], int]) -> InputSpec:
+    shape = tuple(
+        rule(size, names[axis]) if axis in names and size is not None else size for axis, size in enumerate(spec.shape)
+    )
+    return dataclasses.replace(spec, shape=shape)
+
+
+def size_text(inputs: Sequence[InputSpec]) -> str:
+    """The sizes of the rows, such as "x 3x192x256"."""
+    return ", ".join(f"{spec.name} {'x'.join(map(str, spec.shape[1:]))}" for spec in inputs if len(spec.shape) > 1)
