@@ -42,7 +42,7 @@ class Nodes:
         self.constants: Arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in wide.graph.initializer}
         self.outputs = tuple(value.name for value in wide.graph.output)
         self._opsets = {entry.domain: entry.version for entry in wide.opset_import}
-        self._evaluators: dict[int, ReferenceEvaluator] = {}
+        self._evaluators: dict[str, ReferenceEvaluator] = {}
         nodes = []
         for node in wide.graph.node:
             if self.reads(node) or set(node.output) & set(self.outputs):
@@ -75,13 +75,14 @@ class Nodes:
         arrays = {name: values[name] if name in values else self.constants[name] for name in reads}
         if node.output[0] in self.batch_statistics:
             arrays |= _statistics(node, arrays[node.input[0]])
-        evaluator = self._evaluators.get(id(node))
+        key = next(filter(None, node.output))
+        evaluator = self._evaluators.get(key)
         if evaluator is None:
             outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
             inputs = [helper.make_empty_tensor_value_info(name) for name in reads]
             graph = helper.make_graph([node], "node", inputs, outputs)
             evaluator = ReferenceEvaluator(graph, opsets=self._opsets, new_ops=list(OPERATORS))
-            self._evaluators[id(node)] = evaluator
+            self._evaluators[key] = evaluator
         try:
             with np.errstate(all="ignore"):  # as in Float64Graph; what is not finite departs
                 results = evaluator.run(None, arrays)

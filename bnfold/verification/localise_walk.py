@@ -61,6 +61,7 @@ class _State:
     agrees: bool
     error: float
     region: tuple[int, ...]
+    taken: bool = False  # its readers read the counterpart
 
 
 class Walk:
@@ -131,7 +132,7 @@ class Walk:
     def _pass(self, forced: frozenset[str]) -> None:
         """Evaluate the file; readers of the values `forced` get their counterparts."""
         self.states = {
-            name: _State(array, [array] * self._draws, name, agrees=True, error=0.0, region=())
+            name: _State(array, [array] * self._draws, name, agrees=True, error=0.0, region=(), taken=True)
             for name, array in self.feed.items()
         }
         generator = np.random.default_rng(self._seed)
@@ -139,10 +140,10 @@ class Walk:
             reads = [self.states[name] for name in self.file.reads(node)]
             twin = self._twin(node)
             names = self._counterparts(node, twin)
-            if twin is not None and all(state.agrees for state in reads) and self._same(node, twin):
+            if twin is not None and all(state.taken for state in reads) and self._same(node, twin):
                 self._take(names)
                 continue
-            region = tuple(sorted({index, *(i for state in reads for i in state.region)}))
+            region = tuple(sorted({index, *(i for state in reads if not state.taken for i in state.region)}))
             try:
                 arrays, moved = self._evaluate(node, generator)
             except InputRefused:  # inputs of a wrong shape, say: nothing behind this node can be computed
@@ -150,7 +151,7 @@ class Walk:
                 return
             for name, array in arrays.items():
                 state = self._judged(array, [one[name] for one in moved], names.get(name), region)
-                if name in forced and name in names and array.shape == self.exact[names[name]].shape:
+                if not state.agrees and name in forced and array.shape == self._shape(names.get(name)):
                     state = replace(self._taken(names[name], error=state.error), agrees=False, region=region)
                 self.states[name] = state
 
@@ -162,17 +163,20 @@ class Walk:
             self.states[name] = _State(np.empty(0), [], counterpart, agrees=False, error=math.inf, region=region)
 
     def _same(self, node: NodeProto, twin: NodeProto) -> bool:
-        aligned = {n: s.counterpart for n, s in self.states.items() if s.counterpart is not None and s.agrees}
+        aligned = {n: s.counterpart for n, s in self.states.items() if s.counterpart is not None and s.taken}
         return same_definition((self.file, node), (self.other, twin), aligned)
 
     def _take(self, names: Mapping[str, str]) -> None:
         for name, counterpart in names.items():
             self.states[name] = self._taken(counterpart, error=0.0)
 
+    def _shape(self, counterpart: str | None) -> tuple[int, ...] | None:
+        return None if counterpart is None else self.exact[counterpart].shape
+
     def _taken(self, counterpart: str, *, error: float) -> _State:
         """The state of a value that its readers read as the counterpart."""
         exact = self.exact[counterpart]
-        return _State(exact, [exact] * self._draws, counterpart, agrees=True, error=error, region=())
+        return _State(exact, [exact] * self._draws, counterpart, agrees=True, error=error, region=(), taken=True)
 
     def _evaluate(self, node: NodeProto, generator: np.random.Generator) -> tuple[Arrays, list[Arrays]]:
         """The node's outputs, and these with its parameters rounded at random."""
