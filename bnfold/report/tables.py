@@ -105,6 +105,25 @@ def render_verdict(verdict: Verdict) -> None:
         _say(f"equal: {scope}{providers}")
     else:
         _say(f"NOT equal: {verdict.failure or 'no reason given'} ({scope}{providers})")
+    for fact in _proven(verdict):
+        _say(fact)
+
+
+def _proven(verdict: Verdict) -> list[str]:
+    """What else the verdict rests on, and what it leaves open."""
+    sizes = [f"{name} at {', '.join('x'.join(map(str, row)) for row in rows)}" for name, rows in verdict.sizes.items()]
+    facts = [f"sizes: {'; '.join(sizes)}"] if any(len(rows) > 1 for rows in verdict.sizes.values()) else []
+    if verdict.coverage is not None and verdict.coverage.channels:
+        facts.append(
+            f"coverage: {verdict.coverage.never_active:,} of {verdict.coverage.channels:,} channels behind activations "
+            "gave one value for every input"
+        )
+    if verdict.parameters is not None:
+        facts.append(
+            f"parameters: {verdict.parameters.compared:,} compared with a fold made anew, at most "
+            f"{verdict.parameters.max_ulps:.3g} units in the last place off"
+        )
+    return [*facts, *(f"warning: {warning}" for warning in verdict.warnings)]
 
 
 def render_doctor(report: DoctorReport) -> None:

@@ -73,7 +73,8 @@ def read_inputs(path: Path, inputs: Sequence[InputSpec]) -> dict[str, np.ndarray
 def _loaded(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the file; pickled objects are not read, since reading them runs code."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise InputRefused("this is no .npz file", where=str(path), found="one array", remedy=_REMEDY)
             return {name: _array(path, file, name) for name in file.files}
