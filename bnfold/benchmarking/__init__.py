@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bnfold.benchmarking.axes import OPT_LEVELS, OptLevel
 from bnfold.benchmarking.measure import bench_files
 
-__all__ = ["bench_files"]
+__all__ = ["OPT_LEVELS", "OptLevel", "bench_files"]

@@ -3,67 +3,139 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from bnfold.runtime import usable_cpus
 
-__all__ = ["NOISY_SHARE", "CpuMeter", "noise_verdict"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["NOISY_SHARE", "CpuMeter", "Noise", "merged_noise"]
 
 NOISY_SHARE = 0.10
 """The share from which a measurement counts as noisy: pyperf calls a benchmark unstable where the standard deviation
 reaches 10 % of the mean (pyperf.readthedocs.io, "pyperf check")."""
 
+CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
+CPUS = Path("/sys/devices/system/cpu")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What disturbed a measurement.
+
+    `dispersion` is the largest robust coefficient of variation of a file's rounds; `others`, the CPUs that other
+    processes and the hypervisor kept busy, `steal` of them the hypervisor; `displaced`, the share of our threads' time
+    without a CPU; `throttled`, the share of time in which the control group held us back; `n_hot`, how often a CPU
+    slowed down because it was hot.
+    """
+
+    dispersion: float = 0.0
+    others: float = 0.0
+    steal: float = 0.0
+    displaced: float = 0.0
+    throttled: float = 0.0
+    n_hot: int = 0
+
+    @property
+    def noisy(self) -> bool:
+        """Whether no winner may be named."""
+        return max(self.dispersion, self.displaced, self.throttled) >= NOISY_SHARE or self.n_hot > 0
+
+    def reason(self) -> str | None:
+        """Why it was noisy, in words; None where it was quiet."""
+        found = [
+            (self.dispersion >= NOISY_SHARE, f"rounds scatter by {self.dispersion:.0%}"),
+            (self.displaced >= NOISY_SHARE, f"others kept {self.others:.1f} CPUs busy"),
+            (self.throttled >= NOISY_SHARE, f"the control group held us back for {self.throttled:.0%} of the time"),
+            (self.n_hot > 0, f"CPUs slowed down {self.n_hot} times because they were hot"),
+        ]
+        said = ", ".join(text for holds, text in found if holds)
+        return f"noisy machine: {said}" if said else None
+
+
+def merged_noise(cells: Sequence[Noise]) -> dict[str, Any]:
+    """Facts for the environment of a report: `noise`, and the numbers it was decided on, the worst of the cells."""
+    return {
+        "noise": "noisy" if any(cell.noisy for cell in cells) else "quiet",
+        "round_dispersion": round(max((cell.dispersion for cell in cells), default=0.0), 4),
+        "cpus_taken_by_others": round(max((cell.others for cell in cells), default=0.0), 3),
+        "cpus_stolen": round(max((cell.steal for cell in cells), default=0.0), 3),
+        "throttled_share": round(max((cell.throttled for cell in cells), default=0.0), 4),
+        "n_thermal_throttles": sum(cell.n_hot for cell in cells),
+    }
+
 
 @dataclass(frozen=True)
 class CpuMeter:
-    """CPU seconds at one moment: of this process, and of everybody on the CPUs this process may use."""
+    """Counters at one moment: CPU seconds of this process, and of everybody on the CPUs this process may use."""
 
     clock: float
     own: float
     busy: float
+    steal: float = 0.0
+    throttled_s: float = 0.0
+    n_hot: int = 0
+    cpus: tuple[int, ...] = field(default_factory=usable_cpus)
 
     @classmethod
     def now(cls) -> CpuMeter:
         """Read the counters. `busy` holds the time a hypervisor stole, where the system counts it."""
         process = psutil.Process().cpu_times()
         every = psutil.cpu_times(percpu=True)
-        busy = sum(_busy_seconds(every[cpu]) for cpu in usable_cpus() if cpu < len(every))
-        return cls(clock=time.monotonic(), own=process.user + process.system, busy=busy)
+        cpus = tuple(cpu for cpu in usable_cpus() if cpu < len(every))
+        return cls(
+            clock=time.monotonic(),
+            own=process.user + process.system,
+            busy=sum(_busy_seconds(every[cpu]) for cpu in cpus),
+            steal=sum(float(getattr(every[cpu], "steal", 0.0)) for cpu in cpus),
+            throttled_s=throttled_seconds(),
+            n_hot=sum(hot_count(cpu) for cpu in cpus),
+            cpus=cpus,
+        )
 
-    def others_since(self) -> float:
-        """How many CPUs others kept busy, on average, since this reading."""
+    def noise_since(self, dispersions: Sequence[float], threads: int) -> Noise:
+        """What disturbed us since this reading.
+
+        Args:
+            dispersions: robust coefficient of variation of each file's rounds.
+            threads: threads of one operator.
+        """
         now = CpuMeter.now()
         seconds = max(now.clock - self.clock, 1e-9)
-        return max(0.0, (now.busy - self.busy) - (now.own - self.own)) / seconds
+        others = max(0.0, (now.busy - self.busy) - (now.own - self.own)) / seconds
+        return Noise(
+            dispersion=max(dispersions, default=0.0),
+            others=others,
+            steal=max(0.0, now.steal - self.steal) / seconds,
+            displaced=displaced_share(others, threads, len(usable_cpus())),
+            throttled=max(0.0, now.throttled_s - self.throttled_s) / seconds / max(1, threads),
+            n_hot=max(0, now.n_hot - self.n_hot),
+        )
 
 
 def _busy_seconds(times: Any) -> float:
     return float(times.user + times.system + getattr(times, "steal", 0.0) + getattr(times, "irq", 0.0))
 
 
+def throttled_seconds() -> float:
+    """Seconds for which the control group's quota stopped our threads (cgroup v2, cpu.stat); 0 where it has none."""
+    if not CPU_STAT.is_file():
+        return 0.0
+    fields = dict(line.split() for line in CPU_STAT.read_text(encoding="ascii").splitlines())
+    return int(fields.get("throttled_usec", 0)) / 1e6
+
+
+def hot_count(cpu: int) -> int:
+    """How often a core slowed down because it was hot (Linux, x86: thermal_throttle); 0 where it is not counted."""
+    path = CPUS / f"cpu{cpu}" / "thermal_throttle" / "core_throttle_count"
+    return int(path.read_text(encoding="ascii")) if path.is_file() else 0
+
+
 def displaced_share(others: float, threads: int, n_cpus: int) -> float:
     """The share of our threads' time for which there was no CPU left: (others + threads - CPUs) / threads, from 0."""
     return max(0.0, others + threads - n_cpus) / threads
-
-
-def noise_verdict(dispersions: list[float], others: float, threads: int) -> dict[str, Any]:
-    """Facts for the environment of a report: `noise`, and the numbers it was decided on.
-
-    Noisy when the times of a file scatter by 10 % (robust coefficient of variation of its rounds), or when others
-    left our threads without a CPU for 10 % of the time.
-
-    Args:
-        dispersions: robust coefficient of variation of each file's rounds.
-        others: CPUs that others kept busy, on average.
-        threads: threads of one operator.
-    """
-    displaced = displaced_share(others, threads, len(usable_cpus()))
-    noisy = max([displaced, *dispersions]) >= NOISY_SHARE
-    return {
-        "noise": "noisy" if noisy else "quiet",
-        "round_dispersion": round(max(dispersions, default=0.0), 4),
-        "cpus_taken_by_others": round(others, 3),
-    }

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from bnfold.benchmarking.timing import BoundFile, garbage_collection_paused, n_runs_for
+from bnfold.benchmarking.timing import Runner, garbage_collection_paused, n_runs_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["FileTimes", "Plan", "in_turn", "time_files"]
+__all__ = ["FileTimes", "Plan", "Timings", "in_turn", "time_files"]
 
 N_LOADS = 10
 MIN_LOADS = 6  # with n loads, all on one side of 1 by chance: 2 / 2**n, below 5 % from 6 on (sign test)
@@ -65,15 +65,60 @@ class Plan:
 class FileTimes:
     """The times of one file in milliseconds.
 
-    `rounds`: the median of each round's runs, shape (loads, rounds). `runs`: every counted run, in order.
+    `rounds`: what each round took for one request, shape (loads, rounds). `runs`: every counted run in order, shape
+    (loads, runs).
     """
 
     rounds: NDArray[np.float64]
     runs: NDArray[np.float64]
 
 
+class Timings:
+    """Times as they come in, so that an interrupted measurement keeps what it has.
+
+    Args:
+        n_files: how many files take turns.
+    """
+
+    def __init__(self, n_files: int) -> None:
+        self._n_files = n_files
+        self._loads: list[list[list[tuple[float, list[float]]]]] = []
+
+    @property
+    def n_loads(self) -> int:
+        """How many loads have begun."""
+        return len(self._loads)
+
+    def begin_load(self) -> None:
+        """The files were opened afresh."""
+        self._loads.append([])
+
+    def add_round(self, blocks: Sequence[tuple[float, list[float]]]) -> None:
+        """A round of the present load: of each file the time of a request, and of every run."""
+        self._loads[-1].append(list(blocks))
+
+    def times(self) -> list[FileTimes] | None:
+        """The times of each file in the complete loads; in the rounds of the first where none is complete, else None.
+
+        A load is complete when it has as many rounds as the first.
+        """
+        loads = [load for load in self._loads if load and len(load) == len(self._loads[0])]
+        if not loads:
+            return None
+        return [
+            FileTimes(
+                np.array([[turn[index][0] for turn in load] for load in loads]),
+                np.array([[run for turn in load for run in turn[index][1]] for load in loads]),
+            )
+            for index in range(self._n_files)
+        ]
+
+
 def time_files(
-    openers: Sequence[Callable[[], BoundFile]], budget_s: float, progress: Callable[[float], None]
+    openers: Sequence[Callable[[], Runner]],
+    budget_s: float,
+    progress: Callable[[float], None],
+    timings: Timings | None = None,
 ) -> list[FileTimes]:
     """Open and time files side by side.
 
@@ -81,30 +126,34 @@ def time_files(
         openers: one for each file; opens a session with inputs bound.
         budget_s: seconds for all of it, about.
         progress: told the share that is done, 0 to 1.
+        timings: filled as the times come in, for a caller who wants them though this is interrupted.
 
     Returns:
         The times of each file, in the order of `openers`.
     """
+    timings = Timings(len(openers)) if timings is None else timings
     warm_up_s = budget_s * WARM_UP_SHARE / N_LOADS / len(openers)
     files, load_s = _open(openers, 0, warm_up_s)
     plan = Plan.within(budget_s, [float(np.median(file.block_ms(3))) for file in files], load_s)
-    rounds = np.empty((len(openers), plan.n_loads, plan.n_rounds))
-    runs: list[list[float]] = [[] for _ in openers]
     for load in range(plan.n_loads):
         if load > 0:
             files.clear()  # before the next ones are opened: only one set in memory
             files, _ = _open(openers, load, warm_up_s)
+        timings.begin_load()
         for turn in range(plan.n_rounds):
+            blocks: dict[int, tuple[float, list[float]]] = {}
             with garbage_collection_paused():
                 for index in in_turn(range(len(files)), load + turn):
-                    times = files[index].block_ms(plan.n_runs[index])
-                    rounds[index, load, turn] = np.median(times)
-                    runs[index].extend(times)
+                    blocks[index] = files[index].round_ms(plan.n_runs[index])
+            timings.add_round([blocks[index] for index in range(len(files))])
             progress((load * plan.n_rounds + turn + 1) / (plan.n_loads * plan.n_rounds))
-    return [FileTimes(rounds[index], np.asarray(runs[index])) for index in range(len(openers))]
+    times = timings.times()
+    if times is None:
+        raise RuntimeError("a plan without rounds")
+    return times
 
 
-def _open(openers: Sequence[Callable[[], BoundFile]], turn: int, warm_up_s: float) -> tuple[list[BoundFile], float]:
+def _open(openers: Sequence[Callable[[], Runner]], turn: int, warm_up_s: float) -> tuple[list[Runner], float]:
     """Open all files, in turn, and warm each up. Also the seconds that opening took."""
     start = time.monotonic()
     opened = {index: openers[index]() for index in in_turn(range(len(openers)), turn)}

@@ -9,6 +9,7 @@ Hinkley, "Bootstrap methods and their application", section 3.8), and does not t
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +19,10 @@ from bnfold.records import BenchRatio, RatioVerdict
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["compare", "dispersion", "percentile_95", "ratio_interval"]
+__all__ = ["compare", "dispersion", "ratio_interval"]
 
 LEVEL = 0.95
 N_RESAMPLES = 4000
-MIN_FOR_P95 = 100  # the 5 % above the percentile are then at least five runs
 
 
 def ratio_interval(ratios: NDArray[np.float64], seed: int) -> tuple[float, float, float]:
@@ -46,16 +46,20 @@ def ratio_interval(ratios: NDArray[np.float64], seed: int) -> tuple[float, float
     return float(np.median(ratios)), float(low), float(high)
 
 
-def compare(a: str, b: str, ratios: NDArray[np.float64], *, batch: int, seed: int) -> BenchRatio:
-    """The ratio of two files from the time ratio of each round, shape (loads, rounds per load)."""
+def compare(pair: BenchRatio, ratios: NDArray[np.float64], *, note: str | None = None, seed: int) -> BenchRatio:
+    """The ratio of two files from the time ratio of each round.
+
+    Args:
+        pair: which files, in which cell of the grid.
+        ratios: shape (loads, rounds per load).
+        note: why no winner may be named, None where one may.
+        seed: of the resampling.
+    """
     ratio, low, high = ratio_interval(ratios, seed)
     verdict: RatioVerdict = "faster" if high < 1 else "slower" if low > 1 else "tie"
-    return BenchRatio(a=a, b=b, batch=batch, ratio=ratio, low=low, high=high, verdict=verdict)
-
-
-def percentile_95(times: NDArray[np.float64]) -> float | None:
-    """The 95th percentile, None where fewer than 100 runs support it."""
-    return float(np.quantile(times, 0.95)) if times.size >= MIN_FOR_P95 else None
+    if note is None or verdict == "tie":
+        return dataclasses.replace(pair, ratio=ratio, low=low, high=high, verdict=verdict)
+    return dataclasses.replace(pair, ratio=ratio, low=low, high=high, verdict="tie", note=f"no winner is named: {note}")
 
 
 def dispersion(times: NDArray[np.float64]) -> float:

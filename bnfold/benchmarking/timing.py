@@ -5,18 +5,20 @@ from __future__ import annotations
 import gc
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bnfold.benchmarking.axes import OptLevel, set_opt_level
 from bnfold.errors import InputRefused
 from bnfold.runtime import Provider, open_session, require_onnxruntime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["BoundFile", "bind", "garbage_collection_paused", "n_runs_for"]
+__all__ = ["BoundFile", "Runner", "bind", "garbage_collection_paused", "n_runs_for"]
 
 BLOCK_MS = 5.0  # a block of runs lasts at least this long: a thousand times what the clock and the loop cost
 SETTLE_MS = 1.0  # runs that are not counted: threads and caches come back after the other file's turn
@@ -49,50 +51,41 @@ def bind(session: Any, inputs: Mapping[str, Any], provider: Provider) -> Any:
     return binding
 
 
-class BoundFile:
-    """A session with its inputs and outputs bound. `run()` returns when the result is complete.
+class Runner:
+    """Something that answers one request when it is called, timed call by call.
 
     Args:
-        path: the file.
-        inputs: name -> array.
-        provider: "cpu" or "cuda".
-        threads: threads of one operator, None for every CPU this process may use.
-
-    Raises:
-        InputRefused: the file does not load, or does not run on these inputs.
-        EnvironmentNotReady: the provider does not load.
+        call: returns when the result is complete.
     """
 
-    def __init__(self, path: Path, inputs: Mapping[str, Any], *, provider: Provider, threads: int | None) -> None:
-        start = time.perf_counter_ns()
-        self.session = open_session(path, provider=provider, threads=threads)
-        self.load_ms = (time.perf_counter_ns() - start) / 1e6
-        self._binding = bind(self.session, inputs, provider)
-        self._run = self.session.run_with_iobinding
-        try:
-            self.first_ms = self.timed_ms()
-        except Exception as error:
-            raise InputRefused(
-                "ONNX Runtime does not run it", where=str(path), found=str(error), remedy="check or re-export the file"
-            ) from error
+    load_ms: float | None = None
+    first_ms: float | None = None
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
 
     def timed_ms(self) -> float:
         """One run, in milliseconds."""
         start = time.perf_counter_ns()
-        self._run(self._binding)
+        self._call()
         return (time.perf_counter_ns() - start) / 1e6
 
     def settle(self) -> None:
         """Run without counting: at least once, and for at least `SETTLE_MS`."""
         deadline = time.perf_counter_ns() + SETTLE_MS * 1e6
-        self._run(self._binding)
+        self._call()
         while time.perf_counter_ns() < deadline:
-            self._run(self._binding)
+            self._call()
 
     def block_ms(self, n_runs: int) -> list[float]:
         """`n_runs` runs in a row after settling, each timed in milliseconds."""
         self.settle()
         return [self.timed_ms() for _ in range(n_runs)]
+
+    def round_ms(self, n_runs: int) -> tuple[float, list[float]]:
+        """What a block took for one request (the median), and every time of it."""
+        times = self.block_ms(n_runs)
+        return float(np.median(times)), times
 
     def warm_up(self, limit_s: float) -> None:
         """Run blocks until one is no faster than the fastest before it, for `limit_s` at the longest."""
@@ -103,6 +96,43 @@ class BoundFile:
             if block >= fastest:
                 return
             fastest = block
+
+
+class BoundFile(Runner):
+    """A session with its inputs and outputs bound. A call returns when the result is complete.
+
+    Args:
+        path: the file.
+        inputs: name -> array.
+        provider: "cpu" or "cuda".
+        threads: threads of one operator, None for every CPU this process may use.
+        opt_level: how far ONNX Runtime may change the graph.
+
+    Raises:
+        InputRefused: the file does not load, or does not run on these inputs.
+        EnvironmentNotReady: the provider does not load.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        inputs: Mapping[str, Any],
+        *,
+        provider: Provider,
+        threads: int | None,
+        opt_level: OptLevel = "all",
+    ) -> None:
+        configure = partial(set_opt_level, require_onnxruntime(provider), level=opt_level)
+        start = time.perf_counter_ns()
+        self.session = open_session(path, provider=provider, threads=threads, configure=configure)
+        self.load_ms = (time.perf_counter_ns() - start) / 1e6
+        super().__init__(partial(self.session.run_with_iobinding, bind(self.session, inputs, provider)))
+        try:
+            self.first_ms = self.timed_ms()
+        except Exception as error:
+            raise InputRefused(
+                "ONNX Runtime does not run it", where=str(path), found=str(error), remedy="check or re-export the file"
+            ) from error
 
 
 def n_runs_for(run_ms: float) -> int:

@@ -10,6 +10,8 @@ import onnx.numpy_helper
 import onnx.parser
 import pytest
 
+from bnfold.benchmarking.noise import CpuMeter, Noise
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -57,3 +59,9 @@ def product(tmp_path: Path) -> Callable[[int], Path]:
         return path
 
     return write_product
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quiet machine, whatever else runs on it: a test of what a report says must not depend on the neighbours."""
+    monkeypatch.setattr(CpuMeter, "noise_since", lambda *_args: Noise())

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import bnfold
-from bnfold.benchmarking.measure import bench_files, distinct_names
+from bnfold.benchmarking.measure import bench_files
+from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.records import as_json
 
@@ -25,13 +26,18 @@ def test_a_report_follows_the_contract(double: Path) -> None:
     assert content["schema"] == "bnfold.bench/1"
     assert set(content["runs"][0]) == {
         "name", "path", "provider", "batch", "n", "load_ms", "first_ms", "median_ms", "p95_ms", "images_per_s",
-        "peak_mb",
+        "peak_mb", "threads", "opt_level", "input_shapes", "p90_ms", "p99_ms", "intervals", "n_starts", "engine",
+        "mode", "concurrency",
     }  # fmt: skip
+    assert content["complete"] is True
     assert [(run.name, run.batch) for run in report.runs] == [(n, b) for b in (1, 4) for n in ("double", "double#2")]
     assert {run.provider for run in report.runs} == {"CPUExecutionProvider"}
     for run in report.runs:
         assert run.images_per_s == pytest.approx(run.batch * 1000 / run.median_ms)
         assert run.p95_ms is None or run.p95_ms >= run.median_ms
+        assert run.intervals["median_ms"][0] <= run.median_ms <= run.intervals["median_ms"][1]
+        assert (run.p95_ms is None) == ("p95_ms" not in run.intervals)
+        assert (run.threads, run.opt_level, run.input_shapes) == (1, "all", {"x": (run.batch, 3)})
     assert [(ratio.a, ratio.b, ratio.batch) for ratio in report.ratios] == [
         ("double", "double#2", 1),
         ("double", "double#2", 4),
@@ -44,8 +50,8 @@ def test_a_report_follows_the_contract(double: Path) -> None:
     assert shares[-1] == 1.0
 
 
-def test_ratios_are_first_over_each_other(product: Callable[[int], Path]) -> None:
-    """Ninety thousand times the work is slower on any machine."""
+def test_ratios_are_first_over_each_other(product: Callable[[int], Path], quiet: None) -> None:
+    """Ninety thousand times the work is slower on any quiet machine."""
     small, large = product(4), product(1200)
     report = bnfold.bench(small, large, small, names=["new", "old", "peer"], threads=1, batch=2, budget_s=BUDGET_S)
     ratios = {(ratio.a, ratio.b): ratio for ratio in report.ratios}
@@ -82,7 +88,7 @@ def test_every_batch_is_checked_before_the_first_is_measured(
     write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write("fixed.onnx", "net (float[2, 3] x) => (float[2, 3] y) { y = Relu (x) }")
-    monkeypatch.setattr("bnfold.benchmarking.measure._bench_batch", lambda *_args, **_kwargs: pytest.fail("measured"))
+    monkeypatch.setattr("bnfold.benchmarking.measure.measure_cell", lambda *_args, **_kwargs: pytest.fail("measured"))
     with pytest.raises(InputRefused, match="use --batch 2"):
         bench_files([path], threads=1, batches=(2, 8))
 

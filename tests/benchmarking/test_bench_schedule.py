@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnfold.benchmarking.schedule import MIN_LOADS, MIN_ROUNDS, N_LOADS, Plan, in_turn, time_files
+from bnfold.benchmarking.schedule import MIN_LOADS, MIN_ROUNDS, N_LOADS, Plan, Timings, in_turn, time_files
 from bnfold.benchmarking.timing import BLOCK_MS
 
 
@@ -27,6 +27,9 @@ class Recorded:
     def block_ms(self, n_runs: int) -> list[float]:
         self.events.append(("block", self.name))
         return [self.run_ms] * n_runs
+
+    def round_ms(self, n_runs: int) -> tuple[float, list[float]]:
+        return self.run_ms, self.block_ms(n_runs)
 
 
 @pytest.fixture
@@ -89,3 +92,26 @@ def test_a_plan_has_enough_loads_and_rounds_and_keeps_the_budget(
     if plan.n_rounds > MIN_ROUNDS:
         round_s = sum((n + 1) * time_ms for n, time_ms in zip(plan.n_runs, run_ms, strict=True)) / 1e3
         assert plan.n_loads * (load_s + plan.n_rounds * round_s) <= budget_s
+
+
+@pytest.mark.parametrize(("n_rounds", "kept"), [(0, None), (2, (1, 2)), (5, (1, 3)), (6, (2, 3))])
+def test_an_interrupt_keeps_the_complete_loads(small_plan: Plan, n_rounds: int, kept: tuple[int, int] | None) -> None:
+    """Or, where not even the first load is complete, the complete rounds of it."""
+    told: list[float] = []
+
+    def interrupt(share: float) -> None:
+        told.append(share)
+        if len(told) == n_rounds:
+            raise KeyboardInterrupt
+
+    class Interrupting(Recorded):
+        def warm_up(self, _limit_s: float) -> None:
+            if n_rounds == 0:
+                raise KeyboardInterrupt
+
+    timings = Timings(2)
+    openers: list[Any] = [partial(Interrupting, "A", 2.0, []), partial(Interrupting, "B", 4.0, [])]
+    with pytest.raises(KeyboardInterrupt):
+        time_files(openers, 1.0, interrupt, timings)
+    times = timings.times()
+    assert (None if times is None else times[1].rounds.shape) == kept

@@ -8,7 +8,8 @@ from scipy import stats
 
 from bnfold.benchmarking import statistics
 from bnfold.benchmarking.schedule import N_LOADS
-from bnfold.benchmarking.statistics import LEVEL, compare, dispersion, percentile_95, ratio_interval
+from bnfold.benchmarking.statistics import LEVEL, compare, dispersion, ratio_interval
+from bnfold.records import BenchRatio
 
 N_TRIALS = 300
 
@@ -48,28 +49,29 @@ def test_rounds_of_one_load_are_no_independent_evidence() -> None:
     assert many[2] - many[1] >= (few[2] - few[1]) / 2
 
 
+PAIR = BenchRatio(a="new", b="old", batch=8, ratio=0, low=0, high=0, verdict="tie")
+
+
 @pytest.mark.parametrize(("factor", "verdict"), [(0.5, "faster"), (2.0, "slower")])
 def test_verdicts_of_clear_differences(factor: float, verdict: str) -> None:
     ratios = factor * np.exp(np.random.default_rng(0).normal(0, 0.02, (N_LOADS, 8)))
-    found = compare("new", "old", ratios, batch=8, seed=0)
-    assert (found.a, found.b, found.batch, found.verdict) == ("new", "old", 8, verdict)
+    found = compare(PAIR, ratios, seed=0)
+    assert (found.a, found.b, found.batch, found.verdict, found.note) == ("new", "old", 8, verdict, None)
     assert found.low <= found.ratio <= found.high
+    refused = compare(PAIR, ratios, note="noisy machine", seed=0)
+    assert (refused.verdict, refused.note) == ("tie", "no winner is named: noisy machine")
+    assert (refused.ratio, refused.low, refused.high) == (found.ratio, found.low, found.high)
 
 
 def test_equal_times_tie() -> None:
-    found = compare("a", "b", np.ones((N_LOADS, 4)), batch=1, seed=0)
-    assert (found.ratio, found.low, found.high, found.verdict) == (1.0, 1.0, 1.0, "tie")
+    found = compare(PAIR, np.ones((N_LOADS, 4)), note="noisy machine", seed=0)
+    assert (found.ratio, found.low, found.high, found.verdict, found.note) == (1.0, 1.0, 1.0, "tie", None)
 
 
 def test_the_seed_decides_the_interval() -> None:
     ratios = np.exp(np.random.default_rng(0).normal(0, 0.1, (N_LOADS, 4)))
     assert ratio_interval(ratios, 1) == ratio_interval(ratios, 1)
     assert ratio_interval(ratios, 1) != ratio_interval(ratios, 2)
-
-
-def test_the_95th_percentile_wants_a_hundred_runs() -> None:
-    assert percentile_95(np.arange(99.0)) is None
-    assert percentile_95(np.arange(101.0)) == 95.0
 
 
 def test_dispersion_is_the_coefficient_of_variation_of_normal_noise_and_ignores_outliers() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from bnfold.benchmarking import noise
-from bnfold.benchmarking.noise import CpuMeter, displaced_share, noise_verdict
+from bnfold.benchmarking.noise import CpuMeter, Noise, displaced_share, merged_noise
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -19,20 +23,38 @@ def test_threads_without_a_cpu(others: float, threads: int, n_cpus: int, share: 
 
 
 @pytest.mark.parametrize(
-    ("dispersions", "others", "verdict"),
-    [([0.01, 0.02], 0.0, "quiet"), ([0.01, 0.10], 0.0, "noisy"), ([0.01], 2.0, "noisy")],
+    ("noise", "says"),
+    [
+        (Noise(dispersion=0.02, others=1.0), None),
+        (Noise(dispersion=0.10), "noisy machine: rounds scatter by 10%"),
+        (Noise(others=1.5, displaced=0.5), "noisy machine: others kept 1.5 CPUs busy"),
+        (Noise(throttled=0.2), "noisy machine: the control group held us back for 20% of the time"),
+        (Noise(n_hot=2), "noisy machine: CPUs slowed down 2 times because they were hot"),
+    ],
 )
-def test_verdict(dispersions: list[float], others: float, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(noise, "usable_cpus", lambda: (0, 1))
-    facts = noise_verdict(dispersions, others, threads=2)
-    assert facts["noise"] == verdict
-    assert facts["round_dispersion"] == max(dispersions)
-    assert facts["cpus_taken_by_others"] == others
+def test_reason(noise: Noise, says: str | None) -> None:
+    assert noise.reason() == says
+    assert noise.noisy == (says is not None)
 
 
-def test_others_are_everybody_else_and_the_hypervisor_on_our_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worst_cell_speaks_for_the_report() -> None:
+    facts = merged_noise([Noise(dispersion=0.01, others=2.0), Noise(dispersion=0.3, steal=0.25, n_hot=1)])
+    assert facts == {
+        "noise": "noisy", "round_dispersion": 0.3, "cpus_taken_by_others": 2.0, "cpus_stolen": 0.25,
+        "throttled_share": 0.0, "n_thermal_throttles": 1,
+    }  # fmt: skip
+    assert merged_noise([])["noise"] == "quiet"
+
+
+def test_the_meter_reads_what_happened_since(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cpus = [SimpleNamespace(user=10.0, system=2.0, steal=1.0, irq=0.0) for _ in range(3)]
     own = SimpleNamespace(user=5.0, system=1.0)
+    stat, hot = tmp_path / "cpu.stat", tmp_path / "cpu0" / "thermal_throttle" / "core_throttle_count"
+    hot.parent.mkdir(parents=True)
+    stat.write_text("usage_usec 7\nthrottled_usec 1000000\n")
+    hot.write_text("5\n")
+    monkeypatch.setattr(noise, "CPU_STAT", stat)
+    monkeypatch.setattr(noise, "CPUS", tmp_path)
     monkeypatch.setattr(noise, "usable_cpus", lambda: (0, 2))
     monkeypatch.setattr(psutil, "cpu_times", lambda **_options: cpus)
     monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(cpu_times=lambda: own))
@@ -42,5 +64,8 @@ def test_others_are_everybody_else_and_the_hypervisor_on_our_cpus(monkeypatch: p
     cpus[1].user += 50.0  # a CPU we may not use
     cpus[2].steal += 2.0
     own.user += 3.0
+    stat.write_text("usage_usec 7\nthrottled_usec 3000000\n")
+    hot.write_text("8\n")
     monkeypatch.setattr(noise.time, "monotonic", lambda: 104.0)
-    assert before.others_since() == 0.5
+    found = before.noise_since([0.01, 0.03], threads=2)
+    assert found == Noise(dispersion=0.03, others=0.5, steal=0.5, displaced=0.25, throttled=0.25, n_hot=3)

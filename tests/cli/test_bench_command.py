@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx.parser
 import pytest
 
+import bnfold
+from bnfold.cli.bench_options import Seconds
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from click.testing import Result
 
@@ -38,6 +46,65 @@ def test_tables_and_a_json_file(cli: Callable[..., Result], relu: Path, tmp_path
 def test_json_on_standard_output_is_alone(cli: Callable[..., Result], relu: Path) -> None:
     result = cli("bench", relu, *QUICK, "--batch", "1,2", "--json", "-")
     assert [run["batch"] for run in json.loads(result.stdout)["runs"]] == [1, 2]
+
+
+def test_a_grid(cli: Callable[..., Result], relu: Path) -> None:
+    result = cli(
+        "bench", relu, "--threads", "1,2", "--opt-level", "basic", "--provider", "cpu", "--input-shape", "1x3",
+        "--budget", "200ms", "--json", "-",
+    )  # fmt: skip
+    report = json.loads(result.stdout)
+    assert report["environment"]["budget_s"] == 0.2
+    assert [(run["threads"], run["opt_level"]) for run in report["runs"]] == [(1, "basic"), (2, "basic")]
+    table = cli("bench", relu, "--opt-level", "basic,all", *QUICK).stdout
+    assert "relu [basic]" in table
+    assert "relu [all]" in table
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--threads", "0"),
+        ("--opt-level", "fast"),
+        ("--opt-level", "all,all"),
+        ("--provider", "cpu,tpu"),
+        ("--budget", "0s"),
+        ("--budget", "soon"),
+        ("--input-shape", "1x3,1x4", "--input-shape", "1x3"),
+    ],
+)
+def test_wrong_axes_are_usage_errors(options: tuple[str, ...], cli: Callable[..., Result], relu: Path) -> None:
+    result = cli("bench", relu, *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: " in result.stderr
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60", 60.0), ("60s", 60.0), ("1.5m", 90.0), ("500ms", 0.5), (2, 2.0)])
+def test_times_with_a_unit(text: str, seconds: float) -> None:
+    assert Seconds().convert(text, None, None) == seconds
+
+
+@pytest.mark.slow
+def test_ctrl_c_prints_what_was_measured_so_far(relu: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bnfold", "bench", relu, relu, "--budget", "600", "--threads", "1"]
+    process = subprocess.Popen(
+        [*command, "--json", tmp_path / "part.json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(bnfold.__file__).parents[1])},
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:  # the first quarter of a second is far from enough for 600 s: wait for the first round
+        if "batch 1" in line:
+            break
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "relu / relu#2" in stdout
+    assert "interrupted: this is what was measured so far" in stdout
+    assert stderr.splitlines()[-1].startswith("error: interrupted")
+    report = json.loads((tmp_path / "part.json").read_text(encoding="utf-8"))
+    assert (report["complete"], len(report["runs"])) == (False, 2)
+    assert report["ratios"][0]["verdict"] == "tie"
 
 
 def test_no_files_is_a_usage_error(cli: Callable[..., Result]) -> None:

@@ -1,0 +1,105 @@
+"""What takes part in a measurement: `.onnx` files, and peers that run elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bnfold.benchmarking.inputs import check_same_inputs, input_specs, resolve_shapes
+from bnfold.benchmarking.timing import BoundFile, Runner
+from bnfold.errors import InputRefused
+from bnfold.runtime import PROVIDERS, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from bnfold.benchmarking.axes import Cell
+    from bnfold.records import InputSpec
+    from bnfold.runtime import Provider
+
+__all__ = ["Subject", "distinct_names", "file_subject", "read_inputs", "shapes_of"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One row of the table.
+
+    Args:
+        name: its name in the report.
+        path: the file, or the source as the user named it.
+        opener: opens it for a cell of the grid, with these inputs bound.
+        file: the `.onnx` file that ONNX Runtime loads, None for a peer that runs elsewhere.
+        engine: what runs it.
+    """
+
+    name: str
+    path: str
+    opener: Callable[[Cell, Mapping[str, Any]], Runner]
+    file: Path | None = None
+    engine: str = "onnxruntime"
+
+
+def file_subject(name: str, file: Path) -> Subject:
+    """An `.onnx` file on ONNX Runtime."""
+    return Subject(name, str(file), partial(_open_file, file), file)
+
+
+def _open_file(file: Path, cell: Cell, inputs: Mapping[str, Any]) -> Runner:
+    return BoundFile(file, inputs, provider=cell.provider, threads=cell.threads, opt_level=cell.opt_level)
+
+
+def distinct_names(files: Sequence[Path]) -> list[str]:
+    """The files' stems; with the parent folder where stems clash, with a number where that clashes too."""
+    names = [file.stem for file in files]
+    folders = {stem: {file.resolve().parent for file in files if file.stem == stem} for stem in names}
+    names = [
+        f"{file.resolve().parent.name}/{stem}" if len(folders[stem]) > 1 else stem
+        for file, stem in zip(files, names, strict=True)
+    ]
+    seen: Counter[str] = Counter()
+    for index, name in enumerate(names):
+        seen[name] += 1
+        if seen[name] > 1:
+            names[index] = f"{name}#{seen[name]}"
+    return names
+
+
+def read_inputs(
+    files: Sequence[Path], providers: Sequence[Provider]
+) -> tuple[dict[Path, tuple[InputSpec, ...]], dict[str, dict[str, Any]]]:
+    """The inputs of each file, equal in names and types, and the options of each provider by its name.
+
+    Raises:
+        EnvironmentNotReady: a provider does not load.
+        InputRefused: a file does not load on one of the providers, or the inputs differ.
+    """
+    specs: dict[Path, tuple[InputSpec, ...]] = {}
+    options: dict[str, dict[str, Any]] = {}
+    for provider in providers:
+        for file in files:
+            session = open_session(file, provider=provider, threads=1)
+            specs[file] = input_specs(session, str(file))
+            name = PROVIDERS[provider]
+            options[name] = dict(session.get_provider_options()[name])
+    check_same_inputs([str(file) for file in specs], list(specs.values()))
+    return specs, options
+
+
+def shapes_of(specs: Mapping[Path, tuple[InputSpec, ...]], cell: Cell) -> dict[str, tuple[int, ...]]:
+    """The input shapes in a cell of the grid, the same for every file.
+
+    Raises:
+        InputRefused: the shapes do not fit, are not known, or differ between the files.
+    """
+    shapes = [(file, resolve_shapes(own, cell.batch, cell.shapes, str(file))) for file, own in specs.items()]
+    first, expected = shapes[0]
+    for file, own in shapes:
+        if own != expected:
+            raise InputRefused(
+                "the files have inputs of different shapes", where=str(file), found=str(own),
+                expected=f"{expected}, as {first}", remedy="compare exports of one network at one input size",
+            )  # fmt: skip
+    return expected

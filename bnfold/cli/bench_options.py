@@ -1,0 +1,78 @@
+"""Options of `bnfold bench` alone: axes with several values, and times with a unit."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bnfold.cli.options import InputShape, Sizes
+
+__all__ = ["Names", "Seconds", "ShapeList", "Threads"]
+
+UNITS = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+if TYPE_CHECKING:
+    NamesType = click.ParamType[tuple[str, ...]]
+    SecondsType = click.ParamType[float]
+    ShapesType = click.ParamType[tuple[tuple[int, ...], ...]]
+else:
+    NamesType = SecondsType = ShapesType = click.ParamType  # not subscriptable before click 8.2
+
+
+class Names(NamesType):
+    """Different words of a list, separated by commas: "cpu,cuda" -> ("cpu", "cuda")."""
+
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
+        self.name = "|".join(choices)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Parse a string; a tuple (a default) passes unchanged."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(str(value).split(","))
+        for name in names:
+            if name not in self.choices:
+                self.fail(f"{name!r} is not one of {', '.join(self.choices)}.", param, ctx)
+        if len(set(names)) < len(names):
+            self.fail(f"{value!r} names one of them twice.", param, ctx)
+        return names
+
+
+class Threads(Sizes):
+    """Different numbers of threads: "1,2" -> (1, 2)."""
+
+    name = "N[,N...]"
+    separator = ","
+    example = "1,2"
+
+
+class ShapeList(ShapesType):
+    """Shapes of one input: "1x3x224x224,1x3x64x64" -> ((1, 3, 224, 224), (1, 3, 64, 64))."""
+
+    name = "1xCxHxW[,...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[int, ...], ...]:
+        """Parse a string; a tuple passes unchanged."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(InputShape().convert(part, param, ctx) for part in str(value).split(","))
+
+
+class Seconds(SecondsType):
+    """A positive time: "60", "60s", "500ms" or "2m"; the command gets seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse a string; a number (a default) passes unchanged."""
+        if isinstance(value, (int, float)):
+            return float(value)
+        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|min|m|h|)", str(value).strip())
+        if match is None or float(match[1]) <= 0:
+            self.fail(f"{value!r} is not a time above 0 such as 60s, 500ms or 2m.", param, ctx)
+        return float(match[1]) * UNITS[match[2]]
