@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from bnfold.report.html import write_html
+from bnfold.report.pictures import write_picture
 from bnfold.report.progress import progress_bar
+from bnfold.report.svg import require_matplotlib
 from bnfold.report.tables import render_bench, render_doctor, render_ledger, render_verdict
 from bnfold.report.write import write_json
 
-__all__ = ["progress_bar", "render_bench", "render_doctor", "render_ledger", "render_verdict", "write_json"]
+__all__ = [
+    "progress_bar",
+    "render_bench",
+    "render_doctor",
+    "render_ledger",
+    "render_verdict",
+    "require_matplotlib",
+    "write_html",
+    "write_json",
+    "write_picture",
+]

@@ -1,4 +1,4 @@
-"""Reports as JSON files, complete or absent."""
+"""Reports as files, complete or absent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from bnfold.errors import InputRefused
 from bnfold.records import as_json
 
-__all__ = ["write_json"]
+__all__ = ["write_bytes", "write_json"]
 
 
 def write_json(record: Any, target: str | Path) -> None:
@@ -32,9 +32,17 @@ def write_json(record: Any, target: str | Path) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    path = Path(target)
+    write_bytes(text.encode(), Path(target))
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Write a file beside its place and rename it.
+
+    Raises:
+        InputRefused: the file cannot be written.
+    """
     try:
-        _replace(path, text.encode())
+        _replace(path, content)
     except OSError as error:
         raise InputRefused(
             "cannot write the report", where=str(path), found=error.strerror or str(error),

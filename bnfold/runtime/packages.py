@@ -43,6 +43,7 @@ EXTRAS: dict[str, str | None] = {
     "sklearn": "train",
     "timm": "zoo",
     "torchvision": "zoo",
+    "matplotlib": "report",
 }
 """Optional import package -> the extra of bnfold that installs it, None where it is installed by itself."""
 

@@ -1,0 +1,168 @@
+"""The first screen of a report: what is it, is it equal, how fast is it, what stayed and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bnfold.report.cells import plain
+from bnfold.report.elements import Child, element
+from bnfold.report.settings import label, shortened
+from bnfold.report.tables import number
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+__all__ = ["bench_answers", "fold_export_answers"]
+
+Facts = Mapping[str, Any]
+
+OUTCOMES = ("absorbed", "merged", "removed", "kept")
+TONES = {"faster": "good", "slower": "bad", "tie": "neutral"}
+N_RATIOS = 3  # more would push the next answer off a phone's first screen
+NAME_LENGTH = 48
+
+
+def fold_export_answers(report: Facts) -> Element:
+    """The answers that the JSON of `bnfold fold-export` gives."""
+    source, output = report["source"], report["output"]
+    written = "no file was kept"
+    if output is not None:
+        written = f"{output['path']}: {output['bytes']:,} bytes, opset {output['opset']}"
+    what = f"{plain(source['n_parameters'])} parameters; {written}"
+    return _answers(
+        _answer("What is it?", shortened(source["spec"], NAME_LENGTH), what),
+        _equal(report["verify"]),
+        _fold_export_speed(report),
+        _stayed(report["ledger"]),
+    )
+
+
+def bench_answers(report: Facts, proof: Facts | None) -> Element:
+    """The answers that the JSON of `bnfold bench` gives, and that of `fold-export` for the first file.
+
+    Args:
+        report: the measurement.
+        proof: the report of `fold-export` on the first file, None where there is none.
+    """
+    names = list(dict.fromkeys(run["name"] for run in report["runs"]))
+    first, *rest = names or ["nothing"]
+    against = f" against {_few(rest)}" if rest else ""
+    where = ", ".join(machine(report["environment"]))
+    if proof is None:
+        equal = _answer("Is it equal?", "Not checked here", "bnfold verify SOURCE FILE proves it.", tone="neutral")
+        why = "There is no report of fold-export beside the first file; bnfold inspect FILE tells."
+        stayed = _answer("What stayed, and why?", "Not known here", why, tone="neutral")
+    else:
+        equal, stayed = _equal(proof["verify"]), _stayed(proof["ledger"])
+    return _answers(
+        _answer("What is it?", shortened(first, NAME_LENGTH) + against, where), equal, _bench_speed(report), stayed
+    )
+
+
+def machine(environment: Facts) -> list[str]:
+    """What a latency depends on first of all: the device, the threads, the runtime, whether it was quiet."""
+    facts = [environment.get("gpu") or environment.get("cpu")]
+    if environment.get("threads") is not None:
+        facts.append(f"{environment['threads']} thread{'' if environment['threads'] == 1 else 's'}")
+    if environment.get("onnxruntime"):
+        facts.append(f"ONNX Runtime {environment['onnxruntime']}")
+    if environment.get("noise"):
+        facts.append(f"{environment['noise']} machine")
+    return [str(fact) for fact in facts if fact]
+
+
+def _equal(verify: Facts) -> Element:
+    batches = ", ".join(map(str, verify["batches"]))
+    scope = f"{verify['n_compared']:,} values against {verify['reference']}, batches {batches}"
+    if not verify["passed"]:
+        return _answer("Is it equal?", "Not equal", verify["failure"] or "no reason given", scope, tone="bad")
+    shares = [output["e_output"] / output["allowed"] for output in verify["outputs"] if output["allowed"]]
+    most = f"Largest error: {max(shares):.0%} of what is allowed." if shares else None
+    return _answer("Is it equal?", "Equal", scope, most, tone="good")
+
+
+def _fold_export_speed(report: Facts) -> Element:
+    graph, measured = report["graph"], report["ledger"].get("measured")
+    work = f"Nodes: {graph['nodes_before']:,} before, {graph['nodes_after']:,} after."
+    if graph["macs_before"] is not None and graph["macs_after"] is not None:
+        same = graph["macs_before"] == graph["macs_after"]
+        change = "unchanged" if same else f"{_big(graph['macs_before'])} before, {_big(graph['macs_after'])} after"
+        work += f" Multiply-adds: {change}."
+    if measured is None:
+        how = "bnfold bench model.onnx --html FILE measures it." if report["passed"] else None
+        return _answer("How fast is it?", "Not measured", work, how, tone="neutral")
+    interval = f"{measured['low']:.3f} to {measured['high']:.3f}"
+    taken = "taken" if measured["taken"] else "not taken"
+    text = f"{measured['rewrite']}: {taken} ({interval}, {measured['verdict']})"
+    headline = f"{number(measured['with_ms' if measured['taken'] else 'without_ms'], 4)} ms"
+    return _answer(
+        "How fast is it?", headline, text, work, tone=TONES[measured["verdict"]] if measured["taken"] else ""
+    )
+
+
+def _bench_speed(report: Facts) -> Element:
+    question = "How fast is it?"
+    unsure = (
+        None if report["environment"].get("noise") != "noisy" else "The machine was noisy: repeat before relying on it."
+    )
+    ratios, runs = report["ratios"], report["runs"]
+    if not ratios:
+        run = runs[0] if runs else None
+        headline = "Not measured" if run is None else f"{number(run['median_ms'], 4)} ms"
+        detail = None if run is None else f"median, {label(run, runs)}"
+        return _answer(question, headline, detail, unsure, tone="neutral")
+    lines: list[Child] = []
+    for ratio in ratios[:N_RATIOS]:
+        interval = f"{ratio['low']:.3f} to {ratio['high']:.3f}"
+        name = shortened(ratio["b"], NAME_LENGTH)
+        note = f" ({ratio['note']})" if ratio.get("note") else ""
+        shown = element("strong", f"{ratio['ratio']:.3f} × {name}", class_=TONES.get(ratio["verdict"], "neutral"))
+        lines += [shown, element("p", f"{ratio['verdict']}, {interval}, {label(ratio, ratios)}{note}")]
+    if len(ratios) > N_RATIOS:
+        lines.append(element("p", f"and {len(ratios) - N_RATIOS} more below"))
+    if unsure is not None:
+        lines.append(element("p", unsure, class_="bad"))
+    return element("section", element("h2", question), *lines, class_="answer")
+
+
+def _stayed(ledger: Facts) -> Element:
+    question = "What stayed, and why?"
+    counts = ", ".join(f"{ledger[outcome]} {outcome}" for outcome in OUTCOMES)
+    kept = [entry for entry in ledger["entries"] if entry["outcome"] == "kept"]
+    if not ledger["found"]:
+        return _answer(question, "There was no BatchNorm", tone="neutral")
+    if not kept:
+        return _answer(question, "No BatchNorm stayed", f"{ledger['found']} found: {counts}", tone="good")
+    more = f"And {len(kept) - 1} more, each with its reason, below." if len(kept) > 1 else None
+    reason = element("p", f"{kept[0]['name']}: {kept[0]['reason']}", class_="clamp")
+    return _answer(
+        question,
+        f"{len(kept)} of {ledger['found']} BatchNorms stayed",
+        f"{ledger['found']} found: {counts}",
+        reason,
+        more,
+    )
+
+
+def _answers(*answers: Element) -> Element:
+    return element("div", *answers, class_="answers")
+
+
+def _answer(question: str, headline: str, *details: Child, tone: str = "") -> Element:
+    """A card; texts become paragraphs."""
+    lines = [element("p", detail) if isinstance(detail, str) else detail for detail in details]
+    return element(
+        "section", element("h2", question), element("strong", headline, class_=tone), *lines, class_="answer"
+    )
+
+
+def _big(count: int) -> str:
+    """A count of multiply-adds: plain below a million, then in millions."""
+    return f"{count:,}" if count < 10**6 else f"{count / 1e6:,.1f} million"
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first two names, and how many more there are."""
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(shortened(name, NAME_LENGTH) for name in names[:2]) + more

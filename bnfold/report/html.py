@@ -1,0 +1,173 @@
+"""`report.html`: one file that holds the whole report, opens offline, and reads on a phone, in dark and in light.
+
+It is made of the JSON form of a report and nothing else: every number of a table carries its place in the JSON and its
+full value, and a field that this module does not know is shown under its own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bnfold.records import as_json
+from bnfold.report.answers import NAME_LENGTH, OUTCOMES, bench_answers, fold_export_answers
+from bnfold.report.cells import error, fact_list, is_empty, plain, table, title, value
+from bnfold.report.elements import Child, element, page
+from bnfold.report.pictures import WIDTH_IN, panels
+from bnfold.report.settings import shortened
+from bnfold.report.svg import drawing, inline_svg, new_figure
+from bnfold.report.tables import number
+from bnfold.report.write import write_bytes
+from bnfold.version import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from xml.etree.ElementTree import Element
+
+__all__ = ["render_html", "write_html"]
+
+Facts = Mapping[str, Any]
+
+N_OPEN = 30  # entries of a ledger that are shown without being asked for
+_THREE = dict.fromkeys(("ratio", "low", "high"), lambda ratio: f"{ratio:.3f}")
+_RUN = {key: lambda ms: number(ms, 4) for key in ("median_ms", "p90_ms", "p95_ms", "p99_ms")}
+_OUTPUT = dict.fromkeys(("e_source", "e_output", "allowed"), error)
+
+
+def write_html(record: Any, target: Path, *, proof: Facts | None = None) -> None:
+    """Write a report as a page; see `render_html`.
+
+    Raises:
+        InputRefused: the file cannot be written.
+        EnvironmentNotReady: matplotlib is missing, which the pictures of a measurement need.
+    """
+    write_bytes(render_html(as_json(record), proof=proof), target)
+
+
+def render_html(report: Facts, *, proof: Facts | None = None) -> bytes:
+    """The page of a report, the same bytes every time.
+
+    Args:
+        report: the JSON of `bnfold fold-export` or `bnfold bench`.
+        proof: for `bench`, the JSON of `fold-export` on the first file, which tells whether it is equal.
+
+    Raises:
+        ValueError: another schema.
+        EnvironmentNotReady: matplotlib is missing, which the pictures of a measurement need.
+    """
+    schema = str(report.get("schema"))
+    if schema.startswith("bnfold.fold-export/"):
+        name, body = str(report["source"]["spec"]), _fold_export(report)
+    elif schema.startswith("bnfold.bench/"):
+        names = dict.fromkeys(shortened(run["name"], NAME_LENGTH) for run in report["runs"])
+        name, body = ", ".join(names), _bench(report, proof)
+    else:
+        raise ValueError(f"no page for the schema {schema}")
+    command = schema.partition("/")[0].replace(".", " ")
+    heading = element("h1", name, element("small", f"{command}, version {__version__}"))
+    return page(f"{name} - {command}", heading, *body)
+
+
+def _fold_export(report: Facts) -> list[Child]:
+    known = ("schema", "passed", "source", "output", "graph", "seconds", "environment", "ledger", "verify")
+    return [
+        fold_export_answers(report),
+        *_proof_sections(report, ""),
+        *(_section(title(key), fact_list(report[key], key)) for key in known[2:7] if not is_empty(report.get(key))),
+        *_other_sections(report, known),
+    ]
+
+
+def _bench(report: Facts, proof: Facts | None) -> list[Child]:
+    unfinished = None
+    if report.get("complete") is False:
+        unfinished = element("p", "Interrupted: this is what was measured so far.", class_="bad")
+    ratios = runs = None
+    if report["ratios"]:
+        ratios = table(report["ratios"], "ratios", first=("a", "b", "batch"), formats=_THREE)
+    if report["runs"]:
+        first = ("name", "batch", "median_ms", "p90_ms", "p95_ms", "p99_ms", "images_per_s", "n")
+        runs = table(report["runs"], "runs", first=first, leave_out=("quantiles_ms",), formats=_RUN)
+    return [
+        unfinished,
+        bench_answers(report, proof),
+        _section("Pictures", *_figures(report)),
+        _section("Ratios", element("p", "time(file) / time(compared with)", class_="note"), ratios) if ratios else None,
+        _section("Runs", runs) if runs else None,
+        *([] if proof is None else _proof_sections(proof, "report.json:")),
+        *_other_sections(report, ("schema", "complete", "runs", "ratios", "environment")),
+        _section("Environment", fact_list(report["environment"], "environment")),
+    ]
+
+
+def _figures(report: Facts) -> list[Element]:
+    """Each picture with the sentence that says how to read it."""
+    made = []
+    with drawing():
+        for panel in panels(report):
+            figure = new_figure(WIDTH_IN, panel.height_in)
+            panel.draw(figure)
+            picture = inline_svg(figure, panel.name, panel.caption)
+            made.append(element("figure", picture, element("figcaption", panel.caption)))
+    return made
+
+
+def _proof_sections(report: Facts, prefix: str) -> list[Child]:
+    """Ledger, equality and latency of a `fold-export`; `prefix` says whose JSON the numbers are in, "" for its own."""
+    ledger, verify = report["ledger"], report["verify"]
+    outputs = None
+    if verify["outputs"]:
+        first = ("name", "e_source", "e_output", "allowed")
+        outputs = table(verify["outputs"], f"{prefix}verify.outputs", first=first, formats=_OUTPUT)
+    rest = {key: content for key, content in verify.items() if key != "outputs"}
+    measured = ledger.get("measured")
+    return [
+        _section("BatchNorms", *_ledger(ledger, f"{prefix}ledger"), id="batchnorms"),
+        _section("Equality", outputs, fact_list(rest, f"{prefix}verify")),
+        None if measured is None else _section("Latency", fact_list(measured, f"{prefix}ledger.measured")),
+    ]
+
+
+def _ledger(ledger: Facts, path: str) -> list[Child]:
+    """Counts, warnings, what stayed, and then everything else that a BatchNorm became."""
+    counts = {key: ledger[key] for key in ("found", *OUTCOMES)}
+    known = (*counts, "entries", "warnings", "measured")
+    others = {key: content for key, content in ledger.items() if key not in known and not is_empty(content)}
+    warnings = [element("p", f"Warning: {warning}", class_="bad") for warning in ledger.get("warnings") or ()]
+    numbered = list(enumerate(ledger["entries"]))
+    kept = [(index, entry) for index, entry in numbered if entry["outcome"] == "kept"]
+    gone = [(index, entry) for index, entry in numbered if entry["outcome"] != "kept"]
+    return [
+        fact_list(counts, path),
+        *warnings,
+        _entries(kept, path) if kept else None,
+        _folded_away(f"{len(gone)} that vanished", _entries(gone, path), shown=len(gone) <= N_OPEN) if gone else None,
+        fact_list(others, path) if others else None,
+    ]
+
+
+def _entries(numbered: list[tuple[int, Facts]], path: str) -> Element:
+    return table(
+        [entry for _, entry in numbered],
+        f"{path}.entries",
+        first=("name", "outcome", "reason", "into"),
+        indices=[index for index, _ in numbered],
+        highlight=lambda entry: entry["outcome"],
+    )
+
+
+def _folded_away(summary: str, content: Element, *, shown: bool) -> Element:
+    made = element("details", element("summary", summary), content)
+    if shown:
+        made.set("open", "open")
+    return made
+
+
+def _other_sections(report: Facts, known: tuple[str, ...]) -> list[Child]:
+    """What the report holds besides the known fields."""
+    rest = [(key, content) for key, content in report.items() if key not in known and not is_empty(content)]
+    return [_section(title(key), value(content, key, plain)) for key, content in rest]
+
+
+def _section(heading: str, *content: Child, **attributes: str) -> Element:
+    return element("section", element("h2", heading[:1].upper() + heading[1:]), *content, **attributes)

@@ -1,0 +1,58 @@
+"""Which runs belong side by side: those that differ in nothing but the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["label", "medians", "settings", "shortened"]
+
+Facts = Mapping[str, Any]
+
+_SETTINGS = ("batch", "provider", "threads", "opt_level", "mode", "concurrency")
+
+
+def settings(rows: Sequence[Facts]) -> dict[str, list[Facts]]:
+    """The rows (runs or ratios) of each setting of a measurement, by a text that names all of it, in their order."""
+    cells: dict[str, list[Facts]] = {}
+    for row in rows:
+        cells.setdefault(" ".join(f"{key}={row.get(key)}" for key in (*_SETTINGS, "input_shapes")), []).append(row)
+    return cells
+
+
+def label(row: Facts, rows: Sequence[Facts]) -> str:
+    """The setting of one row in words: its batch, and whatever else differs among all the rows."""
+    return ", ".join([f"batch {row['batch']}", *_differing(row, rows)])
+
+
+def medians(runs: Sequence[Facts]) -> dict[str, list[tuple[int, float]]]:
+    """(batch, median milliseconds) of each file and setting besides the batch, by its name, batches in order."""
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for run in runs:
+        name = ", ".join([run["name"], *_differing(run, runs)])
+        lines.setdefault(name, []).append((run["batch"], run["median_ms"]))
+    return {name: sorted(points) for name, points in lines.items()}
+
+
+def _differing(row: Facts, rows: Sequence[Facts]) -> list[str]:
+    """The settings besides the batch that are not the same in all rows, in words."""
+    differing = [key for key in _SETTINGS[1:] if len({str(other.get(key)) for other in rows}) > 1]
+    words = [
+        str(row.get(key)) if key in ("provider", "mode") else f"{key.replace('_', ' ')} {row.get(key)}"
+        for key in differing
+    ]
+    shapes = row.get("input_shapes") or {}
+    at_batch_one = {
+        str({name: shape[1:] for name, shape in (other.get("input_shapes") or {}).items()}) for other in rows
+    }
+    if len(at_batch_one) > 1:
+        words.append(", ".join("x".join(map(str, shape)) for shape in shapes.values()))
+    return words
+
+
+def shortened(text: str, length: int) -> str:
+    """The text, or its two ends with an ellipsis between them where it is longer."""
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"

@@ -1,0 +1,65 @@
+"""Reports to render, with names that would be markup or mathematics if they were not escaped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bnfold.records import (
+    FoldExportReport,
+    GraphFacts,
+    Ledger,
+    LedgerEntry,
+    MeasuredChoice,
+    OutputFacts,
+    OutputVerdict,
+    SourceFacts,
+    Verdict,
+)
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+def fold_export_report(*, passed: bool = True) -> FoldExportReport:
+    entries = (
+        LedgerEntry(SCRIPT, "absorbed", ("conv<1>&",), None, 3.14159, 812.125, 0),
+        LedgerEntry("blocks.3.norm", "kept", (), f'scale pinned by GELU "{SCRIPT}"', 0.5, 1e-12, 17),
+    )
+    choice = MeasuredChoice("Max", True, "CPUExecutionProvider", 1.25, 1.5, 0.8331, 0.8123, 0.8456, "faster")
+    outputs = (OutputVerdict("logits", 2.123456e-6, 1.9e-6, 4.2e-6),)
+    failure = None if passed else "output logits departs"
+    return FoldExportReport(
+        passed,
+        SourceFacts(f"./{SCRIPT}.onnx", "ab" * 32, 11689512),
+        OutputFacts("model.onnx", "cd" * 32, 20, 10, 46700000) if passed else None,
+        Ledger(entries, (), choice),
+        GraphFacts(180, 49, 1, 1814073344, 1700073344),
+        Verdict(passed, 42000, ("CPUExecutionProvider",), (1, 2, 3), outputs, "float64", failure),
+        {"load": 0.412, "export": 2.9},
+    )
+
+
+def bench_facts() -> dict[str, Any]:
+    """The JSON of `bnfold bench`: three files at two batch sizes."""
+    names = ("folded", "$plain$", SCRIPT)
+    runs = [run(name, batch, batch * (0.8 + 0.1 * k)) for batch in (1, 8) for k, name in enumerate(names)]
+    ratios = [
+        {"a": "folded", "b": b, "batch": batch, "ratio": r, "low": r - 0.0123, "high": r + 0.0201, "verdict": verdict}
+        for batch in (1, 8)
+        for b, r, verdict in (("$plain$", 0.7411, "faster"), (SCRIPT, 0.9953, "tie"))
+    ]
+    environment = {"cpu": "Some CPU", "threads": 1, "onnxruntime": "1.32.0", "noise": "quiet", "affinity": [0, 1]}
+    return {"schema": "bnfold.bench/1", "environment": environment, "runs": runs, "ratios": ratios, "complete": True}
+
+
+def run(name: str, batch: int, scale: float) -> dict[str, Any]:
+    times = scale * (1 + 0.05 * np.random.default_rng(batch).gamma(2, 1, 2000))
+    median, p95, p99 = (float(np.quantile(times, p)) for p in (0.5, 0.95, 0.99))
+    return {
+        "name": name, "path": f"files/{name}.onnx", "provider": "CPUExecutionProvider", "batch": batch, "n": 2000,
+        "load_ms": 12.345, "first_ms": 3.0, "median_ms": median, "p95_ms": p95, "p99_ms": p99,
+        "images_per_s": batch / median * 1e3, "peak_mb": 61.25, "threads": 1,
+        "intervals": {"median_ms": [median * 0.99, median * 1.01]},
+        "quantiles_ms": np.quantile(times, np.linspace(0, 1, 21)).tolist(),
+    }  # fmt: skip

@@ -1,0 +1,225 @@
+"""The page holds the JSON's numbers, escapes every name, asks for nothing from outside, and opens in a browser."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from report_facts import SCRIPT, bench_facts, fold_export_report
+
+from bnfold.errors import EnvironmentNotReady, InputRefused
+from bnfold.records import as_json
+from bnfold.report.html import render_html, write_html
+from bnfold.report.pictures import panels, write_picture
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytest.importorskip("matplotlib")
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Page(HTMLParser):
+    """The elements of a page; `open` holds those that were not closed, `wrong` what was closed out of turn."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.text = ""
+        self.feed(content.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def numbers(self) -> dict[str, str]:
+        return {a["data-path"]: a["data-value"] for _, a in self.tags if "data-path" in a}  # type: ignore[misc]
+
+
+def leaves(content: Any, path: str = "") -> dict[str, Any]:
+    """Every number of a JSON value by its path."""
+    if isinstance(content, bool):
+        return {}
+    if isinstance(content, int | float):
+        return {path.lstrip("."): content}
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    return {key: leaf for name, item in items for key, leaf in leaves(item, f"{path}.{name}").items()}
+
+
+def pages() -> dict[str, tuple[bytes, dict[str, Any]]]:
+    exported, failed = as_json(fold_export_report()), as_json(fold_export_report(passed=False))
+    bench = bench_facts()
+    return {
+        "fold-export": (render_html(exported), exported),
+        "failed": (render_html(failed), failed),
+        "bench": (render_html(bench), bench),
+    }
+
+
+@pytest.mark.parametrize("which", ["fold-export", "failed", "bench"])
+def test_tables_hold_every_number_of_the_json(which: str) -> None:
+    content, report = pages()[which]
+    shown = {path: json.loads(text) for path, text in Page(content).numbers().items()}
+    expected = {path: number for path, number in leaves(report).items() if "quantiles_ms" not in path}
+    assert len(expected) > 20
+    assert shown == expected
+
+
+def test_numbers_of_a_proof_are_those_of_its_json() -> None:
+    proof = as_json(fold_export_report())
+    shown = Page(render_html(bench_facts(), proof=proof)).numbers()
+    numbers = {path.removeprefix("report.json:"): json.loads(text) for path, text in shown.items() if ":" in path}
+    expected = leaves({"ledger": proof["ledger"], "verify": proof["verify"]})
+    assert numbers == expected
+
+
+@pytest.mark.parametrize("which", ["fold-export", "failed", "bench"])
+def test_well_formed_and_alone(which: str) -> None:
+    content, _ = pages()[which]
+    page = Page(content)
+    assert (page.open, page.wrong) == ([], [])
+    assert b"://" not in content
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "img", "iframe", "base", "object")]
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    targets = [a["href"] for _, a in page.tags if "href" in a] + re.findall(r"url\((#[^)]+)\)", content.decode())
+    assert {target.removeprefix("#") for target in targets if target} <= set(ids)
+
+
+def test_names_are_text() -> None:
+    for content, _ in pages().values():
+        assert SCRIPT.encode() not in content
+        assert SCRIPT in Page(content).text
+
+
+def test_the_same_bytes_every_time() -> None:
+    assert pages() == pages()
+
+
+def test_first_screen_of_a_failure() -> None:
+    text = Page(pages()["failed"][0]).text
+    assert "Not equal" in text
+    assert "output logits departs" in text
+    assert "no file was kept" in text
+
+
+def test_an_unknown_field_shows_up() -> None:
+    report = as_json(fold_export_report())
+    report["verify"]["departure"] = {"layer": "conv7", "ulps": 12.25}
+    report["rates"] = [{"slo_ms": 10.5, "rate": 123}]
+    page = Page(render_html(report))
+    assert "conv7" in page.text
+    assert {page.numbers()[path] for path in ("verify.departure.ulps", "rates.0.slo_ms", "rates.0.rate")} == {
+        "12.25", "10.5", "123",
+    }  # fmt: skip
+
+
+def test_an_unknown_schema() -> None:
+    with pytest.raises(ValueError, match=r"bnfold\.other/1"):
+        render_html({"schema": "bnfold.other/1"})
+
+
+def test_interrupted_before_the_first_run() -> None:
+    page = Page(render_html({**bench_facts(), "runs": [], "ratios": [], "complete": False}))
+    assert "Interrupted" in page.text
+    assert "Not measured" in page.text
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png"])
+def test_pictures_are_the_same_every_time(suffix: str, tmp_path: Path) -> None:
+    one, two = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"
+    for path in (one, two):
+        write_picture(bench_facts(), path)
+    assert one.read_bytes() == two.read_bytes()
+    assert one.read_bytes().startswith(b"<svg" if suffix == "svg" else b"\x89PNG")
+
+
+def test_a_picture_has_units_names_and_the_page_s_colour(tmp_path: Path) -> None:
+    write_picture(bench_facts(), tmp_path / "picture.svg")
+    text = (tmp_path / "picture.svg").read_text()
+    assert "run time in ms" in text
+    assert "currentColor" in text
+    assert "#000000" not in text
+    assert "$plain$" in Page(text.encode()).text  # no mathematics made of a name
+
+
+def test_which_pictures_there_are() -> None:
+    facts = bench_facts()
+    assert [panel.name for panel in panels(facts)] == ["ratios", "latency", "batch"]
+    one = {**facts, "ratios": [], "runs": facts["runs"][:1]}
+    assert [panel.name for panel in panels(one)] == ["latency"]
+
+
+def test_runs_without_quantiles_are_drawn_too(tmp_path: Path) -> None:
+    facts = copy.deepcopy(bench_facts())
+    for run in facts["runs"]:
+        del run["quantiles_ms"]
+    write_picture(facts, tmp_path / "picture.svg")
+    assert (tmp_path / "picture.svg").is_file()
+
+
+def test_another_kind_of_picture(tmp_path: Path) -> None:
+    with pytest.raises(InputRefused, match=r"no such kind of picture .* expected \.svg or \.png"):
+        write_picture(bench_facts(), tmp_path / "picture.jpg")
+
+
+def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(EnvironmentNotReady, match=r'pip install "bnfold\[report\]"'):
+        write_html(bench_facts(), tmp_path / "bench.html")
+    write_html(fold_export_report(), tmp_path / "report.html")  # no picture in it
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+WRAPPER = """<!DOCTYPE html><title>check</title>
+<iframe id="f" width="{width}" height="{height}" srcdoc="{page}"></iframe>
+<pre id="out"></pre><script>
+document.getElementById("f").addEventListener("load", (event) => {{
+  const page = event.target.contentDocument;
+  const answers = page.querySelector(".answers").getBoundingClientRect();
+  document.getElementById("out").textContent = JSON.stringify({{
+    overflow: page.documentElement.scrollWidth - {width}, bottom: answers.bottom,
+    numbers: Object.fromEntries([...page.querySelectorAll("[data-path]")].map(
+      (cell) => [cell.dataset.path, cell.dataset.value]))}});
+}});</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on PATH")
+@pytest.mark.parametrize(("width", "height"), [(360, 800), (1280, 800)])
+@pytest.mark.parametrize("which", ["fold-export", "failed", "bench"])
+def test_in_a_browser(which: str, width: int, height: int, tmp_path: Path) -> None:
+    """No console message, no sideways scrolling, the four answers on the first screen, the JSON's numbers."""
+    content, _ = pages()[which]
+    wrapper = tmp_path / "check.html"
+    text = content.decode().replace("&", "&amp;").replace('"', "&quot;")
+    wrapper.write_text(WRAPPER.format(width=width, height=height, page=text))
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", wrapper.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(map(str, command), check=True, capture_output=True, text=True, timeout=120)
+    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    found = re.search(r'<pre id="out">(.*?)</pre>', done.stdout)
+    assert found, done.stdout[-500:]
+    seen = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert seen["overflow"] <= 0
+    assert seen["bottom"] <= height
+    assert seen["numbers"] == Page(content).numbers()
