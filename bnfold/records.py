@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 __all__ = [
+    "BenchGate",
     "BenchRatio",
     "BenchReport",
     "BenchRun",
@@ -24,6 +25,7 @@ __all__ = [
     "Ledger",
     "LedgerEntry",
     "MeasuredChoice",
+    "MissingPeer",
     "OutputFacts",
     "OutputVerdict",
     "SourceFacts",
@@ -39,6 +41,7 @@ MIN_VARIANCE_OVER_EPSILON = 10.0
 Outcome = Literal["absorbed", "merged", "removed", "kept"]
 CheckStatus = Literal["ok", "missing", "broken"]
 RatioVerdict = Literal["faster", "slower", "tie"]
+GateVerdict = Literal["passed", "failed", "undecided"]
 
 
 def as_json(record: Any) -> Any:
@@ -396,6 +399,31 @@ class BenchRatio:
 
 
 @dataclasses.dataclass(frozen=True)
+class BenchGate:
+    """A limit on a time ratio, decided on its interval: `failed` when all of it lies above `limit` (1.03 for 3 %).
+
+    `undecided` has a `note` that says why: the machine was noisy, the runs too few.
+    """
+
+    name: str
+    limit: float
+    ratio: float
+    low: float
+    high: float
+    verdict: GateVerdict
+    note: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class MissingPeer:
+    """A peer that was asked for and could not take part."""
+
+    name: str
+    reason: str
+    remedy: str
+
+
+@dataclasses.dataclass(frozen=True)
 class BenchReport:
     """What `bnfold bench` measured; not `complete` where it was interrupted before the end of the plan."""
 
@@ -403,6 +431,8 @@ class BenchReport:
     runs: tuple[BenchRun, ...]
     ratios: tuple[BenchRatio, ...]
     complete: bool = True
+    gates: tuple[BenchGate, ...] = ()
+    missing: tuple[MissingPeer, ...] = ()
     schema: ClassVar[str] = "bnfold.bench/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
 

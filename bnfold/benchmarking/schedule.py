@@ -8,6 +8,7 @@ A slow drift of the machine then falls on both alike, and so does a lucky place 
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["FileTimes", "Plan", "Timings", "in_turn", "time_files"]
+
+log = logging.getLogger("bnfold.benchmarking")
 
 N_LOADS = 10
 MIN_LOADS = 6  # with n loads, all on one side of 1 by chance: 2 / 2**n, below 5 % from 6 on (sign test)
@@ -140,6 +143,7 @@ def time_files(
             files.clear()  # before the next ones are opened: only one set in memory
             files, _ = _open(openers, load, warm_up_s)
         timings.begin_load()
+        log.debug("load %d of %d, %d rounds", load + 1, plan.n_loads, plan.n_rounds)
         for turn in range(plan.n_rounds):
             blocks: dict[int, tuple[float, list[float]]] = {}
             with garbage_collection_paused():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnfold.cli.bench_options import Names, Seconds, ShapeList, Threads
+from bnfold.cli.bench_options import Names, Percent, Seconds, ShapeList, Threads
 from bnfold.cli.options import batch_option, json_option, seed_option, verbosity_options
+from bnfold.errors import GateFailed, InputRefused
 
 if TYPE_CHECKING:
     from bnfold.records import BenchReport
@@ -39,6 +42,22 @@ __all__ = ["command"]
     "--budget", "budget_s", type=Seconds(), default=20.0, show_default="20s", metavar="TIME",
     help="Time for everything together, about: 60, 60s, 2m.",
 )  # fmt: skip
+@click.option(
+    "--baseline", type=click.Path(path_type=Path), metavar="FILE", help="What --json wrote on this machine earlier."
+)
+@click.option(
+    "--fail-if-slower", "limit", type=Percent(), metavar="3%",
+    help="Exit code 1 if the whole interval is slower than the baseline by more than this.",
+)  # fmt: skip
+@click.option(
+    "--fail-if-slower-than", "rival", metavar="NAME",
+    help="Exit code 1 if the first file is slower than this one, beyond --fail-if-slower or 0 %.",
+)  # fmt: skip
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the gates as JUnit XML.")
+@click.option(
+    "--markdown", "markdown_file", type=click.Path(path_type=Path), metavar="FILE",
+    help="Write a summary in Markdown; it is appended to $GITHUB_STEP_SUMMARY, too, where that is set.",
+)  # fmt: skip
 @seed_option
 @json_option
 @verbosity_options
@@ -46,6 +65,8 @@ def command(
     files: tuple[Path, ...],
     input_shapes: tuple[tuple[tuple[int, ...], ...], ...],
     json_file: str | None,
+    junit: Path | None,
+    markdown_file: Path | None,
     **options: Any,
 ) -> None:
     """Measure .onnx files side by side, in turns; a ratio is time(first file) / time(other file).
@@ -61,6 +82,9 @@ def command(
 
     if len({len(shapes) for shapes in input_shapes}) > 1:
         raise click.UsageError("give equally many shapes in each --input-shape: the n-th ones belong together.")
+    if options["limit"] is not None and options["baseline"] is None and options["rival"] is None:
+        raise click.UsageError("--fail-if-slower wants --baseline FILE or --fail-if-slower-than NAME.")
+    deliver = partial(_deliver, json_file=json_file, junit=junit, markdown_file=markdown_file)
     so_far: list[BenchReport] = []
     try:
         with progress_bar("bench") as progress:
@@ -69,16 +93,41 @@ def command(
             )
     except KeyboardInterrupt:
         for part in so_far:
-            _deliver(part, json_file)
+            deliver(part)
         raise
-    _deliver(report, json_file)
+    deliver(report)
+    failed = [gate for gate in report.gates if gate.verdict == "failed"]
+    if failed:
+        raise GateFailed(
+            "slower than allowed", where=failed[0].name,
+            found=f"{failed[0].low:.3f} to {failed[0].high:.3f}", expected=f"at most {failed[0].limit:.3f}",
+            remedy=f"{len(failed)} of {len(report.gates)} gates failed: find the change that costs time",
+        )  # fmt: skip
 
 
-def _deliver(report: BenchReport, json_file: str | None) -> None:
+def _deliver(report: BenchReport, *, json_file: str | None, junit: Path | None, markdown_file: Path | None) -> None:
     """Print and write a report, or what there is of it."""
+    from bnfold.benchmarking.summaries import gate_sentence, junit_xml, markdown
     from bnfold.report import render_bench, write_json
 
     if json_file is not None:
         write_json(report, json_file)
+    try:
+        if junit is not None:
+            junit.write_bytes(junit_xml(report))
+        if markdown_file is not None:
+            markdown_file.write_text(markdown(report), encoding="utf-8")
+        if os.environ.get("GITHUB_STEP_SUMMARY"):
+            with Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as stream:
+                stream.write(markdown(report))
+    except OSError as error:
+        raise InputRefused(
+            "cannot write the summary", where=str(error.filename), found=error.strerror,
+            remedy="choose a file in a folder that exists and that you can write to",
+        ) from error  # fmt: skip
     if json_file != "-" and report.runs:
         render_bench(report)
+        for gate in report.gates:
+            click.echo(gate_sentence(gate))
+        for peer in report.missing:
+            click.echo(f"missing: {peer.name}: {peer.reason}; {peer.remedy}")

@@ -9,7 +9,7 @@ import click
 
 from bnfold.cli.options import InputShape, Sizes
 
-__all__ = ["Names", "Seconds", "ShapeList", "Threads"]
+__all__ = ["Names", "Percent", "Seconds", "ShapeList", "Threads"]
 
 UNITS = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -76,3 +76,18 @@ class Seconds(SecondsType):
         if match is None or float(match[1]) <= 0:
             self.fail(f"{value!r} is not a time above 0 such as 60s, 500ms or 2m.", param, ctx)
         return float(match[1]) * UNITS[match[2]]
+
+
+class Percent(SecondsType):
+    """A share: "3%" or "3" -> 0.03."""
+
+    name = "3%"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse a string; a number (a default) passes unchanged."""
+        if isinstance(value, (int, float)):
+            return float(value)
+        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*%?", str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not a share such as 3%.", param, ctx)
+        return float(match[1]) / 100

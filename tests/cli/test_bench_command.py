@@ -15,6 +15,7 @@ import onnx.parser
 import pytest
 
 import bnfold
+from bnfold.benchmarking.noise import Noise
 from bnfold.cli.bench_options import Seconds
 
 if TYPE_CHECKING:
@@ -86,16 +87,14 @@ def test_times_with_a_unit(text: str, seconds: float) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_prints_what_was_measured_so_far(relu: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bnfold", "bench", relu, relu, "--budget", "600", "--threads", "1"]
+    command = [sys.executable, "-m", "bnfold", "bench", relu, relu, "--budget", "600", "--threads", "1", "-v"]
     process = subprocess.Popen(
         [*command, "--json", tmp_path / "part.json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(Path(bnfold.__file__).parents[1])},
     )  # fmt: skip
     assert process.stderr is not None
-    for line in process.stderr:  # the first quarter of a second is far from enough for 600 s: wait for the first round
-        if "batch 1" in line:
-            break
-    time.sleep(5)
+    assert any("load 1 of" in line for line in process.stderr)  # reads on until there is such a line
+    time.sleep(2)  # a round takes some hundredths of a second
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -105,6 +104,38 @@ def test_ctrl_c_prints_what_was_measured_so_far(relu: Path, tmp_path: Path) -> N
     report = json.loads((tmp_path / "part.json").read_text(encoding="utf-8"))
     assert (report["complete"], len(report["runs"])) == (False, 2)
     assert report["ratios"][0]["verdict"] == "tie"
+
+
+def test_gates(cli: Callable[..., Result], relu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a baseline of ten times and of a tenth of today's time: clear cases, if the machine is quiet."""
+    monkeypatch.setattr("bnfold.benchmarking.noise.CpuMeter.noise_since", lambda *_args: Noise())
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
+    (tmp_path / "step.md").write_text("before\n")
+    now = tmp_path / "now.json"
+    assert cli("bench", relu, *QUICK, "--json", now).exit_code == 0
+    report = json.loads(now.read_text(encoding="utf-8"))
+    gate = ("--fail-if-slower", "3%", "--junit", tmp_path / "j.xml", "--markdown", tmp_path / "m.md")
+    for factor, code in ((10.0, 0), (0.1, 1)):
+        (run,) = json.loads(json.dumps(report["runs"]))
+        run["median_ms"] *= factor
+        run["intervals"]["median_ms"] = [value * factor for value in run["intervals"]["median_ms"]]
+        then = tmp_path / "then.json"
+        then.write_text(json.dumps({**report, "runs": [run]}), encoding="utf-8")
+        result = cli("bench", relu, *QUICK, "--baseline", then, *gate)
+        assert result.exit_code == code, result.stderr
+        assert ("failed" if code else "passed") in result.stdout.splitlines()[-1]
+        assert (b"<failure" in (tmp_path / "j.xml").read_bytes()) == bool(code)
+        assert (tmp_path / "step.md").read_text().endswith((tmp_path / "m.md").read_text())
+    assert result.stderr.splitlines()[-1].startswith("error: slower than allowed in relu / baseline")
+    assert (tmp_path / "step.md").read_text().startswith("before\n")
+
+
+def test_gates_without_a_rival(cli: Callable[..., Result], relu: Path) -> None:
+    assert cli("bench", relu, "--fail-if-slower", "3%").exit_code == 2
+    assert cli("bench", relu, "--fail-if-slower", "much", "--baseline", "x").exit_code == 2
+    unknown = cli("bench", relu, relu, "--fail-if-slower-than", "plain")
+    assert unknown.exit_code == 3
+    assert "expected relu#2" in unknown.stderr
 
 
 def test_no_files_is_a_usage_error(cli: Callable[..., Result]) -> None:

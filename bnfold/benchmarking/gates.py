@@ -1,0 +1,133 @@
+"""Gates for pipelines: they decide on the interval of a ratio, not on its point, and never on a noisy machine."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from bnfold.errors import InputRefused
+from bnfold.records import BenchGate, BenchReport, GateVerdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from bnfold.records import BenchRatio, BenchRun
+
+__all__ = ["against_baseline", "against_name", "read_baseline"]
+
+SCHEMA = "bnfold.bench/1"
+KEY = ("name", "provider", "batch", "threads", "opt_level", "mode", "concurrency")
+
+
+def read_baseline(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The report of an earlier run, of the same machine.
+
+    Args:
+        path: what `--json` wrote.
+        facts: the environment of today.
+
+    Raises:
+        InputRefused: no report of `bnfold bench`, one without intervals, or one of another CPU or GPU.
+    """
+    try:
+        baseline = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputRefused(
+            "cannot read the baseline", where=str(path), found=str(error), remedy="write one with bench --json FILE"
+        ) from error
+    runs = baseline.get("runs") if isinstance(baseline, dict) else None
+    if not runs or baseline.get("schema") != SCHEMA:
+        raise InputRefused(
+            "the baseline is no report of bnfold bench with runs", where=str(path),
+            expected=f"schema {SCHEMA}", remedy="write one with bench --json FILE",
+        )  # fmt: skip
+    if any("median_ms" not in run.get("intervals", {}) for run in runs):
+        raise InputRefused(
+            "the baseline has runs without an interval", where=str(path),
+            remedy="write it anew with bench --json FILE and a larger --budget",
+        )  # fmt: skip
+    for key in ("cpu", "gpu"):
+        then, now = baseline["environment"].get(key), facts.get(key)
+        if then != now:
+            raise InputRefused(
+                "the baseline was measured on another machine", where=str(path), found=str(then), expected=str(now),
+                remedy="measure a baseline on this machine, or compare with a file of today (--fail-if-slower-than)",
+            )  # fmt: skip
+    return dict(baseline)
+
+
+def against_baseline(report: BenchReport, baseline: Mapping[str, Any], limit: float, where: str) -> list[BenchGate]:
+    """A gate for each run that the baseline has, too; the ratio is time(now) / time(then).
+
+    The two medians were measured apart, so that their relative errors add like independent ones: with the logarithm's
+    half widths h, `log(high / ratio) = sqrt(h_now^2 + h_then^2)`, for each side.
+
+    Args:
+        report: of today.
+        baseline: from `read_baseline`.
+        limit: 0.03 lets a file be 3 % slower.
+        where: the baseline's file, for errors.
+
+    Raises:
+        InputRefused: no run of today is in the baseline.
+    """
+    earlier = {_key(run): run for run in baseline["runs"]}
+    noisy_then = baseline["environment"].get("noise") == "noisy"
+    pairs = [(run, earlier[_key(run.__dict__)]) for run in report.runs if _key(run.__dict__) in earlier]
+    if report.runs and not pairs:
+        raise InputRefused(
+            "no run of today is in the baseline", where=where,
+            found=", ".join(sorted({str(run["name"]) for run in baseline["runs"]})),
+            expected=", ".join(sorted({run.name for run in report.runs})),
+            remedy="measure files of the same names, at the same batch sizes and threads",
+        )  # fmt: skip
+    noise = "the baseline was measured on a noisy machine" if noisy_then else _noise(report)
+    return [_baseline_gate(run, then, limit, noise) for run, then in pairs]
+
+
+def _baseline_gate(run: BenchRun, then: Mapping[str, Any], limit: float, noise: str | None) -> BenchGate:
+    ratio = run.median_ms / then["median_ms"]
+    now_low, now_high = run.intervals.get("median_ms", (math.nan, math.nan))
+    then_low, then_high = then["intervals"]["median_ms"]
+    up = math.hypot(_log_gap(run.median_ms, now_high), _log_gap(then_low, then["median_ms"]))
+    down = math.hypot(_log_gap(now_low, run.median_ms), _log_gap(then["median_ms"], then_high))
+    cell = f"batch {run.batch}, {run.threads} threads, {run.opt_level}, {run.provider}"
+    if math.isnan(now_low):
+        noise = "too few runs for an interval"
+        up = down = 0.0
+    return _gate(
+        f"{run.name} / baseline ({cell})", (ratio, ratio * math.exp(-down), ratio * math.exp(up)), limit, noise
+    )
+
+
+def _log_gap(low: float, high: float) -> float:
+    """log(high / low); infinite where nothing bounds the time from below."""
+    return math.log(high / low) if low > 0 else math.inf
+
+
+def against_name(report: BenchReport, name: str, limit: float) -> list[BenchGate]:
+    """A gate for each ratio of the first file to the named one, in every cell of the grid."""
+    return [_ratio_gate(ratio, limit, _noise(report)) for ratio in report.ratios if ratio.b == name]
+
+
+def _ratio_gate(ratio: BenchRatio, limit: float, noise: str | None) -> BenchGate:
+    cell = f"batch {ratio.batch}, {ratio.threads} threads, {ratio.opt_level}, {ratio.provider}"
+    return _gate(f"{ratio.a} / {ratio.b} ({cell})", (ratio.ratio, ratio.low, ratio.high), limit, ratio.note or noise)
+
+
+def _gate(name: str, found: Sequence[float], limit: float, noise: str | None) -> BenchGate:
+    ratio, low, high = found
+    verdict: GateVerdict = "undecided" if noise else "failed" if low > 1 + limit else "passed"
+    return BenchGate(name=name, limit=1 + limit, ratio=ratio, low=low, high=high, verdict=verdict, note=noise)
+
+
+def _noise(report: BenchReport) -> str | None:
+    return "noisy machine" if report.environment.get("noise") == "noisy" else None
+
+
+def _key(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """What makes two runs the same measurement; the sizes of the inputs are part of it."""
+    shapes = {name: list(shape) for name, shape in (run.get("input_shapes") or {}).items()}
+    return (*(str(run.get(key)) for key in KEY), json.dumps(shapes, sort_keys=True))

@@ -1,0 +1,145 @@
+"""Gates decide on the interval, never on a noisy machine, and never against another machine's numbers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import pytest
+
+from bnfold.benchmarking.gates import against_baseline, against_name, read_baseline
+from bnfold.benchmarking.summaries import junit_xml, markdown
+from bnfold.errors import InputRefused
+from bnfold.records import BenchGate, BenchRatio, BenchReport, BenchRun, MissingPeer, as_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FACTS = {"cpu": "Some CPU", "noise": "quiet", "onnxruntime": "1.32.0"}
+
+
+def run(median: float, half: float, **changes: Any) -> BenchRun:
+    made = BenchRun(
+        "net", "net.onnx", "CPUExecutionProvider", 1, 400, 1.0, 1.0, median, None, 1 / median, 1.0, threads=1
+    )
+    intervals = {"median_ms": (median / (1 + half), median * (1 + half))}
+    return replace(made, intervals=intervals, input_shapes={"x": (1, 3)}, **changes)
+
+
+def report(*runs: BenchRun, noise: str = "quiet") -> BenchReport:
+    return BenchReport({**FACTS, "noise": noise}, runs, ())
+
+
+def baseline(*runs: BenchRun, noise: str = "quiet") -> dict[str, Any]:
+    return json.loads(json.dumps(as_json(report(*runs, noise=noise))))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("median", "half", "verdict"),
+    [
+        (1.02, 0.001, "passed"),  # slower, but within 3 %
+        (1.05, 0.04, "passed"),  # the point is beyond 3 %, the interval is not
+        (1.05, 0.001, "failed"),
+        (0.5, 0.001, "passed"),
+    ],
+)
+def test_the_interval_decides(median: float, half: float, verdict: str) -> None:
+    (gate,) = against_baseline(report(run(median, half)), baseline(run(1.0, 0.001)), 0.03, "old.json")
+    assert (gate.verdict, gate.limit) == (verdict, 1.03)
+    assert gate.ratio == pytest.approx(median)
+    assert gate.low < gate.ratio < gate.high
+
+
+def test_errors_of_both_reports_count() -> None:
+    """An exact run of today against a loose one of then: 1.05 may be 1.00."""
+    (gate,) = against_baseline(report(run(1.05, 0.001)), baseline(run(1.0, 0.05)), 0.03, "old.json")
+    assert gate.verdict == "passed"
+    assert gate.high / gate.low == pytest.approx(1.05**2, rel=1e-3)
+
+
+@pytest.mark.parametrize(("now", "then"), [("noisy", "quiet"), ("quiet", "noisy")])
+def test_noise_leaves_a_gate_undecided(now: str, then: str) -> None:
+    old = baseline(run(1.0, 0.001), noise=then)
+    (gate,) = against_baseline(report(run(2.0, 0.001), noise=now), old, 0.03, "old.json")
+    assert gate.verdict == "undecided"
+    assert "noisy" in (gate.note or "")
+
+
+def test_too_few_runs_of_today_are_undecided() -> None:
+    few = replace(run(2.0, 0.1), intervals={})
+    (gate,) = against_baseline(report(few), baseline(run(1.0, 0.001)), 0.03, "old.json")
+    assert (gate.verdict, gate.note) == ("undecided", "too few runs for an interval")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"batch": 8}, {"threads": 2}, {"opt_level": "basic"}, {"input_shapes": {"x": (1, 4)}}]
+)
+def test_only_the_same_cell_is_compared(changes: dict[str, Any]) -> None:
+    other = replace(run(9.0, 0.001), **changes)
+    old = baseline(run(1.0, 0.001), replace(other, median_ms=9.0))
+    gates = against_baseline(report(run(1.0, 0.001), other), old, 0.0, "old.json")
+    assert [gate.ratio for gate in gates] == pytest.approx([1.0, 1.0])
+    with pytest.raises(InputRefused, match=r"no run of today is in the baseline in old\.json"):
+        against_baseline(report(other), baseline(run(1.0, 0.001)), 0.0, "old.json")
+
+
+def test_baselines_that_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    with pytest.raises(InputRefused, match="cannot read the baseline"):
+        read_baseline(path, FACTS)
+    good = baseline(run(1.0, 0.001))
+    for content, says in (
+        ("{", "cannot read the baseline"),
+        ("[]", "no report of bnfold bench"),
+        (json.dumps({**good, "schema": "bnfold.verify/1"}), "no report of bnfold bench"),
+        (json.dumps({**good, "runs": [{**good["runs"][0], "intervals": {}}]}), "without an interval"),
+        (json.dumps({**good, "environment": {**FACTS, "cpu": "Other CPU"}}), "another machine"),
+    ):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(InputRefused, match=says):
+            read_baseline(path, FACTS)
+    path.write_text(json.dumps(good), encoding="utf-8")
+    assert read_baseline(path, FACTS) == good
+
+
+def ratio(low: float, **changes: Any) -> BenchRatio:
+    return replace(BenchRatio("new", "old", 1, low + 0.01, low, low + 0.02, "slower", threads=1), **changes)
+
+
+def test_the_named_file_and_the_limit() -> None:
+    every = (ratio(1.04), ratio(1.02), ratio(1.5, b="peer"), ratio(1.5, note="no winner is named: few loads"))
+    gates = against_name(BenchReport(FACTS, (), every), "old", 0.03)
+    assert [gate.verdict for gate in gates] == ["failed", "passed", "undecided"]
+
+
+GATES = (
+    BenchGate("a <b>", 1.03, 1.1, 1.05, 1.2, "failed"),
+    BenchGate("c", 1.03, 1.0, 0.9, 1.1, "passed"),
+    BenchGate("d", 1.03, 1.5, 1.4, 1.6, "undecided", "noisy machine"),
+)
+
+
+def test_junit() -> None:
+    (suite,) = ElementTree.fromstring(junit_xml(BenchReport(FACTS, (), (), gates=GATES)))  # noqa: S314  # our own
+    assert {name: suite.get(name) for name in ("tests", "failures", "skipped")} == {
+        "tests": "3", "failures": "1", "skipped": "1",
+    }  # fmt: skip
+    assert [(case.get("name"), [child.tag for child in case]) for case in suite] == [
+        ("a <b>", ["failure"]), ("c", []), ("d", ["skipped"]),
+    ]  # fmt: skip
+    assert "1.050 to 1.200" in (suite[0][0].text or "")
+
+
+def test_markdown() -> None:
+    peers = (MissingPeer("openvino", "the package openvino is not installed", "run `pip install openvino`"),)
+    text = markdown(
+        BenchReport(FACTS, (run(1.25, 0.1, name="a|b"),), (ratio(1.04),), complete=False, gates=GATES, missing=peers)
+    )
+    assert "| a\\|b | CPUExecutionProvider | 1 | all | 1 | 1.25 |" in text
+    assert "| new / old | 1 | 1.050 | 1.040 to 1.060 | slower |" in text
+    assert "- a <b>: 1.100 (1.050 to 1.200), allowed 1.030, failed" in text
+    assert "- missing: openvino: the package openvino is not installed; run `pip install openvino`" in text
+    assert "Some CPU, onnxruntime 1.32.0, quiet machine" in text
+    assert "Interrupted" in text
