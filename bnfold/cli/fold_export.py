@@ -54,6 +54,7 @@ __all__ = ["command"]
     "--measure", is_flag=True,
     help="Try rewrites that are faster on some runtimes only; take one if it is measured faster here.",
 )  # fmt: skip
+@click.option("--html", is_flag=True, help="Write report.html too: the report as a page that opens offline.")
 @json_option
 @verbosity_options
 def command(source: str, output: Path, batch: tuple[int, ...], json_file: str | None, **options: Any) -> None:
@@ -71,7 +72,7 @@ def command(source: str, output: Path, batch: tuple[int, ...], json_file: str | 
     if json_file is not None:
         write_json(report, json_file)
     if json_file != "-":
-        _echo_summary(report, output)
+        _echo_summary(report, output, html=options["html"])
     if not report.passed:
         raise GateFailed(
             "the folded file is not equal to the source",
@@ -93,7 +94,7 @@ def _show_stages() -> Iterator[Callable[[str], None] | None]:
         yield status.update
 
 
-def _echo_summary(report: FoldExportReport, output: Path) -> None:
+def _echo_summary(report: FoldExportReport, output: Path, *, html: bool) -> None:
     from bnfold.report import render_verdict
 
     ledger = report.ledger
@@ -114,3 +115,5 @@ def _echo_summary(report: FoldExportReport, output: Path) -> None:
     if report.output is not None:
         click.echo(f"{output / report.output.path}: {report.output.bytes:,} bytes, opset {report.output.opset}")
     click.echo(str(output / "report.json"))
+    if html:
+        click.echo(str(output / "report.html"))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +14,7 @@ from bnfold.errors import InputRefused
 from bnfold.records import FoldExportReport, GraphFacts, Ledger, OutputFacts, Verdict
 from bnfold.workflows.accounts import check_file, fold_accounted
 from bnfold.workflows.staging import staged_folder
+from bnfold.workflows.stopwatch import Progress, Stopwatch
 
 if TYPE_CHECKING:
     import onnx
@@ -30,26 +29,11 @@ MODEL_NAME = "model.onnx"
 FAILED_NAME = "model.failed.onnx"
 PLAIN_NAME = "plain.onnx"
 REPORT_NAME = "report.json"
+HTML_NAME = "report.html"
 _FILES = (MODEL_NAME, FAILED_NAME, PLAIN_NAME)
-_OUTPUT_NAMES = (REPORT_NAME, *_FILES, *(f"{name}.data" for name in _FILES))  # .data: networks above 2 GB
+_OUTPUT_NAMES = (REPORT_NAME, HTML_NAME, *_FILES, *(f"{name}.data" for name in _FILES))  # .data: networks above 2 GB
 
-Progress = Callable[[str], None]
 logger = logging.getLogger("bnfold.workflows")
-
-
-class _Stopwatch:
-    """Seconds per stage, in the order the stages ran; each start is told to `progress`."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.seconds: dict[str, float] = {}
-        self._progress = progress
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self._progress(name)
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
 def fold_export(
@@ -70,6 +54,7 @@ def fold_export(
     keep_failed: bool = False,
     keep_plain: bool = False,
     measure: bool = False,
+    html: bool = False,
     progress: Progress | None = None,
 ) -> FoldExportReport:
     """Fold the BatchNorms of a network into its weights, export it to ONNX, and prove the file equal.
@@ -95,13 +80,14 @@ def fold_export(
         keep_failed: keep a file that is not equal as `model.failed.onnx`.
         keep_plain: write `plain.onnx` too, the file that `torch.onnx.export` makes by default, to compare with.
         measure: try rewrites that are faster on some runtimes only; take one if it is measured faster on `provider`.
+        html: write `report.html` too, the report as a page.
         progress: called with the name of each of `STAGES` when it begins; None logs it.
 
     Raises:
         InputRefused: the source or the output cannot be used.
         EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
     """
-    from bnfold.report import write_json
+    from bnfold.report import write_html, write_json
     from bnfold.runtime import require_onnxruntime
     from bnfold.sources import load_source
     from bnfold.verification.user_inputs import with_inputs
@@ -109,7 +95,7 @@ def fold_export(
     spec, folder = os.fspath(source), Path(output)
     _refuse_to_overwrite_source(spec, folder)
     require_onnxruntime(provider)
-    watch = _Stopwatch(progress or _log_stage)
+    watch = Stopwatch(progress or _log_stage)
     with staged_folder(folder, _OUTPUT_NAMES, force=force) as stage:
         with watch.stage("load"):
             loaded = load_source(spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes)
@@ -142,6 +128,8 @@ def fold_export(
         elif keep_plain:
             _write(_plain_file(loaded, conversion.plain), stage / PLAIN_NAME)
         write_json(report, stage / REPORT_NAME)
+        if html:
+            write_html(report, stage / HTML_NAME)
     return report
 
 
@@ -155,7 +143,7 @@ class _Conversion:
     graph: GraphFacts
 
 
-def _convert(source: Source, watch: _Stopwatch, *, opset: int | None, static_batch: int | None) -> _Conversion:
+def _convert(source: Source, watch: Stopwatch, *, opset: int | None, static_batch: int | None) -> _Conversion:
     import onnx_ir as ir
 
     from bnfold.export import finish, graph_facts, plain_graph

@@ -1,0 +1,26 @@
+"""Seconds per stage of a command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["Progress", "Stopwatch"]
+
+Progress = Callable[[str], None]
+
+
+class Stopwatch:
+    """Seconds per stage, in the order the stages ran; each start is told to `progress`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self._progress(name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
