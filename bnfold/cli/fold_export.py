@@ -78,7 +78,7 @@ def command(source: str, output: Path, batch: tuple[int, ...], json_file: str | 
             "the folded file is not equal to the source",
             where=source,
             found=report.verify.failure,
-            remedy=f"see {output / 'report.json'}; --keep-failed keeps the file for a closer look",
+            remedy=_remedy(report, output),
         )
 
 
@@ -117,3 +117,11 @@ def _echo_summary(report: FoldExportReport, output: Path, *, html: bool) -> None
     click.echo(str(output / "report.json"))
     if html:
         click.echo(str(output / "report.html"))
+
+
+def _remedy(report: FoldExportReport, output: Path) -> str:
+    kept = f"see {output / 'report.json'}; --keep-failed keeps the file for a closer look"
+    departure = report.verify.departure
+    if departure is None or departure.reproduction is None:
+        return kept
+    return f"python {output / departure.reproduction / 'reproduce.py'} shows the layer alone; {kept}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from bnfold.cli.options import (
 )
 from bnfold.errors import GateFailed
 
+if TYPE_CHECKING:
+    from bnfold.records import Verdict
+
 __all__ = ["command"]
 
 
@@ -29,6 +32,10 @@ __all__ = ["command"]
 @provider_option
 @threads_option
 @seed_option
+@click.option(
+    "--reproduction", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    help="Write the first departing layer of a file that is not equal to DIR, to run without bnfold.",
+)  # fmt: skip
 @json_option
 @verbosity_options
 def command(reference: str, candidate: Path, batch: tuple[int, ...], json_file: str | None, **options: Any) -> None:
@@ -51,5 +58,14 @@ def command(reference: str, candidate: Path, batch: tuple[int, ...], json_file: 
             "the file is not equal to its reference",
             where=str(candidate),
             found=verdict.failure,
-            remedy="export it again from this source, or compare it with the source it was made from",
+            remedy=_remedy(verdict),
         )
+
+
+def _remedy(verdict: Verdict) -> str:
+    departure = verdict.departure
+    if departure is None:
+        return "export it again from this source, or compare it with the source it was made from"
+    if departure.reproduction is None:
+        return "see the layer alone with --reproduction DIR, or export it again from this source"
+    return f"python {Path(departure.reproduction) / 'reproduce.py'} shows the layer alone"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,11 @@ from bnfold.verification.inputs import Feed, make_feeds
 from bnfold.verification.kinds import Unequal
 from bnfold.verification.localise import localise
 from bnfold.verification.parameters import SMALL_FEED
+from bnfold.verification.reproduce import write_reproduction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
 
@@ -28,6 +31,7 @@ def explain(
     *,
     samples: Mapping[str, np.ndarray] | None,
     seed: int,
+    reproduction: Path | None,
 ) -> tuple[Departure | None, str]:
     """Localise a failure that `comparison` has found.
 
@@ -48,7 +52,14 @@ def explain(
         return None, f"the layer could not be localised: {refused}"
     if located is None:
         return None, "no layer departs in float64 from the unfolded graph of the source"
-    return located.departure, located.departure.sentence()
+    departure, clause = located.departure, located.departure.sentence()
+    if reproduction is None:
+        return departure, clause
+    try:
+        write_reproduction(located, reproduction)
+    except InputRefused as refused:
+        return departure, f"{clause}; no reproduction: {refused}"
+    return dataclasses.replace(departure, reproduction=str(reproduction)), clause
 
 
 def _feeds(

@@ -32,6 +32,7 @@ def verify_file(
     provider: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
     seed: int = 0,
+    reproduction: Path | None = None,
 ) -> Verdict:
     """Compare an `.onnx` file with its reference, in ONNX Runtime, with graph optimizations off and as deployed.
 
@@ -49,6 +50,7 @@ def verify_file(
         provider: the ONNX Runtime provider that the file runs on.
         threads: of one operator in ONNX Runtime; None takes all that this process may use.
         seed: of the random inputs.
+        reproduction: the folder to write the first departing layer to, where the file is not equal; None for none.
 
     Raises:
         InputRefused: the file does not load, the inputs cannot be made, another batch is asked for than the fixed one,
@@ -64,11 +66,11 @@ def verify_file(
         failure = comparison.failure()
     except Unequal as unequal:
         failure = str(unequal)
-    if failure is not None:
-        departure, clause = explain(comparison, inputs, samples=samples, seed=seed)
-        failure += f"; {clause}"
     refolded = _stored_parameters(comparison)
     failure = failure or refolded.failure
+    if failure is not None:
+        departure, clause = explain(comparison, inputs, samples=samples, seed=seed, reproduction=reproduction)
+        failure += f"; {clause}"
     coverage = reference.coverage
     if coverage is not None and coverage.never_active and refolded.skipped is not None:
         scope.warnings.append(

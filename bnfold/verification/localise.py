@@ -19,7 +19,7 @@ from bnfold.numerics.error_bounds import unit_roundoff
 from bnfold.records import Departure
 from bnfold.verification.graph_facts import coarsest_format
 from bnfold.verification.localise_layers import Layers
-from bnfold.verification.localise_nodes import Nodes
+from bnfold.verification.localise_nodes import Arrays, Nodes
 from bnfold.verification.localise_walk import Suspect, Walk
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ class Located:
     layers: Layers
     candidate: onnx.ModelProto
     other: onnx.ModelProto
+    plain: onnx.ModelProto
+
+    def plain_values(self) -> Arrays:
+        """Every value of the unfolded source in float64, on the feed of the walk."""
+        return Nodes(self.plain).evaluate(self.walk.feed)
 
 
 def localise(
@@ -69,27 +74,46 @@ def localise(
     u = unit_roundoff(coarsest_format(candidate))
     file, tried = Nodes(candidate), list(feeds)
     layers = Layers(plain)
-    found: list[tuple[float, str, onnx.ModelProto, Walk, list[Suspect]]] = []
+    found: list[_Found] = []
     for name, other in ((FOLDED_AGAIN, _folded(plain)), (SOURCE, plain)):
-        nodes = Nodes(other)
-        for feed in tried:
-            walk = Walk(file, nodes, feed.arrays, u=u, seed=seed)
-            suspects = walk.suspects()
-            if suspects:
-                found.append((_n_suspected(suspects), name, other, walk, suspects))
-                break
-        if found and found[0][0] == 1:
+        found += _first_departure(name, other, file, tried, u=u, seed=seed)
+        if found and found[0].n_suspected == 1 and not found[0].is_hidden:
             break  # nothing explains a failure by less
     if not found:
         return None
-    _, name, other, walk, suspects = min(found, key=lambda one: one[0])
-    suspect = suspects[0]
-    departure = layers.departure(suspect, walk, compared_with=name)
-    return Located(departure, suspect, walk, layers, candidate, other)
+    best = min(found, key=lambda one: (one.is_hidden, one.n_suspected))
+    departure = layers.departure(best.suspects[0], best.walk, compared_with=best.name)
+    return Located(departure, best.suspects[0], best.walk, layers, candidate, best.other, plain)
 
 
-def _n_suspected(suspects: Sequence[Suspect]) -> int:
-    return len({node.output[0] for suspect in suspects for node in suspect.region})
+@dataclass(frozen=True)
+class _Found:
+    """What one comparison found: its first suspect, and those behind it; `is_hidden` where no output shows it."""
+
+    name: str
+    other: onnx.ModelProto
+    walk: Walk
+    suspects: Sequence[Suspect]
+    is_hidden: bool = False
+
+    @property
+    def n_suspected(self) -> int:
+        return len({node.output[0] for suspect in self.suspects for node in suspect.region})
+
+
+def _first_departure(
+    name: str, other: onnx.ModelProto, file: Nodes, feeds: Sequence[Feed], *, u: float, seed: int
+) -> list[_Found]:
+    """The departure on the first feed that shows one; none, or one."""
+    nodes, walk = Nodes(other), None
+    for feed in feeds:
+        walk = Walk(file, nodes, feed.arrays, u=u, seed=seed)
+        suspects = walk.suspects()
+        if suspects:
+            return [_Found(name, other, walk, suspects)]
+    if walk is not None and name == FOLDED_AGAIN and (suspects := walk.hidden()):
+        return [_Found(name, other, walk, suspects, is_hidden=True)]
+    return []
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -73,7 +73,7 @@ class Layers:
 
         None where the value is not one of the source's.
         """
-        value = self._values.get(suspect.counterpart) or self._values.get(suspect.value)
+        value = self._values.get(suspect.counterpart) or self._values.get(suspect.value) or self._behind(suspect, walk)
         if value is None:
             return None
         kept = {*walk.states, *(state.counterpart for state in walk.states.values())}
@@ -89,6 +89,17 @@ class Layers:
             nodes.add(node)
             todo += [v for v in node.inputs if v is not None and (v in inside or v.name not in kept)]
         return Region([node for node in self._model.graph if node in nodes], inside[-1].name or "")
+
+    def _behind(self, suspect: Suspect, walk: Walk) -> ir.Value | None:
+        """The source's first value behind one that only the other graph has: a merged convolution's, say."""
+        known = {suspect.counterpart}
+        for node in walk.other.nodes:
+            if known & set(walk.other.reads(node)):
+                for name in node.output:
+                    if name in self._values:
+                        return self._values[name]
+                    known.add(name)
+        return None
 
 
 def blamed(suspect: Suspect, walk: Walk) -> NodeProto:

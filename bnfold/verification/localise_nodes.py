@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from onnx.reference import ReferenceEvaluator
 
-__all__ = ["Arrays", "Nodes", "same_definition", "widened"]
+__all__ = ["Arrays", "Nodes", "node_reads", "same_definition", "widened"]
 
 Arrays = dict[str, np.ndarray]
 
@@ -54,7 +54,7 @@ class Nodes:
 
     def reads(self, node: NodeProto) -> tuple[str, ...]:
         """The values that a node reads, those that its subgraphs capture included, constants left out."""
-        return tuple(name for name in _reads(node) if name not in self.constants)
+        return tuple(name for name in node_reads(node) if name not in self.constants)
 
     def parameters(self, node: NodeProto) -> Arrays:
         """The stored numbers of a node, those that a fold computes."""
@@ -71,7 +71,7 @@ class Nodes:
         """
         from onnx.reference import ReferenceEvaluator
 
-        reads = _reads(node)
+        reads = node_reads(node)
         arrays = {name: values[name] if name in values else self.constants[name] for name in reads}
         if node.output[0] in self.batch_statistics:
             arrays |= _statistics(node, arrays[node.input[0]])
@@ -114,7 +114,9 @@ def same_definition(ours: tuple[Nodes, NodeProto], theirs: tuple[Nodes, NodeProt
         return False
     if (x.output[0] in a.batch_statistics) != (y.output[0] in b.batch_statistics):
         return False
-    for mine, other in zip(_reads(x), _reads(y), strict=True) if len(_reads(x)) == len(_reads(y)) else [("", "?")]:
+    for mine, other in (
+        zip(node_reads(x), node_reads(y), strict=True) if len(node_reads(x)) == len(node_reads(y)) else [("", "?")]
+    ):
         if mine in a.constants and other in b.constants:
             if not np.array_equal(a.constants[mine], b.constants[other]):
                 return False
@@ -127,7 +129,8 @@ def _attributes(node: NodeProto) -> list[bytes]:
     return sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
 
 
-def _reads(node: NodeProto) -> tuple[str, ...]:
+def node_reads(node: NodeProto) -> tuple[str, ...]:
+    """The values that a node reads, constants and those that its subgraphs capture included, each once."""
     return tuple(dict.fromkeys([*(name for name in node.input if name), *_captured(node)]))
 
 
@@ -137,7 +140,7 @@ def _captured(node: NodeProto) -> Iterator[str]:
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
             own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
             own |= {name for inner in graph.node for name in inner.output}
-            read = [name for inner in graph.node for name in _reads(inner)] + [value.name for value in graph.output]
+            read = [name for inner in graph.node for name in node_reads(inner)] + [value.name for value in graph.output]
             yield from (name for name in read if name not in own)
 
 

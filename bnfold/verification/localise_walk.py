@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from onnx import NodeProto
 
-__all__ = ["Suspect", "Walk"]
+__all__ = ["FLOAT64_FLOOR", "Suspect", "Walk"]
 
 FLOAT64_FLOOR = math.sqrt(unit_roundoff("float64"))  # two right orders of float64 arithmetic keep half of the digits
 
@@ -99,6 +99,16 @@ class Walk:
             self._pass(departed)
         return [*first, *(suspect for suspect in self._listed(departed) if suspect.node is not first[0].node)]
 
+    def hidden(self) -> list[Suspect]:
+        """Layers that depart although no output does, on this feed: what reads them ignores the difference.
+
+        Asked of a graph with the same values by the same names, such as the source folded again.
+        """
+        self._pass(frozenset())
+        names = [n for n, s in self.states.items() if s.counterpart == n and not s.agrees]
+        found = self._listed(frozenset(names))
+        return [suspect for suspect in found if self.file.parameters(suspect.node)][:1]
+
     def _departed(self) -> frozenset[str]:
         """The values that depart, from the outputs upwards."""
         todo = [name for name in self._ends if name in self.states and not self.states[name].agrees]
@@ -150,6 +160,8 @@ class Walk:
                 self._stop(node, names, region)
                 return
             for name, array in arrays.items():
+                if twin is None and name not in self.file.outputs and array.shape != self._shape(names.get(name)):
+                    names.pop(name, None)  # another value of the same name
                 state = self._judged(array, [one[name] for one in moved], names.get(name), region)
                 if not state.agrees and name in forced and array.shape == self._shape(names.get(name)):
                     state = replace(self._taken(names[name], error=state.error), agrees=False, region=region)

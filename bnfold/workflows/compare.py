@@ -28,6 +28,7 @@ def verify(
     provider: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
     seed: int = 0,
+    reproduction: Path | None = None,
 ) -> Verdict:
     """Compare a file with its source, against float64 and in ratio to the source's own error.
 
@@ -43,6 +44,7 @@ def verify(
         provider: the ONNX Runtime provider that the file runs on.
         threads: threads of ONNX Runtime; None takes all that this process may use.
         seed: seed of the random inputs.
+        reproduction: the folder to write the first departing layer to, where the file is not equal; None for none.
 
     Raises:
         InputRefused: the source or the file cannot be used.
@@ -76,4 +78,5 @@ def verify(
         provider=provider,
         threads=threads,
         seed=seed,
+        reproduction=reproduction,
     )

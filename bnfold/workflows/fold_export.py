@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,10 +28,12 @@ STAGES = ("load", "export", "fold", "simplify", "verify")
 MODEL_NAME = "model.onnx"
 FAILED_NAME = "model.failed.onnx"
 PLAIN_NAME = "plain.onnx"
+REPRODUCTION_NAME = "reproduction"
 REPORT_NAME = "report.json"
 HTML_NAME = "report.html"
 _FILES = (MODEL_NAME, FAILED_NAME, PLAIN_NAME)
-_OUTPUT_NAMES = (REPORT_NAME, HTML_NAME, *_FILES, *(f"{name}.data" for name in _FILES))  # .data: networks above 2 GB
+# .data: networks above 2 GB
+_OUTPUT_NAMES = (REPORT_NAME, HTML_NAME, REPRODUCTION_NAME, *_FILES, *(f"{name}.data" for name in _FILES))
 
 logger = logging.getLogger("bnfold.workflows")
 
@@ -126,7 +128,7 @@ def fold_export(
             if keep_failed:
                 _write(conversion.folded, stage / FAILED_NAME)
         elif keep_plain:
-            _write(_plain_file(loaded, conversion.plain), stage / PLAIN_NAME)
+            _write(plain_file(loaded, conversion.plain), stage / PLAIN_NAME)
         write_json(report, stage / REPORT_NAME)
         if html:
             write_html(report, stage / HTML_NAME)
@@ -183,7 +185,7 @@ def _verify(
 ) -> Verdict:
     from bnfold.verification import reference_for, verify_file
 
-    return verify_file(
+    verdict = verify_file(
         candidate,
         reference_for(source, conversion.plain),
         inputs=source.inputs,
@@ -192,10 +194,14 @@ def _verify(
         provider=provider,
         threads=threads,
         seed=seed,
+        reproduction=candidate.parent / REPRODUCTION_NAME,
     )
+    if verdict.departure is None or verdict.departure.reproduction is None:
+        return verdict
+    return replace(verdict, departure=replace(verdict.departure, reproduction=REPRODUCTION_NAME))
 
 
-def _plain_file(source: Source, plain: onnx.ModelProto) -> onnx.ModelProto:
+def plain_file(source: Source, plain: onnx.ModelProto) -> onnx.ModelProto:
     """The file to compare with: what `torch.onnx.export` makes by default, or the `.onnx` source as it is.
 
     By default (`optimize=True`) the exporter runs these two passes of onnxscript on the graph it has made, and they

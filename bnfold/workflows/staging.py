@@ -98,10 +98,18 @@ def _move_into_place(stage: Path, output: Path, names: Sequence[str]) -> None:
     except BaseException:
         for new in written:
             if not new.exists():
-                (output / new.name).unlink(missing_ok=True)
+                _remove(output / new.name)
         for old in previous.iterdir():
             old.replace(output / old.name)
         raise
+
+
+def _remove(moved: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if moved.is_dir():
+        shutil.rmtree(moved)
+    else:
+        moved.unlink(missing_ok=True)
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

@@ -1,0 +1,119 @@
+"""A failed comparison names the first layer that departs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from bnfold.verification.inputs import Feed
+from bnfold.verification.localise import FOLDED_AGAIN, SOURCE, localise
+
+LAYER = {"convnet": "conv2", "bnnet": "fc"}
+
+
+def _bias(case, linear, norm):
+    new = case.folded()
+    new[f"{linear}.bias"][1] += 0.01
+    return new
+
+
+def _scale_axis(case, linear, norm):
+    new, state = case.folded(), case.parameters()
+    s = state[f"{norm}.weight"] / np.sqrt(state[f"{norm}.running_var"] + 1e-5)
+    new[f"{linear}.weight"] = (
+        new[f"{linear}.weight"]
+        * np.resize(s, new[f"{linear}.weight"].shape[1])[
+            (None, slice(None), *(None,) * (new[f"{linear}.weight"].ndim - 2))
+        ]
+    )
+    return new
+
+
+def _eps(case, linear, norm):
+    return case.folded(case.parameters() | {f"{norm}.eps": np.float64(0.0)})
+
+
+def _nan(case, linear, norm):
+    new = case.folded()
+    new[f"{linear}.weight"].flat[3] = np.nan
+    return new
+
+
+@pytest.mark.parametrize("spoil", [_bias, _scale_axis, _eps, _nan])
+@pytest.mark.parametrize("name", ["convnet", "bnnet"])
+def test_the_wrong_layer_is_named(cases, name, spoil):
+    case = cases[name]
+    linear, norm, _ = case.pairs[-1]
+    verdict = case.verify(case.file(spoil(case, linear, norm)))
+    assert not verdict
+    departure = verdict.departure
+    assert departure.layer == LAYER[name]
+    assert norm in departure.source_layers
+    assert not departure.error <= 1e3 * departure.inputs_error
+    assert f"departs in layer {departure.layer} (" in verdict.failure
+
+
+def test_a_right_file_departs_nowhere(case):
+    file = onnx.load(case.file(case.folded()))
+    feed = Feed("random", 2, {"x": np.random.default_rng(0).standard_normal((2, *case.row)).astype(np.float32)})
+    assert localise(file, case.plain, [feed]) is None
+
+
+def _renamed(model):
+    """Every value and node by number, as another tool might."""
+    kept = {value.name for value in (*model.graph.input, *model.graph.output)}
+    names: dict[str, str] = {}
+    for node in model.graph.node:
+        node.name = ""
+        for field in (node.input, node.output):
+            field[:] = [n if n in kept or not n else names.setdefault(n, f"t{len(names)}") for n in field]
+    for tensor in model.graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+
+
+@pytest.mark.parametrize("name", ["convnet", "bnnet"])
+def test_a_file_with_other_names_is_localised_by_its_structure(cases, name):
+    case = cases[name]
+    linear, norm, _ = case.pairs[-1]
+    verdict = case.verify(case.file(_scale_axis(case, linear, norm), edit=_renamed))
+    assert verdict.departure.layer == LAYER[name]
+
+
+def test_the_plain_graph_with_one_epsilon_dropped_is_compared_with_the_source(cases, tmp_path):
+    case = cases["convnet"]
+    model = onnx.ModelProto()
+    model.CopyFrom(case.plain)
+    norm = [node for node in model.graph.node if node.op_type == "BatchNormalization"][1]
+    del norm.attribute[:]
+    norm.attribute.append(helper.make_attribute("epsilon", 0.0))
+    onnx.save(model, tmp_path / "file.onnx")
+    departure = case.verify(tmp_path / "file.onnx").departure
+    assert (departure.layer, departure.operator, departure.compared_with) == ("bn2", "BatchNormalization", SOURCE)
+
+
+def test_a_file_that_cannot_be_evaluated_stops_where_it_cannot(cases):
+    def cut(model):
+        (weight,) = [tensor for tensor in model.graph.initializer if tensor.name == "head.weight"]
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight)[:, :-1].copy(), weight.name))
+
+    case = cases["bnnet"]
+    feed = Feed("random", 2, {"x": np.ones((2, 24), np.float32)})
+    located = localise(onnx.load(case.file(case.folded(), edit=cut)), case.plain, [feed])
+    assert located.departure.layer == "head"
+    assert located.departure.compared_with == FOLDED_AGAIN
+    assert located.departure.error == np.inf
+
+
+def test_what_has_no_float64_meaning_is_said(cases):
+    def foreign(model):
+        model.graph.node[-1].op_type = "FusedGemm"
+        model.graph.node[-1].domain = "com.microsoft"
+        model.graph.node[-1].attribute.append(helper.make_attribute("activation", "Relu"))
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+
+    case = cases["bnnet"]
+    verdict = case.verify(case.file(case.folded(), edit=foreign))
+    assert verdict.departure is None
+    assert "could not be localised: operators of domain com.microsoft" in verdict.failure
