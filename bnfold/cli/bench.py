@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile", "openvino")
+
 
 @click.command(name="bench")
 @click.argument("files", metavar="FILE [FILE ...]", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -53,20 +55,38 @@ __all__ = ["command"]
     "--fail-if-slower-than", "rival", metavar="NAME",
     help="Exit code 1 if the first file is slower than this one, beyond --fail-if-slower or 0 %.",
 )  # fmt: skip
+@click.option(
+    "--against", type=Names(*PEERS), default=(), metavar="PEER[,...]",
+    help=f"Measure these in the same rounds, built from --source: {', '.join(PEERS)}.",
+)  # fmt: skip
+@click.option("--source", metavar="SOURCE", help="What the files were made from; see fold-export --help.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Parameters of --source, .safetensors or .pt."
+)
+@click.option("--pretrained", is_flag=True, help="Published parameters of --source (timm, torchvision).")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the gates as JUnit XML.")
 @click.option(
     "--markdown", "markdown_file", type=click.Path(path_type=Path), metavar="FILE",
     help="Write a summary in Markdown; it is appended to $GITHUB_STEP_SUMMARY, too, where that is set.",
 )  # fmt: skip
+@click.option(
+    "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as a page that opens offline."
+)
+@click.option(
+    "--picture", type=click.Path(path_type=Path), metavar="FILE", help="Write the pictures of it: FILE.svg or FILE.png."
+)
 @seed_option
 @json_option
 @verbosity_options
 def command(
     files: tuple[Path, ...],
+    *,
     input_shapes: tuple[tuple[tuple[int, ...], ...], ...],
     json_file: str | None,
     junit: Path | None,
     markdown_file: Path | None,
+    html: Path | None,
+    picture: Path | None,
     **options: Any,
 ) -> None:
     """Measure .onnx files side by side, in turns; a ratio is time(first file) / time(other file).
@@ -77,13 +97,19 @@ def command(
     Options with several values span a grid: --batch 1,8 --threads 1,2 measures four combinations. Ctrl-C prints what
     was measured so far.
     """
-    from bnfold.report import progress_bar
+    from bnfold.report import progress_bar, require_matplotlib
     from bnfold.workflows.benchmark import bench
 
+    if html is not None or picture is not None:
+        require_matplotlib()  # before the work begins
+    if picture is not None and picture.suffix.lower() not in (".svg", ".png"):
+        raise click.UsageError("--picture wants a file that ends in .svg or .png.")
     if len({len(shapes) for shapes in input_shapes}) > 1:
         raise click.UsageError("give equally many shapes in each --input-shape: the n-th ones belong together.")
     if options["limit"] is not None and options["baseline"] is None and options["rival"] is None:
         raise click.UsageError("--fail-if-slower wants --baseline FILE or --fail-if-slower-than NAME.")
+    if options["against"] and options["source"] is None:
+        raise click.UsageError("--against wants --source SOURCE, which the peers are built from.")
     deliver = partial(_deliver, json_file=json_file, junit=junit, markdown_file=markdown_file)
     so_far: list[BenchReport] = []
     try:
@@ -94,8 +120,10 @@ def command(
     except KeyboardInterrupt:
         for part in so_far:
             deliver(part)
+            _draw(part, files[0], html, picture)
         raise
     deliver(report)
+    _draw(report, files[0], html, picture)
     failed = [gate for gate in report.gates if gate.verdict == "failed"]
     if failed:
         raise GateFailed(
@@ -131,3 +159,15 @@ def _deliver(report: BenchReport, *, json_file: str | None, junit: Path | None, 
             click.echo(gate_sentence(gate))
         for peer in report.missing:
             click.echo(f"missing: {peer.name}: {peer.reason}; {peer.remedy}")
+
+
+def _draw(report: BenchReport, first: Path, html: Path | None, picture: Path | None) -> None:
+    """Write the page, with the proof of the first file where it lies beside it, and the pictures."""
+    from bnfold.records import as_json
+    from bnfold.report import write_html, write_picture
+    from bnfold.workflows.proof import proof_beside
+
+    if html is not None:
+        write_html(report, html, proof=proof_beside(first))
+    if picture is not None and report.runs:
+        write_picture(as_json(report), picture)

@@ -46,3 +46,17 @@ def test_the_page_says_what_failed(
     page = (output / "report.html").read_text()
     assert "Not equal" in page
     assert not (output / "model.onnx").exists()
+
+
+def test_bench_page_holds_the_proof_of_the_very_file(cli: Callable[..., Result], network: Path, tmp_path: Path) -> None:
+    output, html, picture = tmp_path / "output", tmp_path / "bench.html", tmp_path / "bench.svg"
+    assert cli("fold-export", network, "-o", output, "-q").exit_code == 0
+    arguments = ("--budget", "0.2", "--threads", "1", "-q", "--html", html, "--picture", picture)
+    assert cli("bench", output / "model.onnx", *arguments).exit_code == 0
+    assert "1 found: 1 absorbed" in html.read_text()
+    assert picture.read_text().startswith("<svg")
+    report = json.loads((output / "report.json").read_text())
+    report["output"]["sha256"] = "of another file"
+    (output / "report.json").write_text(json.dumps(report))
+    assert cli("bench", output / "model.onnx", *arguments).exit_code == 0
+    assert "Not checked here" in html.read_text()
