@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnfold.folding.relations.affine import channel_affine
-from bnfold.graph.constants import attribute, constant, float64_constant, store_constant
+from bnfold.graph.constants import attribute, constant, constant_shape, float64_constant, store_constant
 from bnfold.graph.layers import layer_name
 from bnfold.graph.scaled import fits, largest
 from bnfold.graph.shapes import dims_of, static_length
@@ -26,6 +26,7 @@ from bnfold.numerics.convolution import Convolution
 __all__ = ["merge_branches"]
 
 _SUMS = frozenset({"Add", "Sub", "Sum"})
+_MAY_BE_LINEAR = _SUMS | {"AveragePool", "BatchNormalization", "Conv", "Div", "Dropout", "Identity", "Mul"}
 # How many operators deep a value is described: blocks are a few deep, and a chain of sums would take quadratic time.
 _DEEPEST = 32
 
@@ -93,8 +94,25 @@ def _size(value: ir.Value) -> tuple[int | None, ...]:
     return tuple(static_length(value, axis) for axis in range(2, len(value.shape or ())))
 
 
+def _may_share_a_source(root: ir.Node) -> bool:
+    """Whether two ways up from a sum, through what may be linear, meet: without that no arrays need be computed."""
+    seen: set[ir.Value] = set()
+    todo = list(root.inputs)
+    while todo:
+        value = todo.pop()
+        if value is None or constant_shape(value) is not None:
+            continue
+        if value in seen:
+            return True
+        seen.add(value)
+        node = value.producer()
+        if node is not None and len(value.uses()) == 1 and node.op_type in _MAY_BE_LINEAR:
+            todo += node.inputs
+    return False
+
+
 def _merge_sum(graph: ir.Graph, root: ir.Node) -> dict[ir.Node, str]:
-    terms = _operand_terms(root, _DEEPEST)
+    terms = _operand_terms(root, _DEEPEST) if _may_share_a_source(root) else None
     if terms is None:
         return {}
     groups = _grouped(terms)
