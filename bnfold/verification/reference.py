@@ -227,10 +227,9 @@ class _PlainExecution:
         try:
             outputs = self._session.run(None, dict(feed))
         except Exception as error:
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in feed.items())
             raise InputRefused(
                 "the unfolded graph does not run in ONNX Runtime",
-                where=shapes,
+                where=", ".join(f"{name} {array.shape}" for name, array in feed.items()),
                 found=str(error),
                 remedy="fix the batch dimension if the network works at one batch only",
             ) from error
