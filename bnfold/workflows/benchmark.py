@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bnfold.benchmarking import bench_files
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bnfold.benchmarking import OptLevel
-    from bnfold.records import BenchReport
+    from bnfold.benchmarking.subjects import Subject
+    from bnfold.records import BenchReport, MissingPeer
     from bnfold.runtime import Provider
 
 __all__ = ["bench"]
@@ -38,6 +40,10 @@ def bench(
     baseline: str | Path | None = None,
     limit: float | None = None,
     rival: str | None = None,
+    against: Sequence[str] = (),
+    source: str | None = None,
+    weights: Path | None = None,
+    pretrained: bool = False,
 ) -> BenchReport:
     """Measure `.onnx` files side by side; every ratio is time(first file) / time(other file).
 
@@ -60,6 +66,10 @@ def bench(
         baseline: the JSON report of an earlier run on this machine; with `limit`, each run it has becomes a gate.
         limit: 0.03 lets a file be 3 % slower; decided on the interval.
         rival: the name of another file; that the first is not slower than it becomes a gate.
+        against: other ways to run `source`, some of `PEERS`, built from it and measured in the same rounds.
+        source: what the files were made from, see SOURCE in the README.
+        weights: parameters for a source that has none of its own.
+        pretrained: take the pretrained parameters of timm or torchvision.
 
     Raises:
         EnvironmentNotReady: ONNX Runtime is missing or doubled, or the provider does not load.
@@ -67,30 +77,69 @@ def bench(
     """
     paths = [Path(file) for file in files]
     known = distinct_names(paths) if names is None else list(names)
-    if rival is not None and rival not in known[1:]:
+    if rival is not None and rival not in (*known[1:], *against):
         raise InputRefused(
             "no other file has the name that the first shall not be slower than", found=rival,
-            expected=", ".join(known[1:]) or "a second file", remedy="name one of the files as the table does",
+            expected=", ".join([*known[1:], *against]) or "a second file",
+            remedy="name one of the files as the table does",
         )  # fmt: skip
     earlier = None if baseline is None else _read_baseline(Path(baseline), provider)
-    report = bench_files(
-        paths,
-        names=known,
-        provider=provider,
-        threads=threads,
-        opt_level=opt_level,
-        batches=batch,
-        budget_s=budget_s,
-        input_shapes=input_shapes,
-        seed=seed,
-        progress=progress,
-        partial=partial,
-    )
+    with TemporaryDirectory(prefix="bnfold-") as folder:
+        peers, missing = _peers(
+            against,
+            source,
+            Path(folder),
+            known=known,
+            weights=weights,
+            pretrained=pretrained,
+            input_shapes=input_shapes,
+        )
+        report = bench_files(
+            paths,
+            names=known,
+            peers=peers,
+            provider=provider,
+            threads=threads,
+            opt_level=opt_level,
+            batches=batch,
+            budget_s=budget_s,
+            input_shapes=input_shapes,
+            seed=seed,
+            progress=progress,
+            partial=_with_missing(partial, missing),
+        )
     gates = [] if rival is None else against_name(report, rival, limit or 0.0)
     if earlier is not None and limit is not None:
         gates += against_baseline(report, earlier, limit, str(baseline))
-    return dataclasses.replace(report, gates=tuple(gates))
+    return dataclasses.replace(report, gates=tuple(gates), missing=tuple(missing))
 
 
 def _read_baseline(path: Path, provider: Provider | Sequence[Provider]) -> dict[str, Any]:
     return read_baseline(path, environment("cuda" if "cuda" in as_axis(provider) else "cpu"))
+
+
+def _with_missing(
+    partial: Callable[[BenchReport], None] | None, missing: list[MissingPeer]
+) -> Callable[[BenchReport], None] | None:
+    if partial is None:
+        return None
+    return lambda report: partial(dataclasses.replace(report, missing=tuple(missing)))
+
+
+def _peers(
+    against: Sequence[str], source: str | None, folder: Path, *, known: Sequence[str], input_shapes: Any, **options: Any
+) -> tuple[list[Subject], list[MissingPeer]]:
+    """The peers asked for; the source is loaded at the first of several shapes."""
+    if not against:
+        return [], []
+    if source is None:
+        raise InputRefused("peers are built from a source", remedy="name it with --source")
+    from bnfold.sources import load_source
+    from bnfold.workflows.peers import build_peers
+
+    first = [shape if isinstance(shape[0], int) else shape[0] for shape in input_shapes or ()]
+    peers, missing = build_peers(against, load_source(source, input_shapes=first or None, **options), folder)
+    # A file may have a peer's name: plain.onnx beside the peer "plain".
+    return [
+        dataclasses.replace(peer, name=f"{peer.name}{' (built)' * (peer.name in known)}") for peer in peers
+    ], missing

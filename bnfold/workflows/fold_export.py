@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bnfold.errors import InputRefused
-from bnfold.records import FoldExportReport, GraphFacts, Ledger, OutputFacts, Verdict
+from bnfold.records import FoldExportReport, GraphFacts, Ledger, Verdict
 from bnfold.workflows.accounts import check_file, fold_accounted
+from bnfold.workflows.files import output_facts, plain_file, write_model
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bnfold.sources.types import Source
 
-__all__ = ["FAILED_NAME", "MODEL_NAME", "PLAIN_NAME", "REPORT_NAME", "STAGES", "fold_export"]
+__all__ = ["FAILED_NAME", "MODEL_NAME", "PLAIN_NAME", "REPORT_NAME", "STAGES", "fold_export", "plain_file"]
 
 STAGES = ("load", "export", "fold", "simplify", "verify")
 
@@ -29,11 +29,13 @@ MODEL_NAME = "model.onnx"
 FAILED_NAME = "model.failed.onnx"
 PLAIN_NAME = "plain.onnx"
 REPRODUCTION_NAME = "reproduction"
+GOLDEN_NAME = "golden"
 REPORT_NAME = "report.json"
 HTML_NAME = "report.html"
 _FILES = (MODEL_NAME, FAILED_NAME, PLAIN_NAME)
 # .data: networks above 2 GB
-_OUTPUT_NAMES = (REPORT_NAME, HTML_NAME, REPRODUCTION_NAME, *_FILES, *(f"{name}.data" for name in _FILES))
+_FOLDERS = (REPRODUCTION_NAME, GOLDEN_NAME)
+_OUTPUT_NAMES = (REPORT_NAME, HTML_NAME, *_FOLDERS, *_FILES, *(f"{name}.data" for name in _FILES))
 
 logger = logging.getLogger("bnfold.workflows")
 
@@ -42,7 +44,7 @@ def fold_export(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    weights: Path | None = None,
+    weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
     opset: int | None = None,
@@ -56,6 +58,7 @@ def fold_export(
     keep_failed: bool = False,
     keep_plain: bool = False,
     measure: bool = False,
+    golden: bool = False,
     html: bool = False,
     progress: Progress | None = None,
 ) -> FoldExportReport:
@@ -82,6 +85,7 @@ def fold_export(
         keep_failed: keep a file that is not equal as `model.failed.onnx`.
         keep_plain: write `plain.onnx` too, the file that `torch.onnx.export` makes by default, to compare with.
         measure: try rewrites that are faster on some runtimes only; take one if it is measured faster on `provider`.
+        golden: write the folder `golden` too, by which `bnfold verify --against-bundle` judges a file without PyTorch.
         html: write `report.html` too, the report as a page.
         progress: called with the name of each of `STAGES` when it begins; None logs it.
 
@@ -108,7 +112,7 @@ def fold_export(
                 conversion = _measured(
                     conversion, batch=static_batch or 1, provider=provider, threads=threads, input_shapes=input_shapes
                 )
-        files = _write(conversion.folded, stage / MODEL_NAME)
+        files = write_model(conversion.folded, stage / MODEL_NAME)
         with watch.stage("verify"):
             verdict = _verify(
                 loaded, conversion, files[0], batches=batches, provider=provider, threads=threads, seed=seed
@@ -116,7 +120,7 @@ def fold_export(
         report = FoldExportReport(
             passed=verdict.passed,
             source=loaded.facts,
-            output=_output_facts(files, conversion.folded) if verdict.passed else None,
+            output=output_facts(files, conversion.folded) if verdict.passed else None,
             ledger=conversion.ledger,
             graph=conversion.graph,
             verify=verdict,
@@ -126,9 +130,11 @@ def fold_export(
             for file in files:
                 file.unlink()
             if keep_failed:
-                _write(conversion.folded, stage / FAILED_NAME)
+                write_model(conversion.folded, stage / FAILED_NAME)
         elif keep_plain:
-            _write(plain_file(loaded, conversion.plain), stage / PLAIN_NAME)
+            write_model(plain_file(loaded, conversion.plain), stage / PLAIN_NAME)
+        if golden and report.passed:
+            _write_golden(stage / GOLDEN_NAME, loaded, conversion.plain, report, seed=seed)
         write_json(report, stage / REPORT_NAME)
         if html:
             write_html(report, stage / HTML_NAME)
@@ -201,54 +207,12 @@ def _verify(
     return replace(verdict, departure=replace(verdict.departure, reproduction=REPRODUCTION_NAME))
 
 
-def plain_file(source: Source, plain: onnx.ModelProto) -> onnx.ModelProto:
-    """The file to compare with: what `torch.onnx.export` makes by default, or the `.onnx` source as it is.
+def _write_golden(folder: Path, source: Source, plain: onnx.ModelProto, report: FoldExportReport, *, seed: int) -> None:
+    from bnfold.verification import reference_for
+    from bnfold.verification.bundle import write_bundle
 
-    By default (`optimize=True`) the exporter runs these two passes of onnxscript on the graph it has made, and they
-    fold some BatchNorms already: that is the file a user would otherwise have.
-    """
-    from bnfold.sources.types import OnnxSource
-
-    if isinstance(source, OnnxSource):
-        return plain
-    import onnx_ir as ir
-    import onnxscript.optimizer
-    import onnxscript.rewriter.onnx_fusions
-
-    model = ir.from_proto(plain)
-    onnxscript.optimizer.optimize_ir(model)
-    onnxscript.rewriter.onnx_fusions.fuse(model)
-    return ir.to_proto(model)
-
-
-def _write(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    from bnfold.export import save
-
-    try:
-        return save(model, path)
-    except OSError as error:
-        raise InputRefused(
-            "cannot write the file",
-            where=path.name,
-            found=error.strerror or str(error),
-            remedy="make room, or choose another folder with -o",
-        ) from error
-
-
-def _output_facts(files: Sequence[Path], model: onnx.ModelProto) -> OutputFacts:
-    """Facts of the file; with external data, size and digest cover both files, one after the other."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return OutputFacts(
-        path=files[0].name,
-        sha256=digest.hexdigest(),
-        opset=next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
-        ir_version=model.ir_version,
-        bytes=sum(file.stat().st_size for file in files),
-    )
+    reference = reference_for(source, plain)
+    write_bundle(folder, reference, report, inputs=source.inputs, samples=source.samples, seed=seed)
 
 
 def _refuse_to_overwrite_source(spec: str, folder: Path) -> None:

@@ -1,0 +1,87 @@
+"""Peers are built from the same source, give its answers, and are named where they are missing."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec as find
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from bnfold.benchmarking.axes import Cell
+from bnfold.cli.bench import PEERS as OFFERED
+from bnfold.sources import load_source
+from bnfold.workflows import peers as peers_module
+from bnfold.workflows.benchmark import bench
+from bnfold.workflows.peers import PEERS, build_peers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from click.testing import Result
+
+FILES = ("plain", "onnxsim", "onnxslim", "ort-offline")
+CELL = Cell("cpu", 1, "all", None, 2)
+
+
+def test_the_command_offers_every_peer() -> None:
+    assert OFFERED == PEERS
+
+
+def test_files_of_peers_compute_the_source(network: Path, tmp_path: Path) -> None:
+    built, missing = build_peers(FILES, load_source(str(network)), tmp_path / ".")
+    assert [subject.name for subject in built] + [peer.name for peer in missing] == list(FILES)
+    assert [peer.name for peer in missing] == [name for name in ("onnxslim",) if find(name) is None]
+    x = np.random.default_rng(0).normal(size=(2, 2, 6, 6)).astype(np.float32)
+    (expected,) = ort.InferenceSession(str(network)).run(None, {"x": x})
+    for subject in built:
+        (answer,) = ort.InferenceSession(str(subject.file)).run(None, {"x": x})
+        np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-5, err_msg=subject.name)
+
+
+def test_torch_runs_the_module(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    source = load_source("bnnet")
+    (peer,), missing = build_peers(["torch"], source, tmp_path)
+    assert missing == []
+    seen = []
+    source.module.register_forward_hook(lambda _m, inputs, _out: seen.append(inputs[0]))  # type: ignore[union-attr]
+    (spec,) = source.inputs
+    values = np.ones(spec.with_batch(3), np.float32)
+    n_threads = torch.get_num_threads()
+    try:
+        runner = peer.opener(CELL, {spec.name: values})
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(n_threads)
+    before = len(seen)
+    assert len(runner.block_ms(3)) == 3
+    assert len(seen) >= before + 4
+    np.testing.assert_array_equal(seen[-1].numpy(), values)
+
+
+def test_what_is_missing_is_named(network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers_module, "find_spec", lambda name: None if name == "openvino" else find(name))
+    monkeypatch.setattr(peers_module, "_write_offline", lambda *_args: 1 / 0)
+    built, missing = build_peers(["openvino", "ort-offline", "torch", "plain"], load_source(str(network)), tmp_path)
+    assert [subject.name for subject in built] == ["plain"]
+    assert [(peer.name, peer.reason) for peer in missing] == [
+        ("openvino", "the package openvino is not installed"),
+        ("ort-offline", "ZeroDivisionError: division by zero"),
+        ("torch", "the source is no PyTorch network"),
+    ]
+
+
+def test_peers_stand_in_the_table(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers_module, "find_spec", lambda name: None if name == "openvino" else find(name))
+    twin = network.rename(network.with_name("plain.onnx"))
+    report = bench(twin, against=["plain", "openvino"], source=str(twin), threads=1, budget_s=0.1)
+    assert [run.name for run in report.runs] == ["plain", "plain (built)"]
+    assert [(ratio.a, ratio.b) for ratio in report.ratios] == [("plain", "plain (built)")]
+    assert [peer.name for peer in report.missing] == ["openvino"]
+
+
+def test_peers_want_a_source(cli: Callable[..., Result], network: Path) -> None:
+    assert cli("bench", network, "--against", "plain").exit_code == 2
