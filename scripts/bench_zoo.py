@@ -62,7 +62,7 @@ def main(show: Callable[[str], None] = print) -> None:
     parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--budget", type=float, default=10.0, help="seconds per network and batch size")
+    parser.add_argument("--budget", type=float, default=10.0, help="seconds per network")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     options = {
