@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ log = logging.getLogger("bnfold.sources")
 def load_source(
     spec: str,
     *,
-    weights: Path | None = None,
+    weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
 ) -> Source:
@@ -51,28 +52,29 @@ def load_source(
         EnvironmentNotReady: a package is missing.
     """
     library = spec.partition(":")[0]
+    file = None if weights is None else Path(weights)
     if pretrained and library not in LIBRARIES:
         raise InputRefused(
             "--pretrained is for timm: and torchvision: networks", where=spec, remedy="give a file with --weights"
         )
     if library in LIBRARIES and library != spec:
-        return _library(spec, weights=weights, pretrained=pretrained, shapes=input_shapes)
+        return _library(spec, weights=file, pretrained=pretrained, shapes=input_shapes)
     path = Path(spec).expanduser()
     if path.suffix in (".onnx", ".pt2"):
-        _refuse_weights(spec, weights)
+        _refuse_weights(spec, file)
         _existing(path)
         load = load_onnx if path.suffix == ".onnx" else load_program
         return load(path, spec, input_shapes=input_shapes)
     if is_model_path(spec) or spec in zoo_names():
-        return _model_file(load_model_file(spec), spec, weights, input_shapes)
+        return _model_file(load_model_file(spec), spec, file, input_shapes)
     if is_factory(spec):
-        return _factory(spec, weights, input_shapes)
+        return _factory(spec, file, input_shapes)
     if run_folder(path) is not None:
-        _refuse_weights(spec, weights)
+        _refuse_weights(spec, file)
         return _run(path, spec, input_shapes)
     if path.exists() or path.suffix in WEIGHT_SUFFIXES or len(path.parts) > 1:
         raise _no_source(_existing(path))
-    return _model_file(load_model_file(spec), spec, weights, input_shapes)
+    return _model_file(load_model_file(spec), spec, file, input_shapes)
 
 
 def _library(

@@ -10,7 +10,6 @@ from bnfold.workflows.accounts import fold_accounted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 __all__ = ["inspect"]
 
@@ -18,7 +17,7 @@ __all__ = ["inspect"]
 def inspect(
     source: str | os.PathLike[str],
     *,
-    weights: Path | None = None,
+    weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
 ) -> InspectReport:

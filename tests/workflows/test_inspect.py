@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 import bnfold
 from bnfold.records import as_json
 
@@ -25,6 +27,22 @@ def test_ledger_is_that_of_fold_export_and_nothing_is_written(network: Path, tmp
     exported = bnfold.fold_export(network, tmp_path / "output")
     assert report.ledger == exported.ledger
     assert report.source == exported.source
+
+
+def test_weights_may_be_a_string(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    (tmp_path / "net.py").write_text(
+        "import torch\n\ndef net():\n"
+        "    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)).eval()\n"
+    )
+    state = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)).state_dict()
+    save_file(state, tmp_path / "weights.safetensors")
+    report = bnfold.inspect(
+        f"{tmp_path}/net.py:net", weights=f"{tmp_path}/weights.safetensors", input_shapes=[(1, 3, 8, 8)]
+    )
+    assert report.ledger.found == 1
 
 
 def test_json_holds_source_and_ledger(cli: Callable[..., Result], network: Path) -> None:
