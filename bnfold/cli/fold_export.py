@@ -47,6 +47,7 @@ __all__ = ["command"]
 @provider_option
 @threads_option
 @seed_option
+@click.option("--golden", is_flag=True, help="Write golden/ too, for `bnfold verify --against-bundle` without PyTorch.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--keep-failed", is_flag=True, help="Keep a file that is not equal, as model.failed.onnx.")
 @click.option("--keep-plain", is_flag=True, help="Write plain.onnx too: what torch.onnx.export makes by default.")

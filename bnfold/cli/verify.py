@@ -25,8 +25,11 @@ __all__ = ["command"]
 
 
 @click.command(name="verify")
-@click.argument("reference", metavar="REFERENCE")
-@click.argument("candidate", metavar="CANDIDATE", type=click.Path(path_type=Path))
+@click.argument("files", metavar="[REFERENCE] CANDIDATE", nargs=-1, required=True)
+@click.option(
+    "--against-bundle", "bundle", type=click.Path(path_type=Path), metavar="DIR",
+    help="Judge CANDIDATE alone, by the folder that fold-export --golden wrote; needs no PyTorch.",
+)  # fmt: skip
 @source_options
 @comparison_options
 @provider_option
@@ -38,17 +41,16 @@ __all__ = ["command"]
 )  # fmt: skip
 @json_option
 @verbosity_options
-def command(reference: str, candidate: Path, batch: tuple[int, ...], json_file: str | None, **options: Any) -> None:
+def command(files: tuple[str, ...], bundle: Path | None, json_file: str | None, **options: Any) -> None:
     """Compare the .onnx file CANDIDATE with REFERENCE, any SOURCE of fold-export.
 
     Both are measured against REFERENCE in float64; CANDIDATE may lie no further from it than right files do. Exit
     code 1 where it is not equal.
     """
     from bnfold.report import render_verdict, write_json
-    from bnfold.workflows.compare import verify
 
-    options["input_shapes"] = options["input_shapes"] or None
-    verdict = verify(reference, candidate, batches=batch, **options)
+    candidate = files[-1]
+    verdict = _against_source(files, options) if bundle is None else _against_bundle(files, bundle, options)
     if json_file is not None:
         write_json(verdict, json_file)
     if json_file != "-":
@@ -56,10 +58,31 @@ def command(reference: str, candidate: Path, batch: tuple[int, ...], json_file: 
     if not verdict.passed:
         raise GateFailed(
             "the file is not equal to its reference",
-            where=str(candidate),
+            where=candidate,
             found=verdict.failure,
             remedy=_remedy(verdict),
         )
+
+
+def _against_source(files: tuple[str, ...], options: dict[str, Any]) -> Verdict:
+    from bnfold.workflows.compare import verify
+
+    if len(files) != 2:
+        raise click.UsageError("give REFERENCE and CANDIDATE, or --against-bundle DIR and CANDIDATE.")
+    options["input_shapes"] = options["input_shapes"] or None
+    return verify(*files, batches=options.pop("batch"), **options)
+
+
+def _against_bundle(files: tuple[str, ...], bundle: Path, options: dict[str, Any]) -> Verdict:
+    from bnfold.workflows.compare import verify_bundle
+
+    if len(files) != 1:
+        raise click.UsageError("--against-bundle takes the place of REFERENCE: give CANDIDATE alone.")
+    kept = {name: options.pop(name) for name in ("provider", "threads", "seed")}
+    given = sorted(name for name, value in options.items() if value)
+    if given:
+        raise click.UsageError(f"--against-bundle holds its inputs, and takes no {', '.join(given)}.")
+    return verify_bundle(bundle, files[0], **kept)
 
 
 def _remedy(verdict: Verdict) -> str:

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from bnfold.records import Verdict
 
-__all__ = ["verify"]
+__all__ = ["verify", "verify_bundle"]
 
 
 def verify(
     reference: str | os.PathLike[str],
     candidate: str | os.PathLike[str],
     *,
-    weights: Path | None = None,
+    weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
     batches: Sequence[int] = (),
@@ -58,13 +58,7 @@ def verify(
     from bnfold.verification import reference_for, verify_file
     from bnfold.verification.user_inputs import with_inputs
 
-    file = Path(candidate)
-    if file.suffix != ".onnx":
-        raise InputRefused(
-            "the candidate is no .onnx file", where=str(file), remedy="give the source first, then the .onnx file"
-        )
-    if not file.is_file():
-        raise InputRefused("no such file", where=str(file), remedy="check the path")
+    file = _existing(candidate)
     require_onnxruntime(provider)
     source = load_source(os.fspath(reference), weights=weights, pretrained=pretrained, input_shapes=input_shapes)
     source = with_inputs(source, inputs)
@@ -80,3 +74,43 @@ def verify(
         seed=seed,
         reproduction=reproduction,
     )
+
+
+def verify_bundle(
+    bundle: str | os.PathLike[str],
+    candidate: str | os.PathLike[str],
+    *,
+    provider: Literal["cpu", "cuda"] = "cpu",
+    threads: int | None = None,
+    seed: int = 0,
+) -> Verdict:
+    """Compare a file with golden values, where neither its source nor PyTorch is.
+
+    Args:
+        bundle: the folder `golden` of `fold_export(..., golden=True)`.
+        candidate: the `.onnx` file to judge.
+        provider: the ONNX Runtime provider that the file runs on.
+        threads: threads of ONNX Runtime; None takes all that this process may use.
+        seed: of the roundings by which parameters are judged.
+
+    Raises:
+        InputRefused: the bundle is damaged, or the file cannot be used.
+        EnvironmentNotReady: ONNX Runtime or the provider is missing.
+    """
+    from bnfold.runtime import require_onnxruntime
+    from bnfold.verification import bundle as golden
+
+    file = _existing(candidate)
+    require_onnxruntime(provider)
+    return golden.verify_bundle(file, Path(bundle), provider=provider, threads=threads, seed=seed)
+
+
+def _existing(candidate: str | os.PathLike[str]) -> Path:
+    file = Path(candidate)
+    if file.suffix != ".onnx":
+        raise InputRefused(
+            "the candidate is no .onnx file", where=str(file), remedy="give the source first, then the .onnx file"
+        )
+    if not file.is_file():
+        raise InputRefused("no such file", where=str(file), remedy="check the path")
+    return file
