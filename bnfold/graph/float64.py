@@ -6,7 +6,7 @@ those that are slow there, or that fall back to float32.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ import onnx.inliner
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
+from bnfold.graph.float64_values import Parameters, last_readers, reads, widened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +59,10 @@ def to_float64(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class Float64Graph:
-    """A graph converted to float64 and made ready to evaluate.
+    """A graph made ready to evaluate in float64.
+
+    Its initializers stay as they are stored, shared with the model, and are converted while an operator reads them; the
+    model must not be changed meanwhile. A value is dropped after its last reader.
 
     Args:
         model: the graph in its own precision, external data loaded.
@@ -72,15 +76,45 @@ class Float64Graph:
 
         from bnfold.graph.float64_ops import OPERATORS
 
-        self._evaluator: ReferenceEvaluator = ReferenceEvaluator(to_float64(model), new_ops=list(OPERATORS))
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
+        self._parameters = Parameters(model.graph.initializer)
+        structure = _without_initializers(model)
+        _convert_graph(structure.graph)
+        self._evaluator: ReferenceEvaluator = ReferenceEvaluator(structure, new_ops=list(OPERATORS))
         self.output_names: tuple[str, ...] = tuple(self._evaluator.output_names)
+        nodes = structure.graph.node
+        self._reads = [tuple(reads(node)) for node in nodes]
+        self._dead = last_readers(nodes, self.output_names)
 
     def evaluate(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs by name for inputs by name; floating-point inputs of any precision are widened to float64."""
-        values = {name: _widened(value) for name, value in feed.items()}
+        """Outputs by name for inputs by name; floating-point inputs of any precision are widened to float64.
+
+        A feed may also hold another value for an initializer.
+        """
+        values: dict[str, Any] = {"": None, **{name: widened(value) for name, value in feed.items()}}
         with np.errstate(all="ignore"):  # exp(-x) of a large x overflows on purpose in Sigmoid and Softplus
-            outputs = self._evaluator.run(None, values)
-        return {name: np.asarray(value) for name, value in zip(self.output_names, outputs, strict=True)}
+            for node, names, dead in zip(self._evaluator.rt_nodes_, self._reads, self._dead, strict=True):
+                parameters = [name for name in names if name not in values and name in self._parameters]
+                values.update((name, self._parameters[name]) for name in parameters)
+                inputs = [values[name] for name in node.input]
+                outputs = node.run(*inputs, context=values) if node.need_context() else node.run(*inputs)
+                del inputs
+                values.update(zip(node.output, outputs, strict=False))
+                for name in (*dead, *parameters):
+                    values.pop(name, None)
+        found = (values[name] if name in values else self._parameters[name] for name in self.output_names)
+        return {name: np.asarray(value) for name, value in zip(self.output_names, found, strict=True)}
+
+
+def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model that lacks its initializers."""
+    structure = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = structure.graph
+    graph.name = model.graph.name
+    for field in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(graph, field).extend(getattr(model.graph, field))
+    return structure
 
 
 def evaluate(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -90,11 +124,6 @@ def evaluate(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> dict[str
         InputRefused: as `to_float64`.
     """
     return Float64Graph(model).evaluate(feed)
-
-
-def _widened(value: np.ndarray) -> np.ndarray:
-    is_float = np.issubdtype(value.dtype, np.floating) or value.dtype.name == "bfloat16"
-    return value.astype(np.float64) if is_float else value
 
 
 def _widened_tensor(tensor: TensorProto) -> TensorProto:

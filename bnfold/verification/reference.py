@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import tempfile
-import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,7 +11,8 @@ from bnfold.graph.float64 import Float64Graph
 from bnfold.sources.types import OnnxSource, Source, TorchSource
 from bnfold.verification.coverage import watched
 from bnfold.verification.graph_facts import coarsest_format, input_facts
-from bnfold.verification.torch_float64 import in_float64, stored_format, to_array, to_tensor
+from bnfold.verification.plain_session import plain_session
+from bnfold.verification.torch_float64 import in_float64, sharing_copy, stored_format, to_array, to_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["OnnxReference", "Reference", "TorchReference", "reference_for"]
 
 Arrays = dict[str, np.ndarray]
-MAX_PROTO_BYTES = 2**31 - 1  # protobuf's limit of one message
 
 
 class Reference(Protocol):
@@ -119,17 +115,12 @@ class OnnxReference:
         return [self._runtime.run(feed)]
 
 
-def _copied(module: torch.nn.Module) -> torch.nn.Module:
-    with warnings.catch_warnings():
-        # The module of an exported program holds tree specs, whose class PyTorch deprecates and still copies by.
-        warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
-        return copy.deepcopy(module)
-
-
 class TorchReference:
     """A PyTorch module, evaluated in float64 on a copy; the module itself is left as it is.
 
-    Where the copy does not run in float64 the plain ONNX graph is evaluated instead, and `description` says so.
+    The copy shares the module's parameters, which are widened while their layer runs; where that fails, as with layers
+    that read each other's parameters, it is a whole copy in float64. Where that does not run either, the plain ONNX
+    graph is evaluated instead, and `description` says so.
 
     Args:
         module: in eval mode, on the CPU.
@@ -151,7 +142,8 @@ class TorchReference:
         self.stored_format = stored_format(module)
         self._input_names = tuple(input_names)
         self._module = module
-        self._wide: torch.nn.Module | None = _copied(module).double()
+        self._wide: torch.nn.Module | None = sharing_copy(module)
+        self._shares = True
         self.plain: onnx.ModelProto | None = plain
         self._graph: Float64Graph | None = None
         self._runtime = None if plain is None else _PlainExecution(plain)
@@ -171,7 +163,10 @@ class TorchReference:
             try:
                 with in_float64():
                     return self._call(self._wide, feed, wide=True)
-            except (RuntimeError, TypeError, NotImplementedError) as error:
+            except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+                if self._shares:
+                    self._wide, self._shares = sharing_copy(self._module, share=False).double(), False
+                    return self.evaluate64(feed)
                 self._use_graph(error)
         if self._graph is None:
             raise RuntimeError("evaluate64 has neither a module nor a graph")
@@ -220,7 +215,7 @@ class _PlainExecution:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         with watched(model) as self.activity:
-            self._session = _opened(model)
+            self._session = plain_session(model)
         self._names = [output.name for output in self._session.get_outputs()]
 
     def run(self, feed: Mapping[str, np.ndarray]) -> Arrays:
@@ -234,17 +229,3 @@ class _PlainExecution:
                 remedy="fix the batch dimension if the network works at one batch only",
             ) from error
         return self.activity.take(dict(zip(self._names, outputs, strict=True)))
-
-
-def _opened(model: onnx.ModelProto) -> Any:
-    """A session of a graph in memory; one above 2 GB goes through a file."""
-    import onnx
-
-    from bnfold.runtime import open_session
-
-    if model.ByteSize() <= MAX_PROTO_BYTES:
-        return open_session(model.SerializeToString(), optimized=False)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "plain.onnx"
-        onnx.save(model, path, save_as_external_data=True, location="plain.onnx.data")
-        return open_session(path, optimized=False)

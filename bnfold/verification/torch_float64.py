@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +14,53 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["in_float64", "stored_format", "to_array", "to_tensor"]
+__all__ = ["in_float64", "sharing_copy", "stored_format", "to_array", "to_tensor"]
 
 
 def stored_format(module: torch.nn.Module) -> str:
     """The coarsest floating-point format of the module's parameters and buffers; float32 where there are none."""
     found = {str(tensor.dtype).removeprefix("torch.") for tensor in module.state_dict().values()}
     return next((name for name in ("bfloat16", "float16", "float32", "float64") if name in found), "float32")
+
+
+def sharing_copy(module: torch.nn.Module, *, share: bool = True) -> torch.nn.Module:
+    """A copy of the module for `in_float64` that shares the memory of the module's parameters.
+
+    The parameters of a layer are in float64 while it runs; buffers are copies in float64. Without `share` everything is
+    copied as it is.
+    """
+    import torch
+
+    memo: dict[int, Any] = {}
+    if share:
+        memo = {id(p): torch.nn.Parameter(p.detach(), requires_grad=p.requires_grad) for p in module.parameters()}
+    with warnings.catch_warnings():
+        # The module of an exported program holds tree specs, whose class PyTorch deprecates and still copies by.
+        warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
+        copied = copy.deepcopy(module, memo)
+    for part in copied.modules() if share else ():
+        for name, buffer in part._buffers.items():
+            if buffer is not None and buffer.is_floating_point():
+                part._buffers[name] = buffer.double()
+        if any(True for _ in part.parameters(recurse=False)):
+            _widen_while_running(part)
+    return copied
+
+
+def _widen_while_running(layer: torch.nn.Module) -> None:
+    # The tensors are taken here, since `.data` is widened too where `in_float64` is on.
+    stored = [(p, p.data) for p in layer.parameters(recurse=False) if p.is_floating_point()]
+
+    def widen(*_: object) -> None:
+        for parameter, tensor in stored:
+            parameter.data = tensor.double()
+
+    def restore(*_: object) -> None:
+        for parameter, tensor in stored:
+            parameter.data = tensor
+
+    layer.register_forward_pre_hook(widen)
+    layer.register_forward_hook(restore, always_call=True)
 
 
 def to_tensor(array: np.ndarray, *, wide: bool) -> torch.Tensor:

@@ -1,0 +1,66 @@
+"""A session of a graph in memory that holds no second copy of its parameters.
+
+Large parameters are written to a file that is gone as soon as ONNX Runtime has mapped it: the operating system reads
+their pages when they are needed, and may drop them again (https://onnxruntime.ai/docs/tutorials/web/large-models.html
+describes external data). There is no limit of 2 GB, as there is for the bytes of one message.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import onnx
+from onnx import TensorProto
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["plain_session"]
+
+ALIGNMENT = 1 << 16  # of a tensor in the file: a multiple of the page sizes in use, 4 to 64 KiB
+SMALL = 1 << 16  # bytes of a tensor that stays in the message
+
+
+def plain_session(model: onnx.ModelProto) -> Any:
+    """Open the graph in ONNX Runtime on the CPU, graph optimizations off; the model is not changed.
+
+    Raises:
+        InputRefused: ONNX Runtime does not load it.
+    """
+    from bnfold.runtime import open_session
+
+    structure = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    for field, value in model.graph.ListFields():
+        if field.name == "initializer":
+            continue
+        if isinstance(value, str):
+            setattr(structure.graph, field.name, value)
+        else:
+            getattr(structure.graph, field.name).extend(value)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plain.onnx"
+        with path.with_name("plain.onnx.data").open("wb") as data:
+            structure.graph.initializer.extend(_stored(model.graph.initializer, data))
+        path.write_bytes(structure.SerializeToString())
+        return open_session(path, optimized=False)
+
+
+def _stored(tensors: Iterable[TensorProto], data: BinaryIO) -> Iterable[TensorProto]:
+    """The tensors, large ones as places in the file."""
+    for tensor in tensors:
+        raw = tensor.raw_data
+        if len(raw) <= SMALL:
+            yield tensor
+            continue
+        data.seek(-(-data.tell() // ALIGNMENT) * ALIGNMENT)
+        places = {"location": Path(data.name).name, "offset": data.tell(), "length": len(raw)}
+        data.write(raw)
+        yield TensorProto(
+            name=tensor.name,
+            data_type=tensor.data_type,
+            dims=tensor.dims,
+            data_location=TensorProto.EXTERNAL,
+            external_data=[onnx.StringStringEntryProto(key=key, value=str(place)) for key, place in places.items()],
+        )

@@ -1,0 +1,143 @@
+"""What verification holds in memory: one copy of the parameters, converted piece by piece, and no dead values."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from bnfold.graph.float64 import Float64Graph
+from bnfold.graph.float64_values import last_readers
+from bnfold.verification.plain_session import plain_session
+from bnfold.verification.reference import TorchReference
+from bnfold.verification.torch_float64 import in_float64, sharing_copy
+
+WIDTH, DEPTH = 256, 12
+IN_FLOAT64 = 8 * WIDTH * WIDTH  # bytes of one weight
+
+
+@pytest.fixture
+def chain() -> onnx.ModelProto:
+    """x W_0 W_1 ... W_11, of which the last product is read by an If that captures a weight from outside."""
+    rng = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(rng.standard_normal((WIDTH, WIDTH)).astype(np.float32) / 16, f"w{k}")
+        for k in range(DEPTH)
+    ]
+    nodes = [helper.make_node("MatMul", [f"x{k}", f"w{k}"], [f"x{k + 1}"]) for k in range(DEPTH - 1)]
+    value = helper.make_tensor_value_info
+    last = helper.make_node("MatMul", [f"x{DEPTH - 1}", f"w{DEPTH - 1}"], ["inner"])
+    other = helper.make_node("Identity", [f"x{DEPTH - 1}"], ["outer"])
+    branches = {
+        "then_branch": helper.make_graph([last], "then", [], [value("inner", TensorProto.FLOAT, None)]),
+        "else_branch": helper.make_graph([other], "else", [], [value("outer", TensorProto.FLOAT, None)]),
+    }
+    nodes.append(helper.make_node("If", ["yes"], ["y"], **branches))
+    yes = numpy_helper.from_array(np.array(True), "yes")
+    graph = helper.make_graph(
+        nodes,
+        "chain",
+        [value("x0", TensorProto.FLOAT, ["n", WIDTH])],
+        [value("y", TensorProto.FLOAT, ["n", WIDTH])],
+        [*weights, yes],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def _product(chain: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    for k in range(DEPTH):
+        x = x.astype(np.float64) @ numpy_helper.to_array(chain.graph.initializer[k]).astype(np.float64)
+    return x
+
+
+def test_float64_evaluation_converts_one_parameter_at_a_time(chain: onnx.ModelProto) -> None:
+    """A few parameters are alive at a time, of the twelve; so are captured ones, and outputs are right."""
+    x = np.random.default_rng(1).standard_normal((2, WIDTH)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        got = Float64Graph(chain).evaluate({"x0": x})["y"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < DEPTH / 3 * IN_FLOAT64
+    np.testing.assert_allclose(got, _product(chain, x), rtol=1e-12)
+
+
+def test_feed_replaces_an_initializer(chain: onnx.ModelProto) -> None:
+    """As in a judgement of parameters: what the feed holds comes before what the graph stores."""
+    x = np.ones((1, WIDTH), np.float32)
+    graph = Float64Graph(chain)
+    assert not graph.evaluate({"x0": x, "w3": np.zeros((WIDTH, WIDTH))})["y"].any()
+    np.testing.assert_allclose(graph.evaluate({"x0": x})["y"], _product(chain, x), rtol=1e-12)
+
+
+def test_values_die_behind_their_last_reader() -> None:
+    """Also what nobody reads; what a subgraph reads lives until then, and outputs to the end."""
+    body = helper.make_graph([helper.make_node("Neg", ["a"], ["z"])], "body", [], [])
+    nodes = [
+        helper.make_node("Split", ["x"], ["a", "unread"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=body),
+    ]
+    assert [set(dead) for dead in last_readers(nodes, ["y", "b"])] == [{"x", "unread"}, set(), {"a", "c"}]
+
+
+def test_plain_session_leaves_the_graph_as_it_is(chain: onnx.ModelProto) -> None:
+    """Its parameters go through a file, and stay in the model."""
+    before = chain.SerializeToString(deterministic=True)
+    x = np.random.default_rng(2).standard_normal((3, WIDTH)).astype(np.float32)
+    (got,) = plain_session(chain).run(None, {"x0": x})
+    wanted = _product(chain, x)
+    assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()  # float32 over twelve products
+    assert chain.SerializeToString(deterministic=True) == before
+
+
+def test_reference_shares_the_parameters() -> None:
+    """The copy reads the module's own memory, gives what a copy in float64 gives, and leaves the module alone."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5)).eval()
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    shared = sharing_copy(module)
+    pairs = list(zip(shared.parameters(), module.parameters(), strict=True))
+    assert all(a.data_ptr() == b.data_ptr() for a, b in pairs)
+    x = torch.randn(2, 3, 8, 8)
+    with in_float64(), torch.no_grad():
+        got = shared(x.double())
+    wanted = sharing_copy(module, share=False).double()(x.double())
+    torch.testing.assert_close(got, wanted, rtol=1e-13, atol=1e-13)
+    assert all(a.data_ptr() == b.data_ptr() for a, b in pairs)
+    for name, tensor in module.state_dict().items():
+        assert tensor.dtype == state[name].dtype
+        assert torch.equal(tensor, state[name])
+
+
+class _Borrowing(nn.Module):
+    """Reads the parameters of a layer that it does not call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv1d(4, 6, 3)
+        self.lstm = nn.LSTM(6, 6, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.conv1d(x, self.layer.weight, self.layer.bias)
+        y: torch.Tensor = self.lstm(x.transpose(1, 2))[0][:, -1]
+        return y
+
+
+def test_module_that_borrows_parameters_is_copied() -> None:
+    """A convolution refuses parameters narrower than its input; the answer is PyTorch's all the same."""
+    torch.manual_seed(0)
+    module = _Borrowing().eval()
+    x = np.random.default_rng(0).standard_normal((2, 4, 9)).astype(np.float32)
+    reference = TorchReference(module, ["x"], ["y"])
+    got = reference.evaluate64({"x": x})["y"]
+    wanted = sharing_copy(module, share=False).double()(torch.from_numpy(x).double()).detach().numpy()
+    np.testing.assert_allclose(got, wanted, rtol=1e-13)
+    assert reference.description == "PyTorch float64"
+    assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
