@@ -148,7 +148,7 @@ def fold_file(path: Path, how: str) -> None:
     peaks: dict[str, int] = {}
     done = threading.Event()
     watcher = threading.Thread(target=_watch, args=(peaks, done))
-    _status(peaks)
+    status(peaks)
     before = peaks["RssAnon"]
     watcher.start()
     start = time.process_time()
@@ -170,14 +170,14 @@ def fold_file(path: Path, how: str) -> None:
 
 def _watch(peaks: dict[str, int], done: threading.Event) -> None:
     while not done.wait(0.005):
-        _status(peaks)
+        status(peaks)
 
 
-def _status(peaks: dict[str, int]) -> None:
-    """Raise the peaks to the kinds of resident memory that Linux tells apart, in bytes."""
+def status(peaks: dict[str, int]) -> None:
+    """Raise the peaks to the kinds of resident memory that Linux tells apart, and to their sum (VmRSS), in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         key, _, value = line.partition(":")
-        if key.startswith("Rss"):
+        if key.startswith(("Rss", "VmRSS")):
             peaks[key] = max(peaks.get(key, 0), 1024 * int(value.split()[0]))
 
 

@@ -1,0 +1,179 @@
+"""Put right folds through the verification of `bnfold fold-export`, and print their accuracy next to other files'.
+
+    python scripts/right_folds.py [--json FILE] [--missing] [NAME ...]
+
+NAME as in scripts/right_networks.py; without names, its list. Each network gets random parameters with statistics
+measured on random data. On the inputs of the verification, at ONNX Runtime's full optimization, the table gives the
+error against the float64 answer over that of the source in float32, as root mean square over the outputs, for
+
+    ours       the folded file,
+    plain      what `torch.onnx.export` writes by default: its graph after onnxscript's optimizer and fusions,
+    onnxsim    the unoptimized export after onnxsim.
+
+`passed` is the verdict on ours, and `decided by` what it took: `source` where the error lies within a multiple of the
+source's own, `bound` where within what accumulation leaves, `parameters` where these had to be judged in float64.
+`seconds` is the CPU time of the verification. The last lines are medians, maxima, and the false alarms; the exit code
+is 1 where there is one. --json writes the results after every network; --missing measures only what that file lacks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxscript.optimizer
+import onnxscript.rewriter.onnx_fusions
+from fold_zoo import source_of
+from right_networks import NETWORKS, network
+
+from bnfold.export import finish, plain_graph, save
+from bnfold.folding import fold_model
+from bnfold.numerics.error_bounds import PooledError
+from bnfold.runtime import open_session
+from bnfold.verification import reference_for, verify_file
+from bnfold.verification.criterion import K_RMS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+
+    from bnfold.records import Verdict
+
+FILES = ("ours", "plain", "onnxsim")
+ROW = "{:38} {:>8} {:>8} {:>8} {:>7} {:>11} {:>8}"
+Arrays = dict[str, np.ndarray]
+
+
+class Recorded:
+    """A reference that keeps what it was asked and what it answered, so that other files meet the same inputs."""
+
+    def __init__(self, reference: Any) -> None:
+        self._reference = reference
+        self.exact: dict[int, tuple[Mapping[str, np.ndarray], Arrays]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reference, name)
+
+    def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
+        """As the reference; the last answer to each feed is kept."""
+        outputs: Arrays = self._reference.evaluate64(feed)
+        key = hash(tuple(array.tobytes() for array in feed.values()))
+        self.exact[key] = (dict(feed), outputs)
+        return outputs
+
+
+def error_ratio(path: Path, recorded: Recorded, verdict: Verdict) -> float:
+    """E_out / E_src of a file at full optimization, as root mean square over the outputs of floating point."""
+    session = open_session(path)
+    errors: dict[str, PooledError] = {}
+    for feed, exact in recorded.exact.values():
+        for name, got in zip(exact, session.run(None, feed), strict=True):
+            errors.setdefault(name, PooledError()).add(got - exact[name])
+    ratios = [errors[output.name].rms / output.e_source for output in verdict.outputs if output.e_source]
+    return math.sqrt(statistics.fmean(ratio**2 for ratio in ratios)) if ratios else math.nan
+
+
+def decided_by(verdict: Verdict) -> str:
+    """What the verdict rests on."""
+    if "every parameter is the right one" in verdict.reference:
+        return "parameters"
+    within = all(output.e_output <= K_RMS * output.e_source for output in verdict.outputs)
+    return "source" if within else "bound"
+
+
+def peers(unfolded: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
+    """What others make of the unoptimized export; onnxsim is left out where it fails."""
+    import onnxsim
+
+    plain = ir.from_proto(unfolded)
+    onnxscript.optimizer.optimize_ir(plain)
+    onnxscript.rewriter.onnx_fusions.fuse(plain)
+    files = {"plain": ir.to_proto(plain)}
+    try:
+        files["onnxsim"], _ = onnxsim.simplify(unfolded)
+    except Exception as error:  # noqa: BLE001 - its own failure, told in its place in the table
+        print(f"onnxsim: {type(error).__name__}: {error}".splitlines()[0], file=sys.stderr)
+    return files
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Fold and verify one network, and run the peers' files on the same inputs."""
+    module, inputs, output_names = network(name)
+    source = replace(source_of(name, module, inputs), output_names=output_names)
+    model = plain_graph(source)
+    unfolded = ir.to_proto(model)
+    ledger = fold_model(model)
+    files = {"ours": finish(model), **peers(unfolded)}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {file: save(proto, Path(folder) / f"{file}.onnx")[0] for file, proto in files.items()}
+        recorded: Any = Recorded(reference_for(source, unfolded))
+        start = time.process_time()
+        verdict = verify_file(paths["ours"], recorded, inputs=source.inputs, samples=None)
+        seconds = time.process_time() - start
+        ratios = {file: error_ratio(path, recorded, verdict) for file, path in paths.items()}
+    return {
+        "network": name,
+        "batchnorms": ledger.found,
+        "kept": ledger.kept,
+        **{file: ratios.get(file) for file in FILES},
+        "passed": verdict.passed,
+        "decided_by": decided_by(verdict),
+        "seconds": round(seconds, 1),
+        "failure": verdict.failure,
+        "reference": verdict.reference,
+    }
+
+
+def table_row(row: dict[str, Any]) -> str:
+    """One network of the table."""
+    ratios = ["-" if row[file] is None else f"{row[file]:.2f}" for file in FILES]
+    passed = "yes" if row["passed"] else "NO"
+    return ROW.format(row["network"], *ratios, passed, row["decided_by"], f"{row['seconds']:.0f}")
+
+
+def summary(rows: list[dict[str, Any]]) -> list[str]:
+    """Median and maximum of each column, over the networks that every file exists for, and the false alarms."""
+    whole = [row for row in rows if all(row[file] is not None for file in FILES)]
+    lines = [
+        ROW.format(f"{name} of {len(whole)}", *(f"{of(row[file] for row in whole):.2f}" for file in FILES), *[""] * 3)
+        for name, of in (("median", statistics.median), ("maximum", max))
+    ]
+    alarms = [row for row in rows if not row["passed"]]
+    told = [f"  {row['network']}: {row['failure']}" for row in alarms]
+    return [*lines, f"false alarms: {len(alarms)} of {len(rows)}", *told]
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--missing", action="store_true")
+    arguments = parser.parse_args()
+    known = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else []
+    rows = {row["network"]: row for row in known}
+    print(ROW.format("network", *FILES, "passed", "decided by", "seconds"), flush=True)
+    for name in arguments.names:
+        if not (arguments.missing and name in rows):
+            rows[name] = measure(name)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
+        print(table_row(rows[name]), flush=True)
+    lines = summary([rows[name] for name in arguments.names])
+    print("\n".join(lines))
+    raise SystemExit(any(not rows[name]["passed"] for name in arguments.names))
+
+
+if __name__ == "__main__":
+    main()

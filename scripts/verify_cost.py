@@ -1,0 +1,199 @@
+"""Print what `bnfold verify` costs: seconds by stage, and peak memory next to the size of the model.
+
+    python scripts/verify_cost.py [NAME ...]
+    python scripts/verify_cost.py --large 2.2
+
+NAME is a network of timm, resnet50 without names. Its folded file is verified once against the PyTorch network, once
+against the unfolded `.onnx` file, each in a process of its own. `wall` and `CPU` are seconds; the stages are wall
+seconds: `load` and `export` of the source, its `reference` made ready, its answers in `float64` and in its own
+precision (`source`), and the rest, which is the `file` under test.
+
+`anonymous` is the peak of the memory that the process allocated (RssAnon in /proc), `resident` that of all its resident
+memory, with the pages of mapped files that the system has not dropped. From both, the peak of the same command on a
+network of the same kind with next to no parameters (timm's test_resnet on 32 x 32 images) is taken off: that is the
+interpreter with its libraries. `x` is the resident one over the size of the folded file.
+
+--large verifies a network of Gemm, BN and ReLU with that many gigabytes of weights in external data, see fold_speed.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fold_speed import GB, status, write_large
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SMALL = "test_resnet"
+STAGES = ("load", "export", "reference", "float64", "source", "file")
+ROW = "{:28} {:>6} {:>6}" + " {:>9}" * len(STAGES) + " {:>9} {:>10} {:>9} {:>6}"
+MB = 10**6
+
+
+def measured(source: str, candidate: str) -> dict[str, Any]:
+    """Verify in this process: seconds of the stages, and peaks of its memory in bytes."""
+    import bnfold
+    from bnfold import export, sources, verification
+
+    seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+
+    def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*arguments, **options)
+            seconds[stage] += time.perf_counter() - start
+            return result
+
+        return call
+
+    def reference_for(*arguments: Any) -> Any:
+        reference: Any = original(*arguments)
+        reference.evaluate64 = timed("float64", reference.evaluate64)
+        reference.executions32 = timed("source", reference.executions32)
+        return reference
+
+    original = timed("reference", verification.reference_for)
+    patched: Any = (sources, export, verification)
+    patched[0].load_source = timed("load", sources.load_source)
+    patched[1].plain_graph = timed("export", export.plain_graph)
+    patched[2].reference_for = reference_for
+    shapes = [(1, 3, 32, 32)] if source == f"timm:{SMALL}" else None
+    with Watch() as peaks:
+        start, start_cpu = time.perf_counter(), time.process_time()
+        verdict = bnfold.verify(source, candidate, input_shapes=shapes)
+        wall, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+    seconds["file"] = wall - sum(seconds.values())
+    return {"passed": verdict.passed, "failure": verdict.failure, "wall": wall, "cpu": cpu, **seconds, **peaks}
+
+
+class Watch:
+    """The peaks of this process's memory by kind, in bytes, while the block runs."""
+
+    def __enter__(self) -> dict[str, int]:
+        self.peaks: dict[str, int] = {}
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self.peaks
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._done.wait(0.005):
+            status(self.peaks)
+
+
+def write_files(name: str, folder: Path) -> None:
+    """The folded and the unfolded file of a network of timm."""
+    import onnx_ir as ir
+
+    import bnfold
+    from bnfold.export import plain_graph
+    from bnfold.sources import load_source
+
+    shapes = [(1, 3, 32, 32)] if name == SMALL else None
+    report = bnfold.fold_export(f"timm:{name}", folder, force=True, input_shapes=shapes)
+    if not report.passed:
+        raise SystemExit(f"{name}: {report.verify.failure}")
+    ir.save(plain_graph(load_source(f"timm:{name}", input_shapes=shapes)), folder / "unfolded.onnx")
+
+
+def in_process(*arguments: str) -> dict[str, Any]:
+    """Run a part of this script in a process of its own."""
+    command = [sys.executable, "-W", "ignore", __file__, *arguments]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    result: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return result
+
+
+def row(label: str, cost: dict[str, Any], base: dict[str, Any], n_bytes: int) -> str:
+    """One verification of the table."""
+    memory = {kind: max(cost[kind] - base[kind], 0) for kind in ("RssAnon", "VmRSS")}
+    cells = [f"{cost[key]:.1f}" for key in ("wall", "cpu", *STAGES)]
+    peaks = [f"{n / MB:.0f}" for n in (n_bytes, memory["RssAnon"], memory["VmRSS"])]
+    verdict = "" if cost["passed"] else f"  FAILED: {cost['failure']}"
+    return ROW.format(label, *cells, *peaks, f"{memory['VmRSS'] / n_bytes:.2f}") + verdict
+
+
+def small_costs(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the libraries take, by kind of source."""
+    in_process("--write", SMALL, str(folder))
+    sources = {"torch": f"timm:{SMALL}", "onnx": str(folder / "unfolded.onnx")}
+    return {kind: in_process("--verify", source, str(folder / "model.onnx")) for kind, source in sources.items()}
+
+
+def costs(name: str, base: dict[str, dict[str, Any]]) -> None:
+    """Print the two rows of a network."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        in_process("--write", name, made)
+        candidate = folder / "model.onnx"
+        n_bytes = sum(file.stat().st_size for file in folder.glob("model.onnx*"))
+        for kind, source in (("torch", f"timm:{name}"), ("onnx", str(folder / "unfolded.onnx"))):
+            cost = in_process("--verify", source, str(candidate))
+            print(row(f"{name} ({kind})", cost, base[kind], n_bytes), flush=True)
+
+
+def large(n_bytes: float, base: dict[str, Any]) -> None:
+    """Print the row of a network with external data."""
+    with tempfile.TemporaryDirectory() as made:
+        path = write_large(Path(made), n_bytes)
+        in_process("--fold", str(path))
+        size = path.with_name("folded.onnx.data").stat().st_size
+        cost = in_process("--verify", str(path), str(path.with_name("folded.onnx")))
+        print(row(f"{math.ceil(n_bytes / GB * 10) / 10} GB of Gemm-BN-ReLU", cost, base, size), flush=True)
+
+
+def fold(path: Path) -> None:
+    """Fold a file with external data."""
+    import onnx_ir as ir
+
+    from bnfold.folding import fold_model
+
+    model = ir.load(path)
+    fold_model(model)
+    ir.save(model, path.with_name("folded.onnx"), external_data="folded.onnx.data")
+
+
+def main() -> None:
+    """Print the tables asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=["resnet50"])
+    parser.add_argument("--large", type=float, metavar="GB")
+    parser.add_argument("--write", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--fold", help=argparse.SUPPRESS)
+    parser.add_argument("--verify", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.write:
+        write_files(arguments.write[0], Path(arguments.write[1]))
+        print("{}")
+    elif arguments.fold:
+        fold(Path(arguments.fold))
+        print("{}")
+    elif arguments.verify:
+        print(json.dumps(measured(*arguments.verify)))
+    else:
+        with tempfile.TemporaryDirectory() as made:
+            base = small_costs(Path(made))
+        print(ROW.format("network", "wall", "CPU", *STAGES, "model MB", "anonymous", "resident", "x"), flush=True)
+        if arguments.large:
+            large(arguments.large * GB, base["onnx"])
+        else:
+            for name in arguments.names:
+                costs(name, base)
+
+
+if __name__ == "__main__":
+    main()
