@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_dtypes import bfloat16
-from mutation_folds import Mutant, attribute
 from mutation_networks import copied, parameter, set_parameter
+from mutation_norms import Mutant, attribute
 from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
@@ -151,7 +151,11 @@ def activation_dropped(subject: Subject) -> Mutant | None:
     model = copied(subject.right)
     gone = next(node for node in model.graph.node if node.output[0] == nodes[len(nodes) // 2])
     around = [n for n in model.graph.node if gone.input[0] in n.output or gone.output[0] in n.input]
-    layers = frozenset(layer(node) for node in (gone, *around))
+    readers = [
+        n for n in subject.plain.graph.node if n.op_type == "BatchNormalization" and n.input[0] == gone.output[0]
+    ]
+    norms = [str(node.input[1]).removesuffix(".weight") for node in readers]  # in the source, on that side of the gap
+    layers = frozenset([*(layer(node) for node in (gone, *around)), *norms])
     for node in around:
         for position, name in enumerate(node.input):
             if name == gone.output[0]:

@@ -7,13 +7,13 @@ BatchNorm and the operators that hold what became of it. It returns None where a
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import torch
 from mutation_networks import copied, parameter, set_parameter
+from mutation_norms import Mutant, Norm, attribute
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,60 +21,7 @@ if TYPE_CHECKING:
     from mutation_networks import Subject
     from onnx import NodeProto
 
-__all__ = ["FOLDS", "Mutant", "attribute"]
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A wrong file; `layers` are the names that are right for the layer that is wrong, None where it is no layer."""
-
-    model: onnx.ModelProto
-    layers: frozenset[str] | None
-
-
-class Norm:
-    """A BatchNormalization of the unfolded graph: its numbers, read and written by name."""
-
-    def __init__(self, model: onnx.ModelProto, node: NodeProto) -> None:
-        self.model = model
-        self.node = node
-
-    def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Scale gamma, shift beta, mean, variance."""
-        gamma, beta, mean, variance = (parameter(self.model, name) for name in self.node.input[1:])
-        return gamma, beta, mean, variance
-
-    def write(self, **values: np.ndarray) -> None:
-        """Store some of gamma, beta, mean, variance."""
-        names = dict(zip(("gamma", "beta", "mean", "variance"), self.node.input[1:], strict=True))
-        for key, value in values.items():
-            set_parameter(self.model, names[key], value)
-
-    @property
-    def epsilon(self) -> float:
-        """As the node has it."""
-        return float(attribute(self.node, "epsilon").f)
-
-    @epsilon.setter
-    def epsilon(self, value: float) -> None:
-        attribute(self.node, "epsilon").f = value
-
-    def remove(self) -> None:
-        """Its readers read what it read."""
-        for node in self.model.graph.node:
-            for position, name in enumerate(node.input):
-                if name == self.node.output[0]:
-                    node.input[position] = self.node.input[0]
-        self.model.graph.node.remove(self.node)
-
-
-def attribute(node: NodeProto, name: str) -> onnx.AttributeProto:
-    """The attribute of a node; made with the value 0 where it has its default."""
-    known: dict[str, onnx.AttributeProto] = {found.name: found for found in node.attribute}
-    if name not in known:
-        known[name] = node.attribute.add()
-        known[name].CopyFrom(onnx.helper.make_attribute(name, 0))
-    return known[name]
+__all__ = ["FOLDS"]
 
 
 def _norms(model: onnx.ModelProto) -> list[Norm]:
@@ -231,7 +178,7 @@ def through_padding(norm: Norm, _: list[Norm]) -> bool | str:
     set_parameter(norm.model, node.input[2], bias + taps @ (beta - s * mean))
     set_parameter(norm.model, node.input[1], weight * s.reshape(1, -1, *[1] * (weight.ndim - 2)))
     norm.remove()
-    return node.input[1].removesuffix(".weight")
+    return str(node.input[1]).removesuffix(".weight")
 
 
 def bias_forgotten(norm: Norm, _: list[Norm]) -> bool:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from mutation_files import behind, constant, layer
-from mutation_folds import Mutant
 from mutation_networks import copied
+from mutation_norms import Mutant
 from onnx import TensorProto, helper
 
 if TYPE_CHECKING:

@@ -46,8 +46,8 @@ from bnfold.verification.parameters import judge_parameters
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mutation_folds import Mutant
     from mutation_networks import Subject
+    from mutation_norms import Mutant
 
     from bnfold.verification import Reference
 
