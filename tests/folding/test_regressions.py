@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from fold_checks import check_fold, kept_reasons
 from fold_models import EPSILON, Net, Parameters
 from onnx import TensorProto, helper
 from random_graphs import calibrate
 
-from bnfold.folding import fold
+from bnfold.folding import fold, fold_model
 
 
 def _net(*shape: int, **options) -> Net:
@@ -32,6 +33,23 @@ def test_default_epsilon_is_float32():
     model = net.model(net.batchnorm(net.conv("x", 3, 3), 3, epsilon=None, variance=[1e-7, 0.0, 1e-6]))
     _, ledger = check_fold(model, net.feed())
     assert ledger.absorbed == 1
+
+
+def test_epsilon_of_an_exporters_graph_is_that_of_its_file():
+    """In memory 1e-5 has float64 digits, in the file float32 ones: both must give the same parameters."""
+    net = Net(Parameters(0, dyadic=False), {"x": ("N", 3, 4, 4)}, dtype="float32")
+    batchnorm = net.batchnorm(net.conv("x", 3, 3), 3, epsilon=1e-5, variance=[1e-7, 0.0, 1e-6], name="bn")
+    model = net.model(batchnorm)
+    memory, file = ir.from_proto(model), ir.from_proto(model)
+    node = next(node for node in memory.graph if node.op_type == "BatchNormalization")
+    node.attributes["epsilon"] = ir.AttrFloat32("epsilon", 1e-5)
+    fold_model(memory, rounded=False)
+    fold_model(file, rounded=False)
+    for name, value in file.graph.initializers.items():
+        ours, theirs = memory.graph.initializers[name].const_value, value.const_value
+        assert ours is not None
+        assert theirs is not None
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=name)
 
 
 @pytest.mark.parametrize("op_type", ["Add", "Mul", "Sub", "Div"])

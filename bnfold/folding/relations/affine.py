@@ -32,7 +32,10 @@ __all__ = ["DEVIATION", "batchnorm_parameters", "channel_affine"]
 
 
 def batchnorm_parameters(node: ir.Node) -> tuple[Float64, Float64, Float64, Float64, float] | Refusal:
-    """gamma, beta, mean, variance (each (C,)) and epsilon of an inference-mode BatchNormalization."""
+    """gamma, beta, mean, variance (each (C,)) and epsilon of an inference-mode BatchNormalization.
+
+    epsilon is float32 in the file, whatever digits an exporter's graph still has; a float64 network keeps them.
+    """
     if attribute(node, "training_mode", 0):
         return Refusal("it is in training mode")
     if not attribute(node, "spatial", 1):
@@ -43,7 +46,9 @@ def batchnorm_parameters(node: ir.Node) -> tuple[Float64, Float64, Float64, Floa
     gamma, beta, mean, variance = [*arrays, None, None, None, None][:4]
     if gamma is None or beta is None or mean is None or variance is None:
         return Refusal("its parameters are not constants")
-    return gamma, beta, mean, variance, attribute(node, "epsilon", _DEFAULT_EPSILON)
+    epsilon = attribute(node, "epsilon", _DEFAULT_EPSILON)
+    is_double = node.outputs[0].dtype == ir.DataType.DOUBLE
+    return gamma, beta, mean, variance, epsilon if is_double else float(np.float32(epsilon))
 
 
 @relation("BatchNormalization", kind="site")
