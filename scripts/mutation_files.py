@@ -39,7 +39,8 @@ def _in_one(
         for index in (*nodes[len(nodes) // 2 :], *nodes[: len(nodes) // 2]):
             model = copied(subject.right)
             node = model.graph.node[index]
-            layers = frozenset({layer(node)})
+            name = layer(node)
+            layers = frozenset({name, *(entry.name for entry in subject.ledger.entries if name in entry.into)})
             if edit(model, node) is not False:
                 return Mutant(model, layers)
         return None
