@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from onnx.reference import ReferenceEvaluator
 
-__all__ = ["Arrays", "Nodes", "node_reads", "same_definition", "widened"]
+__all__ = ["Arrays", "Nodes", "node_reads", "same_attributes", "same_definition", "widened"]
 
 Arrays = dict[str, np.ndarray]
 
@@ -110,7 +110,7 @@ def widened(feed: Mapping[str, np.ndarray]) -> Arrays:
 def same_definition(ours: tuple[Nodes, NodeProto], theirs: tuple[Nodes, NodeProto], aligned: Mapping[str, str]) -> bool:
     """Whether two nodes compute the same, bit by bit, of inputs that `aligned` names in the other graph."""
     (a, x), (b, y) = ours, theirs
-    if x.op_type != y.op_type or len(x.input) != len(y.input) or _attributes(x) != _attributes(y):
+    if len(x.input) != len(y.input) or not same_attributes(x, y):
         return False
     if (x.output[0] in a.batch_statistics) != (y.output[0] in b.batch_statistics):
         return False
@@ -123,6 +123,11 @@ def same_definition(ours: tuple[Nodes, NodeProto], theirs: tuple[Nodes, NodeProt
         elif aligned.get(mine) != other:
             return False
     return True
+
+
+def same_attributes(x: NodeProto, y: NodeProto) -> bool:
+    """Whether two nodes have the same operator with the same attributes."""
+    return x.op_type == y.op_type and _attributes(x) == _attributes(y)
 
 
 def _attributes(node: NodeProto) -> list[bytes]:

@@ -24,6 +24,7 @@ from bnfold.errors import InputRefused
 from bnfold.numerics.error_bounds import PooledError, unit_roundoff
 from bnfold.verification.criterion import K_PARAMETERS
 from bnfold.verification.localise_nodes import Arrays, Nodes, same_definition, widened
+from bnfold.verification.localise_twins import Twins
 from bnfold.verification.parameters import N_DRAWS, SMALL_FEED
 
 if TYPE_CHECKING:
@@ -85,10 +86,7 @@ class Walk:
         self._u = u
         self._seed = seed
         self._draws = N_DRAWS if sum(array.size for array in feed.values()) <= SMALL_FEED else 1
-        self._readers: dict[tuple[str, str], list[NodeProto]] = {}
-        for node in other.nodes:
-            for name in other.reads(node):
-                self._readers.setdefault((node.op_type, name), []).append(node)
+        self._twins = Twins(file, other)
 
     def suspects(self) -> list[Suspect]:
         """The nodes that depart, in the file's order; empty where all outputs agree."""
@@ -148,9 +146,9 @@ class Walk:
         generator = np.random.default_rng(self._seed)
         for index, node in enumerate(self.file.nodes):
             reads = [self.states[name] for name in self.file.reads(node)]
-            twin = self._twin(node)
-            names = self._counterparts(node, twin)
-            if twin is not None and all(state.taken for state in reads) and self._same(node, twin):
+            twin = self._twins.of(node, [state.counterpart for state in reads])
+            names = self._twins.names(node, twin)
+            if twin is not None and all(state.taken for state in reads) and self._same(node, twin, names):
                 self._take(names)
                 continue
             region = tuple(sorted({index, *(i for state in reads if not state.taken for i in state.region)}))
@@ -174,7 +172,9 @@ class Walk:
             counterpart = names.get(name, name)
             self.states[name] = _State(np.empty(0), [], counterpart, agrees=False, error=math.inf, region=region)
 
-    def _same(self, node: NodeProto, twin: NodeProto) -> bool:
+    def _same(self, node: NodeProto, twin: NodeProto, names: Mapping[str, str]) -> bool:
+        if not all(names[a] == b for a, b in zip(node.output, twin.output, strict=False) if a in names):
+            return False  # outputs of the file that have changed places
         aligned = {n: s.counterpart for n, s in self.states.items() if s.counterpart is not None and s.taken}
         return same_definition((self.file, node), (self.other, twin), aligned)
 
@@ -212,38 +212,6 @@ class Walk:
         if agrees:
             return self._taken(counterpart, error=error)
         return _State(array, moved, counterpart, agrees=False, error=error, region=region)
-
-    def _twin(self, node: NodeProto) -> NodeProto | None:
-        """The node of the other graph with the same operator that reads the counterparts of this one's inputs."""
-        reads = self.file.reads(node)
-        if not reads:
-            found = [
-                other for other in self.other.nodes if other.op_type == node.op_type and other.output == node.output
-            ]
-            return found[0] if found else None
-        wanted = [self.states[name].counterpart for name in reads]
-        first = wanted[0]
-        if first is None or None in wanted:
-            return None
-        twins = [
-            other for other in self._readers.get((node.op_type, first), []) if list(self.other.reads(other)) == wanted
-        ]
-        return min(twins, key=lambda other: self._unlikeness(node, other)) if twins else None
-
-    def _unlikeness(self, node: NodeProto, other: NodeProto) -> tuple[bool, bool, float]:
-        """Orders the nodes that could be the same one: by name of the output, then by shape and size of parameters."""
-        ours, theirs = list(self.file.parameters(node).values()), list(self.other.parameters(other).values())
-        alike = [a.shape for a in ours] == [b.shape for b in theirs]
-        distance = sum(float(np.abs(a - b).sum()) for a, b in zip(ours, theirs, strict=True)) if alike else math.inf
-        return node.output[0] != other.output[0], not alike, distance
-
-    def _counterparts(self, node: NodeProto, twin: NodeProto | None) -> dict[str, str]:
-        """Names in the other graph of the node's outputs; outputs of the whole graph are compared by name."""
-        names = {name: name for name in node.output if name in self.exact}
-        if twin is not None:
-            pairs = zip(node.output, twin.output, strict=False)
-            names |= {a: b for a, b in pairs if a and b and a not in self.file.outputs}
-        return names
 
 
 def _agreement(array: np.ndarray, moved: list[np.ndarray], exact: np.ndarray) -> tuple[bool, float]:

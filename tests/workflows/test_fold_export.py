@@ -179,8 +179,11 @@ def test_failed_gate_leaves_the_report_and_no_model(
     assert "report.json" in line
     assert "Traceback" not in result.stderr
     assert "NOT equal" in result.stdout
-    assert names(output) == (["model.failed.onnx", "report.json"] if keep_failed else ["report.json"])
+    kept = ["model.failed.onnx"] if keep_failed else []
+    assert names(output) == [*kept, "report.json", "reproduction"]
     report = read_report(output)
+    assert report["verify"]["departure"]["reproduction"] == "reproduction"
+    assert (output / "reproduction" / "reproduce.py").is_file()
     assert (report["passed"], report["output"], report["verify"]["passed"]) == (False, None, False)
 
 
