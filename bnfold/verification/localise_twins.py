@@ -43,22 +43,17 @@ class Twins:
             return None
         readers = self._readers.get((node.op_type, first), [])
         twins = [other for other in readers if list(self._other.reads(other)) == list(counterparts)]
+        if not self._file.parameters(node):  # two Transposes of one value
+            twins = [other for other in twins if same_attributes(node, other)]
         return min(twins, key=lambda other: self._unlikeness(node, other), default=None)
 
     def names(self, node: NodeProto, twin: NodeProto | None) -> dict[str, str]:
         """Names in the other graph of the node's outputs; outputs of the whole graph are compared by name."""
-        names = {name: name for name in node.output if self._is_namesake(node, name)}
+        names = {name: name for name in node.output if name in self._other.writers}
         if twin is not None:
             pairs = zip(node.output, twin.output, strict=False)
             names |= {a: b for a, b in pairs if a and b and a not in self._file.outputs}
         return names
-
-    def _is_namesake(self, node: NodeProto, name: str) -> bool:
-        """Whether the other graph's value of this name can be the same one: exporters number what has no name."""
-        other = self._other.writers.get(name)
-        if other is None:
-            return False
-        return name in self._file.outputs or bool(self._file.parameters(node)) or same_attributes(node, other)
 
     def _unlikeness(self, node: NodeProto, other: NodeProto) -> tuple[bool, bool, float]:
         """Orders the nodes that could be the same one: by name of the output, then by shape and size of parameters."""
