@@ -70,7 +70,7 @@ def _built(source: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
         return factory(), inputs()
     if library == "zoo":
         file = load_model_file(name)
-        return file.build(), (torch.randn(4, *file.input_shape[1:]),)
+        return file.build(), (torch.randn(4, *file.input_shapes[0][1:]),)
     build: Any = {"timm": build_timm, "torchvision": build_torchvision}[library]
     module, _ = build(name, pretrained=False)
     return module, (torch.randn(4, *SHAPES.get(source, IMAGE)),)

@@ -35,6 +35,7 @@ def _assignments(ctx: click.Context, param: click.Parameter, values: tuple[str, 
 @click.option("--lr", type=float, metavar="X", help="The largest learning rate.")
 @click.option("--batch-size", type=int, metavar="N", help="Samples a step.")
 @click.option("--data", metavar="NAME", help="The data set.")
+@click.option("--download", is_flag=True, help="Fetch the data set if it is not on this machine.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", callback=_assignments,
     help="Any other key of the recipe, for example --set weight_decay=0.1; may be repeated.",

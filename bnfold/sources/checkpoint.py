@@ -54,23 +54,24 @@ class Run:
     state: Mapping[str, torch.Tensor]
     model_file: Path
     model_name: str
-    input_shape: tuple[int, ...]
+    input_shapes: tuple[tuple[int, ...], ...]
 
     def samples(self) -> Mapping[str, np.ndarray]:
-        """Real inputs from the test split by input name: float32, first axis the sample, (n, *input_shape[1:]).
+        """Real inputs from the test split by input name, first axis the sample, the others those of `input_shapes`.
 
         Raises:
             InputRefused: the file is missing or damaged.
         """
         read = require("safetensors.numpy", extra="torch", purpose="a run folder").load
         arrays = read(_whole(self.folder, SAMPLES, self.metadata))
+        rows = [shape[1:] for shape in self.input_shapes]
         for name, array in arrays.items():
-            if array.shape[1:] != self.input_shape[1:] or not len(array):
+            if array.shape[1:] not in rows or not len(array):
                 raise _damaged(
                     "the samples do not fit the network",
                     self.folder / SAMPLES,
                     found=f"{name} {array.shape}",
-                    expected=f"(n, {', '.join(map(str, self.input_shape[1:]))})",
+                    expected=" or ".join(f"(n, {', '.join(map(str, row))})" for row in rows),
                 )
         return MappingProxyType(arrays)
 
@@ -152,7 +153,7 @@ def read_run(path: Path) -> Run:
         state=MappingProxyType(state),
         model_file=folder / MODEL,
         model_name=model["name"],
-        input_shape=tuple(model["input_shape"]),
+        input_shapes=tuple(map(tuple, model.get("input_shapes") or [model["input_shape"]])),
     )
 
 

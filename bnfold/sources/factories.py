@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
-from bnfold.sources.model_file import input_shape_of, is_model_path, nearest
+from bnfold.sources.model_file import input_dtypes_of, input_shapes_of, is_model_path, nearest
 from bnfold.sources.usercode import build_module, described, import_file, user_code
 
 if TYPE_CHECKING:
@@ -23,15 +23,17 @@ def is_factory(spec: str) -> bool:
     return bool(place and colon) and all(part.isidentifier() for part in name.split("."))
 
 
-def build_from_factory(spec: str, *, read_shape: bool = True) -> tuple[nn.Module, tuple[int, ...] | None, str | None]:
+def build_from_factory(
+    spec: str, *, read_shapes: bool = True
+) -> tuple[nn.Module, tuple[tuple[int, ...], ...] | None, tuple[str, ...] | None]:
     """Import the factory and call it.
 
     Args:
         spec: `package.module:factory` (importable from the working folder too) or `file.py:factory`.
-        read_shape: read INPUT_SHAPE of the file too.
+        read_shapes: read INPUT_SHAPE (INPUT_SHAPES) of the file too.
 
     Returns:
-        The network, and the INPUT_SHAPE and INPUT_DTYPE of a `.py` file, None where it has none.
+        The network, and the shapes and dtypes of its inputs that a `.py` file states, None where it states none.
 
     Raises:
         InputRefused: nothing to import, no such factory, it raises, or it returns no module.
@@ -63,8 +65,10 @@ def build_from_factory(spec: str, *, read_shape: bool = True) -> tuple[nn.Module
     network = build_module(factory, where=spec, folder=folder)
     if not is_model_path(place):
         return network, None, None
-    shape = input_shape_of(module, Path(place)) if read_shape and hasattr(module, "INPUT_SHAPE") else None
-    return network, shape, getattr(module, "INPUT_DTYPE", None)
+    path = Path(place)
+    states_shapes = hasattr(module, "INPUT_SHAPE") or hasattr(module, "INPUT_SHAPES")
+    shapes = input_shapes_of(module, path) if read_shapes and states_shapes else None
+    return network, shapes, input_dtypes_of(module, path)
 
 
 def _import(name: str, folder: Path) -> Any:

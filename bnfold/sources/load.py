@@ -104,8 +104,8 @@ def _model_file(
     return torch_source(
         module,
         spec,
-        shapes=shapes or (model.input_shape,),
-        dtype=model.input_dtype,
+        shapes=shapes or model.input_shapes,
+        dtypes=model.input_dtypes,
         output_names=model.output_names,
         task=model.recipe.get("task"),
         details={"kind": "model file"},
@@ -114,8 +114,8 @@ def _model_file(
 
 def _factory(spec: str, weights: Path | None, shapes: Sequence[tuple[int, ...]] | None) -> TorchSource:
     with seeded():
-        module, shape, dtype = build_from_factory(spec, read_shape=not shapes)
-    wanted = shapes or (None if shape is None else (shape,))
+        module, own_shapes, dtypes = build_from_factory(spec, read_shapes=not shapes)
+    wanted = shapes or own_shapes
     if wanted is None:
         raise InputRefused(
             "the input shape of a factory's network cannot be known",
@@ -124,7 +124,7 @@ def _factory(spec: str, weights: Path | None, shapes: Sequence[tuple[int, ...]] 
         )
     if weights is not None:
         put_weights(module, weights)
-    return torch_source(module, spec, shapes=wanted, dtype=dtype, details={"kind": "factory"})
+    return torch_source(module, spec, shapes=wanted, dtypes=dtypes, details={"kind": "factory"})
 
 
 def _run(path: Path, spec: str, shapes: Sequence[tuple[int, ...]] | None) -> TorchSource:
@@ -141,8 +141,8 @@ def _run(path: Path, spec: str, shapes: Sequence[tuple[int, ...]] | None) -> Tor
     return torch_source(
         module,
         spec,
-        shapes=(run.input_shape,),
-        dtype=model.input_dtype,
+        shapes=run.input_shapes,
+        dtypes=model.input_dtypes,
         output_names=model.output_names,
         task=recipe.get("task"),
         samples=run.samples(),

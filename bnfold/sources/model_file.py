@@ -1,7 +1,8 @@
 """Model files: plain PyTorch, one network a file, in the zoo or the user's own.
 
 A model file has a docstring, `INPUT_SHAPE` (one array with a leading 1 as batch), `build() -> nn.Module` and, to be
-trained, `RECIPE`. `OUTPUT_NAMES` may name the outputs, `INPUT_DTYPE` the input's dtype ("int64" for token ids).
+trained, `RECIPE`. `OUTPUT_NAMES` may name the outputs, `INPUT_DTYPE` the input's dtype ("int64" for token ids). A
+network of several inputs has `INPUT_SHAPES` and `INPUT_DTYPES` instead, one entry for each in the order of `forward`.
 """
 
 from __future__ import annotations
@@ -20,23 +21,35 @@ from bnfold.sources.usercode import build_module, import_file
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ModelFile", "input_shape_of", "is_model_path", "load_model_file", "nearest", "zoo_folder", "zoo_names"]
+__all__ = [
+    "ModelFile",
+    "input_dtypes_of",
+    "input_shapes_of",
+    "is_model_path",
+    "load_model_file",
+    "nearest",
+    "zoo_folder",
+    "zoo_names",
+]
+
+_DTYPES = ("float32", "float64", "float16", "bfloat16", "bool", "uint8", "int8", "int16", "int32", "int64")
 
 
 @dataclass(frozen=True)
 class ModelFile:
     """A model file that has been read: `build()` makes the network, with parameters from PyTorch's random state.
 
-    `recipe` is empty where the file has none; `input_shape` has a leading 1 as batch.
+    `recipe` is empty where the file has none; `input_shapes` has one shape for each input, with a leading 1 as batch;
+    `input_dtypes` one NumPy name for each or one for all, None where they are of the parameters' dtype.
     """
 
     name: str
     path: Path
     build: Callable[[], nn.Module]
     recipe: Mapping[str, Any]
-    input_shape: tuple[int, ...]
+    input_shapes: tuple[tuple[int, ...], ...]
     output_names: tuple[str, ...] | None = None
-    input_dtype: str | None = None
+    input_dtypes: tuple[str, ...] | None = None
 
 
 def zoo_folder() -> Path:
@@ -103,9 +116,9 @@ def load_model_file(spec: str) -> ModelFile:
         path=path.resolve(),
         build=partial(build_module, build, where=f"{path}:build", folder=path.resolve().parent),
         recipe=_recipe(module, path),
-        input_shape=input_shape_of(module, path),
+        input_shapes=input_shapes_of(module, path),
         output_names=_output_names(module, path),
-        input_dtype=getattr(module, "INPUT_DTYPE", None),
+        input_dtypes=input_dtypes_of(module, path),
     )
 
 
@@ -122,28 +135,58 @@ def _recipe(module: ModuleType, path: Path) -> Mapping[str, Any]:
     return MappingProxyType(dict(recipe))
 
 
-def input_shape_of(module: ModuleType, path: Path) -> tuple[int, ...]:
-    """The INPUT_SHAPE of a Python file.
+def input_shapes_of(module: ModuleType, path: Path) -> tuple[tuple[int, ...], ...]:
+    """The INPUT_SHAPES of a Python file, or its INPUT_SHAPE as the only one.
 
     Raises:
-        InputRefused: missing, or no shape of one array with a leading 1 as batch.
+        InputRefused: missing, or no shapes of arrays with a leading 1 as batch.
     """
-    shape = getattr(module, "INPUT_SHAPE", None)
-    valid = (
+    several = hasattr(module, "INPUT_SHAPES")
+    name = "INPUT_SHAPES" if several else "INPUT_SHAPE"
+    stated = getattr(module, name, None)
+    shapes = stated if several else (stated,)
+    if not isinstance(shapes, (tuple, list)) or not shapes or not all(map(_is_shape, shapes)):
+        example = "((1, 13), (1, 4))" if several else "(1, 3, 32, 32)"
+        raise InputRefused(
+            f"the model file has no valid {name}",
+            where=str(path),
+            found=repr(stated),
+            expected=f"positive integers with a leading 1 as batch, for example {name} = {example}",
+            remedy=f"add it, or name the function as `{path.name}:build` with --input-shape",
+        )
+    return tuple(tuple(shape) for shape in shapes)
+
+
+def _is_shape(shape: object) -> bool:
+    return (
         isinstance(shape, (tuple, list))
         and len(shape) > 0
         and all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in shape)
         and shape[0] == 1
     )
-    if not valid or shape is None:
+
+
+def input_dtypes_of(module: ModuleType, path: Path) -> tuple[str, ...] | None:
+    """The INPUT_DTYPES of a Python file, one for each input, or its INPUT_DTYPE for all; None where it has neither.
+
+    Raises:
+        InputRefused: they are no names of numbers that NumPy holds.
+    """
+    several = hasattr(module, "INPUT_DTYPES")
+    name = "INPUT_DTYPES" if several else "INPUT_DTYPE"
+    stated = getattr(module, name, None)
+    if stated is None:
+        return None
+    dtypes = stated if several else (stated,)
+    if not isinstance(dtypes, (tuple, list)) or not dtypes or not all(dtype in _DTYPES for dtype in dtypes):
         raise InputRefused(
-            "the model file has no valid INPUT_SHAPE",
+            f"the model file has no valid {name}",
             where=str(path),
-            found=repr(shape),
-            expected="positive integers with a leading 1 as batch, for example INPUT_SHAPE = (1, 3, 32, 32)",
-            remedy=f"add it, or name the function as `{path.name}:build` with --input-shape",
+            found=repr(stated),
+            expected='for example INPUT_DTYPES = ("float32", "int64")' if several else 'for example "int64"',
+            remedy="mend it, or leave it out where the inputs are of the parameters' dtype",
         )
-    return tuple(shape)
+    return tuple(dtypes)
 
 
 def _output_names(module: ModuleType, path: Path) -> tuple[str, ...] | None:

@@ -30,7 +30,7 @@ def torch_source(
     spec: str,
     *,
     shapes: Sequence[tuple[int, ...]],
-    dtype: str | None = None,
+    dtypes: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     task: str | None = None,
     samples: Mapping[str, np.ndarray] | None = None,
@@ -42,7 +42,7 @@ def torch_source(
         module: the network, with its weights.
         spec: the source as the user named it.
         shapes: one per input, axis 0 the batch.
-        dtype: NumPy name of the inputs' dtype; that of the parameters where None.
+        dtypes: NumPy name of each input's dtype, or one for all; that of the parameters where None.
         output_names: names for the outputs, in the order of `torch.utils._pytree`.
         task: "classification" names a single output `logits`.
         samples: real inputs by input name.
@@ -54,7 +54,7 @@ def torch_source(
     module = module.cpu().eval()
     _refuse_lazy(module, spec)
     refuse_unhealthy(module)
-    inputs = input_specs(module, shapes, dtype=dtype, where=spec)
+    inputs = input_specs(module, shapes, dtypes=dtypes, where=spec)
     found = trial_output_names(module, inputs, where=spec)
     return TorchSource(
         facts=SourceFacts(spec=spec, sha256=sha256_of_module(module), n_parameters=n_parameters(module)),
@@ -83,7 +83,7 @@ def _output_names(
 
 
 def input_specs(
-    module: nn.Module, shapes: Sequence[tuple[int, ...]], *, dtype: str | None, where: str
+    module: nn.Module, shapes: Sequence[tuple[int, ...]], *, dtypes: Sequence[str] | None, where: str
 ) -> tuple[InputSpec, ...]:
     """Inputs named by the signature of `forward`, of the given shapes, the batch axis dynamic.
 
@@ -99,10 +99,20 @@ def input_specs(
             expected=str(n_required) if n_required == len(names) else f"{n_required} to {len(names)}",
             remedy="give --input-shape once for every input, in the order of forward",
         )
-    if dtype is None:
+    if dtypes is None:
         floating = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
-        dtype = "float32" if floating is None else str(floating).removeprefix("torch.")
-    return tuple(InputSpec(name, (None, *shape[1:]), dtype) for name, shape in zip(names, shapes, strict=False))
+        dtypes = ["float32" if floating is None else str(floating).removeprefix("torch.")]
+    dtypes = [*dtypes] * len(shapes) if len(dtypes) == 1 else dtypes
+    if len(dtypes) != len(shapes):
+        raise InputRefused(
+            "the number of input shapes does not fit the dtypes that the file states",
+            where=where,
+            found=f"{len(shapes)} shapes",
+            expected=f"{len(dtypes)}, for {', '.join(dtypes)}",
+            remedy="give --input-shape once for every input, in the order of forward",
+        )
+    named = zip(names, shapes, dtypes, strict=False)  # inputs with a default may be left out
+    return tuple(InputSpec(name, (None, *shape[1:]), dtype) for name, shape, dtype in named)
 
 
 def _forward_names(module: nn.Module, n_shapes: int) -> tuple[list[str], int]:

@@ -1,6 +1,7 @@
 """The training loop, on one page: AdamW or SGD, a linear warm-up and a cosine, metrics of every epoch.
 
-Nothing here knows the task or the data set: `task.loss` is minimised over `data.batches`, and `task.tally` is summed.
+Nothing here knows the task or the data set: `task.updates` are done for each of `data.batches`, each by an optimizer of
+its own, and `task.tally` is summed.
 The loop works on the device its network lies on.
 """
 
@@ -70,21 +71,23 @@ def fit(
 
     start = time.perf_counter()
     steps_per_epoch = data.n_batches("train", recipe.batch_size)
-    optimizer = _optimizer(module, recipe)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(recipe.epochs * steps_per_epoch, recipe.warmup))
+    optimizers = [_optimizer(update.part(module), recipe) for update in task.updates]
+    schedule = _schedule(recipe.epochs * steps_per_epoch, recipe.warmup)
+    schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, schedule) for optimizer in optimizers]
     order = torch.Generator().manual_seed(seed)
     for epoch in range(1, recipe.epochs + 1):
         module.train()
         losses = []
         for batch in data.batches("train", recipe.batch_size, shuffle=order):
             placed = _placed(batch, module)
-            loss = task.loss(module(*placed.inputs), placed)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward unannotated
-            optimizer.step()
-            lr = float(scheduler.get_last_lr()[0])
-            scheduler.step()
-            losses.append(loss.detach())
+            lr = float(schedulers[0].get_last_lr()[0])
+            for update, optimizer, scheduler in zip(task.updates, optimizers, schedulers, strict=True):
+                loss = update.loss(module, placed)
+                module.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward unannotated
+                optimizer.step()
+                scheduler.step()
+                losses.append(loss.detach())
             on_step()
         train_loss = torch.stack(losses).mean().item()
         _require_finite(train_loss, "training", epoch, recipe)
@@ -115,7 +118,7 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-    return torch.optim.AdamW(groups, lr=recipe.lr)
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, 0.999))
 
 
 def _schedule(n_steps: int, warmup: float) -> Callable[[int], float]:

@@ -32,6 +32,7 @@ class Recipe:
         lr: the largest learning rate.
         warmup: the part of all steps over which the rate rises to `lr`, before it falls as a cosine.
         momentum: of sgd.
+        beta1: the decay of adamw's mean gradient; adversarial networks want 0.5 (Radford 2015, section 4).
         weight_decay: on weights of two or more dimensions, not on norms and biases.
         label_smoothing: of the cross-entropy.
         split_seed: chooses the train, validation and test split, apart from the seed of a run: runs with different
@@ -50,6 +51,7 @@ class Recipe:
     lr: float = 1e-3
     warmup: float = 0.1
     momentum: float = 0.9
+    beta1: float = 0.9
     weight_decay: float = 0.01
     label_smoothing: float = 0.0
     split_seed: int = 0
@@ -92,6 +94,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr": (lambda value: _is_number(value) and value > 0, "a finite number above 0"),
     "warmup": (_is_fraction, "a number from 0 to below 1"),
     "momentum": (_is_fraction, "a number from 0 to below 1"),
+    "beta1": (_is_fraction, "a number from 0 to below 1"),
     "weight_decay": (lambda value: _is_number(value) and value >= 0, "a finite number of at least 0"),
     "label_smoothing": (_is_fraction, "a number from 0 to below 1"),
     "split_seed": (_at_least(0), "an integer of at least 0"),

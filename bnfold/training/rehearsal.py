@@ -41,7 +41,8 @@ def rehearse(module: nn.Module, data: DataSet, task: Task, *, where: str) -> Non
         with user_code(), torch.random.fork_rng(devices=[]):
             outputs = trial.train()(*batch.inputs)
             task.check(outputs, batch)
-            task.loss(outputs, batch).backward()  # type: ignore[no-untyped-call]  # unannotated in torch
+            for update in task.updates:
+                update.loss(trial, batch).backward()  # type: ignore[no-untyped-call]  # unannotated in torch
             with torch.inference_mode():
                 task.check(trial.eval()(*batch.inputs), batch)
     except InputRefused:
@@ -51,7 +52,7 @@ def rehearse(module: nn.Module, data: DataSet, task: Task, *, where: str) -> Non
             "the network raises in a training step",
             where=where,
             found=described(error),
-            expected=f"a network that takes inputs of shape {tuple(batch.inputs[0].shape)}",
+            expected=f"a network that takes inputs of shape {', '.join(str(tuple(x.shape)) for x in batch.inputs)}",
             remedy="mend its `forward` or its INPUT_SHAPE",
         ) from error
 

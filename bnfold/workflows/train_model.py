@@ -46,6 +46,7 @@ class _Job:
     recipe: Recipe
     seed: int
     threads: int
+    download: bool
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def train(
     data: str | None = None,
     settings: Mapping[str, Any] | None = None,
     threads: int | None = None,
+    download: bool = False,
     force: bool = False,
 ) -> TrainReport:
     """Train a network as its model file's `RECIPE` says, and write a run folder.
@@ -84,6 +86,7 @@ def train(
         data: the name of the data set.
         settings: other keys of the recipe, see `bnfold.training.recipe.Recipe`.
         threads: threads of PyTorch.
+        download: fetch the data set if it is not on this machine.
         force: replace an existing run.
 
     Raises:
@@ -100,7 +103,7 @@ def train(
     recipe = _recipe(file, overrides)
     folder = Path("runs") / file.name if output is None else Path(output)
     with staged_folder(folder, RUN_FILES, force=force) as stage, reproducible(seed, recipe.threads) as n_threads:
-        job = _Job(spec, file, file.path.read_bytes(), recipe, seed, n_threads)
+        job = _Job(spec, file, file.path.read_bytes(), recipe, seed, n_threads, download)
         seconds: dict[str, float] = {}
         start = time.perf_counter()
         prepared = _prepare(job)
@@ -138,7 +141,7 @@ def _recipe(file: ModelFile, overrides: Mapping[str, Any]) -> Recipe:
 
 
 def _prepare(job: _Job) -> _Prepared:
-    data = make_data(job.recipe, job.file.input_shape)
+    data = make_data(job.recipe, job.file.input_shapes, download=job.download)
     task = make_task(job.recipe, data)
     module = job.file.build()
     rehearse(module, data, task, where=job.spec)
@@ -176,7 +179,8 @@ def _save(job: _Job, prepared: _Prepared, metrics: Mapping[str, Any], stage: Pat
             "spec": job.spec,
             "name": job.file.name,
             "path": str(job.file.path),
-            "input_shape": list(job.file.input_shape),
+            "input_shape": list(job.file.input_shapes[0]),
+            "input_shapes": [list(shape) for shape in job.file.input_shapes],
             "output_names": None if names is None else list(names),
             "n_parameters": sum(parameter.numel() for parameter in prepared.module.parameters()),
         },

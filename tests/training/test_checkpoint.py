@@ -41,13 +41,13 @@ def test_network_comes_back_bit_for_bit(report: TrainReport) -> None:
     module = load_model_file(str(run.model_file)).build().eval()
     load_weights(module, run.state, str(run.folder))
     assert all(torch.equal(value, run.state[name]) for name, value in module.state_dict().items())
-    data = make_data(Recipe(**_recipe(report)), run.input_shape)
+    data = make_data(Recipe(**_recipe(report)), run.input_shapes)
     assert isinstance(data, MemoryData)
-    inputs, targets = data.splits["test"]
+    (inputs,), targets = data.splits["test"]
     with torch.inference_mode():
         accuracy = (module(inputs).argmax(1) == targets).float().mean().item()
     assert accuracy == pytest.approx(report.metrics["test"]["accuracy"], rel=1e-6)
-    assert (run.model_name, run.input_shape) == ("bnnet", (1, 512))
+    assert (run.model_name, run.input_shapes) == ("bnnet", ((1, 512),))
 
 
 def _recipe(report: TrainReport) -> dict[str, object]:
@@ -56,10 +56,10 @@ def _recipe(report: TrainReport) -> dict[str, object]:
 
 def test_samples_are_test_images(report: TrainReport) -> None:
     samples = read_run(report.run).samples()
-    data = make_data(Recipe(**_recipe(report)), (1, 512))
+    data = make_data(Recipe(**_recipe(report)), ((1, 512),))
     assert isinstance(data, MemoryData)
     assert list(samples) == ["x"]
-    np.testing.assert_array_equal(samples["x"], data.splits["test"][0][:64].numpy())
+    np.testing.assert_array_equal(samples["x"], data.splits["test"].inputs[0][:64].numpy())
     assert samples["x"].dtype == np.float32
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from bnfold.errors import EnvironmentNotReady, InputRefused
-from bnfold.training.data import SPLITS, MemoryData, make_data, stratified_split
+from bnfold.training.data import SPLITS, Batch, MemoryData, make_data, stratified_split
 from bnfold.training.recipe import Recipe
 
-IMAGE = (1, 1, 8, 8)
+IMAGE = ((1, 1, 8, 8),)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=200), st.integers(0, 1000))
@@ -42,7 +42,7 @@ def test_split_follows_its_seed() -> None:
 
 def test_no_image_is_in_two_splits() -> None:
     data = _memory(make_data(Recipe(), IMAGE))
-    images = {split: {image.numpy().tobytes() for image in data.splits[split][0]} for split in SPLITS}
+    images = {split: {image.numpy().tobytes() for image in data.splits[split].inputs[0]} for split in SPLITS}
     assert sum(map(len, images.values())) == len(set.union(*images.values())) == 1797
 
 
@@ -52,7 +52,7 @@ def test_record_tells_how_to_make_the_data_again() -> None:
     norm, indices = data.facts["normalisation"], data.facts["split"]["indices"]
     assert norm["formula"] == "(pixel / 16 - mean) / std"
     for split in SPLITS:
-        inputs, targets = data.splits[split]
+        (inputs,), targets = data.splits[split]
         expected = (bunch.images[indices[split]] / 16 - norm["mean"]) / norm["std"]
         # mean, deviation, difference and quotient are rounded to float32: four times half an ulp of numbers below 4
         np.testing.assert_allclose(inputs.numpy()[:, 0], expected, rtol=0, atol=8 * np.finfo(np.float32).eps)
@@ -68,16 +68,17 @@ def test_normalisation_looks_at_the_training_split_only() -> None:
 
 
 def test_images_are_resized_and_flattened() -> None:
-    data = _memory(make_data(Recipe(image_size=(16, 32)), (1, 512)))
-    assert data.splits["test"][0].shape == (359, 512)
+    data = _memory(make_data(Recipe(image_size=(16, 32)), ((1, 512),)))
+    assert data.splits["test"].inputs[0].shape == (359, 512)
 
 
 @pytest.mark.parametrize(
-    ("size", "shape"), [(None, (1, 512)), ((16, 16), IMAGE), ((4, 16), IMAGE), (None, (1, 64, 1, 1)), (None, (1, 65))]
+    ("size", "shape"),
+    [(None, (1, 512)), ((16, 16), IMAGE[0]), ((4, 16), IMAGE[0]), (None, (1, 64, 1, 1)), (None, (1, 65))],
 )
 def test_images_that_do_not_fit_are_refused(size: tuple[int, int] | None, shape: tuple[int, ...]) -> None:
     with pytest.raises(InputRefused, match=r"do not fit the network's INPUT_SHAPE.*image_size"):
-        make_data(Recipe(image_size=size), shape)
+        make_data(Recipe(image_size=size), (shape,))
 
 
 def test_unknown_data_set_suggests_the_nearest() -> None:
@@ -114,4 +115,4 @@ def _memory(data: object) -> MemoryData:
 
 def _counting(n: int) -> MemoryData:
     numbers = torch.arange(n)
-    return MemoryData(splits={"train": (numbers.float()[:, None], numbers)}, n_classes=n, facts={})
+    return MemoryData(splits={"train": Batch((numbers.float()[:, None],), numbers)}, n_classes=n, facts={})

@@ -20,7 +20,7 @@ from bnfold.training.tasks import Classification, make_task
 def _data(n: int = 40) -> MemoryData:
     """Two classes that the sign of the first feature tells apart."""
     inputs = torch.randn(n, 4, generator=torch.Generator().manual_seed(1))
-    split = (inputs, (inputs[:, 0] > 0).long())
+    split = Batch((inputs,), (inputs[:, 0] > 0).long())
     return MemoryData(splits={"train": split, "val": split, "test": split}, n_classes=2, facts={})
 
 

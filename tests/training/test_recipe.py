@@ -22,6 +22,7 @@ WRONG: list[tuple[str, list[Any]]] = [
     ("lr", [0, -0.1, float("nan"), float("inf"), "0.1", True]),
     ("warmup", [-0.1, 1, 1.5, "no"]),
     ("momentum", [1, -0.5]),
+    ("beta1", [1, -0.5]),
     ("weight_decay", [-1e-3, float("inf"), None]),
     ("label_smoothing", [1, -0.1]),
     ("split_seed", [-1, 0.5, True]),

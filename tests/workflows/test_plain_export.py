@@ -37,7 +37,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FoldExport
 
 
 def torch_export(module: torch.nn.Module, path: Path, *, optimize: bool) -> None:
-    example = torch.zeros(2, *load_model_file("resnet").input_shape[1:])
+    example = torch.zeros(2, *load_model_file("resnet").input_shapes[0][1:])
     with quiet():
         torch.onnx.export(
             module, (example,), path, dynamo=True, optimize=optimize, dynamic_shapes=({0: torch.export.Dim.AUTO},)

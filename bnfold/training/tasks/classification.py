@@ -1,47 +1,28 @@
-"""What a network learns. The loop knows a task by its loss and by sums that become metrics, and nothing else."""
+"""Classification: one class a sample, be it an image, a sequence or the row of a table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
-from bnfold.sources.model_file import nearest
+from bnfold.training.tasks.base import SupervisedTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import torch
 
     from bnfold.training.data import Batch, DataSet
     from bnfold.training.recipe import Recipe
+    from bnfold.training.tasks.base import Task
 
-__all__ = ["TASKS", "Classification", "Task", "make_task"]
-
-
-class Task(Protocol):
-    """A task, without state: `tally` may be added over batches and over the processes of a distributed run."""
-
-    @property
-    def goal(self) -> str:
-        """The name of the metric a user asks for first."""
-
-    def check(self, outputs: Any, batch: Batch) -> None:
-        """Refuse a network whose outputs do not fit (raises InputRefused)."""
-
-    def loss(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        """What is minimised: a scalar, the mean over the batch."""
-
-    def tally(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        """Sums over the batch, float64; the tally of a split is the sum of the tallies of its batches."""
-
-    def metrics(self, tally: torch.Tensor) -> Mapping[str, float]:
-        """The metrics of a tally."""
+__all__ = ["Classification", "classification"]
 
 
 @dataclass(frozen=True)
-class Classification:
-    """One class an image: outputs (N, n_classes) logits, targets (N,) integers.
+class Classification(SupervisedTask):
+    """One class a sample: outputs (N, n_classes) logits, targets (N,) integers.
 
     The loss is torch.nn.functional.cross_entropy.
     """
@@ -49,6 +30,7 @@ class Classification:
     n_classes: int
     label_smoothing: float = 0.0
     goal: str = "accuracy"
+    maximise: bool = True
 
     def check(self, outputs: Any, batch: Batch) -> None:
         """Refuse outputs that are not (N, n_classes) logits."""
@@ -83,22 +65,6 @@ class Classification:
         return {"accuracy": n_correct / n_images, "loss": nll / n_images}
 
 
-def _classification(recipe: Recipe, data: DataSet) -> Task:
+def classification(recipe: Recipe, data: DataSet) -> Task:
+    """The classification of a data set's classes."""
     return Classification(n_classes=data.n_classes, label_smoothing=recipe.label_smoothing)
-
-
-TASKS: dict[str, Callable[[Recipe, DataSet], Task]] = {"classification": _classification}
-
-
-def make_task(recipe: Recipe, data: DataSet) -> Task:
-    """The task a recipe names.
-
-    Raises:
-        InputRefused: no such task.
-    """
-    if recipe.task not in TASKS:
-        raise InputRefused(
-            f"there is no task {recipe.task!r}",
-            remedy=nearest(recipe.task, list(TASKS), listing=f"known tasks: {', '.join(TASKS)}"),
-        )
-    return TASKS[recipe.task](recipe, data)

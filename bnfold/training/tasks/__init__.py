@@ -1,0 +1,7 @@
+"""What a network learns. The loop knows a task by its updates and by sums that become metrics, and nothing else."""
+
+from bnfold.training.tasks.base import SupervisedTask, Task, Update
+from bnfold.training.tasks.classification import Classification
+from bnfold.training.tasks.registry import TASKS, make_task
+
+__all__ = ["TASKS", "Classification", "SupervisedTask", "Task", "Update", "make_task"]
