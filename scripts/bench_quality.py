@@ -1,16 +1,19 @@
 """How often does `bnfold bench` say the truth? A/A, A/B with 5 % more work, and how large is its overhead?
 
-    python scripts/bench_quality.py [--runs 40] [--budget 20] [--threads 1] [--json FILE]
+    python scripts/bench_quality.py [--runs 40] [--budget 20] [--threads 1] [--json FILE] [--markdown FILE]
 
 A/A: the same file twice; "faster" or "slower" is wrong. A/B: a file with an extra convolution, 5 % of
 the multiply-adds, is called slower. The overhead is that of the timed loop over `model_run` in ONNX Runtime's own
-profile of the same calls. A noisy machine counts apart: no winner is named there. Run it on a quiet machine.
+profile of the same calls. Where no winner is named for noise, the run counts apart, as "refused": run it on a quiet
+machine. With --json, runs are added to those that the file already holds, one by one, until there are --runs of each
+kind, so that it can be stopped and taken up again; only runs of the same budget, threads and versions are added.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -25,7 +28,11 @@ from bnfold.benchmarking import bench_files
 from bnfold.benchmarking.inputs import random_inputs
 from bnfold.benchmarking.timing import BoundFile, bind
 from bnfold.records import InputSpec
-from bnfold.runtime import open_session
+from bnfold.runtime import environment, open_session
+from bnfold.version import __version__
+
+KINDS = {"a_a": "the same file twice", "a_b": "5 % more work"}
+WANTED = {"a_a": "tie", "a_b": "slower"}
 
 CHANNELS, SIZE, N_CONVOLUTIONS = 64, 28, 20
 SHAPE = (1, CHANNELS, SIZE, SIZE)
@@ -51,13 +58,13 @@ def network(path: Path, n_convolutions: int) -> Path:
     return path
 
 
-def verdicts(files: list[Path], n_runs: int, **options: Any) -> Counter[str]:
-    """What `n_runs` measurements said; "refused" where the machine was noisy."""
-    said: Counter[str] = Counter()
-    for seed in range(n_runs):
-        (ratio,) = bench_files(files, names=["a", "b"], seed=seed, **options).ratios
-        said["refused" if ratio.note else ratio.verdict] += 1
-    return said
+def one_run(files: list[Path], seed: int, **options: Any) -> dict[str, Any]:
+    """What a measurement said; "refused" where no winner was named for noise."""
+    report = bench_files(files, names=["a", "b"], seed=seed, **options)
+    (ratio,) = report.ratios
+    numbers = {key: round(getattr(ratio, key), 5) for key in ("ratio", "low", "high")}
+    refused = {"note": ratio.note} if ratio.note else {}
+    return {"verdict": "refused" if ratio.note else ratio.verdict, **numbers, **refused}
 
 
 def overhead(path: Path, folder: Path, threads: int, n_runs: int = 200) -> float:
@@ -78,29 +85,77 @@ def overhead(path: Path, folder: Path, threads: int, n_runs: int = 200) -> float
     return float(median(timed) / median(profiled[-n_runs:]))
 
 
+def conditions(budget_s: float, threads: int) -> dict[str, Any]:
+    """What must be the same for runs to be counted together."""
+    facts = environment("cpu", threads)
+    kept = ("cpu", "n_cpus", "affinity", "threads", "os", "python", "onnxruntime", "numpy")
+    return {"budget_s": budget_s, "bnfold": __version__, **{key: facts[key] for key in kept}}
+
+
+def take_up(path: Path | None, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The result so far, or an empty one."""
+    if path is None or not path.is_file():
+        return {"conditions": wanted, "overhead": [], **{kind: [] for kind in KINDS}}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if found["conditions"] != wanted:
+        different = [key for key in wanted if found["conditions"].get(key) != wanted[key]]
+        sys.exit(f"error: {path} holds runs of another {', '.join(different)}: name another file")
+    return found
+
+
+def counts(result: dict[str, Any], kind: str) -> Counter[str]:
+    """How often each verdict was given."""
+    return Counter(run["verdict"] for run in result[kind])
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result as a page."""
+    facts = result["conditions"]
+    lines = ["# How often `bnfold bench` says the truth", "", f"`python scripts/bench_quality.py`: {facts['cpu']}, "]
+    lines[-1] += f"{facts['threads']} of {facts['n_cpus']} CPUs, ONNX Runtime {facts['onnxruntime']}, "
+    lines[-1] += f"{facts['budget_s']:.0f} s a run, 99 % intervals."
+    lines += ["", "| pair | runs | tie | faster | slower | refused for noise | interval, median width |"]
+    lines += ["|---|---:|---:|---:|---:|---:|---:|"]
+    for kind, name in KINDS.items():
+        said, runs = counts(result, kind), result[kind]
+        width = median(run["high"] - run["low"] for run in runs) if runs else float("nan")
+        cells = [name, len(runs), *(said[verdict] for verdict in ("tie", "faster", "slower", "refused"))]
+        lines.append("| " + " | ".join(map(str, cells)) + f" | {width:.4f} |")
+    found = ", ".join(f"{value:.4f}" for value in result["overhead"])
+    lines += ["", f"Median of the timed loop over ONNX Runtime's own `model_run` of the same calls: {found}."]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    """Run the three experiments and print the counts."""
+    """Run what is missing, keep it, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=40, help="of each kind, those already in --json included")
     parser.add_argument("--budget", type=float, default=20.0, help="seconds of each run")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="add to this file")
+    parser.add_argument("--markdown", type=Path, help="write the table here")
     arguments = parser.parse_args()
     options = {"budget_s": arguments.budget, "threads": arguments.threads}
+    result = take_up(arguments.json, conditions(arguments.budget, arguments.threads))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = network(folder / "base.onnx", N_CONVOLUTIONS)
-        more = network(folder / "more.onnx", N_CONVOLUTIONS + 1)
-        result = {
-            "runs": arguments.runs,
-            **options,
-            "a_a": dict(verdicts([base, base], arguments.runs, **options)),
-            "a_b": dict(verdicts([more, base], arguments.runs, **options)),
-            "overhead": round(overhead(base, folder, arguments.threads), 4),
-        }
-    print(f"A/A: {result['a_a']}; A/B, 5 % more work: {result['a_b']}; timed / model_run: {result['overhead']}")
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        pairs = {"a_a": [base, base], "a_b": [network(folder / "more.onnx", N_CONVOLUTIONS + 1), base]}
+        result["overhead"].append(round(overhead(base, folder, arguments.threads), 4))
+        for seed in range(arguments.runs):
+            for kind, files in pairs.items():
+                if seed < len(result[kind]):
+                    continue
+                result[kind].append(one_run(files, seed, **options))
+                print(f"{KINDS[kind]} {seed + 1}: {result[kind][-1]}", file=sys.stderr, flush=True)
+                if arguments.json is not None:
+                    arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(markdown(result), encoding="utf-8")
+    for kind, name in KINDS.items():
+        right = counts(result, kind)[WANTED[kind]]
+        print(f"{name}: {dict(counts(result, kind))}, {right} of {len(result[kind])} as it should be")
+    print(f"timed / model_run: {result['overhead']}")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def main(show: Callable[[str], None] = print) -> None:
         "batches": tuple(arguments.batch),
         "budget_s": arguments.budget,
     }
-    show(ROW.format("network", "batch", "plain ms", "folded ms", "ratio", "95 % interval", ""))
+    show(ROW.format("network", "batch", "plain ms", "folded ms", "ratio", "99 % interval", ""))
     reports = {}
     for name in arguments.names:
         report = measure(name, options)

@@ -82,7 +82,7 @@ def main(runs: list[Path]) -> int:
     """Print the table, the files and the failures; the exit code."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     columns = ["network", "test accuracy", "BN found / absorbed / kept", "equal, error (allowed)"]
-    for column in [*columns, "before µs", "after µs", "after / before (95 % interval)"]:
+    for column in [*columns, "before µs", "after µs", "after / before (99 % interval)"]:
         table.add_column(column, no_wrap=True)
     for run in runs:
         table.add_row(*row(run))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bnfold.benchmarking.axes import Cell, OptLevel, as_axis, grid
 from bnfold.benchmarking.cell import CellResult, measure_cell
 from bnfold.benchmarking.noise import merged_noise
+from bnfold.benchmarking.statistics import LEVEL
 from bnfold.benchmarking.subjects import distinct_names, file_subject, read_inputs, shapes_of
 from bnfold.records import BenchReport
 from bnfold.runtime import Provider, environment
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bnfold.benchmarking.subjects import Subject
+    from bnfold.benchmarking.statistics import LEVEL
+from bnfold.benchmarking.subjects import Subject
 
 __all__ = ["bench_files", "bench_subjects"]
 
@@ -91,6 +93,7 @@ def bench_subjects(
     specs, options = read_inputs([subject.file for subject in subjects if subject.file is not None], providers)
     first_provider, *more = options
     facts |= {"provider_options": options[first_provider], "budget_s": budget_s, "seed": seed}
+    facts["interval_level"] = LEVEL
     if more:
         facts["provider_options_of"] = options
     shapes = [shapes_of(specs, cell) for cell in cells]  # all are checked before the first is measured

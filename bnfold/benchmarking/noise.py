@@ -30,27 +30,29 @@ class Noise:
 
     `dispersion` is the largest robust coefficient of variation of a file's rounds; `others`, the CPUs that other
     processes and the hypervisor kept busy, `steal` of them the hypervisor; `displaced`, the share of our threads' time
-    without a CPU; `throttled`, the share of time in which the control group held us back; `n_hot`, how often a CPU
-    slowed down because it was hot.
+    without a CPU; `stolen`, the share of it that the hypervisor took at most; `throttled`, the share of time in which
+    the control group held us back; `n_hot`, how often a CPU slowed down because it was hot.
     """
 
     dispersion: float = 0.0
     others: float = 0.0
     steal: float = 0.0
     displaced: float = 0.0
+    stolen: float = 0.0
     throttled: float = 0.0
     n_hot: int = 0
 
     @property
     def noisy(self) -> bool:
         """Whether no winner may be named."""
-        return max(self.dispersion, self.displaced, self.throttled) >= NOISY_SHARE or self.n_hot > 0
+        return max(self.dispersion, self.displaced, self.stolen, self.throttled) >= NOISY_SHARE or self.n_hot > 0
 
     def reason(self) -> str | None:
         """Why it was noisy, in words; None where it was quiet."""
         found = [
             (self.dispersion >= NOISY_SHARE, f"rounds scatter by {self.dispersion:.0%}"),
             (self.displaced >= NOISY_SHARE, f"others kept {self.others:.1f} CPUs busy"),
+            (self.stolen >= NOISY_SHARE, f"the hypervisor took {self.stolen:.0%} of our time"),
             (self.throttled >= NOISY_SHARE, f"the control group held us back for {self.throttled:.0%} of the time"),
             (self.n_hot > 0, f"CPUs slowed down {self.n_hot} times because they were hot"),
         ]
@@ -108,10 +110,12 @@ class CpuMeter:
         now = CpuMeter.now()
         seconds = max(now.clock - self.clock, 1e-9)
         others = max(0.0, (now.busy - self.busy) - (now.own - self.own)) / seconds
+        steal = max(0.0, now.steal - self.steal) / seconds
         return Noise(
             dispersion=max(dispersions, default=0.0),
             others=others,
-            steal=max(0.0, now.steal - self.steal) / seconds,
+            steal=steal,
+            stolen=min(1.0, steal / max(1, threads)),
             displaced=displaced_share(others, threads, len(usable_cpus())),
             throttled=max(0.0, now.throttled_s - self.throttled_s) / seconds / max(1, threads),
             n_hot=max(0, now.n_hot - self.n_hot),

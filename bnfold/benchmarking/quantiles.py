@@ -6,24 +6,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnfold.benchmarking.statistics import LEVEL
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Quantile", "quantile"]
 
-LEVEL = 0.95
-MIN_BEYOND = 5  # runs beyond a percentile: it then does not hang on one or two of them
+MIN_BEYOND = 6  # runs beyond a percentile: it then does not hang on one or two of them
 
 Quantile = tuple[float, float, float]
 """The percentile, the low and the high end of its interval."""
 
 
 def quantile(runs: NDArray[np.float64], p: float) -> Quantile | None:
-    """The p-quantile of all runs with a 95 % interval, None where the count does not support it.
+    """The p-quantile of all runs with a 99 % interval, None where the count does not support it.
 
     Two intervals are computed, and the wider end of each is given:
 
-    * order statistics, `P(X_(i) <= q_p <= X_(j)) >= 95 %` from the binomial distribution of the runs below `q_p`, free
+    * order statistics, `P(X_(i) <= q_p <= X_(j)) >= 99 %` from the binomial distribution of the runs below `q_p`, free
       of any assumption on the shape (Conover, "Practical nonparametric statistics", section 3.2; SciPy's
       `quantile_test`). It exists only where the count is large enough for p, which is the support asked for. It takes
       runs for independent, which those of one session are not;

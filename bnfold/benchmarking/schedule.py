@@ -27,8 +27,8 @@ __all__ = ["FileTimes", "Plan", "Timings", "in_turn", "time_files"]
 
 log = logging.getLogger("bnfold.benchmarking")
 
-N_LOADS = 10
-MIN_LOADS = 6  # with n loads, all on one side of 1 by chance: 2 / 2**n, below 5 % from 6 on (sign test)
+N_LOADS = 20
+MIN_LOADS = 6  # Student's 99 % interval is 1.6 standard deviations of a load to each side, with 4 it were 2.9
 MIN_ROUNDS = 2  # one in each order
 WARM_UP_SHARE = 0.1  # of the budget
 
@@ -59,7 +59,8 @@ class Plan:
         """
         n_runs = tuple(n_runs_for(time_ms) for time_ms in run_ms)
         round_s = sum((count + 1) * time_ms for count, time_ms in zip(n_runs, run_ms, strict=True)) / 1e3
-        n_loads = max(MIN_LOADS, min(N_LOADS, int(budget_s / (2 * load_s))))
+        least_s = max(2 * load_s, load_s + MIN_ROUNDS * round_s)
+        n_loads = max(MIN_LOADS, min(N_LOADS, int(budget_s * (1 - WARM_UP_SHARE) / least_s)))
         left_s = budget_s * (1 - WARM_UP_SHARE) / n_loads - load_s
         return cls(n_loads, max(MIN_ROUNDS, math.floor(left_s / round_s)), n_runs)
 

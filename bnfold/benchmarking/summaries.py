@@ -42,7 +42,7 @@ def gate_sentence(gate: BenchGate) -> str:
 def markdown(report: BenchReport) -> str:
     """The runs, ratios and gates as tables of GitHub Flavored Markdown."""
     lines = ["### bnfold bench", ""]
-    lines += _row("file", "provider", "threads", "level", "batch", "median ms", "95 % interval", "p95 ms", "images/s")
+    lines += _row("file", "provider", "threads", "level", "batch", "median ms", "99 % interval", "p95 ms", "images/s")
     lines += _row(*["---"] * 4, *["---:"] * 5)
     for run in report.runs:
         low, high = run.intervals.get("median_ms", (float("nan"), float("nan")))
@@ -51,7 +51,7 @@ def markdown(report: BenchReport) -> str:
             f"{low:.4g} to {high:.4g}", "-" if run.p95_ms is None else f"{run.p95_ms:.4g}", f"{run.images_per_s:.4g}",
         )  # fmt: skip
     if report.ratios:
-        lines += ["", *_row("time ratio", "batch", "ratio", "95 % interval", "verdict")]
+        lines += ["", *_row("time ratio", "batch", "ratio", "99 % interval", "verdict")]
         lines += _row("---", "---:", "---:", "---:", "---")
     for ratio in report.ratios:
         verdict = f"{ratio.verdict} ({ratio.note})" if ratio.note else ratio.verdict

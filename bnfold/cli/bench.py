@@ -91,7 +91,7 @@ def command(
 ) -> None:
     """Measure .onnx files side by side, in turns; a ratio is time(first file) / time(other file).
 
-    A ratio whose 95 % interval holds 1 is a tie. Put the file you want to know about first:
+    A ratio whose 99 % interval holds 1 is a tie. Put the file you want to know about first:
     bnfold bench folded.onnx plain.onnx
 
     Options with several values span a grid: --batch 1,8 --threads 1,2 measures four combinations. Ctrl-C prints what

@@ -50,7 +50,7 @@ def panels(report: Facts) -> list[Panel]:
     found = []
     if report["ratios"]:
         height = AXIS_IN + ROW_IN * len(report["ratios"])
-        caption = "Bars are 95 % intervals; one that touches the line at 1 is a tie."
+        caption = "Bars are 99 % intervals; one that touches the line at 1 is a tie."
         found.append(Panel("ratios", caption, height, lambda figure: _draw_ratios(figure, report)))
     if report["runs"]:
         cells = settings(report["runs"])

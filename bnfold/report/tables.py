@@ -35,7 +35,7 @@ def render_bench(report: BenchReport) -> None:
         )
     _print(runs)
     if report.ratios:
-        ratios = _table("time ratio", ["batch", "ratio", "95 % interval", "verdict"])
+        ratios = _table("time ratio", ["batch", "ratio", "99 % interval", "verdict"])
         for ratio in report.ratios:
             interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
             pair = _in_grid(f"{ratio.a} / {ratio.b}", ratio, report.ratios)

@@ -49,6 +49,22 @@ def test_rounds_of_one_load_are_no_independent_evidence() -> None:
     assert many[2] - many[1] >= (few[2] - few[1]) / 2
 
 
+@pytest.mark.parametrize("n_loads", [6, 10])
+def test_few_loads_do_not_make_false_alarms(n_loads: int) -> None:
+    """Equal files whose loads scatter with heavy tails: winners are named as rarely as the level says."""
+    generator = np.random.default_rng(2)
+    named = 0
+    for trial in range(N_TRIALS):
+        logs = 0.006 * generator.standard_t(3, (n_loads, 1)) + 0.01 * generator.standard_t(3, (n_loads, 8))
+        named += compare(PAIR, np.exp(logs), seed=trial).verdict != "tie"
+    assert named <= stats.binom.ppf(0.999, N_TRIALS, 1 - LEVEL)
+
+
+def test_a_single_load_has_an_interval() -> None:
+    ratio, low, high = ratio_interval(np.array([[1.0, 1.1, 0.9]]), 0)
+    assert low <= ratio <= high
+
+
 PAIR = BenchRatio(a="new", b="old", batch=8, ratio=0, low=0, high=0, verdict="tie")
 
 

@@ -28,6 +28,7 @@ def test_threads_without_a_cpu(others: float, threads: int, n_cpus: int, share: 
         (Noise(dispersion=0.02, others=1.0), None),
         (Noise(dispersion=0.10), "noisy machine: rounds scatter by 10%"),
         (Noise(others=1.5, displaced=0.5), "noisy machine: others kept 1.5 CPUs busy"),
+        (Noise(steal=0.3, stolen=0.3), "noisy machine: the hypervisor took 30% of our time"),
         (Noise(throttled=0.2), "noisy machine: the control group held us back for 20% of the time"),
         (Noise(n_hot=2), "noisy machine: CPUs slowed down 2 times because they were hot"),
     ],
@@ -68,4 +69,4 @@ def test_the_meter_reads_what_happened_since(monkeypatch: pytest.MonkeyPatch, tm
     hot.write_text("8\n")
     monkeypatch.setattr(noise.time, "monotonic", lambda: 104.0)
     found = before.noise_since([0.01, 0.03], threads=2)
-    assert found == Noise(dispersion=0.03, others=0.5, steal=0.5, displaced=0.25, throttled=0.25, n_hot=3)
+    assert found == Noise(dispersion=0.03, others=0.5, steal=0.5, displaced=0.25, stolen=0.25, throttled=0.25, n_hot=3)
