@@ -28,6 +28,8 @@ RECIPE = {
     "warmup": 0.2,
 }
 
+EXPECTED = {"accuracy": 0.97, "kept": 0}
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut: (N, C_in, H, W) to (N, C_out, H / stride, W / stride)."""

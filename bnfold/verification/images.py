@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnfold.errors import InputRefused
-from bnfold.sources.extras import require
+from bnfold.sources.image_files import MODES, SUFFIXES, require_pillow, upright_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_IMAGES", "SUFFIXES", "read_images"]
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 MAX_IMAGES = 64  # compared in float64, each costs as much as ten in float32
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's modes by number of channels
 log = logging.getLogger("bnfold.verification")
 
 
@@ -40,7 +38,7 @@ def read_images(folder: Path, inputs: Sequence[InputSpec]) -> dict[str, np.ndarr
         EnvironmentNotReady: Pillow is not installed.
     """
     spec, channels_first = _image_input(inputs, folder)
-    pillow = require("PIL.Image", extra="images", purpose="a folder of images")
+    pillow = require_pillow("a folder of images")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise InputRefused(
@@ -74,16 +72,7 @@ def _pixels(pillow: Any, file: Path, channels: int, size: tuple[int, int]) -> np
     """One image as (H, W, C), pixels over 255."""
     from PIL import ImageOps
 
-    try:
-        with pillow.open(file) as opened:
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
-    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
-        raise InputRefused(
-            "an image cannot be read", where=str(file),
-            found=" ".join(str(error).split())[:200] or type(error).__name__,
-            remedy="replace it, or take it out of the folder",
-        ) from error  # fmt: skip
+    image = upright_image(file)
     if image.mode in ("P", "1", "CMYK", "YCbCr", "HSV", "LAB", "PA", "La", "RGBa"):
         has_alpha = "transparency" in image.info or image.mode in ("PA", "La", "RGBa")
         gray = image.mode == "1"

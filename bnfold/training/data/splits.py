@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnfold.errors import InputRefused
 from bnfold.training.data.batches import SPLITS, Split
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
-__all__ = ["stratified_split"]
+    from bnfold.training.data.batches import DataSet
+
+__all__ = ["completed", "refuse_empty", "stratified_split"]
 
 # Validation and test parts of a data set that comes without a split of its own; the rest is for training.
-VAL_FRACTION, TEST_FRACTION = 0.1, 0.2
+FRACTIONS: Mapping[Split, float] = {"test": 0.2, "val": 0.1}
 
 
-def stratified_split(targets: np.ndarray, seed: int) -> Mapping[Split, np.ndarray]:
-    """Divide samples into train, val and test, each class in the same proportions.
+def stratified_split(
+    targets: np.ndarray, seed: int, *, held_out: Sequence[Split] = ("test", "val")
+) -> Mapping[Split, np.ndarray]:
+    """Divide samples into train and the splits held out, each class in the same proportions.
 
     Returns:
         Ascending indices by split; every sample is in exactly one.
@@ -26,12 +31,51 @@ def stratified_split(targets: np.ndarray, seed: int) -> Mapping[Split, np.ndarra
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    parts: dict[Split, list[np.ndarray]] = {split: [] for split in SPLITS}
+    parts: dict[Split, list[np.ndarray]] = {split: [] for split in SPLITS if split == "train" or split in held_out}
     for label in np.unique(targets):
         members = rng.permutation(np.flatnonzero(targets == label))
-        n_test = round(len(members) * TEST_FRACTION)
-        n_val = round(len(members) * VAL_FRACTION)
-        parts["test"].append(members[:n_test])
-        parts["val"].append(members[n_test : n_test + n_val])
-        parts["train"].append(members[n_test + n_val :])
+        start = 0
+        for split in held_out:
+            stop = start + round(len(members) * FRACTIONS[split])
+            parts[split].append(members[start:stop])
+            start = stop
+        parts["train"].append(members[start:])
     return {split: np.sort(np.concatenate(part)) for split, part in parts.items()}
+
+
+def completed(targets: Mapping[Split, Sequence[int]], seed: int) -> Mapping[Split, tuple[Split, Sequence[int]]]:
+    """Take the splits that are missing out of `train`.
+
+    Args:
+        targets: the classes of the samples of each split there is, `train` at least.
+        seed: of the split.
+
+    Returns:
+        For each of `SPLITS`, the split there is that its samples come from, and their numbers in it.
+    """
+    import numpy as np
+
+    held_out: list[Split] = [split for split in FRACTIONS if split not in targets]
+    taken = stratified_split(np.asarray(targets["train"], dtype=np.int64), seed, held_out=held_out)
+    own = {split: (split, range(len(targets[split]))) for split in SPLITS if split not in taken}
+    parts = {split: ("train", numbers.tolist()) for split, numbers in taken.items()}
+    return {split: own[split] if split in own else parts[split] for split in SPLITS}  # type: ignore[return-value]
+
+
+def refuse_empty(data: DataSet, name: str) -> None:
+    """Refuse a data set with a split that nothing can be learnt or measured on.
+
+    Raises:
+        InputRefused: a split is empty, or there is a single training sample, over which a BatchNorm has no variance.
+    """
+    sizes = data.facts["split"]["sizes"]
+    for split in SPLITS:
+        least = 2 if split == "train" else 1
+        if sizes[split] < least:
+            raise InputRefused(
+                f"the {split} split of {name} is {'empty' if not sizes[split] else 'a single sample'}",
+                found=", ".join(f"{key} {size}" for key, size in sizes.items()),
+                expected=f"at least {least}"
+                + (", since a BatchNorm has no variance over one sample" if least > 1 else ""),
+                remedy="add samples, of each class about ten",
+            )

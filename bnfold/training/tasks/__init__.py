@@ -2,6 +2,19 @@
 
 from bnfold.training.tasks.base import SupervisedTask, Task, Update
 from bnfold.training.tasks.classification import Classification
+from bnfold.training.tasks.detection import Detection
+from bnfold.training.tasks.generation import Generation
 from bnfold.training.tasks.registry import TASKS, make_task
+from bnfold.training.tasks.segmentation import Segmentation
 
-__all__ = ["TASKS", "Classification", "SupervisedTask", "Task", "Update", "make_task"]
+__all__ = [
+    "TASKS",
+    "Classification",
+    "Detection",
+    "Generation",
+    "Segmentation",
+    "SupervisedTask",
+    "Task",
+    "Update",
+    "make_task",
+]

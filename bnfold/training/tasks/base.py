@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bnfold.errors import InputRefused
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
     from torch import nn
 
     from bnfold.training.data import Batch
 
-__all__ = ["SupervisedTask", "Task", "Update"]
+__all__ = ["SupervisedTask", "Task", "Update", "require_shapes"]
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,19 @@ class SupervisedTask:
     def updates(self) -> tuple[Update, ...]:
         """One: the whole network descends the loss."""
         return (Update("", lambda module: module, lambda module, batch: self.loss(module(*batch.inputs), batch)),)
+
+
+def require_shapes(task: str, outputs: Sequence[Any], expected: Sequence[tuple[int, ...]]) -> None:
+    """Refuse outputs of other shapes.
+
+    Raises:
+        InputRefused: says what was found and what the task takes.
+    """
+    found = [tuple(x.shape) if hasattr(x, "shape") else type(x).__name__ for x in outputs]
+    if found != [*expected]:
+        raise InputRefused(
+            f"the network's outputs do not fit a {task}",
+            found=" and ".join(map(str, found)),
+            expected=" and ".join(map(str, expected)),
+            remedy="mend the network's last layers",
+        )

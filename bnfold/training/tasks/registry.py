@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from bnfold.errors import InputRefused
 from bnfold.sources.model_file import nearest
 from bnfold.training.tasks.classification import classification
+from bnfold.training.tasks.detection import detection
+from bnfold.training.tasks.generation import generation
+from bnfold.training.tasks.segmentation import segmentation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "make_task"]
 
-TASKS: dict[str, Callable[[Recipe, DataSet], Task]] = {"classification": classification}
+TASKS: dict[str, Callable[[Recipe, DataSet], Task]] = {
+    "classification": classification,
+    "segmentation": segmentation,
+    "detection": detection,
+    "generation": generation,
+}
 
 
 def make_task(recipe: Recipe, data: DataSet) -> Task:
