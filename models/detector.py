@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 from torch.nn import functional
 
@@ -52,10 +53,11 @@ class Detector(nn.Module):
             conv_bn_relu(second, third, stride=2),
             conv_bn_relu(third, third),
         )
-        self.heat = nn.Sequential(conv_bn_relu(third, third), nn.Conv2d(third, n_classes, 1))
-        self.box = nn.Sequential(conv_bn_relu(third, second), nn.Conv2d(second, 4, 1))
+        centre = nn.Conv2d(third, n_classes, 1)
         # Most cells are no centre: start from a probability of 0.1, which keeps the first gradients small (section 4).
-        nn.init.constant_(self.heat[1].bias, -2.19)
+        centre.bias = nn.Parameter(torch.full((n_classes,), -2.19))
+        self.heat = nn.Sequential(conv_bn_relu(third, third), centre)
+        self.box = nn.Sequential(conv_bn_relu(third, second), nn.Conv2d(second, 4, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The logits of the centres and the distances to the edges of the boxes."""

@@ -3,8 +3,9 @@
     python scripts/zoo_table.py [NAME ...] [--runs DIR] [--reuse] [--budget SECONDS] [--json FILE]
 
 For each network: `bnfold train` with the recipe in its file, `fold-export`, and `bench` of the file against the one
-that `torch.onnx.export` writes by default, one thread each. Exit code 1, with one line for each miss, unless every network
-reached the figure that its file states as EXPECTED, keeps as many BatchNorms as stated there, and was proven equal.
+that `torch.onnx.export` writes by default, one thread each. Exit code 1, with one line for each miss, unless every
+network reached the figure that its file states as EXPECTED, keeps as many BatchNorms as stated there, and was proven
+equal.
 """
 
 from __future__ import annotations

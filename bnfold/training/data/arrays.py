@@ -49,8 +49,8 @@ def npz_data(place: str, recipe: Recipe, input_shapes: tuple[tuple[int, ...], ..
     mean, std = _moments(numbers["train"]) if recipe.standardise else (0.0, 1.0)
     splits: dict[Split, Batch] = {}
     for split, (origin, index) in parts.items():
-        x = torch.from_numpy((numbers[split] - mean) / std).to(torch.float32)
-        splits[split] = Batch((x,), torch.from_numpy(given[origin][1][list(index)]).to(torch.int64))
+        inputs = torch.from_numpy((numbers[split] - mean) / std).to(torch.float32)
+        splits[split] = Batch((inputs,), torch.from_numpy(given[origin][1][list(index)]).to(torch.int64))
     facts = {
         "name": recipe.data,
         "origin": str(path.resolve()),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["hub_data", "torchvision_data"]
 
+_PUBLISHED: tuple[Split, ...] = ("train", "test")
 EMBEDDED = "--data digits, which comes with scikit-learn"
 
 
@@ -39,8 +41,8 @@ def torchvision_data(
         EnvironmentNotReady: torchvision is not installed, or the data cannot be fetched.
     """
     library = require("torchvision.datasets", extra="zoo", purpose=f"the data set {recipe.data}")
-    factory = getattr(library, place, None)
-    if not inspect.isclass(factory):
+    factory: Any = getattr(library, place, None)
+    if not isinstance(factory, type):
         raise InputRefused(
             f"torchvision has no data set {place!r}",
             remedy=nearest(place, list(library.__all__), listing="see torchvision.datasets for the names"),
@@ -56,11 +58,11 @@ def torchvision_data(
     allowed = {"download": download} if "download" in options else {}
     parts: dict[Split, Any] = {}
     with _absence_named(recipe.data, download=download):
-        for split in ("train", "test"):
+        for split in _PUBLISHED:
             which: dict[str, Any] = {"train": split == "train"} if by_flag else {"split": split}
-            parts[split] = factory(str(root), **which, **allowed)  # type: ignore[index]
-    labels = {split: _labels(part, len(part), lambda i, own=part: own[i][1]) for split, part in parts.items()}
-    readers = {split: (lambda i, own=part: own[i][0]) for split, part in parts.items()}
+            parts[split] = factory(str(root), **which, **allowed)
+    labels = {split: _labels(part, len(part), partial(_item, part, 1)) for split, part in parts.items()}
+    readers = {split: partial(_item, part, 0) for split, part in parts.items()}
     return _data(recipe, input_shapes, readers, labels, origin=f"torchvision.datasets.{place}")
 
 
@@ -87,7 +89,7 @@ def hub_data(place: str, recipe: Recipe, input_shapes: tuple[tuple[int, ...], ..
         )
     image, label = _columns(parts["train"].features, recipe.data)
     labels = {split: [int(value) for value in part[label]] for split, part in parts.items()}
-    readers = {split: (lambda i, own=part: own[i][image]) for split, part in parts.items()}
+    readers = {split: partial(_item, part, image) for split, part in parts.items()}
     return _data(recipe, input_shapes, readers, labels, origin=f"https://huggingface.co/datasets/{place}")
 
 
@@ -119,7 +121,7 @@ def _data(
     parts = completed(labels, recipe.split_seed)
     splits = {
         split: ImageSplit(
-            lambda i, read=readers[source], numbers=numbers: read(numbers[i]),
+            partial(_renumbered, readers[source], numbers),
             [labels[source][number] for number in numbers],
         )
         for split, (source, numbers) in parts.items()
@@ -134,6 +136,14 @@ def _data(
         },
     }
     return image_data(splits, recipe, input_shapes, n_classes=n_classes, facts=facts)
+
+
+def _item(part: Any, key: int | str, number: int) -> Any:
+    return part[number][key]
+
+
+def _renumbered(read: Callable[[int], Any], numbers: Sequence[int], number: int) -> Any:
+    return read(numbers[number])
 
 
 def _labels(part: Any, n: int, read: Callable[[int], Any]) -> list[int]:

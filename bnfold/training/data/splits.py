@@ -57,9 +57,10 @@ def completed(targets: Mapping[Split, Sequence[int]], seed: int) -> Mapping[Spli
 
     held_out: list[Split] = [split for split in FRACTIONS if split not in targets]
     taken = stratified_split(np.asarray(targets["train"], dtype=np.int64), seed, held_out=held_out)
-    own = {split: (split, range(len(targets[split]))) for split in SPLITS if split not in taken}
-    parts = {split: ("train", numbers.tolist()) for split, numbers in taken.items()}
-    return {split: own[split] if split in own else parts[split] for split in SPLITS}  # type: ignore[return-value]
+    parts: dict[Split, tuple[Split, Sequence[int]]] = {}
+    for split in SPLITS:
+        parts[split] = ("train", taken[split].tolist()) if split in taken else (split, range(len(targets[split])))
+    return parts
 
 
 def refuse_empty(data: DataSet, name: str) -> None:
