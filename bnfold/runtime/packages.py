@@ -41,6 +41,8 @@ EXTRAS: dict[str, str | None] = {
     "torch": "torch",
     "safetensors": "torch",
     "sklearn": "train",
+    "accelerate": "train",
+    "tensorboardX": "tensorboard",
     "timm": "zoo",
     "torchvision": "zoo",
     "matplotlib": "report",

@@ -1,32 +1,41 @@
-"""The training loop, on one page: AdamW or SGD, a linear warm-up and a cosine, metrics of every epoch.
+"""The training loop, on one page.
 
-Nothing here knows the task or the data set: `task.updates` are done for each of `data.batches`, each by an optimizer of
-its own, and `task.tally` is summed.
-The loop works on the device its network lies on.
+Nothing here knows the task or the data set: the losses of `task.updates` are minimised over `data.batches`, and
+`task.tally` is summed. Other methods take part through `hooks`. Where it computes, and on how many processes, is the
+engine's.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from bnfold.errors import GateFailed
+from bnfold.training.engine import open_engine
+from bnfold.training.optimise import schedule, set_rate
+from bnfold.training.run import Run, begin, state_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import torch
     from torch import nn
 
     from bnfold.training.data import Batch, DataSet, Split
+    from bnfold.training.engine import Engine
+    from bnfold.training.hooks import Hook
     from bnfold.training.recipe import Recipe
-    from bnfold.training.tasks import Task
+    from bnfold.training.tasks import Task, Update
 
-__all__ = ["EpochFacts", "evaluate", "fit"]
+__all__ = ["EpochFacts", "evaluate", "fit", "go_on"]
 
 _EVAL_BATCH = 256
+_CHECK_EVERY = 25  # steps between looks at the loss: on a GPU each one waits for it
+
+
+def _nothing(run: Run) -> None:
+    """What happens behind a step or an epoch, if the caller wants nothing to."""
+    del run
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,10 @@ def fit(
     recipe: Recipe,
     *,
     seed: int,
-    on_step: Callable[[], None] = lambda: None,
+    hooks: Sequence[Hook] = (),
+    on_step: Callable[[Run], None] = _nothing,
 ) -> Iterator[EpochFacts]:
-    """Train a network in place, one epoch for each value taken from the iterator.
+    """Train a network in place in this process on the CPU, one epoch for each value taken from the iterator.
 
     Args:
         module: trained in place; left in eval mode.
@@ -62,89 +72,127 @@ def fit(
         task: the loss and the metrics.
         recipe: epochs, batch size and optimiser.
         seed: of the order of the samples; parameters and dropout follow PyTorch's own random state.
+        hooks: other methods that take part.
         on_step: called after each step.
 
     Raises:
         GateFailed: the loss is NaN or infinite.
     """
+    with open_engine(precision=recipe.precision) as engine:
+        yield from go_on(begin(module, data, task, recipe, seed=seed, engine=engine, hooks=hooks), on_step=on_step)
+
+
+def go_on(
+    run: Run, *, on_step: Callable[[Run], None] = _nothing, on_epoch: Callable[[Run], None] = _nothing
+) -> Iterator[EpochFacts]:
+    """Train a run to its end, from wherever it stands; `on_epoch` is called behind each epoch, before its facts."""
+    start = time.perf_counter() - (run.history[-1]["seconds"] if run.history else 0.0)
+    factor = schedule(run.recipe.epochs * run.data.n_batches("train", run.recipe.batch_size), run.recipe.warmup)
+    while not run.finished:
+        run.module.train()
+        for hook in run.hooks:
+            hook.begin_epoch(run)
+        for batch in run.batches():
+            run.lr = set_rate(run.optimizers, factor(run.step))
+            run.losses.append(_step(run, batch))
+            for hook in run.hooks:
+                hook.after_step(run)
+            if run.average is not None:
+                run.average.update_parameters(run.module)
+            run.step += 1
+            run.in_epoch += 1
+            if run.in_epoch % _CHECK_EVERY == 0:
+                run.mean_loss(_CHECK_EVERY)
+            on_step(run)
+        yield _finish_epoch(run, start, on_epoch)
+    _finish(run)
+
+
+def _finish_epoch(run: Run, start: float, on_epoch: Callable[[Run], None]) -> EpochFacts:
+    train_loss = run.mean_loss()
+    for network in (run.module,) if run.average is None else (run.module, run.measured):
+        run.engine.agree(network)
+    val = evaluate(run.measured, run.data, run.task, "val", engine=run.engine)
+    run.require_finite(val["loss"], "validation")
+    run.epoch, run.in_epoch, run.losses, run.order_before = run.epoch + 1, 0, [], None
+    facts = EpochFacts(run.epoch, run.step, run.lr, train_loss, val, time.perf_counter() - start)
+    run.note_best(val)
+    run.history.append(facts.line())
+    on_epoch(run)
+    return facts
+
+
+def _step(run: Run, batch: Batch) -> torch.Tensor:
+    """Every update of the task once; returns this process's weighted share of the mean of their losses."""
     import torch
 
-    start = time.perf_counter()
-    steps_per_epoch = data.n_batches("train", recipe.batch_size)
-    optimizers = [_optimizer(update.part(module), recipe) for update in task.updates]
-    schedule = _schedule(recipe.epochs * steps_per_epoch, recipe.warmup)
-    schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, schedule) for optimizer in optimizers]
-    order = torch.Generator().manual_seed(seed)
-    for epoch in range(1, recipe.epochs + 1):
-        module.train()
-        losses = []
-        for batch in data.batches("train", recipe.batch_size, shuffle=order):
-            placed = _placed(batch, module)
-            lr = float(schedulers[0].get_last_lr()[0])
-            for update, optimizer, scheduler in zip(task.updates, optimizers, schedulers, strict=True):
-                loss = update.loss(module, placed)
-                module.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward unannotated
-                optimizer.step()
-                scheduler.step()
-                losses.append(loss.detach())
-            on_step()
-        train_loss = torch.stack(losses).mean().item()
-        _require_finite(train_loss, "training", epoch, recipe)
-        val = evaluate(module, data, task, "val")
-        _require_finite(val["loss"], "validation", epoch, recipe)
-        yield EpochFacts(epoch, epoch * steps_per_epoch, lr, train_loss, val, time.perf_counter() - start)
+    losses = [
+        _update(run, update, optimizer, batch)
+        for update, optimizer in zip(run.task.updates, run.optimizers, strict=True)
+    ]
+    return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
 
-def evaluate(module: nn.Module, data: DataSet, task: Task, split: Split) -> Mapping[str, float]:
-    """The task's metrics over a whole split, in eval mode, which the network is left in."""
+def _update(run: Run, update: Update, optimizer: torch.optim.Optimizer, batch: Batch) -> torch.Tensor:
+    """One step of an optimiser on its part of the network; returns this process's weighted share of the loss."""
     import torch
 
+    engine, part = run.engine, update.part(run.module)
+    network = run.network if part is run.module else run.module
+    run.module.zero_grad()
+    losses = []
+    for i, (share, weight) in enumerate(engine.shares(batch, run.recipe.accumulate), start=1):
+        with engine.joined(network, last=i == run.recipe.accumulate):
+            with engine.autocast():
+                loss = update.loss(network, share)
+            loss = loss if weight == 1 else loss * weight
+            engine.accelerator.backward(loss)
+        losses.append(loss.detach())
+    if network is not run.network:
+        engine.average_gradients(part)
+    if run.recipe.clip:
+        engine.accelerator.clip_grad_norm_(part.parameters(), run.recipe.clip)
+    optimizer.step()
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+
+def _finish(run: Run) -> None:
+    """Put the weights that the run keeps into the user's network, and the other ones into `run.spare`."""
+    if run.recipe.keep == "best":
+        run.spare = state_copy(run.measured)
+        run.module.load_state_dict(run.best_state)
+    else:
+        run.spare = run.best_state
+        if run.average is not None:
+            run.module.load_state_dict(run.measured.state_dict())
+    run.module.eval()
+    for hook in run.hooks:
+        hook.finish(run)
+    run.engine.agree(run.module)
+
+
+def evaluate(
+    module: nn.Module, data: DataSet, task: Task, split: Split, *, engine: Engine | None = None
+) -> Mapping[str, float]:
+    """The task's metrics over a whole split, in eval mode, which the network is left in.
+
+    The processes of an engine share the batches; their tallies are summed in the order of the batches, so that the
+    metrics do not depend on the number of processes.
+    """
+    import torch
+
+    rank, world = (0, 1) if engine is None else (engine.rank, engine.world)
     module.eval()
     with torch.inference_mode():
-        placed = (_placed(batch, module) for batch in data.batches(split, _EVAL_BATCH))
-        tallies = [task.tally(module(*batch.inputs), batch) for batch in placed]
-    return task.metrics(torch.stack(tallies).sum(0))
+        batches = data.batches(split, _EVAL_BATCH)
+        mine = {i: _tally(module, task, batch) for i, batch in enumerate(batches) if i % world == rank}
+    everyone = [mine] if engine is None else engine.gather(mine)
+    tallies = {index: tally for tallies in everyone for index, tally in tallies.items()}
+    return task.metrics(torch.stack([tallies[index] for index in sorted(tallies)]).sum(0))
 
 
-def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Weight decay on weights; not on norms and biases, which have one dimension."""
-    import torch
+def _tally(module: nn.Module, task: Task, batch: Batch) -> torch.Tensor:
+    from accelerate.utils import send_to_device
 
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, 0.999))
-
-
-def _schedule(n_steps: int, warmup: float) -> Callable[[int], float]:
-    """The factor on `lr` at each step: up in a line over `warmup * n_steps` steps, down to 0 as a half cosine."""
-    n_warm = round(warmup * n_steps)
-
-    def factor(step: int) -> float:
-        if step < n_warm:
-            return (step + 1) / n_warm
-        return 0.5 * (1 + math.cos(math.pi * (step - n_warm) / max(1, n_steps - n_warm)))
-
-    return factor
-
-
-def _placed(batch: Batch, module: nn.Module) -> Batch:
-    """The batch on the network's device."""
-    device = next(module.parameters()).device
-    return batch._replace(inputs=tuple(x.to(device) for x in batch.inputs), targets=batch.targets.to(device))
-
-
-def _require_finite(loss: float, name: str, epoch: int, recipe: Recipe) -> None:
-    if math.isfinite(loss):
-        return
-    raise GateFailed(
-        f"the {name} loss is no longer a finite number",
-        where=f"epoch {epoch} of {recipe.epochs}",
-        found=str(loss),
-        remedy=f"train with a smaller --lr (it was {recipe.lr:g}) or more warm-up (--set warmup=0.3)",
-    )
+    placed = send_to_device(batch, next(module.parameters()).device)
+    return task.tally(module(*placed.inputs), placed).cpu()

@@ -27,13 +27,19 @@ class Recipe:
         standardise: whether pixels in 0..1 are shifted and scaled to mean 0 and deviation 1 over the training split. A
             network that starts with a BatchNorm does this itself, per feature.
         epochs: passes over the training split.
-        batch_size: images a step; at least 2, since a BatchNorm has no variance over one.
+        patience: stop when the validation split has not been better for so many epochs; None never does.
+        keep: the weights the run ends with, "last" or "best": those of the last epoch or of the best one.
+        batch_size: images a step, over all processes; at least 2, since a BatchNorm has no variance over one.
+        accumulate: the parts a step's images are taken in, one after the other; a BatchNorm sees one part at a time.
+        precision: "float32", or "bf16" or "fp16" for mixed precision: parameters stay float32.
         optimizer: "adamw" or "sgd" (with Nesterov momentum).
         lr: the largest learning rate.
         warmup: the part of all steps over which the rate rises to `lr`, before it falls as a cosine.
         momentum: of sgd.
         beta1: the decay of adamw's mean gradient; adversarial networks want 0.5 (Radford 2015, section 4).
         weight_decay: on weights of two or more dimensions, not on norms and biases.
+        clip: the largest 2-norm of the gradients, to which larger ones are scaled down; 0 leaves them.
+        ema: the decay of a moving average of the weights, a step; the average is what is measured and kept. 0 is none.
         label_smoothing: of the cross-entropy.
         split_seed: chooses the train, validation and test split, apart from the seed of a run: runs with different
             seeds are compared on the same test images.
@@ -46,13 +52,19 @@ class Recipe:
     image_size: tuple[int, int] | None = None
     standardise: bool = True
     epochs: int = 20
+    patience: int | None = None
+    keep: str = "last"
     batch_size: int = 64
+    accumulate: int = 1
+    precision: str = "float32"
     optimizer: str = "adamw"
     lr: float = 1e-3
     warmup: float = 0.1
     momentum: float = 0.9
     beta1: float = 0.9
     weight_decay: float = 0.01
+    clip: float = 0.0
+    ema: float = 0.0
     label_smoothing: float = 0.0
     split_seed: int = 0
     threads: int | None = None
@@ -89,13 +101,19 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image_size": (_is_size, "[height, width], or null to keep the size"),
     "standardise": (lambda value: isinstance(value, bool), "true or false"),
     "epochs": (_at_least(1), "an integer of at least 1"),
+    "patience": (lambda value: value is None or _at_least(1)(value), "an integer of at least 1, or null"),
+    "keep": (lambda value: value in ("last", "best"), '"last" or "best"'),
     "batch_size": (_at_least(2), "an integer of at least 2 (BatchNorm has no variance over one image)"),
+    "accumulate": (_at_least(1), "an integer of at least 1"),
+    "precision": (lambda value: value in ("float32", "bf16", "fp16"), '"float32", "bf16" or "fp16"'),
     "optimizer": (lambda value: value in ("adamw", "sgd"), '"adamw" or "sgd"'),
     "lr": (lambda value: _is_number(value) and value > 0, "a finite number above 0"),
     "warmup": (_is_fraction, "a number from 0 to below 1"),
     "momentum": (_is_fraction, "a number from 0 to below 1"),
     "beta1": (_is_fraction, "a number from 0 to below 1"),
     "weight_decay": (lambda value: _is_number(value) and value >= 0, "a finite number of at least 0"),
+    "clip": (lambda value: _is_number(value) and value >= 0, "a finite number of at least 0"),
+    "ema": (_is_fraction, "a number from 0 to below 1"),
     "label_smoothing": (_is_fraction, "a number from 0 to below 1"),
     "split_seed": (_at_least(0), "an integer of at least 0"),
     "threads": (lambda value: value is None or _at_least(1)(value), "an integer of at least 1, or null"),

@@ -158,7 +158,7 @@ def _fit(job: _Job, prepared: _Prepared, metrics_file: Path) -> dict[str, Any]:
         metrics_file.open("w", encoding="utf-8") as lines,
         show_progress(job.file.name, n_epochs=n_epochs, n_steps=n_steps) as progress,
     ):
-        for facts in fit(module, data, task, job.recipe, seed=job.seed, on_step=progress.step):
+        for facts in fit(module, data, task, job.recipe, seed=job.seed, on_step=lambda _: progress.step()):
             lines.write(json.dumps(facts.line(), allow_nan=False) + "\n")
             goal = facts.val[task.goal]
             progress.epoch(

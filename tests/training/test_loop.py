@@ -11,7 +11,8 @@ from torch import nn
 
 from bnfold.errors import GateFailed, InputRefused
 from bnfold.training.data import Batch, MemoryData
-from bnfold.training.loop import _optimizer, _schedule, evaluate, fit
+from bnfold.training.loop import evaluate, fit
+from bnfold.training.optimise import make_optimizer, schedule
 from bnfold.training.recipe import Recipe
 from bnfold.training.rehearsal import input_samples, rehearse
 from bnfold.training.tasks import Classification, make_task
@@ -30,7 +31,7 @@ def _network() -> nn.Module:
 
 
 def test_schedule_rises_in_a_line_and_falls_to_nothing() -> None:
-    factor = _schedule(100, 0.1)
+    factor = schedule(100, 0.1)
     np.testing.assert_allclose([factor(step) for step in range(10)], np.arange(1, 11) / 10)
     falling = [factor(step) for step in range(10, 100)]
     assert falling[0] == 1
@@ -40,7 +41,7 @@ def test_schedule_rises_in_a_line_and_falls_to_nothing() -> None:
 
 @pytest.mark.parametrize(("n_steps", "warmup"), [(1, 0.0), (1, 0.9), (3, 0.99), (2, 0.5)])
 def test_schedule_of_a_short_run_never_stands_still(n_steps: int, warmup: float) -> None:
-    factor = _schedule(n_steps, warmup)
+    factor = schedule(n_steps, warmup)
     assert all(0 < factor(step) <= 1 for step in range(n_steps))
 
 
@@ -49,7 +50,7 @@ def test_norms_and_biases_do_not_decay(name: str) -> None:
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
     decay = {
         id(parameter): group["weight_decay"]
-        for group in _optimizer(module, Recipe(optimizer=name, weight_decay=0.5)).param_groups
+        for group in make_optimizer(module, Recipe(optimizer=name, weight_decay=0.5)).param_groups
         for parameter in group["params"]
     }
     assert {key: decay[id(parameter)] for key, parameter in module.named_parameters()} == {
@@ -62,10 +63,10 @@ def test_learning_and_reporting() -> None:
     task = make_task(Recipe(), data)
     recipe = Recipe(epochs=15, batch_size=8, lr=0.05)
     before = evaluate(module, data, task, "val")
-    epochs = list(fit(module, data, task, recipe, seed=0, on_step=lambda: steps.append(None)))
+    epochs = list(fit(module, data, task, recipe, seed=0, on_step=lambda run: steps.append(run.step)))
     assert [facts.epoch for facts in epochs] == list(range(1, 16))
     assert [facts.step for facts in epochs] == list(range(5, 80, 5))
-    assert len(steps) == 75
+    assert steps == list(range(1, 76))
     assert epochs[-1].val["loss"] < 0.5 * before["loss"]
     assert epochs[-1].val == evaluate(module, data, task, "val")
     assert not module.training
