@@ -81,10 +81,10 @@ class Engine:
             InputRefused: a part would hold fewer than two images.
         """
         n_images, n_shares = len(batch.inputs[0]), self.world * n_parts
+        self.require_pairs(n_images, n_parts)
         if n_shares == 1:
             yield self.placed(batch), 1.0
             return
-        self.require_pairs(n_images, n_parts)
         for part in range(n_parts):
             share = _rows(batch, self.rank * n_parts + part, n_shares)
             yield self.placed(share), len(share.inputs[0]) * self.world / n_images

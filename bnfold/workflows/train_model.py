@@ -15,6 +15,7 @@ from bnfold.sources.checkpoint import METRICS, RUN_FILES, WEIGHTS, save_checkpoi
 from bnfold.sources.extras import require
 from bnfold.sources.model_file import ModelFile, load_model_file
 from bnfold.training.data import make_data
+from bnfold.training.hooks import make_hooks
 from bnfold.training.loop import evaluate, fit
 from bnfold.training.progress import show_progress
 from bnfold.training.recipe import Recipe, read_recipe
@@ -158,7 +159,11 @@ def _fit(job: _Job, prepared: _Prepared, metrics_file: Path) -> dict[str, Any]:
         metrics_file.open("w", encoding="utf-8") as lines,
         show_progress(job.file.name, n_epochs=n_epochs, n_steps=n_steps) as progress,
     ):
-        for facts in fit(module, data, task, job.recipe, seed=job.seed, on_step=lambda _: progress.step()):
+        epochs = fit(
+            module, data, task, job.recipe,
+            seed=job.seed, hooks=make_hooks(job.recipe), on_step=lambda _: progress.step(),
+        )  # fmt: skip
+        for facts in epochs:
             lines.write(json.dumps(facts.line(), allow_nan=False) + "\n")
             goal = facts.val[task.goal]
             progress.epoch(
