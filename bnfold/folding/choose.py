@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from bnfold.folding.classes import Classes, classify
 from bnfold.folding.gauge import Gauge
-from bnfold.folding.offsets import ZERO, OffsetConflict, Offsets, OffsetsEntangled, Row
+from bnfold.folding.offsets import OffsetConflict, Offsets, OffsetsEntangled, Row
 from bnfold.folding.reasons import Reasons
 from bnfold.folding.scales import PINNED, ScaleConflict, Scales
 from bnfold.folding.units import Ids, Site, Units
@@ -158,7 +158,8 @@ class _Chooser:
     def _accept_dead(self, site: Site, x_scale: list[int], y_scale: list[int]) -> None:
         """Channels with s = 0: y = t whatever x is. Either x is written as that constant, or y's readers take it.
 
-        A ReLU or MaxPool on the way to the site passes on a 0, which is the constant where d_y = -t.
+        A ReLU or MaxPool on the way to the site passes on a 0, which is the constant where d_y = -t. One behind the
+        site makes of t what y's readers take; zero padding lets them take nothing but 0.
         """
         x_count = Counter(x_scale)
         c = self.classes
@@ -169,10 +170,10 @@ class _Chooser:
             if x != PINNED and alone and passed_on and (c.sign_uses[x] == 0 or self._offset(site, k, -t)):
                 self.dead.written[x] = (site, k)
                 continue
-            linear = c.other_uses[y] == c.site_reads[y] == c.shifts[y] == 0 and c.reads[y] > 0
-            unpadded = c.offset[site.y_ids[k]] != ZERO or t == 0
-            if y != PINNED and linear and unpadded and c.size[y] == 1:
-                self.dead.read[y] = t
+            seen = _behind_relu(site, t) if c.sign_uses[y] else t
+            linear = c.other_uses[y] == c.sign_uses[y] and c.site_reads[y] == c.shifts[y] == 0 and c.reads[y] > 0
+            if y != PINNED and linear and seen is not None and (seen == 0 or not c.borders[y]) and c.size[y] == 1:
+                self.dead.read[y] = seen
                 continue
             raise _Contradiction(self.reasons.dead(site, k))
 
@@ -217,6 +218,13 @@ class _Chooser:
             scale[members[k]] = 0.0
             constant[members[k]] = np.where(c.offset[members[k]] == c.offset[x], value, 0.0)
         return Gauge(self.units, scale, offset, constant, inverse)
+
+
+def _behind_relu(site: Site, t: float) -> float | None:
+    """What operators that keep the sign make of a site's constant t; None where that differs from reader to reader."""
+    if t >= 0:
+        return t
+    return 0.0 if all(node.op_type in ("Relu", "Clip") for node, _ in site.node.outputs[0].uses()) else None
 
 
 def _members(labels: np.ndarray, wanted: set[int]) -> dict[int, np.ndarray]:

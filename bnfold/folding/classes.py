@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from bnfold.folding.units import Ids, Pin, Units
 
-__all__ = ["Classes", "classify"]
+__all__ = ["Classes", "border_pins", "classify"]
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,10 @@ class Classes:
     """Class of each id, for scales and for offsets; class 0 is pinned. Counts are per scale class.
 
     `other_uses`: reads by operators that restrict units; `sign_uses`: those of them that keep the sign, f(a x) = a f(x)
-    for a > 0, and so f(0) = 0; `reads`: by linear operators; `site_reads`: by sites that
-    scale; `shifts`: by constant Adds, whose output is of the same class; `writes`: by operators that can write any
-    constant; `size`: ids; `unwritten`: those ids that no constant Add and none of these operators writes.
+    for a > 0, and so f(0) = 0 and f(t) = t of a constant t > 0; `borders`: pins of the offset by any other operator,
+    such as zero padding; `reads`: by linear operators; `site_reads`: by sites that scale; `shifts`: by constant Adds,
+    whose output is of the same class; `writes`: by operators that can write any constant; `size`: ids; `unwritten`:
+    those ids that no constant Add and none of these operators writes.
     `offset_cost`: how much an offset is worth avoiding; `private`: only one relation and one reader know it;
     `related`: another offset follows from it, whoever else reads that one.
     """
@@ -32,6 +34,7 @@ class Classes:
     positive: set[int]
     other_uses: Ids
     sign_uses: Ids
+    borders: Ids
     reads: Ids
     site_reads: Ids
     shifts: Ids
@@ -56,13 +59,15 @@ def classify(units: Units) -> Classes:
     size = np.bincount(scale, minlength=count)
     written = np.unique(np.concatenate([*(ids for ids, _ in units.writers), *units.shifts, np.zeros(0, np.int64)]))
 
+    homogeneous = _homogeneous(units)
     readers = [*units.other_uses, *(ids for ids, _ in units.readers), *(site.x_ids for site in units.sites)]
     return Classes(
         scale,
         offset,
         {int(c) for pin in units.positive for c in np.unique(scale[pin.ids])},
         tally(units.other_uses),
-        tally(pin.ids for pin in units.positive),
+        tally(pin.ids for pin in units.positive if pin.node in homogeneous),
+        tally(pin.ids for pin in border_pins(units)),
         tally(ids for ids, _ in units.readers),
         tally(site.x_ids for site in units.sites if site.node.op_type not in ("Add", "Sub")),
         tally(units.shifts),
@@ -73,6 +78,17 @@ def classify(units: Units) -> Classes:
         _private(units, offset, readers),
         _related(units, offset),
     )
+
+
+def border_pins(units: Units) -> list[Pin]:
+    """What holds offsets at 0 and does not keep the sign of its input: zero padding, and all that takes no units."""
+    homogeneous = _homogeneous(units)
+    return [pin for pin in units.offset_pins if pin.node not in homogeneous]
+
+
+def _homogeneous(units: Units) -> set[ir.Node]:
+    """The operators with f(a x) = a f(x) for a > 0; Max with a constant keeps the sign, but not a 0."""
+    return {pin.node for pin in units.positive if pin.node is not None and pin.node.op_type != "Max"}
 
 
 def _components(n_ids: int, pairs: Sequence[tuple[Ids, Ids]], pins: Sequence[Pin]) -> Ids:

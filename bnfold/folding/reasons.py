@@ -8,14 +8,14 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from bnfold.folding.classes import Classes
+from bnfold.folding.classes import Classes, border_pins
 from bnfold.folding.relations import RULES
 from bnfold.folding.units import Ids, Pin, Site, Units
 from bnfold.graph.layers import layer_name
 
 __all__ = ["Reasons"]
 
-_Kind = Literal["sign", "scale", "offset"]
+_Kind = Literal["sign", "scale", "offset", "border"]
 
 
 class Reasons:
@@ -88,18 +88,26 @@ class Reasons:
     def _fixed_by(self, kind: _Kind, element: int) -> str | None:
         """The operator that fixes this very element, else one that fixes its class."""
         if kind not in self._holders:
-            pins = {"sign": self._units.positive, "scale": self._units.scale_pins, "offset": self._units.offset_pins}
-            labels = self._classes.offset if kind == "offset" else self._classes.scale
-            self._holders[kind] = _Holders(pins[kind], labels)
+            units, scale, offset = self._units, self._classes.scale, self._classes.offset
+            pins, labels = {
+                "sign": (units.positive, scale),
+                "scale": (units.scale_pins, scale),
+                "offset": (units.offset_pins, offset),
+                "border": (border_pins(units), offset),
+            }[kind]
+            self._holders[kind] = _Holders(pins, labels)
         return self._holders[kind].of(element)
 
     def _uses(self, element: int) -> str:
         c, label = self._classes, self._classes.scale[element]
         if label == 0:
             return "is pinned"
+        border = self._fixed_by("border", element)
+        if border is not None:
+            return f"is held by {border}"
         if c.other_uses[label]:
             return "is read by operators that are not linear"
-        return "has padded, several or no linear readers"
+        return "has several readers, or none that is linear"
 
 
 class _Holders:
