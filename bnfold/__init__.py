@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from bnfold.workflows.diagnose import doctor
     from bnfold.workflows.fold_export import fold_export
     from bnfold.workflows.inspect_source import inspect
+    from bnfold.workflows.recalibrate import recalibrate
     from bnfold.workflows.train_model import train
 
-__all__ = ["__version__", "bench", "doctor", "fold", "fold_export", "inspect", "train", "verify"]
+__all__ = ["__version__", "bench", "doctor", "fold", "fold_export", "inspect", "recalibrate", "train", "verify"]
 
 _HOMES = {
     "bench": "bnfold.workflows.benchmark",
@@ -28,6 +29,7 @@ _HOMES = {
     "fold": "bnfold.folding",
     "fold_export": "bnfold.workflows.fold_export",
     "inspect": "bnfold.workflows.inspect_source",
+    "recalibrate": "bnfold.workflows.recalibrate",
     "train": "bnfold.workflows.train_model",
     "verify": "bnfold.workflows.compare",
 }

@@ -26,6 +26,10 @@ INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 
 COMMANDS = {
     "train": ("bnfold.cli.train", "Train a network of the zoo or of a file, and keep a run folder."),
+    "recalibrate": (
+        "bnfold.cli.recalibrate",
+        "Measure a run's BatchNorm statistics anew, or adapt them to other data.",
+    ),
     "fold-export": ("bnfold.cli.fold_export", "Fold every BatchNorm that can vanish, export ONNX, prove it equal."),
     "bench": ("bnfold.cli.bench", "Measure .onnx files side by side."),
     "verify": ("bnfold.cli.verify", "Compare an .onnx file with the network it came from."),

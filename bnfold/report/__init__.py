@@ -5,6 +5,7 @@ from __future__ import annotations
 from bnfold.report.html import write_html
 from bnfold.report.pictures import write_picture
 from bnfold.report.progress import progress_bar
+from bnfold.report.statistics_table import render_recalibration
 from bnfold.report.svg import require_matplotlib
 from bnfold.report.tables import render_bench, render_doctor, render_ledger, render_verdict
 from bnfold.report.write import write_json
@@ -14,6 +15,7 @@ __all__ = [
     "render_bench",
     "render_doctor",
     "render_ledger",
+    "render_recalibration",
     "render_verdict",
     "require_matplotlib",
     "write_html",

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
     from bnfold.records import BenchRatio, BenchReport, BenchRun, DoctorReport, Ledger, Verdict
 
-__all__ = ["number", "render_bench", "render_doctor", "render_ledger", "render_verdict"]
+__all__ = [
+    "new_table",
+    "number",
+    "print_table",
+    "render_bench",
+    "render_doctor",
+    "render_ledger",
+    "render_verdict",
+    "say",
+]
 
 TEXT_WIDTH = 10
 _UNLIMITED = 1 << 16
@@ -24,7 +33,7 @@ GAP = 3  # between two columns: a blank, the box's place for a line, a blank
 
 def render_bench(report: BenchReport) -> None:
     """Print the runs, the ratios, and what the numbers depend on."""
-    runs = _table("file", ["batch", "median ms", "p95 ms", "images/s", "load ms", "first ms", "MiB"])
+    runs = new_table("file", ["batch", "median ms", "p95 ms", "images/s", "load ms", "first ms", "MiB"])
     for run in report.runs:
         others = (run.p95_ms, run.images_per_s, run.load_ms, run.first_ms, run.peak_mb)
         runs.add_row(
@@ -33,24 +42,24 @@ def render_bench(report: BenchReport) -> None:
             number(run.median_ms, 4),
             *(number(value, 3) for value in others),
         )
-    _print(runs)
+    print_table(runs)
     if report.ratios:
-        ratios = _table("time ratio", ["batch", "ratio", "99 % interval", "verdict"])
+        ratios = new_table("time ratio", ["batch", "ratio", "99 % interval", "verdict"])
         for ratio in report.ratios:
             interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
             pair = _in_grid(f"{ratio.a} / {ratio.b}", ratio, report.ratios)
             ratios.add_row(pair, str(ratio.batch), f"{ratio.ratio:.3f}", interval, ratio.verdict)
-        _print(ratios)
+        print_table(ratios)
     for note in dict.fromkeys(ratio.note for ratio in report.ratios if ratio.note):
-        _say(note)
+        say(note)
     if not report.complete:
-        _say("interrupted: this is what was measured so far")
+        say("interrupted: this is what was measured so far")
     facts = report.environment
     build = f"{facts.get('onnxruntime_build') or 'onnxruntime'} {facts.get('onnxruntime')}"
     threads = facts.get("threads")
-    _say(f"{facts.get('gpu') or facts.get('cpu')}, {threads} thread{'' if threads == 1 else 's'}, {build}")
+    say(f"{facts.get('gpu') or facts.get('cpu')}, {threads} thread{'' if threads == 1 else 's'}, {build}")
     if facts.get("noise") == "noisy":
-        _say(
+        say(
             f"The machine was noisy: rounds scatter by {facts.get('round_dispersion', 0):.0%}, other processes kept "
             f"{facts.get('cpus_taken_by_others', 0):.1f} CPUs busy. Repeat on a quiet machine before you rely on this."
         )
@@ -72,7 +81,7 @@ def _in_grid(name: str, record: BenchRun | BenchRatio, records: Sequence[BenchRu
 def render_ledger(ledger: Ledger) -> None:
     """Print every BatchNorm with what happened to it, and the counts."""
     if ledger.entries:
-        table = _table("BatchNorm", ["max |s|", "min var/eps", "dead"], text=["outcome", "into, or the reason"])
+        table = new_table("BatchNorm", ["max |s|", "min var/eps", "dead"], text=["outcome", "into, or the reason"])
         for entry in ledger.entries:
             table.add_row(
                 entry.name,
@@ -82,31 +91,31 @@ def render_ledger(ledger: Ledger) -> None:
                 number(entry.min_var_over_eps),
                 str(entry.n_dead_channels),
             )
-        _print(table)
+        print_table(table)
     counts = ", ".join(f"{getattr(ledger, name)} {name}" for name in ("absorbed", "merged", "removed", "kept"))
-    _say(f"BatchNorms: {ledger.found} found, {counts}")
+    say(f"BatchNorms: {ledger.found} found, {counts}")
     for warning in ledger.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
 
 
 def render_verdict(verdict: Verdict) -> None:
     """Print the errors of every output against float64, and the verdict in a sentence."""
     if verdict.outputs:
-        table = _table("output", ["source error", "file error", "allowed"])
+        table = new_table("output", ["source error", "file error", "allowed"])
         for output in verdict.outputs:
             table.add_row(
                 output.name, *(f"{value:.2e}" for value in (output.e_source, output.e_output, output.allowed))
             )
-        _print(table)
+        print_table(table)
     batches = ", ".join(map(str, verdict.batches))
     scope = f"{verdict.n_compared:,} values against {verdict.reference}, batches {batches}"
     providers = f" on {', '.join(verdict.providers)}" if verdict.providers else ""
     if verdict.passed:
-        _say(f"equal: {scope}{providers}")
+        say(f"equal: {scope}{providers}")
     else:
-        _say(f"NOT equal: {verdict.failure or 'no reason given'} ({scope}{providers})")
+        say(f"NOT equal: {verdict.failure or 'no reason given'} ({scope}{providers})")
     for fact in _proven(verdict):
-        _say(fact)
+        say(fact)
 
 
 def _proven(verdict: Verdict) -> list[str]:
@@ -128,19 +137,19 @@ def _proven(verdict: Verdict) -> list[str]:
 
 def render_doctor(report: DoctorReport) -> None:
     """Print the checks, and under them the command that mends each one that failed."""
-    table = _table("check", [], text=["status", "found"])
+    table = new_table("check", [], text=["status", "found"])
     for check in report.checks:
         table.add_row(
             check.name,
             check.status if check.needed or check.status == "ok" else f"{check.status} (optional)",
             check.found,
         )
-    _print(table)
+    print_table(table)
     for check in report.checks:
         if check.remedy is not None:
-            _say(f"{check.name}: {check.remedy}")
+            say(f"{check.name}: {check.remedy}")
     able = "This machine can do the job" if report.able else "This machine cannot do the job yet"
-    _say(f"{able} with --provider {report.provider}.")
+    say(f"{able} with --provider {report.provider}.")
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -156,7 +165,7 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.0f}" if size >= 10**digits else f"{value:.{digits}g}"
 
 
-def _table(name: str, numbers: Sequence[str], *, text: Sequence[str] = ()) -> Table:
+def new_table(name: str, numbers: Sequence[str], *, text: Sequence[str] = ()) -> Table:
     """A table with a column of names, columns of text that may wrap, and columns of numbers that may not."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in (name, *text):
@@ -186,7 +195,7 @@ class _StdoutConsole(Console):
         raise BrokenPipeError
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
     console = _StdoutConsole()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNLIMITED
@@ -195,5 +204,5 @@ def _print(table: Table) -> None:
     console.print()
 
 
-def _say(sentence: str) -> None:
+def say(sentence: str) -> None:
     _StdoutConsole().print(sentence, soft_wrap=True)
