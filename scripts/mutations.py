@@ -13,17 +13,21 @@ judged by `verify_file` with its defaults, as `bnfold verify` and the gate of `f
 and next to it what `np.allclose` between the outputs of the file and of the source's unfolded graph in ONNX Runtime, on
 one random sample, catches at atol = rtol = 1e-3, 1e-4, 1e-5.
 
-    python scripts/mutations.py [--networks bnnet unet ...] [--kinds "eps dropped" ...]
+    python scripts/mutations.py [--networks bnnet unet ...] [--kinds "eps dropped" ...] [--json FILE] [--markdown FILE]
+
+--json appends a line for every case judged, and what it holds already is not judged again, so that networks may run one
+after the other; --markdown writes docs/mutations.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import logging
 import sys
 import tempfile
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +37,9 @@ import torch
 from mutation_files import FILES
 from mutation_folds import FOLDS
 from mutation_networks import NETWORKS, subject_of
+from mutation_outcomes import TOLERANCES, Outcome, known, summary, table
 from mutation_outputs import OUTPUTS
+from mutation_page import write_page
 
 from bnfold.errors import InputRefused
 from bnfold.graph.float64 import Float64Graph
@@ -51,28 +57,10 @@ if TYPE_CHECKING:
 
     from bnfold.verification import Reference
 
-__all__ = ["ALL_KINDS", "Outcome", "Trial", "main"]
+__all__ = ["ALL_KINDS", "NETWORKS", "Outcome", "Trial", "main", "summary"]
 
 ALL_KINDS: dict[str, Callable[[Subject], Mutant | None]] = {**FOLDS, **FILES, **OUTPUTS}
-TOLERANCES = (1e-3, 1e-4, 1e-5)
 N_ROWS = 3
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Of one kind on one network; `named` is None where there is no layer to name."""
-
-    kind: str
-    network: str
-    caught: bool
-    named: bool | None
-    close: tuple[bool, ...]
-    expected: str
-    found: str
-
-    def cell(self) -> str:
-        """For the table."""
-        return ("caught" if self.caught else "MISSED") + {None: "", True: " +", False: " !"}[self.named]
 
 
 class Trial:
@@ -171,32 +159,24 @@ def _in_train_mode(node: onnx.NodeProto) -> bool:
     return any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
 
 
-def table(cells: dict[str, dict[str, Outcome | str]], networks: Sequence[str]) -> None:
-    """Print a row for each kind."""
-    print(f"{'':28}" + "".join(f"{name:12}" for name in networks) + "".join(f"{t:>9.0e}" for t in TOLERANCES))
-    for kind, row in cells.items():
-        outcomes = [cell for cell in row.values() if isinstance(cell, Outcome)]
-        texts = [cell if isinstance(cell, str) else cell.cell() for cell in row.values()]
-        counts = [
-            f"{sum(not outcome.close[i] for outcome in outcomes)}/{len(outcomes)}" for i in range(len(TOLERANCES))
-        ]
-        print(f"{kind:28}" + "".join(f"{text:12}" for text in texts) + "".join(f"{count:>9}" for count in counts))
-
-
-def summary(outcomes: Sequence[Outcome], n_kinds: int) -> bool:
-    """Print the counts and every case that is not as it should be; whether all is well."""
-    caught = [outcome for outcome in outcomes if outcome.caught]
-    named = [outcome for outcome in outcomes if outcome.named is not None]
-    right = [outcome for outcome in named if outcome.named]
-    print(f"\ncaught: {len(caught)} of {len(outcomes)} wrong files, of {n_kinds} kinds")
-    for i, tolerance in enumerate(TOLERANCES):
-        n_caught = sum(not outcome.close[i] for outcome in outcomes)
-        print(f"np.allclose at {tolerance:.0e}: {n_caught} of {len(outcomes)}")
-    print(f"layer named right: {len(right)} of {len(named)}")
-    for outcome in outcomes:
-        if not outcome.caught or outcome.named is False:
-            print(f"  {outcome.network}, {outcome.kind}: expected {outcome.expected}; found {outcome.found[:300]}")
-    return len(caught) == len(outcomes) and len(right) >= 0.9 * len(named)
+def judged(networks: Sequence[str], kinds: Sequence[str], file: Path | None) -> dict[str, dict[str, Outcome | str]]:
+    """The cells of the table, by kind and network; those that are new are appended to the file."""
+    earlier = known(file)
+    cells: dict[str, dict[str, Outcome | str]] = {kind: {} for kind in kinds}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in networks:
+            new = [kind for kind in kinds if (name, kind) not in earlier]
+            trial = Trial(name, Path(folder)) if new else None
+            for kind in kinds:
+                cells[kind][name] = cell = (
+                    earlier[name, kind] if trial is None or kind not in new else trial.judge(kind)
+                )
+                print(f"{name}, {kind}: {cell if isinstance(cell, str) else cell.cell()}", file=sys.stderr)
+                if file and kind in new:
+                    entry = cell if isinstance(cell, str) else dataclasses.asdict(cell)
+                    with file.open("a") as lines:
+                        lines.write(json.dumps([name, kind, entry]) + "\n")
+    return cells
 
 
 def main() -> None:
@@ -204,21 +184,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--kinds", nargs="*", default=list(ALL_KINDS), choices=list(ALL_KINDS))
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)  # the exporter's, of its own internals
-    cells: dict[str, dict[str, Outcome | str]] = {kind: {} for kind in arguments.kinds}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
-        for name in arguments.networks:
-            trial = Trial(name, Path(folder))
-            for kind in arguments.kinds:
-                cells[kind][name] = cell = trial.judge(kind)
-                print(f"{name}, {kind}: {cell if isinstance(cell, str) else cell.cell()}", file=sys.stderr)
+        cells = judged(arguments.networks, arguments.kinds, arguments.json)
     outcomes = [cell for row in cells.values() for cell in row.values() if isinstance(cell, Outcome)]
     table(cells, arguments.networks)
-    n_kinds = len({outcome.kind for outcome in outcomes})
-    if not summary(outcomes, n_kinds):
+    if arguments.markdown:
+        write_page(arguments.markdown, cells, arguments.networks, TOLERANCES)
+    if not summary(outcomes, len({outcome.kind for outcome in outcomes})):
         sys.exit(1)
 
 

@@ -1,19 +1,21 @@
 """Put right folds through the verification of `bnfold fold-export`, and print their accuracy next to other files'.
 
-    python scripts/right_folds.py [--json FILE] [--missing] [NAME ...]
+    python scripts/right_folds.py [--json FILE] [--missing] [--markdown FILE] [NAME ...]
 
 NAME as in scripts/right_networks.py; without names, its list. Each network gets random parameters with statistics
-measured on random data. On the inputs of the verification, at ONNX Runtime's full optimization, the table gives the
-error against the float64 answer over that of the source in float32, as root mean square over the outputs, for
+measured on random data, and is verified with several draws of inputs, more where a row is small. The table gives, at
+ONNX Runtime's full optimization, the error against the float64 answer over that of the source in float32, as root mean
+square over the outputs and inputs of a draw, and as geometric mean over the draws, for
 
     ours       the folded file,
     plain      what `torch.onnx.export` writes by default: its graph after onnxscript's optimizer and fusions,
     onnxsim    the unoptimized export after onnxsim.
 
-`passed` is the verdict on ours, and `decided by` what it took: `source` where the error lies within a multiple of the
-source's own, `bound` where within what accumulation leaves, `parameters` where these had to be judged in float64.
-`seconds` is the CPU time of the verification. The last lines are medians, maxima, and the false alarms; the exit code
-is 1 where there is one. --json writes the results after every network; --missing measures only what that file lacks.
+`passed` is the verdict on ours with every draw, and `decided by` the most that one took: `source` where the error lies
+within a multiple of the source's own, `bound` where within what accumulation leaves, `parameters` where these had to be
+judged in float64. `seconds` is the CPU time of a verification. The last lines are medians, maxima, and the false
+alarms; the exit code is 1 where there is one. --json appends a line for every network measured, so that several runs
+may share a file; --missing measures only what that file lacks; --markdown writes docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ import onnx_ir as ir
 import onnxscript.optimizer
 import onnxscript.rewriter.onnx_fusions
 from fold_zoo import source_of
-from right_networks import NETWORKS, network
+from right_networks import NETWORKS, has_small_rows, network
+from right_page import write_page
 
 from bnfold.export import finish, plain_graph, save
 from bnfold.folding import fold_model
@@ -51,6 +54,8 @@ if TYPE_CHECKING:
     from bnfold.records import Verdict
 
 FILES = ("ours", "plain", "onnxsim")
+GROUNDS = ("source", "bound", "parameters")
+N_DRAWS, N_DRAWS_SMALL = 3, 8
 ROW = "{:38} {:>8} {:>8} {:>8} {:>7} {:>11} {:>8}"
 Arrays = dict[str, np.ndarray]
 
@@ -115,23 +120,31 @@ def measure(name: str) -> dict[str, Any]:
     unfolded = ir.to_proto(model)
     ledger = fold_model(model)
     files = {"ours": finish(model), **peers(unfolded)}
+    draws: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         paths = {file: save(proto, Path(folder) / f"{file}.onnx")[0] for file, proto in files.items()}
-        recorded: Any = Recorded(reference_for(source, unfolded))
-        start = time.process_time()
-        verdict = verify_file(paths["ours"], recorded, inputs=source.inputs, samples=None)
-        seconds = time.process_time() - start
-        ratios = {file: error_ratio(path, recorded, verdict) for file, path in paths.items()}
+        for seed in range(N_DRAWS_SMALL if has_small_rows(inputs) else N_DRAWS):
+            recorded: Any = Recorded(reference_for(source, unfolded))
+            start = time.process_time()
+            verdict = verify_file(paths["ours"], recorded, inputs=source.inputs, samples=None, seed=seed)
+            seconds = time.process_time() - start
+            ratios = {file: error_ratio(path, recorded, verdict) for file, path in paths.items()}
+            facts = {"failure": verdict.failure, "reference": verdict.reference, "decided_by": decided_by(verdict)}
+            draws.append({**facts, "seconds": round(seconds, 1), "ratios": ratios})
+    return {"network": name, "batchnorms": ledger.found, "kept": ledger.kept, **pooled(draws), "draws": draws}
+
+
+def pooled(draws: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of all draws together: geometric means, the first failure, and the most that a verdict took."""
+    kinds = draws[0]["ratios"]
+    means = {file: statistics.geometric_mean(draw["ratios"][file] for draw in draws) for file in kinds}
+    failures = [draw["failure"] for draw in draws if draw["failure"]]
     return {
-        "network": name,
-        "batchnorms": ledger.found,
-        "kept": ledger.kept,
-        **{file: ratios.get(file) for file in FILES},
-        "passed": verdict.passed,
-        "decided_by": decided_by(verdict),
-        "seconds": round(seconds, 1),
-        "failure": verdict.failure,
-        "reference": verdict.reference,
+        **{file: means.get(file) for file in FILES},
+        "passed": not failures,
+        "failure": failures[0] if failures else None,
+        "decided_by": max((draw["decided_by"] for draw in draws), key=GROUNDS.index),
+        "seconds": statistics.median(draw["seconds"] for draw in draws),
     }
 
 
@@ -160,19 +173,23 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(NETWORKS))
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--missing", action="store_true")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    known = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else []
-    rows = {row["network"]: row for row in known}
+    known = arguments.json.read_text().splitlines() if arguments.json and arguments.json.exists() else []
+    rows = {row["network"]: row for row in map(json.loads, known)}
     print(ROW.format("network", *FILES, "passed", "decided by", "seconds"), flush=True)
     for name in arguments.names:
         if not (arguments.missing and name in rows):
             rows[name] = measure(name)
             if arguments.json:
-                arguments.json.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
+                with arguments.json.open("a") as lines:
+                    lines.write(json.dumps(rows[name]) + "\n")
         print(table_row(rows[name]), flush=True)
-    lines = summary([rows[name] for name in arguments.names])
-    print("\n".join(lines))
-    raise SystemExit(any(not rows[name]["passed"] for name in arguments.names))
+    measured = [rows[name] for name in arguments.names]
+    print("\n".join(summary(measured)))
+    if arguments.markdown:
+        write_page(arguments.markdown, measured, FILES)
+    raise SystemExit(any(not row["passed"] for row in measured))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """Networks for scripts/right_folds.py: names, input shapes, and parameters that are hard to fold.
 
-A name is `SOURCE[+tiny][+mixed|+zeros]`. SOURCE is one of scripts/pattern_networks.py, `zoo:NAME` of models/,
+A name is `SOURCE[+tiny][+mixed|+zeros][+few]`. SOURCE is one of scripts/pattern_networks.py, `zoo:NAME` of models/,
 `timm:NAME` or `torchvision:NAME`. `+tiny` brings the variances of the BatchNorms down to 1e-8..1e-4, `+mixed` makes
-15 % of the gammas negative, `+zeros` also sets 3 % to 0. Images are 128 x 128 where a network takes any size, since
+15 % of the gammas negative, `+zeros` also sets 3 % to 0, `+few` measures the statistics on 4 rows, which leaves a
+BatchNorm of vectors with deviations far from the true ones. Images are 128 x 128 where a network takes any size, since
 the float64 reference of all networks at full size takes hours on two cores.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,9 +18,11 @@ from pattern_networks import PATTERNS
 
 from bnfold.sources.library import build_timm, build_torchvision
 from bnfold.sources.model_file import load_model_file, zoo_names
+from bnfold.verification.inputs import SMALL_ROW
 
-__all__ = ["NETWORKS", "network"]
+__all__ = ["NETWORKS", "has_small_rows", "network"]
 
+N_ROWS, N_ROWS_SMALL, N_ROWS_FEW = 16, 64, 4  # that statistics are measured on
 IMAGE = (3, 128, 128)
 SHAPES: dict[str, tuple[int, ...]] = {
     "timm:levit_128s": (3, 224, 224),
@@ -43,14 +47,20 @@ NETWORKS = (
     "torchvision:resnet18+tiny+zeros", "torchvision:mobilenet_v2+tiny", "torchvision:vgg11_bn+tiny",
     "torchvision:resnet50+zeros", "torchvision:densenet121+tiny+mixed", "torchvision:shufflenet_v2_x1_0+zeros",
     "timm:repvgg_a0+mixed", "timm:levit_128s+zeros", "timm:mobileone_s0+tiny+mixed",
+    "bnnet+few", "tabular+few", "bn_lstm+few", "timm:levit_128s+few",
 )  # fmt: skip
 
 
+def has_small_rows(inputs: tuple[torch.Tensor, ...]) -> bool:
+    """Whether a row is so small that the verification repeats its largest batch."""
+    return sum(math.prod(x.shape[1:]) for x in inputs) <= SMALL_ROW
+
+
 def network(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...], tuple[str, ...]]:
-    """The network with calibrated statistics, example inputs of batch 4, and the names of its outputs."""
+    """The network with calibrated statistics, example inputs, and the names of its outputs."""
     source, *changes = name.split("+")
     torch.manual_seed(0)
-    module, inputs = _built(source)
+    module, inputs = _built(source, few="few" in changes)
     module.eval()
     gamma = next((change for change in changes if change in ("mixed", "zeros")), "positive")
     randomise(module, gamma, seed=1)
@@ -63,17 +73,22 @@ def network(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...], tuple
     return module, inputs, names
 
 
-def _built(source: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+def _built(source: str, *, few: bool) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
     library, _, name = source.rpartition(":")
     if not library:
-        factory, inputs = PATTERNS[name]
-        return factory(), inputs()
+        factory, example = PATTERNS[name]
+        module, rows = factory(), example()
+        n_rows = N_ROWS_FEW if few else N_ROWS_SMALL if has_small_rows(rows) else N_ROWS
+        more = (example() for _ in range(math.ceil(n_rows / len(rows[0])) - 1))
+        return module, tuple(torch.cat(parts) for parts in zip(rows, *more, strict=True))
     if library == "zoo":
         file = load_model_file(name)
-        return file.build(), (torch.randn(4, *file.input_shapes[0][1:]),)
-    build: Any = {"timm": build_timm, "torchvision": build_torchvision}[library]
-    module, _ = build(name, pretrained=False)
-    return module, (torch.randn(4, *SHAPES.get(source, IMAGE)),)
+        module, row = file.build(), file.input_shapes[0][1:]
+    else:
+        build: Any = {"timm": build_timm, "torchvision": build_torchvision}[library]
+        (module, _), row = build(name, pretrained=False), SHAPES.get(source, IMAGE)
+    n_rows = N_ROWS_FEW if few else N_ROWS_SMALL if math.prod(row) <= SMALL_ROW else N_ROWS
+    return module, (torch.randn(n_rows, *row),)
 
 
 def _shrink(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

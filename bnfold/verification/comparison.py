@@ -46,6 +46,7 @@ class Comparison:
         from bnfold.runtime.placement import record_placement
 
         self.reference = reference
+        self.provider, self.threads = provider, threads
         self.sessions = {
             name: open_session(
                 candidate, provider=provider, threads=threads, optimized=name == DEPLOYED, configure=record_placement

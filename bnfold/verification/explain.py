@@ -10,6 +10,7 @@ from bnfold.errors import InputRefused
 from bnfold.verification.inputs import Feed, make_feeds
 from bnfold.verification.kinds import Unequal
 from bnfold.verification.localise import localise
+from bnfold.verification.localise_execution import localise_execution
 from bnfold.verification.parameters import SMALL_FEED
 from bnfold.verification.reproduce import write_reproduction
 
@@ -45,18 +46,21 @@ def explain(
         return None, "the layer is not known: the source has no unfolded graph"
     try:
         feeds = _feeds(comparison, inputs, samples=samples, seed=seed)
-        located = localise(onnx.load(comparison.candidate), plain, feeds, seed=seed)
+        candidate = onnx.load(comparison.candidate)
+        located = localise(candidate, plain, feeds, seed=seed) or localise_execution(
+            candidate, plain, feeds, u=comparison.u, seed=seed, provider=comparison.provider, threads=comparison.threads
+        )
     except Unequal:
         return None, "the layer is not known: the inputs are not the source's"
     except InputRefused as refused:
         return None, f"the layer could not be localised: {refused}"
     if located is None:
-        return None, "no layer departs in float64 from the unfolded graph of the source"
+        return None, "no layer departs in float64 from the unfolded graph of the source, nor as it is executed"
     departure, clause = located.departure, located.departure.sentence()
     if reproduction is None:
         return departure, clause
     try:
-        write_reproduction(located, reproduction)
+        write_reproduction(located, reproduction, provider=comparison.provider)
     except InputRefused as refused:
         return departure, f"{clause}; no reproduction: {refused}"
     return dataclasses.replace(departure, reproduction=str(reproduction)), clause

@@ -11,12 +11,12 @@ from onnx import TensorProto, numpy_helper
 from bnfold.verification.input_rows import InputFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import onnx
     from onnx import GraphProto, NodeProto
 
-__all__ = ["accumulation_lengths", "coarsest_format", "input_axes", "input_facts"]
+__all__ = ["accumulation_length", "accumulation_lengths", "coarsest_format", "input_axes", "input_facts"]
 
 _FORMATS = {  # coarsest first
     TensorProto.BFLOAT16: "bfloat16",
@@ -30,14 +30,16 @@ _SAME_VALUES = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"
 def accumulation_lengths(model: onnx.ModelProto) -> list[int]:
     """For each linear operator with stored weights, the number of products that one of its outputs adds up."""
     shapes = {tensor.name: tuple(tensor.dims) for graph in _graphs(model.graph) for tensor in graph.initializer}
-    lengths = []
-    for graph in _graphs(model.graph):
-        for node in graph.node:
-            for position in (1, 0):
-                if len(node.input) > position and node.input[position] in shapes:
-                    lengths += _length(node, position, shapes[node.input[position]])
-                    break
-    return lengths
+    nodes = (node for graph in _graphs(model.graph) for node in graph.node)
+    return [length for node in nodes if (length := accumulation_length(node, shapes))]
+
+
+def accumulation_length(node: NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """The number of products that one output of a node adds up; 0 where it is not linear with a weight in `shapes`."""
+    for position in (1, 0):
+        if len(node.input) > position and node.input[position] in shapes:
+            return sum(_length(node, position, shapes[node.input[position]]))
+    return 0
 
 
 def _length(node: NodeProto, position: int, shape: tuple[int, ...]) -> list[int]:

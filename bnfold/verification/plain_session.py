@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import onnx
 from onnx import TensorProto
@@ -23,10 +23,13 @@ ALIGNMENT = 1 << 16  # of a tensor in the file: a multiple of the page sizes in 
 SMALL = 1 << 16  # bytes of a tensor that stays in the message
 
 
-def plain_session(model: onnx.ModelProto) -> Any:
-    """Open the graph in ONNX Runtime on the CPU, graph optimizations off; the model is not changed.
+def plain_session(
+    model: onnx.ModelProto, *, provider: Literal["cpu", "cuda"] = "cpu", threads: int | None = None
+) -> Any:
+    """Open the graph in ONNX Runtime, graph optimizations off; the model is not changed.
 
     Raises:
+        EnvironmentNotReady: ONNX Runtime or the provider is missing.
         InputRefused: ONNX Runtime does not load it.
     """
     from bnfold.runtime import open_session
@@ -44,7 +47,7 @@ def plain_session(model: onnx.ModelProto) -> Any:
         with path.with_name("plain.onnx.data").open("wb") as data:
             structure.graph.initializer.extend(_stored(model.graph.initializer, data))
         path.write_bytes(structure.SerializeToString())
-        return open_session(path, optimized=False)
+        return open_session(path, provider=provider, threads=threads, optimized=False)
 
 
 def _stored(tensors: Iterable[TensorProto], data: BinaryIO) -> Iterable[TensorProto]:

@@ -1,7 +1,7 @@
 """The smallest case of a departure: one layer of the source and of the file, inputs, and a script that needs no bnfold.
 
 source.onnx      the layer as the source has it, a convolution with its BatchNorm, say; or as it folds, where the
-                 file holds its values in other units than the source
+                 file holds its values in other units than the source; or in float64, where its execution departs
 candidate.onnx   the layer of the file
 inputs.npz       what both read in float32 on the first input that shows the departure
 reproduce.py     runs both in ONNX Runtime and prints the difference
@@ -9,15 +9,18 @@ reproduce.py     runs both in ONNX Runtime and prints the difference
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from bnfold.errors import InputRefused
+from bnfold.graph.float64 import to_float64
+from bnfold.runtime import PROVIDERS
 from bnfold.verification.graph_facts import coarsest_format
-from bnfold.verification.localise_nodes import node_reads
+from bnfold.verification.localise_execution import Executed
+from bnfold.verification.localise_nodes import node_reads, widened
 from bnfold.verification.localise_walk import FLOAT64_FLOOR
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ import numpy as np, onnxruntime as ort
 here = Path(__file__).resolve().parent
 inputs, outputs = np.load(here / "inputs.npz"), []
 for name in ("source", "candidate"):
-    session = ort.InferenceSession(here / f"{{name}}.onnx", providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(here / f"{{name}}.onnx", providers=["{provider}"])
     feed = {{value.name: inputs[f"{{name}}/{{value.name}}"] for value in session.get_inputs()}}
     outputs.append(session.run(None, feed)[0].astype(np.float64))
     print(f"{{name:9}} {{outputs[-1].shape}}, root mean square {{np.sqrt(np.mean(outputs[-1] ** 2)):.6g}}")
@@ -45,17 +48,18 @@ print(f"largest difference {{np.abs(outputs[0] - outputs[1]).max():.6g}}")
 FILES = ("source.onnx", "candidate.onnx", "inputs.npz", "reproduce.py")
 
 
-def write_reproduction(located: Located, folder: Path) -> None:
+def write_reproduction(located: Located | Executed, folder: Path, *, provider: Literal["cpu", "cuda"] = "cpu") -> None:
     """Write the four files; those of an earlier reproduction are replaced, other files are left alone.
 
     Args:
-        located: what `localise` found.
+        located: what `localise` or `localise_execution` found.
         folder: made where missing.
+        provider: that the script runs on.
 
     Raises:
         InputRefused: the folder cannot be written to, or a layer cannot be cut out.
     """
-    layers = {"source": _source_layer(located), "candidate": _candidate_layer(located)}
+    layers = _executed_layers(located) if isinstance(located, Executed) else _layers(located)
     title = f"The file {located.departure.sentence().removeprefix('it ')}."
     arrays = {f"{name}/{key}": array for name, (_, feed) in layers.items() for key, array in feed.items()}
     try:
@@ -64,7 +68,8 @@ def write_reproduction(located: Located, folder: Path) -> None:
             onnx.save(model, folder / f"{name}.onnx")
         savez: Any = np.savez  # its type would have the arrays be its options
         savez(folder / "inputs.npz", **arrays)
-        (folder / "reproduce.py").write_text(SCRIPT.format(title=title.replace("\\", "/").replace('"', "'")), "utf-8")
+        title = title.replace("\\", "/").replace('"', "'")
+        (folder / "reproduce.py").write_text(SCRIPT.format(title=title, provider=PROVIDERS[provider]), "utf-8")
     except OSError as error:
         raise InputRefused(
             "cannot write the reproduction",
@@ -75,6 +80,17 @@ def write_reproduction(located: Located, folder: Path) -> None:
 
 
 Layer = tuple[onnx.ModelProto, dict[str, np.ndarray]]
+
+
+def _layers(located: Located) -> dict[str, Layer]:
+    return {"source": _source_layer(located), "candidate": _candidate_layer(located)}
+
+
+def _executed_layers(executed: Executed) -> dict[str, Layer]:
+    """The node of the file on what it read, in float64 and as it is."""
+    model, node, reads = executed.candidate, executed.node, executed.reads
+    cut, feed = _cut(model, set(node.output), node.output[0], reads)
+    return {"source": (to_float64(cut), widened(feed)), "candidate": (cut, feed)}
 
 
 def _candidate_layer(located: Located) -> Layer:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
+from bnfold.errors import InputRefused
 from bnfold.verification.inputs import Feed
 from bnfold.verification.localise import FOLDED_AGAIN, SOURCE, localise
+from bnfold.verification.localise_execution import EXECUTION, localise_execution
 
 LAYER = {"convnet": "conv2", "bnnet": "fc"}
 
@@ -117,3 +122,51 @@ def test_what_has_no_float64_meaning_is_said(cases):
     verdict = case.verify(case.file(case.folded(), edit=foreign))
     assert verdict.departure is None
     assert "could not be localised: operators of domain com.microsoft" in verdict.failure
+
+
+def _narrowed(layer, dtype=TensorProto.FLOAT16):
+    """The input of a layer through a coarser format and back: the parameters are right, the arithmetic is not."""
+
+    def edit(model):
+        (index,) = [i for i, node in enumerate(model.graph.node) if f"{layer}.weight" in node.input]
+        node = model.graph.node[index]
+        node.name = f"{layer}/{node.op_type}"
+        casts = [
+            helper.make_node("Cast", [node.input[0]], ["narrow"], f"{layer}/Cast", to=dtype),
+            helper.make_node("Cast", ["narrow"], ["wide"], f"{layer}/Cast_1", to=TensorProto.FLOAT),
+        ]
+        node.input[0] = "wide"
+        for cast in reversed(casts):
+            model.graph.node.insert(index, cast)
+
+    return edit
+
+
+@pytest.mark.parametrize(("name", "layer"), [("convnet", "conv2"), ("bnnet", "head")])
+def test_a_layer_that_is_executed_with_less_precision_is_named(cases, name, layer, tmp_path):
+    case = cases[name]
+    verdict = case.verify(case.file(case.folded(), edit=_narrowed(layer)), reproduction=tmp_path)
+    departure = verdict.departure
+    assert (departure.layer, departure.operator, departure.compared_with) == (layer, "Cast", EXECUTION)
+    assert 1e-5 < departure.error < 2.0**-11
+    assert departure.inputs_error == 0
+    done = subprocess.run(
+        [sys.executable, "-I", str(tmp_path / "reproduce.py")], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout.split()[-1]) > 0
+
+
+def test_a_right_file_is_executed_as_precisely_as_it_can_be(case):
+    file = onnx.load(case.file(case.folded()))
+    before = file.SerializeToString()
+    rows = np.random.default_rng(0).standard_normal((2, *case.row)).astype(np.float32)
+    feeds = [Feed("random", 2, {"x": rows}), Feed("border", 2, {"x": np.ones_like(rows)})]
+    assert localise_execution(file, case.plain, feeds, u=2.0**-24, seed=0, threads=1) is None
+    assert file.SerializeToString() == before
+
+
+def test_a_file_that_does_not_run_is_refused_in_words(case):
+    file = onnx.load(case.file(case.folded()))
+    feed = Feed("random", 2, {"x": np.ones((2, 3), np.float32)})
+    with pytest.raises(InputRefused, match="the file does not run"):
+        localise_execution(file, case.plain, [feed], u=2.0**-24, seed=0, threads=1)

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-MILD = ("eps dropped", "mean of one channel 0", "one bias + 1 %", "float16 weights, one layer", "one norm left out")
+MILD = (
+    "eps dropped",
+    "mean of one channel 0",
+    "one bias + 1 %",
+    "float16 weights, one layer",
+    "one norm left out",
+    "TF32 input, one layer",
+)
 STRUCTURAL = ("output added", "output renamed", "output of another dtype", "batch of the trace fixed", "rows mixed")
 
 
@@ -65,3 +72,16 @@ def test_a_missed_mutation_or_a_wrong_name_fails_the_suite(suite, capsys):
     assert not suite.summary([outcome(caught=False, named=None)], 1)
     assert not suite.summary([outcome(caught=True, named=False)], 1)
     assert "net, kind: expected a; found b" in capsys.readouterr().out
+
+
+def test_earlier_outcomes_are_kept_and_shown(suite, tmp_path, capsys):
+    file, page = tmp_path / "outcomes.jsonl", tmp_path / "page.md"
+    kinds, networks = ("one bias + 1 %", "padding shifted"), ("bnnet",)
+    first = suite.judged(networks, kinds, file)
+    lines = file.read_text()
+    assert suite.judged(networks, kinds, file) == first  # read back
+    assert file.read_text() == lines
+    suite.write_page(page, first, networks, suite.TOLERANCES)
+    assert "| `bnfold verify` | **1 of 1, of 1 kinds** |" in page.read_text()
+    assert "| one bias + 1 % | caught + | " in page.read_text()
+    assert "| padding shifted | - | 0 / 0 / 0 of 0 |" in page.read_text()
