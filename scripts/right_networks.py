@@ -69,8 +69,13 @@ def network(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...], tuple
     calibrate(module, inputs)
     with torch.no_grad():
         result = module(*inputs)
-    names = tuple(result) if isinstance(result, dict) else ("output",)
-    return module, inputs, names
+    return module, inputs, _names(result)
+
+
+def _names(result: Any) -> tuple[str, ...]:
+    if isinstance(result, dict):
+        return tuple(result)
+    return ("output",) if isinstance(result, torch.Tensor) else tuple(f"output{k}" for k in range(len(result)))
 
 
 def _built(source: str, *, few: bool) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
@@ -78,17 +83,27 @@ def _built(source: str, *, few: bool) -> tuple[torch.nn.Module, tuple[torch.Tens
     if not library:
         factory, example = PATTERNS[name]
         module, rows = factory(), example()
-        n_rows = N_ROWS_FEW if few else N_ROWS_SMALL if has_small_rows(rows) else N_ROWS
-        more = (example() for _ in range(math.ceil(n_rows / len(rows[0])) - 1))
+        more = (example() for _ in range(math.ceil(_n_rows(rows, few=few) / len(rows[0])) - 1))
         return module, tuple(torch.cat(parts) for parts in zip(rows, *more, strict=True))
     if library == "zoo":
         file = load_model_file(name)
-        module, row = file.build(), file.input_shapes[0][1:]
+        module, shapes = file.build(), [shape[1:] for shape in file.input_shapes]
+        dtypes = file.input_dtypes or ("float32",) * len(shapes)
     else:
         build: Any = {"timm": build_timm, "torchvision": build_torchvision}[library]
-        (module, _), row = build(name, pretrained=False), SHAPES.get(source, IMAGE)
-    n_rows = N_ROWS_FEW if few else N_ROWS_SMALL if math.prod(row) <= SMALL_ROW else N_ROWS
-    return module, (torch.randn(n_rows, *row),)
+        (module, _), shapes, dtypes = build(name, pretrained=False), [SHAPES.get(source, IMAGE)], ("float32",)
+    rows = tuple(torch.empty(0, *shape) for shape in shapes)
+    n_rows = _n_rows(rows, few=few)
+    return module, tuple(_random((n_rows, *x.shape[1:]), dtype) for x, dtype in zip(rows, dtypes, strict=True))
+
+
+def _n_rows(rows: tuple[torch.Tensor, ...], *, few: bool) -> int:
+    return N_ROWS_FEW if few else N_ROWS_SMALL if has_small_rows(rows) else N_ROWS
+
+
+def _random(shape: tuple[int, ...], dtype: str) -> torch.Tensor:
+    """Normal, or 0 and 1 where whole numbers are read: every table has two rows."""
+    return torch.randn(shape) if dtype.startswith("float") else torch.randint(2, shape)
 
 
 def _shrink(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
