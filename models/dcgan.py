@@ -30,7 +30,8 @@ RECIPE = {
     "warmup": 0.0,
 }
 
-EXPECTED = {"frechet": 10.0, "kept": 0}
+# Less than a Gaussian of the mean and the covariance of the digits, whose distance is 1.05; real digits have 0.26.
+EXPECTED = {"frechet": 1.0, "kept": 0}
 
 
 class DCGAN(nn.Module):

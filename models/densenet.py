@@ -28,7 +28,11 @@ RECIPE = {
     "weight_decay": 1e-3,
 }
 
-EXPECTED = {"accuracy": 0.97, "kept": 7}
+# Kept are the first BatchNorm of each of the six layers and that of the first transition. In the first block all four
+# read channels that come from a ReLU, whose offset is 0, and stand in front of a ReLU themselves. In the second block
+# one of four can have its way with the channels that all read: that of the head.
+
+EXPECTED = {"accuracy": 0.98, "kept": 7}
 
 
 class DenseLayer(nn.Module):

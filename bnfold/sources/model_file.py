@@ -3,6 +3,9 @@
 A model file has a docstring, `INPUT_SHAPE` (one array with a leading 1 as batch), `build() -> nn.Module` and, to be
 trained, `RECIPE`. `OUTPUT_NAMES` may name the outputs, `INPUT_DTYPE` the input's dtype ("int64" for token ids). A
 network of several inputs has `INPUT_SHAPES` and `INPUT_DTYPES` instead, one entry for each in the order of `forward`.
+
+The networks of the zoo state as `EXPECTED` the least that the recipe reaches on the test split (the most, for a
+distance), and how many BatchNorms are kept; `scripts/zoo_table.py` holds them to it.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ class Generation:
     The goal is the Fréchet distance between generated and real images: that of two Gaussians with the mean and the
     covariance of features (Heusel et al., 2017). The features are not those of an Inception network but the positive
     and the negative parts of the first 16 principal components of the real training images, each divided by its
-    deviation: 32 numbers, so that skew and the dependence of signs count too. 0 is the best; between the training and
-    the test digits themselves it is about 0.5.
+    deviation: 32 numbers, so that skew and the dependence of signs count too. On the test digits, the training digits
+    have 0.26, draws from a Gaussian of their mean and covariance 1.05, their mean image alone 16.2.
 
     Attributes:
         mean: (pixels,), of the real training images.
