@@ -1,6 +1,6 @@
 """Every network of the zoo from training to a measured file, as one table.
 
-    python scripts/zoo_table.py [NAME ...] [--runs DIR] [--reuse] [--budget SECONDS] [--json FILE]
+    python scripts/zoo_table.py [NAME ...] [--runs DIR] [--reuse] [--budget SECONDS] [--json FILE] [--write README.md]
 
 For each network: `bnfold train` with the recipe in its file, `fold-export`, and `bench` of the file against the one
 that `torch.onnx.export` writes by default, one thread each. Exit code 1, with one line for each miss, unless every
@@ -11,6 +11,7 @@ equal.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
@@ -123,21 +124,36 @@ def latency(facts: Facts) -> list[str]:
     ]
 
 
-def print_table(rows: list[Facts]) -> None:
+def table_text(rows: list[Facts]) -> str:
     """The table, as wide as it is, and what its columns mean."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in COLUMNS:
         table.add_column(column, no_wrap=True)
     for facts in rows:
         table.add_row(*row(facts))
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, highlight=False, file=io.StringIO())
     console.width = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-    console.print(table)
+    with console.capture() as capture:
+        console.print(table)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    lines += ["", "error: root mean square against float64, of the output that comes nearest to what is allowed;"]
+    lines += ["before: what torch.onnx.export writes by default; after: bnfold"]
     measured = [facts["bench"]["environment"] for facts in rows if "bench" in facts]
-    print("\nerror: root mean square against float64; before: what torch.onnx.export writes by default; after: bnfold")
     if measured:
-        noise = sorted({facts["noise"] for facts in measured})
-        print(f"batch 1, 1 thread, ONNX Runtime {measured[0]['onnxruntime']}, {measured[0]['cpu']}, {'/'.join(noise)}")
+        noise = "/".join(sorted({facts["noise"] for facts in measured}))
+        runtime, cpu = measured[0]["onnxruntime"], measured[0]["cpu"]
+        lines[-1] += f"; batch 1, 1 thread, ONNX Runtime {runtime}, {cpu}, {noise} machine"
+    return "\n".join(lines)
+
+
+def write_between_marks(path: Path, text: str) -> None:
+    """Put a text, as a block, between the marks `<!-- zoo -->` and `<!-- /zoo -->` of a file."""
+    content = path.read_text(encoding="utf-8")
+    before, opening, rest = content.partition("<!-- zoo -->")
+    _, closing, after = rest.partition("<!-- /zoo -->")
+    if not opening or not closing:
+        raise SystemExit(f"error: {path} has no marks <!-- zoo --> and <!-- /zoo -->")
+    path.write_text(f"{before}{opening}\n```text\n{text}\n```\n{closing}{after}", encoding="utf-8")
 
 
 def main() -> int:
@@ -148,6 +164,7 @@ def main() -> int:
     parser.add_argument("--reuse", action="store_true", help="take runs that are there, and only measure them anew")
     parser.add_argument("--budget", type=float, default=5.0, metavar="SECONDS", help="of each measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the facts of all rows")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the marks of README.md")
     options = parser.parse_args()
     rows: list[Facts] = []
     problems: list[str] = []
@@ -160,13 +177,15 @@ def main() -> int:
             continue
         rows.append(facts)
         problems += misses(facts)
-    if rows:
-        print_table(rows)
+    text = table_text(rows)
+    print(text)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(
             json.dumps({"schema": "bnfold.zoo-table/1", "rows": rows, "misses": problems}, indent=1)
         )
+    if options.write is not None and not problems:
+        write_between_marks(options.write, text)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if problems else 0

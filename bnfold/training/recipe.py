@@ -22,8 +22,10 @@ class Recipe:
 
     Attributes:
         task: what is learnt, a name of `bnfold.training.tasks.TASKS`.
-        data: the data set, a name of `bnfold.training.data.DATA_SETS`.
-        image_size: height and width the images are resized to; None keeps them.
+        data: the data set, a name of `bnfold.training.data.DATA_SETS`, or one of a user's own: `folder:PATH`,
+            `npz:PATH`, `torchvision:NAME`, `hf:NAME`.
+        image_size: height and width the digits are resized to; None keeps them. A user's own images are resized to what
+            the network takes.
         standardise: whether pixels in 0..1 are shifted and scaled to mean 0 and deviation 1 over the training split. A
             network that starts with a BatchNorm does this itself, per feature.
         epochs: passes over the training split.

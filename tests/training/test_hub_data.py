@@ -25,13 +25,14 @@ class _Pictures:
     """As torchvision writes its data sets: `train`, `download`, `targets`, pairs of an image and a class."""
 
     present: ClassVar[bool] = False
+    first: ClassVar[int] = 0
 
     def __init__(self, root: str, train: bool = True, download: bool = False) -> None:  # noqa: ARG002
         if download:
             raise OSError("no route to host")
         if not type(self).present:
             raise RuntimeError("Dataset not found. You can use download=True to download it")
-        self.targets = [i % 3 for i in range(30 if train else 9)]
+        self.targets = [i % 3 + self.first for i in range(30 if train else 9)]
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -61,6 +62,14 @@ def test_data_that_is_there_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert data.facts["split"]["sizes"] == {"train": 27, "val": 3, "test": 9}
     (batch,) = data.batches("test", 100)
     np.testing.assert_allclose(batch.inputs[0].amax((1, 2, 3)).numpy(), batch.targets.numpy() * 10 / 255, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("torchvision")
+def test_labels_below_nothing_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Pictures, "present", True)
+    monkeypatch.setattr(_Pictures, "first", -1)
+    with pytest.raises(InputRefused, match=r"labels are out of range in torchvision:MNIST, split .* found -1"):
+        _get("torchvision:MNIST")
 
 
 @pytest.mark.usefixtures("torchvision")

@@ -12,6 +12,7 @@ from bnfold.errors import InputRefused
 from bnfold.runtime.machine import available_threads
 from bnfold.sources.image_files import MODES
 from bnfold.training.data.batches import Batch, IndexedData, Split
+from bnfold.training.data.splits import refuse_empty, refuse_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -82,8 +83,14 @@ def image_data(
     images, evenly taken.
 
     Raises:
-        InputRefused: the network's input is no image, or an image cannot be decoded.
+        InputRefused: the network's input is no image, a split is empty, a label is out of range, or an image cannot be
+            decoded.
     """
+    import numpy as np
+
+    refuse_empty({split: len(own.targets) for split, own in splits.items()}, recipe.data)
+    for split, own in splits.items():
+        refuse_labels(np.asarray(own.targets, dtype=np.int64), n_classes, where=f"{recipe.data}, split {split}")
     shape = _image_shape(recipe, input_shapes)
     mean, std = (0.0,) * shape[0], (1.0,) * shape[0]
     if recipe.standardise:

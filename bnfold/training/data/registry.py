@@ -89,7 +89,7 @@ def make_data(recipe: Recipe, input_shapes: Shapes, *, download: bool = False) -
             f"there is no data set {recipe.data!r}",
             remedy=nearest(recipe.data, known, listing=f"known data sets: {', '.join(known)}"),
         )
-    refuse_empty(data, recipe.data)
+    refuse_empty(data.facts["split"]["sizes"], recipe.data)
     return data
 
 

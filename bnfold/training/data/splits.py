@@ -12,9 +12,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from bnfold.training.data.batches import DataSet
-
-__all__ = ["completed", "refuse_empty", "stratified_split"]
+__all__ = ["completed", "refuse_empty", "refuse_labels", "stratified_split"]
 
 # Validation and test parts of a data set that comes without a split of its own; the rest is for training.
 FRACTIONS: Mapping[Split, float] = {"test": 0.2, "val": 0.1}
@@ -63,20 +61,39 @@ def completed(targets: Mapping[Split, Sequence[int]], seed: int) -> Mapping[Spli
     return parts
 
 
-def refuse_empty(data: DataSet, name: str) -> None:
+def refuse_labels(labels: np.ndarray, n_classes: int, *, where: str) -> None:
+    """Refuse labels that are no integers from 0, or that training does not have.
+
+    Raises:
+        InputRefused: names the first one, and how many there are.
+    """
+    if labels.dtype.kind not in "iu":
+        raise InputRefused(
+            "the labels are no integers", where=where, found=str(labels.dtype), remedy="number the classes"
+        )
+    outside = labels[(labels < 0) | (labels >= n_classes)]
+    if len(outside):
+        raise InputRefused(
+            "labels are out of range",
+            where=where,
+            found=f"{int(outside[0])}, one of {len(outside)}",
+            expected=f"0 to {n_classes - 1}, the classes of the training split",
+            remedy="number the classes from 0, the same in every split",
+        )
+
+
+def refuse_empty(sizes: Mapping[Split, int], name: str) -> None:
     """Refuse a data set with a split that nothing can be learnt or measured on.
 
     Raises:
         InputRefused: a split is empty, or there is a single training sample, over which a BatchNorm has no variance.
     """
-    sizes = data.facts["split"]["sizes"]
     for split in SPLITS:
         least = 2 if split == "train" else 1
         if sizes[split] < least:
             raise InputRefused(
                 f"the {split} split of {name} is {'empty' if not sizes[split] else 'a single sample'}",
                 found=", ".join(f"{key} {size}" for key, size in sizes.items()),
-                expected=f"at least {least}"
-                + (", since a BatchNorm has no variance over one sample" if least > 1 else ""),
+                expected="at least two, since a BatchNorm has no variance over one" if least > 1 else "at least one",
                 remedy="add samples, of each class about ten",
             )
