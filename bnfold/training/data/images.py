@@ -88,9 +88,9 @@ def image_data(
     """
     import numpy as np
 
-    refuse_empty({split: len(own.targets) for split, own in splits.items()}, recipe.data)
-    for split, own in splits.items():
-        refuse_labels(np.asarray(own.targets, dtype=np.int64), n_classes, where=f"{recipe.data}, split {split}")
+    refuse_empty({split: len(part.targets) for split, part in splits.items()}, recipe.data)
+    for split, part in splits.items():
+        refuse_labels(np.asarray(part.targets, dtype=np.int64), n_classes, where=f"{recipe.data}, split {split}")
     shape = _image_shape(recipe, input_shapes)
     mean, std = (0.0,) * shape[0], (1.0,) * shape[0]
     if recipe.standardise:
