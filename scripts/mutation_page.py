@@ -28,7 +28,7 @@ something else before it counts. `bnfold verify` judges it with its defaults, an
 
 `np.allclose` compares the outputs of the file and of the unfolded graph in ONNX Runtime on one random sample, with atol
 and rtol alike, as most conversion scripts do. Of the {n_named} faults that lie in a layer, the verdict names the right
-layer for {n_right}{exceptions}.
+layer for {n_right}.{exceptions}
 
 `caught +` says that the layer is named right, `caught !` that another one is, or none; `caught` alone that the fault
 lies in no layer. `equal` is a file that computes the same and does not count, `-` stands where a network has no place
@@ -74,7 +74,7 @@ def write_page(
         ),
         n_named=len(named),
         n_right=len(named) - len(wrong),
-        exceptions=f" (not for: {'; '.join(sorted({outcome.kind for outcome in wrong}))})" if wrong else "",
+        exceptions=f" The others: {', '.join(sorted({one.kind for one in wrong}))}." if wrong else "",
         versions=versions(PACKAGES),
         table="\n".join(lines),
     )
