@@ -152,13 +152,29 @@ def test_masks_of_arrays(tmp_path: Path) -> None:
     assert torch.equal(masks, (pixels[:, 0] * 255 > 100.5).long())
 
 
+def test_boxes_of_arrays(tmp_path: Path) -> None:
+    y = np.full((40, 2, 5), -1.0)
+    y[:, 0] = [1, 0, 0, 3, 2]
+    y[::2, 1] = [0, 1, 1, 4, 4]
+    path = tmp_path / "boxes.npz"
+    recipe = Recipe(data=f"npz:{path}", task="detection")
+    np.savez(path, x=np.random.default_rng(0).normal(size=(40, 1, 4, 4)), y=y)
+    data = make_data(recipe, ((1, 1, 4, 4),))
+    boxes = _all(data, "train").targets
+    assert (data.n_classes, boxes.dtype, boxes[0, 0].tolist()) == (2, torch.float32, [1, 0, 0, 3, 2])
+    for wrong, message in ((y[:, :, :4], "objects, 5"), (y + 0.5, "the labels are no integers"), (y - 1, "found -2")):
+        np.savez(path, x=np.zeros((40, 1, 4, 4)), y=wrong)
+        with pytest.raises(InputRefused, match=message):
+            make_data(recipe, ((1, 1, 4, 4),))
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         ({"x": X}, "the file lacks arrays of the split train .*found x;"),
         ({"x": X, "y": Y, "x_test": X}, "lacks arrays of the split test"),
         ({"x": X[:, :3], "y": Y}, r"do not fit the network and the task .*found x \(40, 3\)"),
-        ({"x": X, "y": Y[:7]}, "as many y"),
+        ({"x": X, "y": Y[:7]}, r"as many y \(N,\)"),
         ({"x": X[:0], "y": Y[:0]}, "do not fit"),
         ({"x": np.where(X > 5, np.nan, X), "y": Y}, "values that are not finite"),
         ({"x": X, "y": Y.astype(float)}, "the labels are no integers"),

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["npz_data"]
 
+# The axes of y for each task: how many, and which.
+_AXES = {"classification": (1, "(N,)"), "segmentation": (3, "(N, height, width)"), "detection": (3, "(N, objects, 5)")}
 _REMEDY = "store arrays x and y with numpy.savez, or x_train, y_train, x_test, y_test"
 
 
 def npz_data(place: str, recipe: Recipe, input_shapes: tuple[tuple[int, ...], ...], *, download: bool) -> DataSet:
-    """Arrays x (N, *INPUT_SHAPE[1:]) and y: (N,) classes, or (N, H, W) classes of pixels.
+    """Arrays x (N, *INPUT_SHAPE[1:]) and y: (N,) classes, (N, H, W) classes of pixels, or (N, objects, 5) boxes.
+
+    A box is (class, left, top, right, bottom) in pixels, five times -1 where there is none.
 
     Integers from 0 to 255 (uint8) are divided by 255; if the recipe says `standardise`, everything is shifted and
     scaled to mean 0 and deviation 1 over the training split. A split that is missing is taken out of training.
@@ -40,17 +44,20 @@ def npz_data(place: str, recipe: Recipe, input_shapes: tuple[tuple[int, ...], ..
     given = _read(path)
     for split, (x, y) in given.items():
         _refuse_misfit(x, y, input_shapes, recipe, f"{path}, split {split}")
-    n_classes = int(given["train"][1].max()) + 1 if given["train"][1].dtype.kind in "iu" else 0
+    n_classes = int(_classes(given["train"][1], recipe.task).max(initial=0)) + 1
     for split, (_, y) in given.items():
-        refuse_labels(y, n_classes, where=f"{path}, split {split}")
-    strata = {split: y.reshape(len(y), -1).max(1).tolist() for split, (_, y) in given.items()}
+        refuse_labels(_classes(y, recipe.task), n_classes, where=f"{path}, split {split}")
+    # The largest class of a sample of several stands for it.
+    rows = {split: y[:, :, 0] if recipe.task == "detection" else y for split, (_, y) in given.items()}
+    strata = {split: own.reshape(len(own), -1).max(1).tolist() for split, own in rows.items()}
     parts = completed(strata, recipe.split_seed)
     numbers = {split: given[origin][0][list(index)] for split, (origin, index) in parts.items()}
     mean, std = _moments(numbers["train"]) if recipe.standardise else (0.0, 1.0)
+    kind = torch.float32 if recipe.task == "detection" else torch.int64
     splits: dict[Split, Batch] = {}
     for split, (origin, index) in parts.items():
         inputs = torch.from_numpy((numbers[split] - mean) / std).to(torch.float32)
-        splits[split] = Batch((inputs,), torch.from_numpy(given[origin][1][list(index)]).to(torch.int64))
+        splits[split] = Batch((inputs,), torch.from_numpy(given[origin][1][list(index)]).to(kind))
     facts = {
         "name": recipe.data,
         "origin": str(path.resolve()),
@@ -58,7 +65,7 @@ def npz_data(place: str, recipe: Recipe, input_shapes: tuple[tuple[int, ...], ..
         "n_classes": n_classes,
         "normalisation": {"formula": "(x - mean) / std", "mean": mean, "std": std, "over": "train"},
         "split": {
-            "scheme": f"arrays of {', '.join(given)}; the rest stratified" if "test" in given else "stratified",
+            "scheme": f"arrays of {', '.join(given)}; the rest stratified, out of train",
             "seed": recipe.split_seed,
             "sizes": {split: len(batch.targets) for split, batch in splits.items()},
         },
@@ -101,14 +108,14 @@ def _refuse_misfit(
 ) -> None:
     import numpy as np
 
-    ranks = {"classification": 1, "segmentation": 3}
-    fits = len(input_shapes) == 1 and x.shape[1:] == input_shapes[0][1:]
-    if not fits or len(x) != len(y) or y.ndim != ranks[recipe.task] or not len(x):
+    rank, axes = _AXES[recipe.task]
+    fits = len(input_shapes) == 1 and x.shape[1:] == input_shapes[0][1:] and len(x) == len(y) > 0
+    if not fits or y.ndim != rank or (recipe.task == "detection" and y.shape[2] != 5):
         raise InputRefused(
             "the arrays do not fit the network and the task",
             where=where,
             found=f"x {x.shape}, y {y.shape}",
-            expected=f"x (N, {', '.join(map(str, input_shapes[0][1:]))}) and as many y of {ranks[recipe.task]} axes",
+            expected=f"x (N, {', '.join(map(str, input_shapes[0][1:]))}) and as many y {axes}",
             remedy="store them as the network reads them",
         )
     if not np.isfinite(x).all():
@@ -118,6 +125,16 @@ def _refuse_misfit(
             found=f"{int((~np.isfinite(x)).sum())} of {x.size}",
             remedy="take those samples out",
         )
+
+
+def _classes(y: np.ndarray, task: str) -> np.ndarray:
+    """The classes that targets name: all of y, or those of the boxes there are."""
+    if task != "detection":
+        return y
+    import numpy as np
+
+    named = y[:, :, 0][y[:, :, 0] != -1]
+    return named.astype(np.int64) if (named == np.floor(named)).all() else named
 
 
 def _moments(x: np.ndarray) -> tuple[float, Any]:

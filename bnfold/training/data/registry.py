@@ -58,7 +58,7 @@ DATA_SETS: dict[str, _Embedded] = {
 }
 KINDS: dict[str, _Placed] = {
     "folder": _Placed(image_folder, ("classification",), "PATH"),
-    "npz": _Placed(npz_data, ("classification", "segmentation"), "PATH"),
+    "npz": _Placed(npz_data, ("classification", "segmentation", "detection"), "PATH"),
     "torchvision": _Placed(torchvision_data, ("classification",), "NAME"),
     "hf": _Placed(hub_data, ("classification",), "NAME"),
 }
