@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from PIL import Image
 
 from bnfold.errors import EnvironmentNotReady, InputRefused
@@ -111,37 +111,37 @@ class _Part:
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str | None]]:
+def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[bool, bool]]]:
     """A package `datasets`; records whether the hub was off limits at each call."""
 
-    def install(features: dict[str, Any], *, present: bool = True) -> list[str | None]:
-        offline: list[str | None] = []
+    def install(features: dict[str, Any], *, present: bool = True) -> list[tuple[bool, bool]]:
+        offline: list[tuple[bool, bool]] = []
+        module: Any = ModuleType("datasets")
 
         def load_dataset(name: str) -> dict[str, _Part]:
-            offline.append(os.environ.get("HF_HUB_OFFLINE"))
+            offline.append((module.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE))
             if not present:
                 raise ConnectionError("Couldn't reach the Hugging Face Hub")
             return {"train": _Part(40, features), "validation": _Part(6, features), "test": _Part(8, features)}
 
-        module: Any = ModuleType("datasets")
-        module.load_dataset = load_dataset
+        module.load_dataset, module.config = load_dataset, SimpleNamespace(HF_HUB_OFFLINE=False)
         monkeypatch.setitem(sys.modules, "datasets", module)
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         return offline
 
     return install
 
 
-def test_hub_is_asked_only_with_the_flag(hub: Callable[..., list[str | None]]) -> None:
+def test_hub_is_asked_only_with_the_flag(hub: Callable[..., list[tuple[bool, bool]]]) -> None:
     offline = hub({"picture": Image_(), "digit": ClassLabel()})
     data = _get("hf:mnist")
     _get("hf:mnist", download=True)
-    assert offline == ["1", None]
-    assert "HF_HUB_OFFLINE" not in os.environ
+    assert offline == [(True, True), (False, False)]
+    assert not constants.HF_HUB_OFFLINE
     assert data.facts["split"]["sizes"] == {"train": 40, "val": 6, "test": 8}
 
 
-def test_hub_data_that_is_absent_or_no_images(hub: Callable[..., list[str | None]]) -> None:
+def test_hub_data_that_is_absent_or_no_images(hub: Callable[..., list[tuple[bool, bool]]]) -> None:
     hub({}, present=False)
     with pytest.raises(InputRefused, match=r"hf:mnist is not on this machine.*--download.*--data digits"):
         _get("hf:mnist")

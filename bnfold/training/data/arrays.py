@@ -133,7 +133,7 @@ def _classes(y: np.ndarray, task: str) -> np.ndarray:
         return y
     import numpy as np
 
-    named = y[:, :, 0][y[:, :, 0] != -1]
+    named: np.ndarray = y[:, :, 0][y[:, :, 0] != -1]
     return named.astype(np.int64) if (named == np.floor(named)).all() else named
 
 

@@ -73,10 +73,9 @@ def hub_data(place: str, recipe: Recipe, input_shapes: tuple[tuple[int, ...], ..
         InputRefused: it has no such columns or no training part, or it is not on this machine and may not be fetched.
         EnvironmentNotReady: the package `datasets` is not installed, or the data cannot be fetched.
     """
-    with _hub_mode(online=download):
-        library = require("datasets", extra="hub", purpose=f"the data set {recipe.data}")
-        with _absence_named(recipe.data, download=download):
-            loaded = library.load_dataset(place)
+    library = require("datasets", extra="hub", purpose=f"the data set {recipe.data}")
+    with _hub_mode(library, online=download), _absence_named(recipe.data, download=download):
+        loaded = library.load_dataset(place)
     names: dict[Split, tuple[str, ...]] = {
         "train": ("train",),
         "val": ("validation", "val", "valid"),
@@ -174,16 +173,15 @@ def _absence_named(name: str, *, download: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _hub_mode(*, online: bool) -> Iterator[None]:
-    """Keep the libraries of the hub from the network, which they read from the environment when they are imported."""
-    names = () if online else ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
+def _hub_mode(library: Any, *, online: bool) -> Iterator[None]:
+    """Keep `datasets`, and `huggingface_hub` under it, from the network; a user's own HF_HUB_OFFLINE holds in any case."""
+    hub = require("huggingface_hub.constants", extra="hub", purpose="a data set of the hub")
+    owners = (library.config, hub)
+    before = [owner.HF_HUB_OFFLINE for owner in owners]
+    for owner, offline in zip(owners, before, strict=True):
+        owner.HF_HUB_OFFLINE = offline or not online
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for owner, offline in zip(owners, before, strict=True):
+            owner.HF_HUB_OFFLINE = offline
