@@ -174,7 +174,7 @@ def _absence_named(name: str, *, download: bool) -> Iterator[None]:
 
 @contextmanager
 def _hub_mode(library: Any, *, online: bool) -> Iterator[None]:
-    """Keep `datasets`, and `huggingface_hub` under it, from the network; a user's own HF_HUB_OFFLINE holds in any case."""
+    """Keep `datasets` and `huggingface_hub` from the network; a user's own HF_HUB_OFFLINE holds in any case."""
     hub = require("huggingface_hub.constants", extra="hub", purpose="a data set of the hub")
     owners = (library.config, hub)
     before = [owner.HF_HUB_OFFLINE for owner in owners]
