@@ -141,6 +141,20 @@ def test_output_names_and_dtype_of_the_model_file(write_py: Callable[..., Path])
     assert source.output_names == ("embedded",)
 
 
+TWO_INPUTS = (
+    "INPUT_SHAPES = ((1, 4), (1, 2, 3))\nINPUT_DTYPES = ('float32', 'int64')\n"
+    "class Net(nn.Module):\n    def forward(self, numbers, codes):\n        return numbers.sum(1) + codes.sum((1, 2))\n"
+    "def build():\n    return Net()"
+)
+
+
+@pytest.mark.parametrize("ending", ["", ":build"], ids=["model file", "factory"])
+def test_shapes_and_dtypes_of_several_inputs(write_py: Callable[..., Path], ending: str) -> None:
+    source = loaded(f"{write_py(TWO_INPUTS)}{ending}")
+
+    assert source.inputs == (InputSpec("numbers", (None, 4), "float32"), InputSpec("codes", (None, 2, 3), "int64"))
+
+
 def test_wrong_number_of_output_names(write_py: Callable[..., Path]) -> None:
     path = write_py("INPUT_SHAPE = (1, 4)\nOUTPUT_NAMES = ('a', 'b')\nbuild = nn.Identity")
 
@@ -172,6 +186,16 @@ def test_several_inputs_are_named_by_forward(write_py: Callable[..., Path]) -> N
         ("x = 5", ["no function `build`"]),
         ("INPUT_SHAPE = (2, 3)\nbuild = nn.ReLU", ["no valid INPUT_SHAPE", "(2, 3)", "leading 1"]),
         ("INPUT_SHAPE = None\nbuild = nn.ReLU", ["no valid INPUT_SHAPE", "--input-shape"]),
+        ("INPUT_SHAPES = ()\nbuild = nn.ReLU", ["no valid INPUT_SHAPES", "((1, 13), (1, 4))"]),
+        ("INPUT_SHAPES = ((1, 3), 4)\nbuild = nn.ReLU", ["no valid INPUT_SHAPES", "((1, 3), 4)"]),
+        ("INPUT_SHAPES = ((1, 3), (2, 4))\nbuild = nn.ReLU", ["no valid INPUT_SHAPES", "leading 1"]),
+        ("INPUT_SHAPES = ((1, 3), (1, 3))\nbuild = nn.ReLU", ["found 2 for the inputs input", "expected 1"]),
+        ("INPUT_DTYPE = 'int'\nbuild = nn.ReLU", ["no valid INPUT_DTYPE", "'int'", "int64"]),
+        ("INPUT_DTYPES = 'int64'\nbuild = nn.ReLU", ["no valid INPUT_DTYPES", "'int64'"]),
+        (
+            "INPUT_SHAPE = (1, 3)\nINPUT_DTYPES = ('float32', 'int64')\nbuild = nn.ReLU",
+            ["does not fit the dtypes", "found 1 shapes", "expected 2, for float32, int64"],
+        ),
         ("RECIPE = 3\nINPUT_SHAPE = (1, 3)\nbuild = nn.ReLU", ["RECIPE is not a mapping", "int"]),
         ("OUTPUT_NAMES = 'ab'\nINPUT_SHAPE = (1, 3)\nbuild = nn.ReLU", ["OUTPUT_NAMES"]),
         ("INPUT_SHAPE = (1, 3)\ndef build():\n    return nn.Linear(4, 2)", ["raises on inputs of 2x3", "RuntimeError"]),
