@@ -9,6 +9,7 @@ reproduced if it holds for every seed; the criterion stands beside it.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import multiprocessing
 import sys
 import time
@@ -81,13 +82,13 @@ def run(job: tuple[int, int]) -> tuple[str, int, Any]:
 def measured(processes: int) -> dict[str, list[Any]]:
     """The results by measurement, in the order of the seeds."""
     jobs = [(index, seed) for index in range(len(SLOWEST_FIRST)) for seed in SEEDS]
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        results = []
-        for name, seed, result in pool.imap_unordered(run, jobs):
+    results = []
+    with concurrent.futures.ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for name, seed, result in pool.map(run, jobs):
             print(f"{name}, seed {seed}", file=sys.stderr)
             results.append((name, seed, result))
     found: dict[str, list[Any]] = {}
-    for name, _, result in sorted(results, key=lambda entry: entry[:2]):
+    for name, _, result in results:
         found.setdefault(name, []).append(result)
     return found
 

@@ -81,7 +81,7 @@ def _ranges(network: nn.Module, seed: int) -> list[float]:
         with torch.no_grad():
             for factor in (0.5, 1.0, 2.0, 3.0, 4.0):
                 for parameter, gradient in zip(probe.parameters(), gradients, strict=True):
-                    parameter -= 0.1 * (factor - moved) * gradient
+                    parameter.sub_(0.1 * (factor - moved) * gradient)
                 moved = factor
                 losses.append(float(functional.cross_entropy(probe(images), targets)))
         ranges.append(max(losses) - min(losses))

@@ -35,7 +35,7 @@ def few_steps(seed: int) -> dict[str, Any]:
         if step in STEPS:
             moving.append(accuracy(network, test))
             measured = copy.deepcopy(network)
-            measure_pooled(measured, [(images,) for images in train.images.split(64)])
+            measure_pooled(measured, [(images,) for images in torch.split(train.images, 64)])
             pooled.append(accuracy(measured, test))
     return {"moving average": moving, "pooled": pooled}
 

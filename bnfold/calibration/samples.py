@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     Inputs = tuple[torch.Tensor, ...]
 
-__all__ = ["chosen_batches"]
+__all__ = ["N_SAMPLES", "chosen_batches"]
+
+N_SAMPLES = 2048
+"""How many are enough by default: Wu and Johnson 2021 find no gain beyond some thousand (section 3.2)."""
 
 
 def chosen_batches(batches: Iterable[Inputs], n_samples: int, batch_size: int) -> list[Inputs]:

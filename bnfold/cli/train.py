@@ -34,6 +34,18 @@ def _assignments(ctx: click.Context, param: click.Parameter, values: tuple[str, 
 @click.option("--epochs", type=int, metavar="N", help="Passes over the training split.")
 @click.option("--lr", type=float, metavar="X", help="The largest learning rate.")
 @click.option("--batch-size", type=int, metavar="N", help="Samples a step.")
+@click.option(
+    "--precise-bn", is_flag=True, default=None,
+    help="End by measuring the BatchNorms' statistics anew, as `bnfold recalibrate` does.",
+)  # fmt: skip
+@click.option(
+    "--freeze-bn-after", type=int, metavar="EPOCH",
+    help="From then on the statistics of the BatchNorms stay, and training uses them.",
+)  # fmt: skip
+@click.option(
+    "--l1-gamma", type=float, metavar="X",
+    help="Penalty on the gammas of BatchNorms, by which channels become exactly 0; fold-export removes them.",
+)  # fmt: skip
 @click.option("--data", metavar="NAME", help="The data set.")
 @click.option("--download", is_flag=True, help="Fetch the data set if it is not on this machine.")
 @click.option(

@@ -40,5 +40,6 @@ class Hook:
 
 def make_hooks(recipe: Recipe) -> tuple[Hook, ...]:
     """The methods that a recipe asks for, in the order in which they are called."""
-    del recipe
-    return ()
+    from bnfold.training.batchnorm_hooks import batchnorm_hooks
+
+    return batchnorm_hooks(recipe)

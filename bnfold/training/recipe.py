@@ -42,6 +42,11 @@ class Recipe:
         weight_decay: on weights of two or more dimensions, not on norms and biases.
         clip: the largest 2-norm of the gradients, to which larger ones are scaled down; 0 leaves them.
         ema: the decay of a moving average of the weights, a step; the average is what is measured and kept. 0 is none.
+        precise_bn: whether the run ends by measuring the BatchNorms' statistics anew, pooled over training images.
+        freeze_bn_after: epochs after which BatchNorms normalise by their running statistics, which then stay; None
+            never does. 0 suits weights that come with statistics.
+        l1_gamma: the penalty on |gamma| of BatchNorms by which channels become exactly 0; see
+            `bnfold.training.sparsity`.
         label_smoothing: of the cross-entropy.
         split_seed: chooses the train, validation and test split, apart from the seed of a run: runs with different
             seeds are compared on the same test images.
@@ -67,6 +72,9 @@ class Recipe:
     weight_decay: float = 0.01
     clip: float = 0.0
     ema: float = 0.0
+    precise_bn: bool = False
+    freeze_bn_after: int | None = None
+    l1_gamma: float = 0.0
     label_smoothing: float = 0.0
     split_seed: int = 0
     threads: int | None = None
@@ -116,6 +124,9 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weight_decay": (lambda value: _is_number(value) and value >= 0, "a finite number of at least 0"),
     "clip": (lambda value: _is_number(value) and value >= 0, "a finite number of at least 0"),
     "ema": (_is_fraction, "a number from 0 to below 1"),
+    "precise_bn": (lambda value: isinstance(value, bool), "true or false"),
+    "freeze_bn_after": (lambda value: value is None or _at_least(0)(value), "an integer of at least 0, or null"),
+    "l1_gamma": (lambda value: _is_number(value) and value >= 0, "a finite number of at least 0"),
     "label_smoothing": (_is_fraction, "a number from 0 to below 1"),
     "split_seed": (_at_least(0), "an integer of at least 0"),
     "threads": (lambda value: value is None or _at_least(1)(value), "an integer of at least 1, or null"),

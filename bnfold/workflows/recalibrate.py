@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnfold.calibration.samples import N_SAMPLES
 from bnfold.records import RecalibrationReport
 from bnfold.sources.checkpoint import METRICS, RUN_FILES, WEIGHTS, read_run, save_checkpoint
 from bnfold.sources.extras import require
 from bnfold.workflows.recalibration import (
-    N_SAMPLES,
     gate,
     load_subject,
     measure,

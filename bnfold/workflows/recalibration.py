@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     Inputs = tuple[torch.Tensor, ...]
 
 __all__ = [
-    "N_SAMPLES",
     "PRIOR",
     "Scores",
     "Subject",
@@ -41,7 +40,6 @@ __all__ = [
     "wish_of",
 ]
 
-N_SAMPLES = 2048
 PRIOR = 16.0
 _EVAL_BATCH = 256
 _WITH_ENTROPY = ("classification", "segmentation")  # tasks whose output is logits
@@ -184,7 +182,7 @@ def measure(
     module = copy.deepcopy(subject.module)
     for name, statistics in after.items():
         write_statistics(batchnorms(module)[name], statistics)
-    measured = "recalibration" in subject.run.metadata
+    measured = "recalibration" in subject.run.metadata or subject.recipe.precise_bn
     return module, layer_reports(subject.module, before, after, dropouts, measured=measured)
 
 

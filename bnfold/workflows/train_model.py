@@ -68,6 +68,9 @@ def train(
     lr: float | None = None,
     batch_size: int | None = None,
     data: str | None = None,
+    precise_bn: bool | None = None,
+    freeze_bn_after: int | None = None,
+    l1_gamma: float | None = None,
     settings: Mapping[str, Any] | None = None,
     threads: int | None = None,
     download: bool = False,
@@ -85,6 +88,9 @@ def train(
         lr: the largest learning rate.
         batch_size: images a step.
         data: the name of the data set.
+        precise_bn: end by measuring the BatchNorms' statistics anew; so are the next two keys of the recipe.
+        freeze_bn_after: epochs after which the statistics of the BatchNorms stay.
+        l1_gamma: the penalty on the gammas of BatchNorms by which channels become exactly 0.
         settings: other keys of the recipe, see `bnfold.training.recipe.Recipe`.
         threads: threads of PyTorch.
         download: fetch the data set if it is not on this machine.
@@ -100,6 +106,7 @@ def train(
         require(package, extra="train", purpose="bnfold train")
     file = load_model_file(spec)
     given = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "data": data, "threads": threads}
+    given |= {"precise_bn": precise_bn, "freeze_bn_after": freeze_bn_after, "l1_gamma": l1_gamma}
     overrides = {**(settings or {}), **{key: value for key, value in given.items() if value is not None}}
     recipe = _recipe(file, overrides)
     folder = Path("runs") / file.name if output is None else Path(output)
