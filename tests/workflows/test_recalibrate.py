@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,12 @@ def test_data_in_another_order_gives_the_same_statistics(
         np.testing.assert_allclose(tensor, found[1][name], rtol=1e-12, atol=1e-12, err_msg=name)
 
 
+def _register(monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[..., Any]) -> None:
+    """Make a data set for classification known by a name."""
+    entry = dataclasses.replace(data_sets.DATA_SETS["digits"], makers={"classification": make})
+    monkeypatch.setitem(data_sets.DATA_SETS, name, entry)
+
+
 class _Shifted:
     """The digits of the run, with other pixels, as a data set of another name."""
 
@@ -114,7 +121,7 @@ def good_run(tmp_path: Path) -> Path:
 
 
 def test_adaptation_to_darker_images(good_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(data_sets.DATA_SETS, "dark", _Shifted(lambda x: 0.2 * x - 1.0))
+    _register(monkeypatch, "dark", _Shifted(lambda x: 0.2 * x - 1.0))
     report = recalibrate(good_run, tmp_path / "new", adapt=True, data="dark", prior=0)
     assert report.mode == "adapt"
     assert report.target_after["accuracy"] > report.target_before["accuracy"] + 0.1
@@ -190,12 +197,12 @@ def test_refusals(short_run: Path, tmp_path: Path, options: dict[str, Any], mess
 def test_other_data_than_the_run_was_trained_on(
     short_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digits = data_sets.DATA_SETS["digits"]
+    digits = data_sets.DATA_SETS["digits"].makers["classification"]
 
     def changed(recipe: Any, shapes: tuple[tuple[int, ...], ...]) -> Any:
         found = digits(recipe, shapes)
         return data_sets.MemoryData(found.splits, 10, {**found.facts, "sha256": "0" * 64})
 
-    monkeypatch.setitem(data_sets.DATA_SETS, "digits", changed)
+    _register(monkeypatch, "digits", changed)
     with pytest.raises(InputRefused, match="not what the run was trained on"):
         recalibrate(short_run, tmp_path / "new")
