@@ -356,8 +356,16 @@ class BenchRun:
 
     `load_ms`, `first_ms` and `peak_mb` are the median of `n_starts` processes that loaded this file alone, None for a
     peer that has no file. `intervals` holds (low, high) in milliseconds of each percentile by the name of its field;
-    a percentile that the count does not support is None, and has no interval. `images_per_s` counts `concurrency`
-    requests at a time.
+    a percentile that the count does not support is None, and has no interval.
+
+    `mode` is "latency" (one request after the other), "throughput" (`concurrency` requests at a time) or "open-loop"
+    (requests arrive at random times, whether or not there is a free worker). `images_per_s` is what the mode measured.
+    In the open loop, `rate_per_s` is the highest rate of requests that keeps p95 within `slo_p95_ms`, the median of the
+    independent searches `rates_per_s`, 0 where no rate does; it is confirmed when all of them lie within 10 % of it.
+
+    `optimize` is "offline" where ONNX Runtime wrote its optimized file first. `end_to_end_ms` goes from NumPy to NumPy,
+    the other times hold no copy between host and device. `cudnn_search_ms` is the part of `first_ms` that cuDNN's
+    search for algorithms takes, None elsewhere than on CUDA.
     """
 
     name: str
@@ -381,6 +389,14 @@ class BenchRun:
     engine: str = "onnxruntime"
     mode: str = "latency"
     concurrency: int = 1
+    optimize: str = "online"
+    cuda_graph: bool = False
+    end_to_end_ms: float | None = None
+    cudnn_search_ms: float | None = None
+    slo_p95_ms: float | None = None
+    rate_per_s: float | None = None
+    rates_per_s: tuple[float, ...] = ()
+    rate_confirmed: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -402,6 +418,10 @@ class BenchRatio:
     opt_level: str = "all"
     input_shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     note: str | None = None
+    mode: str = "latency"
+    concurrency: int = 1
+    optimize: str = "online"
+    cuda_graph: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

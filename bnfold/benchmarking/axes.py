@@ -1,4 +1,4 @@
-"""The grid: every combination of provider, threads, optimization level, input shapes and batch size."""
+"""The grid: every combination of provider, CUDA graph, threads, level, offline or not, input shapes and batch size."""
 
 from __future__ import annotations
 
@@ -11,28 +11,43 @@ from bnfold.runtime import Provider, available_threads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["OPT_LEVELS", "Cell", "OptLevel", "as_axis", "grid", "set_opt_level"]
+__all__ = ["OPTIMIZE", "OPT_LEVELS", "Cell", "OptLevel", "Optimize", "as_axis", "grid", "set_opt_level"]
 
 OptLevel = Literal["disabled", "basic", "extended", "all"]
 OPT_LEVELS: tuple[OptLevel, ...] = get_args(OptLevel)
+Optimize = Literal["online", "offline"]
+OPTIMIZE: tuple[Optimize, ...] = get_args(Optimize)
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid. `shapes`: one per input, batch first, None where the file tells them."""
+    """One point of the grid.
+
+    `shapes`: one per input, batch first, None where the file tells them. `optimize`: ONNX Runtime changes the graph
+    when it loads the file ("online"), or has written the changed file before, which is loaded as it is ("offline").
+    """
 
     provider: Provider
     threads: int
     opt_level: OptLevel
     shapes: tuple[Shape, ...] | None
     batch: int
+    optimize: Optimize = "online"
+    cuda_graph: bool = False
+
+    @property
+    def load_level(self) -> OptLevel:
+        """How far ONNX Runtime may change the file that it loads in this cell."""
+        return "disabled" if self.optimize == "offline" else self.opt_level
 
     def __str__(self) -> str:
         shapes = "".join(f", {'x'.join(map(str, shape))}" for shape in self.shapes or ())
         plural = "" if self.threads == 1 else "s"
-        return f"{self.provider}, {self.threads} thread{plural}, {self.opt_level}{shapes}, batch {self.batch}"
+        graph = " with CUDA graph" if self.cuda_graph else ""
+        level = f"{self.opt_level}{' offline' if self.optimize == 'offline' else ''}"
+        return f"{self.provider}{graph}, {self.threads} thread{plural}, {level}{shapes}, batch {self.batch}"
 
 
 def as_axis(values: Any) -> tuple[Any, ...]:
@@ -47,6 +62,8 @@ def grid(
     opt_level: OptLevel | Sequence[OptLevel],
     input_shapes: Sequence[Shape] | Sequence[Sequence[Shape]] | None,
     batches: int | Sequence[int],
+    optimize: Optimize | Sequence[Optimize] = "online",
+    cuda_graph: bool = False,
 ) -> list[Cell]:
     """Every combination, in order, the batch size turning fastest.
 
@@ -57,15 +74,23 @@ def grid(
         input_shapes: for every input a shape, or several shapes to go through; the n-th shapes of all inputs belong
             together.
         batches: one or several batch sizes.
+        optimize: online, offline or both.
+        cuda_graph: on "cuda", once without and once with CUDA graphs.
 
     Raises:
         ValueError: an axis is empty, names no optimization level, or inputs have different numbers of shapes.
     """
     levels = as_axis(opt_level)
-    unknown = [level for level in levels if level not in OPT_LEVELS]
+    optimizing = as_axis(optimize)
+    unknown = [level for level in levels if level not in OPT_LEVELS] + [o for o in optimizing if o not in OPTIMIZE]
     counts = as_axis(tuple(count or available_threads() for count in as_axis(threads)))
+    graphs = (False, True) if cuda_graph else (False,)
+    providers = [(name, graph) for name in as_axis(provider) for graph in graphs if name == "cuda" or not graph]
     cells = [
-        Cell(*point) for point in product(as_axis(provider), counts, levels, _together(input_shapes), as_axis(batches))
+        Cell(name, count, level, shapes, batch, offline, graph)
+        for (name, graph), count, level, offline, shapes, batch in product(
+            providers, counts, levels, optimizing, _together(input_shapes), as_axis(batches)
+        )
     ]
     if unknown or not cells:
         raise ValueError(f"no optimization level: {unknown}" if unknown else "an axis of the grid is empty")

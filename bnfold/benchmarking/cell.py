@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bnfold.benchmarking.cold_start import ColdStart, measure_cold_start
 from bnfold.benchmarking.inputs import random_inputs
+from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.noise import CpuMeter, Noise
-from bnfold.benchmarking.quantiles import quantile
-from bnfold.benchmarking.schedule import MIN_LOADS, FileTimes, Timings, time_files
-from bnfold.benchmarking.statistics import compare, dispersion
-from bnfold.records import BenchRatio, BenchRun
-from bnfold.runtime import PROVIDERS
+from bnfold.benchmarking.open_loop import time_open_loop
+from bnfold.benchmarking.schedule import FileTimes, Timings, time_files
+from bnfold.benchmarking.statistics import dispersion
+from bnfold.benchmarking.subjects import optimized_offline
+from bnfold.benchmarking.workers import Workers
+from bnfold.runtime import available_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bnfold.benchmarking.axes import Cell
     from bnfold.benchmarking.subjects import Subject
+    from bnfold.benchmarking.timing import Runner
     from bnfold.records import InputSpec
 
 __all__ = ["CellResult", "measure_cell"]
 
 COLD_SHARE = 0.25  # of a cell's budget; one start of each file there is in any case
-PERCENTILES = {"median_ms": 0.50, "p90_ms": 0.90, "p95_ms": 0.95, "p99_ms": 0.99}
+NO_SEARCH = {"cudnn_conv_algo_search": "HEURISTIC"}
+"""Takes cuDNN's word for the algorithm of a convolution; the default tries them all in the first run
+(onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)."""
 
 
 @dataclass
 class CellResult:
-    """What was measured in a cell so far; filled while it runs, so that an interrupt loses nothing."""
+    """What was measured in a cell so far; filled while it runs, so that an interrupt loses nothing.
+
+    `cold` and `search_ms`, the time of cuDNN's search, are by the subjects' names.
+    """
 
     cell: Cell
     shapes: Mapping[str, tuple[int, ...]]
     names: Sequence[str]
+    load: Load = field(default_factory=Load)
     cold: dict[str, ColdStart] = field(default_factory=dict)
+    search_ms: dict[str, float] = field(default_factory=dict)
     noise: Noise = field(default_factory=Noise)
     timings: Timings = field(init=False)
 
@@ -49,54 +61,6 @@ class CellResult:
     def times(self) -> list[FileTimes] | None:
         """The times of each subject, None where not even one round is complete."""
         return self.timings.times()
-
-    def runs(self, subjects: Sequence[Subject]) -> list[BenchRun]:
-        """One record per subject."""
-        return [self._run(subject, own) for subject, own in zip(subjects, self.times or (), strict=True)]
-
-    def _run(self, subject: Subject, times: FileTimes) -> BenchRun:
-        cold = self.cold.get(subject.name)
-        found = {name: quantile(times.runs, p) for name, p in PERCENTILES.items()}
-        points = {name: None if value is None else value[0] for name, value in found.items()}
-        median_ms = float(np.median(times.runs))
-        return BenchRun(
-            name=subject.name,
-            path=subject.path,
-            provider=PROVIDERS[self.cell.provider],
-            batch=self.cell.batch,
-            n=int(times.runs.size),
-            load_ms=None if cold is None else cold.load_ms,
-            first_ms=None if cold is None else cold.first_ms,
-            median_ms=median_ms,
-            p90_ms=points["p90_ms"],
-            p95_ms=points["p95_ms"],
-            p99_ms=points["p99_ms"],
-            images_per_s=self.cell.batch / median_ms * 1e3,
-            peak_mb=None if cold is None else cold.peak_mb,
-            threads=self.cell.threads,
-            opt_level=self.cell.opt_level,
-            input_shapes=self.shapes,
-            intervals={name: (value[1], value[2]) for name, value in found.items() if value is not None},
-            n_starts=0 if cold is None else cold.n_starts,
-            engine=subject.engine,
-        )
-
-    def ratios(self, seed: int) -> list[BenchRatio]:
-        """time(first) / time(other) for every other subject."""
-        times = self.times or []
-        few = len(times) > 0 and len(times[0].rounds) < MIN_LOADS
-        note = f"{len(times[0].rounds)} of at least {MIN_LOADS} loads were measured" if few else self.noise.reason()
-        return [
-            compare(
-                BenchRatio(
-                    a=self.names[0], b=name, batch=self.cell.batch, ratio=1.0, low=1.0, high=1.0, verdict="tie",
-                    provider=PROVIDERS[self.cell.provider], threads=self.cell.threads,
-                    opt_level=self.cell.opt_level, input_shapes=self.shapes,
-                ),
-                times[0].rounds / own.rounds, note=note, seed=seed,
-            )
-            for name, own in zip(self.names[1:], times[1:], strict=True)
-        ]  # fmt: skip
 
 
 def measure_cell(
@@ -111,26 +75,51 @@ def measure_cell(
     """Measure all subjects in one cell, into `result`.
 
     Args:
-        result: says which cell, and takes what is measured.
+        result: says which cell under which load, and takes what is measured.
         subjects: in the order of the names in `result`.
         specs: the inputs.
         budget_s: seconds for all of it, about.
-        seed: of the input values.
+        seed: of the input values and of the arrivals.
         progress: told the share that is done, 0 to 1.
     """
     cell = result.cell
-    start = time.monotonic()
+    deadline = time.monotonic() + budget_s
+    inputs = random_inputs(specs, result.shapes, seed)
+    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
+        if cell.optimize == "offline":
+            subjects = [optimized_offline(subject, cell, Path(folder)) for subject in subjects]
+        _start_cold(result, subjects, specs, budget_s * COLD_SHARE, seed)
+        openers = [partial(_opened, subject, cell, inputs, result.load) for subject in subjects]
+        meter = CpuMeter.now()
+        try:
+            left_s = max(0.0, deadline - time.monotonic())
+            if result.load.mode == "open-loop":
+                time_open_loop(openers, left_s, progress, result.timings, load=result.load, seed=seed)
+            else:
+                time_files(openers, left_s, progress, result.timings)
+        finally:
+            finite = [own.rounds for own in result.times or [] if np.isfinite(own.rounds).all()]
+            busy = min(cell.threads * result.load.concurrency, max(cell.threads, available_threads()))
+            result.noise = meter.noise_since([dispersion(rounds) for rounds in finite], busy)
+
+
+def _opened(subject: Subject, cell: Cell, inputs: Mapping[str, np.ndarray], load: Load) -> Runner:
+    runner = subject.opener(cell, inputs)
+    return runner if load.mode == "latency" else Workers(runner, load.concurrency)
+
+
+def _start_cold(
+    result: CellResult, subjects: Sequence[Subject], specs: Sequence[InputSpec], budget_s: float, seed: int
+) -> None:
+    """Load and run every file alone; on CUDA once more without cuDNN's search, whose time is the difference."""
+    cell = result.cell
     files = [(subject.name, subject.file) for subject in subjects if subject.file is not None]
     for name, file in files:
-        result.cold[name] = measure_cold_start(
-            file, specs, result.shapes, provider=cell.provider, threads=cell.threads, seed=seed,
-            opt_level=cell.opt_level, limit_s=budget_s * COLD_SHARE / len(files),
+        start = partial(
+            measure_cold_start, file, specs, result.shapes, provider=cell.provider, threads=cell.threads, seed=seed,
+            opt_level=cell.load_level,
         )  # fmt: skip
-    inputs = random_inputs(specs, result.shapes, seed)
-    openers = [partial(subject.opener, cell, inputs) for subject in subjects]
-    meter = CpuMeter.now()
-    try:
-        time_files(openers, max(0.0, budget_s - (time.monotonic() - start)), progress, result.timings)
-    finally:
-        times = result.times or []
-        result.noise = meter.noise_since([dispersion(own.rounds) for own in times], cell.threads)
+        result.cold[name] = start(limit_s=budget_s / len(files))
+        if cell.provider == "cuda":
+            without_ms = start(limit_s=0.0, provider_options=NO_SEARCH).first_ms
+            result.search_ms[name] = max(0.0, result.cold[name].first_ms - without_ms)

@@ -59,6 +59,7 @@ def measure_cold_start(
     seed: int,
     opt_level: OptLevel = "all",
     limit_s: float = float("inf"),
+    provider_options: Mapping[str, str] | None = None,
 ) -> ColdStart:
     """Load and run a file in new Python processes; the median of three, or of as many as `limit_s` allows.
 
@@ -70,6 +71,7 @@ def measure_cold_start(
         threads: threads of one operator, None for every CPU this process may use.
         seed: of the input values.
         opt_level: how far ONNX Runtime may change the graph.
+        provider_options: of the CUDA provider.
         limit_s: after so many seconds no further process is started; the first always is.
 
     Raises:
@@ -77,7 +79,7 @@ def measure_cold_start(
     """
     inputs = [(spec.name, spec.dtype, shapes[spec.name]) for spec in specs]
     job = {"path": str(path), "inputs": inputs, "provider": provider, "threads": threads, "seed": seed}
-    text = json.dumps({**job, "opt_level": opt_level})
+    text = json.dumps({**job, "opt_level": opt_level, "provider_options": dict(provider_options or {})})
     deadline = time.monotonic() + limit_s
     starts = [_start_process(path, text)]
     while len(starts) < N_STARTS and time.monotonic() < deadline:
@@ -124,8 +126,9 @@ def _cold_start(job: Mapping[str, Any]) -> ColdStart:
     require_onnxruntime(job["provider"])
     before = psutil.Process().memory_info().rss
     file = BoundFile(
-        Path(job["path"]), inputs, provider=job["provider"], threads=job["threads"], opt_level=job["opt_level"]
-    )
+        Path(job["path"]), inputs, provider=job["provider"], threads=job["threads"], opt_level=job["opt_level"],
+        provider_options=job["provider_options"],
+    )  # fmt: skip
     file.settle()
     return ColdStart(
         load_ms=file.load_ms or 0.0, first_ms=file.first_ms or 0.0, peak_mb=(peak_bytes() - before) / 2**20

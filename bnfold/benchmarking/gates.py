@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
-from bnfold.records import BenchGate, BenchReport, GateVerdict
+from bnfold.records import BenchGate, BenchReport, BenchRun, GateVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bnfold.records import BenchRatio, BenchRun
+    from bnfold.records import BenchRatio
 
 __all__ = ["against_baseline", "against_name", "read_baseline"]
 
 SCHEMA = "bnfold.bench/1"
-KEY = ("name", "provider", "batch", "threads", "opt_level", "mode", "concurrency")
+KEY = ("name", "provider", "batch", "threads", "opt_level", "optimize", "cuda_graph", "mode", "concurrency")
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(BenchRun)}  # of fields an older file may lack
 
 
 def read_baseline(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,4 +132,4 @@ def _noise(report: BenchReport) -> str | None:
 def _key(run: Mapping[str, Any]) -> tuple[str, ...]:
     """What makes two runs the same measurement; the sizes of the inputs are part of it."""
     shapes = {name: list(shape) for name, shape in (run.get("input_shapes") or {}).items()}
-    return (*(str(run.get(key)) for key in KEY), json.dumps(shapes, sort_keys=True))
+    return (*(str(run.get(key, DEFAULTS[key])) for key in KEY), json.dumps(shapes, sort_keys=True))

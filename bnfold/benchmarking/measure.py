@@ -7,8 +7,10 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from bnfold.benchmarking.axes import Cell, OptLevel, as_axis, grid
+from bnfold.benchmarking.axes import Cell, Optimize, OptLevel, as_axis, grid
 from bnfold.benchmarking.cell import CellResult, measure_cell
+from bnfold.benchmarking.cell_records import cell_ratios, cell_runs
+from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.noise import merged_noise
 from bnfold.benchmarking.statistics import LEVEL
 from bnfold.benchmarking.subjects import distinct_names, file_subject, read_inputs, shapes_of
@@ -35,6 +37,9 @@ def bench_files(
     provider: Provider | Sequence[Provider] = "cpu",
     threads: int | Sequence[int | None] | None = None,
     opt_level: OptLevel | Sequence[OptLevel] = "all",
+    optimize: Optimize | Sequence[Optimize] = "online",
+    cuda_graph: bool = False,
+    load: Load | None = None,
     batches: int | Sequence[int] = (1,),
     budget_s: float = 10.0,
     input_shapes: Sequence[tuple[int, ...]] | Sequence[Sequence[tuple[int, ...]]] | None = None,
@@ -55,6 +60,9 @@ def bench_files(
         provider: where every node runs; never another one instead.
         threads: threads of one operator, None for every CPU this process may use.
         opt_level: how far ONNX Runtime may change the graph.
+        optimize: when it loads the file ("online"), or in a file that it wrote before ("offline"), or both.
+        cuda_graph: on "cuda", measure with CUDA graphs, too.
+        load: how requests come in, None for one after the other.
         batches: batch sizes.
         budget_s: seconds for everything together, about: cold starts, loads, warm-up and timed runs.
         input_shapes: shapes of the inputs in their order, batch first, where axes besides the batch are dynamic; or
@@ -70,17 +78,27 @@ def bench_files(
     names = distinct_names(files) if names is None else list(names)
     if not files or len(names) != len(files):
         raise ValueError(f"{len(files)} files and {len(names)} names: give at least one file, and a name for each")
-    cells = grid(provider=provider, threads=threads, opt_level=opt_level, input_shapes=input_shapes, batches=batches)
+    cells = grid(
+        provider=provider,
+        threads=threads,
+        opt_level=opt_level,
+        input_shapes=input_shapes,
+        batches=batches,
+        optimize=optimize,
+        cuda_graph=cuda_graph,
+    )
     subjects = [*(file_subject(name, file) for name, file in zip(names, files, strict=True)), *peers]
     return bench_subjects(
-        subjects, cells, budget_s=budget_s, seed=seed, progress=progress or _no_progress, partial=partial
-    )
+        subjects, cells, load=load or Load(), budget_s=budget_s, seed=seed, progress=progress or _no_progress,
+        partial=partial,
+    )  # fmt: skip
 
 
 def bench_subjects(
     subjects: Sequence[Subject],
     cells: Sequence[Cell],
     *,
+    load: Load,
     budget_s: float,
     seed: int,
     progress: Callable[[float], None],
@@ -102,7 +120,7 @@ def bench_subjects(
     try:
         for index, cell in enumerate(cells):
             log.info("%s: %s", cell, ", ".join(subject.name for subject in subjects))
-            result = CellResult(cell, shapes[index], [subject.name for subject in subjects])
+            result = CellResult(cell, shapes[index], [subject.name for subject in subjects], load)
             results.append(result)
             measure_cell(
                 result, subjects, inputs,
@@ -123,8 +141,8 @@ def _report(
     measured = [result for result in results if result.times is not None]
     return BenchReport(
         environment={**facts, **merged_noise([result.noise for result in measured])},
-        runs=tuple(run for result in measured for run in result.runs(subjects)),
-        ratios=tuple(ratio for result in measured for ratio in result.ratios(seed)),
+        runs=tuple(run for result in measured for run in cell_runs(result, subjects)),
+        ratios=tuple(ratio for result in measured for ratio in cell_ratios(result, seed)),
         complete=complete,
     )
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["FileTimes", "Plan", "Timings", "in_turn", "time_files"]
+__all__ = ["N_LOADS", "WARM_UP_SHARE", "FileTimes", "Plan", "Timings", "in_turn", "open_all", "time_files"]
 
 log = logging.getLogger("bnfold.benchmarking")
 
@@ -49,15 +49,16 @@ class Plan:
     n_runs: tuple[int, ...]
 
     @classmethod
-    def within(cls, budget_s: float, run_ms: Sequence[float], load_s: float) -> Plan:
+    def within(cls, budget_s: float, run_ms: Sequence[float], load_s: float, least_runs: int = 1) -> Plan:
         """The plan that fills the budget, with at least `MIN_LOADS` loads of `MIN_ROUNDS` rounds even where it is over.
 
         Args:
             budget_s: seconds for all loads together.
             run_ms: the time of one run of each file.
             load_s: seconds to open all files; slow files are opened less often.
+            least_runs: of a block.
         """
-        n_runs = tuple(n_runs_for(time_ms) for time_ms in run_ms)
+        n_runs = tuple(n_runs_for(time_ms, least_runs) for time_ms in run_ms)
         round_s = sum((count + 1) * time_ms for count, time_ms in zip(n_runs, run_ms, strict=True)) / 1e3
         least_s = max(2 * load_s, load_s + MIN_ROUNDS * round_s)
         n_loads = max(MIN_LOADS, min(N_LOADS, int(budget_s * (1 - WARM_UP_SHARE) / least_s)))
@@ -70,11 +71,12 @@ class FileTimes:
     """The times of one file in milliseconds.
 
     `rounds`: what each round took for one request, shape (loads, rounds). `runs`: every counted run in order, shape
-    (loads, runs).
+    (loads, runs). `end_to_end`: runs from NumPy to NumPy, if they were timed.
     """
 
     rounds: NDArray[np.float64]
     runs: NDArray[np.float64]
+    end_to_end: NDArray[np.float64] | None = None
 
 
 class Timings:
@@ -87,6 +89,7 @@ class Timings:
     def __init__(self, n_files: int) -> None:
         self._n_files = n_files
         self._loads: list[list[list[tuple[float, list[float]]]]] = []
+        self._end_to_end: list[list[float]] = [[] for _ in range(n_files)]
 
     @property
     def n_loads(self) -> int:
@@ -101,6 +104,10 @@ class Timings:
         """A round of the present load: of each file the time of a request, and of every run."""
         self._loads[-1].append(list(blocks))
 
+    def add_end_to_end(self, index: int, times_ms: Sequence[float]) -> None:
+        """Runs of a file from NumPy to NumPy."""
+        self._end_to_end[index] += times_ms
+
     def times(self) -> list[FileTimes] | None:
         """The times of each file in the complete loads; in the rounds of the first where none is complete, else None.
 
@@ -113,6 +120,7 @@ class Timings:
             FileTimes(
                 np.array([[turn[index][0] for turn in load] for load in loads]),
                 np.array([[run for turn in load for run in turn[index][1]] for load in loads]),
+                np.array(self._end_to_end[index]) if self._end_to_end[index] else None,
             )
             for index in range(self._n_files)
         ]
@@ -137,12 +145,13 @@ def time_files(
     """
     timings = Timings(len(openers)) if timings is None else timings
     warm_up_s = budget_s * WARM_UP_SHARE / N_LOADS / len(openers)
-    files, load_s = _open(openers, 0, warm_up_s)
-    plan = Plan.within(budget_s, [float(np.median(file.block_ms(3))) for file in files], load_s)
+    files, load_s = open_all(openers, 0, warm_up_s)
+    least = max(file.least_runs for file in files)
+    plan = Plan.within(budget_s, [float(np.median(file.block_ms(max(3, least)))) for file in files], load_s, least)
     for load in range(plan.n_loads):
         if load > 0:
             files.clear()  # before the next ones are opened: only one set in memory
-            files, _ = _open(openers, load, warm_up_s)
+            files, _ = open_all(openers, load, warm_up_s)
         timings.begin_load()
         log.debug("load %d of %d, %d rounds", load + 1, plan.n_loads, plan.n_rounds)
         for turn in range(plan.n_rounds):
@@ -152,13 +161,17 @@ def time_files(
                     blocks[index] = files[index].round_ms(plan.n_runs[index])
             timings.add_round([blocks[index] for index in range(len(files))])
             progress((load * plan.n_rounds + turn + 1) / (plan.n_loads * plan.n_rounds))
+        for index in in_turn(range(len(files)), load):
+            end_to_end = files[index].end_to_end
+            if end_to_end is not None:
+                timings.add_end_to_end(index, Runner(end_to_end).block_ms(plan.n_runs[index]))
     times = timings.times()
     if times is None:
         raise RuntimeError("a plan without rounds")
     return times
 
 
-def _open(openers: Sequence[Callable[[], Runner]], turn: int, warm_up_s: float) -> tuple[list[Runner], float]:
+def open_all(openers: Sequence[Callable[[], Runner]], turn: int, warm_up_s: float) -> tuple[list[Runner], float]:
     """Open all files, in turn, and warm each up. Also the seconds that opening took."""
     start = time.monotonic()
     opened = {index: openers[index]() for index in in_turn(range(len(openers)), turn)}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bnfold.benchmarking.inputs import check_same_inputs, input_specs, resolve_shapes
+from bnfold.benchmarking.offline import write_offline
 from bnfold.benchmarking.timing import BoundFile, Runner
 from bnfold.errors import InputRefused
 from bnfold.runtime import PROVIDERS, open_session
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bnfold.records import InputSpec
     from bnfold.runtime import Provider
 
-__all__ = ["Subject", "distinct_names", "file_subject", "read_inputs", "shapes_of"]
+__all__ = ["Subject", "distinct_names", "file_subject", "optimized_offline", "read_inputs", "shapes_of"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,19 @@ def file_subject(name: str, file: Path) -> Subject:
 
 
 def _open_file(file: Path, cell: Cell, inputs: Mapping[str, Any]) -> Runner:
-    return BoundFile(file, inputs, provider=cell.provider, threads=cell.threads, opt_level=cell.opt_level)
+    return BoundFile(
+        file, inputs, provider=cell.provider, threads=cell.threads, opt_level=cell.load_level,
+        cuda_graph=cell.cuda_graph,
+    )  # fmt: skip
+
+
+def optimized_offline(subject: Subject, cell: Cell, folder: Path) -> Subject:
+    """The subject on the file that ONNX Runtime makes of its file for this cell; one without a file stays as it is."""
+    if subject.file is None:
+        return subject
+    target = folder / f"{len(list(folder.iterdir()))}.onnx"
+    write_offline(subject.file, target, cell.opt_level, cell.provider)
+    return replace(subject, file=target, opener=partial(_open_file, target))
 
 
 def distinct_names(files: Sequence[Path]) -> list[str]:

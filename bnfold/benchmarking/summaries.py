@@ -57,6 +57,13 @@ def markdown(report: BenchReport) -> str:
         verdict = f"{ratio.verdict} ({ratio.note})" if ratio.note else ratio.verdict
         interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
         lines += _row(f"{ratio.a} / {ratio.b}", ratio.batch, f"{ratio.ratio:.3f}", interval, verdict)
+    rates = [run for run in report.runs if run.rate_per_s is not None]
+    if rates:
+        lines += ["", *_row("open loop", "batch", "p95 limit ms", "requests/s", "confirmed")]
+        lines += _row("---", "---:", "---:", "---:", "---")
+    for run in rates:
+        confirmed = "yes" if run.rate_confirmed else "no"
+        lines += _row(run.name, run.batch, f"{run.slo_p95_ms:.4g}", f"{run.rate_per_s:.4g}", confirmed)
     if report.gates:
         lines += ["", *(f"- {gate_sentence(gate)}" for gate in report.gates)]
     if report.missing:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["BoundFile", "Runner", "bind", "garbage_collection_paused", "n_runs_for"]
+__all__ = ["BoundFile", "Runner", "bind", "garbage_collection_paused", "n_runs_for", "output_sizes"]
 
 BLOCK_MS = 5.0  # a block of runs lasts at least this long: a thousand times what the clock and the loop cost
 SETTLE_MS = 1.0  # runs that are not counted: threads and caches come back after the other file's turn
@@ -36,19 +36,38 @@ def garbage_collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-def bind(session: Any, inputs: Mapping[str, Any], provider: Provider) -> Any:
+def bind(session: Any, inputs: Mapping[str, Any], provider: Provider, outputs: Mapping[str, Any] | None = None) -> Any:
     """Bind inputs and outputs to the provider's device (onnxruntime.ai/docs/api/python, "IOBinding").
 
     The inputs are copied to the device once, here; the outputs stay there. A timed run therefore holds no copy
     between host and device.
+
+    Args:
+        session: of ONNX Runtime.
+        inputs: name -> array.
+        provider: whose device.
+        outputs: name -> (shape, dtype), where the outputs must keep their addresses; None lets each run allocate them.
     """
     ort = require_onnxruntime(provider)
     binding = session.io_binding()
     for name, value in inputs.items():
         binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value, provider, 0))
     for node in session.get_outputs():
-        binding.bind_output(node.name, provider, 0)
+        if outputs is None:
+            binding.bind_output(node.name, provider, 0)
+        else:
+            shape, dtype = outputs[node.name]
+            value = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, provider, 0)
+            binding.bind_ortvalue_output(node.name, value)
     return binding
+
+
+def output_sizes(path: Path, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Name -> (shape, dtype) of each output of a file, found by running it once on the CPU."""
+    session = open_session(path)
+    names = [node.name for node in session.get_outputs()]
+    values = session.run(names, dict(inputs))
+    return {name: (list(value.shape), value.dtype) for name, value in zip(names, values, strict=True)}
 
 
 class Runner:
@@ -56,13 +75,22 @@ class Runner:
 
     Args:
         call: returns when the result is complete.
+        another: makes a call that may run at the same time as the others; None where `call` itself may.
     """
 
     load_ms: float | None = None
     first_ms: float | None = None
+    least_runs = 1  # of a block
+    end_to_end: Callable[[], object] | None = None
+    """Answers one request from NumPy arrays to NumPy arrays, where that is another thing than a call."""
 
-    def __init__(self, call: Callable[[], object]) -> None:
+    def __init__(self, call: Callable[[], object], another: Callable[[], Callable[[], object]] | None = None) -> None:
         self._call = call
+        self._another = another
+
+    def another(self) -> Callable[[], object]:
+        """A call that may run at the same time as the others."""
+        return self._call if self._another is None else self._another()
 
     def timed_ms(self) -> float:
         """One run, in milliseconds."""
@@ -92,7 +120,7 @@ class Runner:
         deadline = time.monotonic() + limit_s
         fastest = float("inf")
         while time.monotonic() < deadline:
-            block = float(np.median(self.block_ms(n_runs_for(fastest))))
+            block = float(np.median(self.block_ms(n_runs_for(fastest, self.least_runs))))
             if block >= fastest:
                 return
             fastest = block
@@ -107,6 +135,11 @@ class BoundFile(Runner):
         provider: "cpu" or "cuda".
         threads: threads of one operator, None for every CPU this process may use.
         opt_level: how far ONNX Runtime may change the graph.
+        cuda_graph: on "cuda", capture the kernels' launches once and replay them.
+        provider_options: of the CUDA provider.
+
+    Nodes that CUDA does not take run on the CPU, except with a CUDA graph, which has room for none; `placement` tells
+    which.
 
     Raises:
         InputRefused: the file does not load, or does not run on these inputs.
@@ -121,12 +154,23 @@ class BoundFile(Runner):
         provider: Provider,
         threads: int | None,
         opt_level: OptLevel = "all",
+        cuda_graph: bool = False,
+        provider_options: Mapping[str, str] | None = None,
     ) -> None:
         configure = partial(set_opt_level, require_onnxruntime(provider), level=opt_level)
+        outputs = output_sizes(path, inputs) if cuda_graph else None
+        asked = {**(provider_options or {}), **({"enable_cuda_graph": "1"} if cuda_graph else {})}
         start = time.perf_counter_ns()
-        self.session = open_session(path, provider=provider, threads=threads, configure=configure)
+        self.session = open_session(
+            path, provider=provider, threads=threads, configure=configure, provider_options=asked,
+            fallback=not cuda_graph,
+        )  # fmt: skip
         self.load_ms = (time.perf_counter_ns() - start) / 1e6
-        super().__init__(partial(self.session.run_with_iobinding, bind(self.session, inputs, provider)))
+        bound = partial(bind, self.session, inputs, provider, outputs)
+        # Inputs and outputs of its own for each call: a session may run several at once.
+        super().__init__(self._bound(bound), partial(self._bound, bound))
+        if not cuda_graph:  # a graph replays its own addresses
+            self.end_to_end = partial(self.session.run, None, dict(inputs))
         try:
             self.first_ms = self.timed_ms()
         except Exception as error:
@@ -134,7 +178,10 @@ class BoundFile(Runner):
                 "ONNX Runtime does not run it", where=str(path), found=str(error), remedy="check or re-export the file"
             ) from error
 
+    def _bound(self, bound: Callable[[], Any]) -> Callable[[], object]:
+        return partial(self.session.run_with_iobinding, bound())
 
-def n_runs_for(run_ms: float) -> int:
-    """How many runs make a block of at least `BLOCK_MS`; one where the time of a run is not known yet."""
-    return max(1, int(np.ceil(BLOCK_MS / run_ms)))
+
+def n_runs_for(run_ms: float, least: int = 1) -> int:
+    """How many runs make a block of at least `BLOCK_MS`; the least where the time of a run is not known yet."""
+    return max(least, int(np.ceil(BLOCK_MS / run_ms)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnfold.cli.bench_options import Names, Percent, Seconds, ShapeList, Threads
+from bnfold.cli.bench_options import Names, Percent, Seconds, ShapeList, Threads, check_usage
 from bnfold.cli.options import batch_option, json_option, seed_option, verbosity_options
 from bnfold.errors import GateFailed, InputRefused
 
@@ -35,6 +35,25 @@ PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile"
 @click.option(
     "--opt-level", type=Names("disabled", "basic", "extended", "all"), default="all", show_default=True,
     metavar="LEVEL[,...]", help="How far ONNX Runtime may change the graph: disabled, basic, extended, all.",
+)  # fmt: skip
+@click.option(
+    "--optimize", type=Names("online", "offline"), default="online", show_default=True, metavar="online|offline[,...]",
+    help="When ONNX Runtime changes the graph: when it loads the file, or in a file that it has written before.",
+)  # fmt: skip
+@click.option("--cuda-graph", is_flag=True, help="With --provider cuda: measure with CUDA graphs, too.")
+@click.option(
+    "--mode", type=click.Choice(["latency", "throughput", "open-loop"]), default="latency", show_default=True,
+    help="One request after the other; several at a time; or at random moments (Poisson), for the highest rate that "
+    "keeps --slo-p95.",
+)  # fmt: skip
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), metavar="N",
+    help="Requests that run at the same time, in the other modes than latency.  "
+    "[default: the CPUs this process may use]",
+)  # fmt: skip
+@click.option(
+    "--slo-p95", "slo_s", type=Seconds(), metavar="TIME",
+    help="Open loop: what 95 % of the requests must keep, from their arrival to the answer: 10ms.  [default: 10ms]",
 )  # fmt: skip
 @click.option(
     "--input-shape", "input_shapes", type=ShapeList(), multiple=True, metavar="1xCxHxW[,...]",
@@ -82,6 +101,7 @@ def command(
     files: tuple[Path, ...],
     *,
     input_shapes: tuple[tuple[tuple[int, ...], ...], ...],
+    slo_s: float | None,
     json_file: str | None,
     junit: Path | None,
     markdown_file: Path | None,
@@ -100,16 +120,11 @@ def command(
     from bnfold.report import progress_bar, require_matplotlib
     from bnfold.workflows.benchmark import bench
 
+    check_usage(slo_s=slo_s, input_shapes=input_shapes, picture=picture, **options)
     if html is not None or picture is not None:
         require_matplotlib()  # before the work begins
-    if picture is not None and picture.suffix.lower() not in (".svg", ".png"):
-        raise click.UsageError("--picture wants a file that ends in .svg or .png.")
-    if len({len(shapes) for shapes in input_shapes}) > 1:
-        raise click.UsageError("give equally many shapes in each --input-shape: the n-th ones belong together.")
-    if options["limit"] is not None and options["baseline"] is None and options["rival"] is None:
-        raise click.UsageError("--fail-if-slower wants --baseline FILE or --fail-if-slower-than NAME.")
-    if options["against"] and options["source"] is None:
-        raise click.UsageError("--against wants --source SOURCE, which the peers are built from.")
+    if slo_s is not None:
+        options["slo_p95_ms"] = slo_s * 1e3
     deliver = partial(_deliver, json_file=json_file, junit=junit, markdown_file=markdown_file)
     so_far: list[BenchReport] = []
     try:

@@ -9,7 +9,7 @@ import click
 
 from bnfold.cli.options import InputShape, Sizes
 
-__all__ = ["Names", "Percent", "Seconds", "ShapeList", "Threads"]
+__all__ = ["Names", "Percent", "Seconds", "ShapeList", "Threads", "check_usage"]
 
 UNITS = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -91,3 +91,35 @@ class Percent(SecondsType):
         if match is None:
             self.fail(f"{value!r} is not a share such as 3%.", param, ctx)
         return float(match[1]) / 100
+
+
+def check_usage(
+    *, slo_s: float | None, input_shapes: tuple[tuple[Any, ...], ...], picture: Any, **options: Any
+) -> None:
+    """Refuse options that do not go together, or that change nothing.
+
+    Raises:
+        click.UsageError: the first such option.
+    """
+    wrong = {
+        "--picture wants a file that ends in .svg or .png.": picture is not None
+        and picture.suffix.lower() not in (".svg", ".png"),
+        "give equally many shapes in each --input-shape: the n-th ones belong together.": len(
+            {len(shapes) for shapes in input_shapes}
+        )
+        > 1,
+        "--fail-if-slower wants --baseline FILE or --fail-if-slower-than NAME.": options["limit"] is not None
+        and options["baseline"] is None
+        and options["rival"] is None,
+        "--against wants --source SOURCE, which the peers are built from.": options["against"]
+        and options["source"] is None,
+        "--slo-p95 is the limit of --mode open-loop.": slo_s is not None and options["mode"] != "open-loop",
+        "--concurrency wants --mode throughput or open-loop.": options["concurrency"] is not None
+        and options["mode"] == "latency",
+        "--cuda-graph wants --provider cuda.": options["cuda_graph"] and "cuda" not in options["provider"],
+        "a CUDA graph serves one request at a time: leave out --cuda-graph or --mode.": options["cuda_graph"]
+        and options["mode"] != "latency",
+    }
+    for sentence, holds in wrong.items():
+        if holds:
+            raise click.UsageError(sentence)

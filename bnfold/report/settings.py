@@ -9,7 +9,7 @@ __all__ = ["label", "medians", "settings", "shortened"]
 
 Facts = Mapping[str, Any]
 
-_SETTINGS = ("batch", "provider", "threads", "opt_level", "mode", "concurrency")
+_SETTINGS = ("batch", "provider", "threads", "opt_level", "optimize", "cuda_graph", "mode", "concurrency")
 
 
 def settings(rows: Sequence[Facts]) -> dict[str, list[Facts]]:
@@ -38,7 +38,7 @@ def _differing(row: Facts, rows: Sequence[Facts]) -> list[str]:
     """The settings besides the batch that are not the same in all rows, in words."""
     differing = [key for key in _SETTINGS[1:] if len({str(other.get(key)) for other in rows}) > 1]
     words = [
-        str(row.get(key)) if key in ("provider", "mode") else f"{key.replace('_', ' ')} {row.get(key)}"
+        str(row.get(key)) if key in ("provider", "mode", "optimize") else f"{key.replace('_', ' ')} {row.get(key)}"
         for key in differing
     ]
     shapes = row.get("input_shapes") or {}

@@ -50,6 +50,9 @@ def render_bench(report: BenchReport) -> None:
             pair = _in_grid(f"{ratio.a} / {ratio.b}", ratio, report.ratios)
             ratios.add_row(pair, str(ratio.batch), f"{ratio.ratio:.3f}", interval, ratio.verdict)
         print_table(ratios)
+    for run in report.runs:
+        if run.rate_per_s is not None:
+            say(_rate_sentence(run, report.runs))
     for note in dict.fromkeys(ratio.note for ratio in report.ratios if ratio.note):
         say(note)
     if not report.complete:
@@ -65,13 +68,25 @@ def render_bench(report: BenchReport) -> None:
         )
 
 
+def _rate_sentence(run: BenchRun, runs: Sequence[BenchRun]) -> str:
+    """What the open loop found for a file."""
+    name, limit = f"{_in_grid(run.name, run, runs)}, batch {run.batch}", f"{number(run.slo_p95_ms)} ms"
+    if not run.rate_per_s:
+        return f"{name}: no rate keeps p95 within {limit}; one request alone takes {number(run.median_ms)} ms"
+    searches = " and ".join(number(rate, 4) for rate in run.rates_per_s)
+    word = "confirmed" if run.rate_confirmed else "NOT confirmed"
+    return f"{name}: {number(run.rate_per_s, 4)} requests/s keep p95 within {limit}, {word} (searches: {searches})"
+
+
 def _in_grid(name: str, record: BenchRun | BenchRatio, records: Sequence[BenchRun | BenchRatio]) -> str:
     """The name, and in brackets where in the grid it was measured: the axes on which the records differ."""
 
     def settings(one: BenchRun | BenchRatio) -> list[str]:
         shapes = " ".join("x".join(map(str, shape[1:])) for shape in one.input_shapes.values())
         provider = (one.provider or "").removesuffix("ExecutionProvider").lower()
-        return [provider, f"{one.threads} thread{'' if one.threads == 1 else 's'}", one.opt_level, shapes]
+        graph = "CUDA graph" if one.cuda_graph else "no CUDA graph"
+        threads = f"{one.threads} thread{'' if one.threads == 1 else 's'}"
+        return [provider, graph, threads, one.opt_level, one.optimize, shapes]
 
     every = [settings(other) for other in records]
     told = [value for axis, value in enumerate(settings(record)) if any(other[axis] != value for other in every)]

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 from bnfold.benchmarking import bench_files
 from bnfold.benchmarking.axes import as_axis
 from bnfold.benchmarking.gates import against_baseline, against_name, read_baseline
+from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import InputRefused
-from bnfold.runtime import environment
+from bnfold.runtime import available_threads, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bnfold.benchmarking import OptLevel
+    from bnfold.benchmarking.axes import Optimize
+    from bnfold.benchmarking.load import Mode
     from bnfold.benchmarking.subjects import Subject
     from bnfold.records import BenchReport, MissingPeer
     from bnfold.runtime import Provider
@@ -31,6 +34,11 @@ def bench(
     provider: Provider | Sequence[Provider] = "cpu",
     threads: int | Sequence[int | None] | None = None,
     opt_level: OptLevel | Sequence[OptLevel] = "all",
+    optimize: Optimize | Sequence[Optimize] = "online",
+    cuda_graph: bool = False,
+    mode: Mode = "latency",
+    concurrency: int | None = None,
+    slo_p95_ms: float = 10.0,
     batch: tuple[int, ...] | int = (1,),
     budget_s: float = 20.0,
     input_shapes: Sequence[tuple[int, ...]] | Sequence[Sequence[tuple[int, ...]]] | None = None,
@@ -56,6 +64,12 @@ def bench(
         provider: "cpu", "cuda" or both; never another one instead.
         threads: threads of one operator, None for every CPU this process may use.
         opt_level: how far ONNX Runtime may change the graph: "disabled", "basic", "extended", "all".
+        optimize: the graph is changed when the file is loaded ("online"), or in a file written before ("offline").
+        cuda_graph: on "cuda", measure with CUDA graphs, too.
+        mode: "latency", "throughput" or "open-loop"; see `bnfold.benchmarking.load`.
+        concurrency: requests that run at the same time in the other modes than latency, None for as many as this
+            process may use CPUs.
+        slo_p95_ms: in the open loop, the limit of the 95th percentile.
         batch: the batch sizes, or one of them.
         budget_s: seconds for everything together, about.
         input_shapes: shapes of the inputs, batch first, where axes besides the batch are dynamic; or several shapes for
@@ -101,6 +115,9 @@ def bench(
             provider=provider,
             threads=threads,
             opt_level=opt_level,
+            optimize=optimize,
+            cuda_graph=cuda_graph,
+            load=_load(mode, concurrency, slo_p95_ms),
             batches=batch,
             budget_s=budget_s,
             input_shapes=input_shapes,
@@ -112,6 +129,11 @@ def bench(
     if earlier is not None and limit is not None:
         gates += against_baseline(report, earlier, limit, str(baseline))
     return dataclasses.replace(report, gates=tuple(gates), missing=tuple(missing))
+
+
+def _load(mode: Mode, concurrency: int | None, slo_p95_ms: float) -> Load:
+    workers = 1 if mode == "latency" else concurrency or available_threads()
+    return Load(mode, workers, slo_p95_ms)
 
 
 def _read_baseline(path: Path, provider: Provider | Sequence[Provider]) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def test_a_report_follows_the_contract(double: Path) -> None:
     assert set(content["runs"][0]) == {
         "name", "path", "provider", "batch", "n", "load_ms", "first_ms", "median_ms", "p95_ms", "images_per_s",
         "peak_mb", "threads", "opt_level", "input_shapes", "p90_ms", "p99_ms", "intervals", "n_starts", "engine",
-        "mode", "concurrency",
+        "mode", "concurrency", "optimize", "cuda_graph", "end_to_end_ms", "cudnn_search_ms", "slo_p95_ms",
+        "rate_per_s", "rates_per_s", "rate_confirmed",
     }  # fmt: skip
     assert content["complete"] is True
     assert [(run.name, run.batch) for run in report.runs] == [(n, b) for b in (1, 4) for n in ("double", "double#2")]

@@ -17,6 +17,9 @@ from bnfold.benchmarking.timing import BLOCK_MS
 class Recorded:
     """Stands for an opened file whose runs take `run_ms`, and writes down what happens to it."""
 
+    least_runs = 1
+    end_to_end = None
+
     def __init__(self, name: str, run_ms: float, events: list[tuple[str, str]]) -> None:
         self.name, self.run_ms, self.events = name, run_ms, events
         events.append(("open", name))

@@ -72,12 +72,30 @@ def test_a_grid(cli: Callable[..., Result], relu: Path) -> None:
         ("--budget", "0s"),
         ("--budget", "soon"),
         ("--input-shape", "1x3,1x4", "--input-shape", "1x3"),
+        ("--mode", "fast"),
+        ("--concurrency", "2"),
+        ("--slo-p95", "5ms"),
+        ("--optimize", "never"),
+        ("--cuda-graph",),
+        ("--cuda-graph", "--provider", "cuda", "--mode", "throughput"),
     ],
 )
 def test_wrong_axes_are_usage_errors(options: tuple[str, ...], cli: Callable[..., Result], relu: Path) -> None:
     result = cli("bench", relu, *options)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "Error: " in result.stderr
+
+
+def test_load_modes_and_the_offline_axis(cli: Callable[..., Result], relu: Path) -> None:
+    result = cli("bench", relu, *QUICK, "--mode", "open-loop", "--slo-p95", "500us", "--json", "-")
+    assert result.exit_code == 2  # not a unit
+    result = cli(
+        "bench", relu, *QUICK, "--mode", "open-loop", "--slo-p95", "0.5ms", "--concurrency", "1", "--json", "-"
+    )
+    (run,) = json.loads(result.stdout)["runs"]
+    assert (run["mode"], run["slo_p95_ms"], run["concurrency"], len(run["rates_per_s"])) == ("open-loop", 0.5, 1, 2)
+    table = cli("bench", relu, *QUICK, "--mode", "throughput", "--optimize", "online,offline").stdout
+    assert "relu [offline]" in table
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("60", 60.0), ("60s", 60.0), ("1.5m", 90.0), ("500ms", 0.5), (2, 2.0)])

@@ -64,7 +64,7 @@ def test_torch_runs_the_module(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_named(network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers_module, "find_spec", lambda name: None if name == "openvino" else find(name))
-    monkeypatch.setattr(peers_module, "_write_offline", lambda *_args: 1 / 0)
+    monkeypatch.setattr(peers_module, "write_offline", lambda *_args: 1 / 0)
     built, missing = build_peers(["openvino", "ort-offline", "torch", "plain"], load_source(str(network)), tmp_path)
     assert [subject.name for subject in built] == ["plain"]
     assert [(peer.name, peer.reason) for peer in missing] == [
