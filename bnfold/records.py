@@ -450,6 +450,55 @@ class MissingPeer:
 
 
 @dataclasses.dataclass(frozen=True)
+class PlacedNode:
+    """A node that another provider took than the one asked for.
+
+    `computes` is false where it writes no floating-point values: arithmetic on shapes.
+    """
+
+    name: str
+    op_type: str
+    provider: str
+    computes: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchPlacement:
+    """Which provider took the nodes of a file: counts by provider, None where ONNX Runtime does not tell."""
+
+    name: str
+    provider: str
+    nodes: Mapping[str, int] | None
+    elsewhere: tuple[PlacedNode, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileEntry:
+    """An operator or a layer: milliseconds in one run, its share of all nodes' time, and how many nodes it is."""
+
+    name: str
+    ms: float
+    share: float
+    n: int
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchProfile:
+    """Where the time of a file goes in one cell of the grid; `n` profiled runs, `run_ms` the median of one."""
+
+    name: str
+    provider: str
+    batch: int
+    threads: int
+    opt_level: str
+    optimize: str
+    n: int
+    run_ms: float
+    operators: tuple[ProfileEntry, ...]
+    layers: tuple[ProfileEntry, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class BenchReport:
     """What `bnfold bench` measured; not `complete` where it was interrupted before the end of the plan."""
 
@@ -459,6 +508,8 @@ class BenchReport:
     complete: bool = True
     gates: tuple[BenchGate, ...] = ()
     missing: tuple[MissingPeer, ...] = ()
+    placements: tuple[BenchPlacement, ...] = ()
+    profiles: tuple[BenchProfile, ...] = ()
     schema: ClassVar[str] = "bnfold.bench/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
 

@@ -16,6 +16,7 @@ from bnfold.benchmarking.inputs import random_inputs
 from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.noise import CpuMeter, Noise
 from bnfold.benchmarking.open_loop import time_open_loop
+from bnfold.benchmarking.profile import profile_file
 from bnfold.benchmarking.schedule import FileTimes, Timings, time_files
 from bnfold.benchmarking.statistics import dispersion
 from bnfold.benchmarking.subjects import optimized_offline
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from bnfold.benchmarking.axes import Cell
     from bnfold.benchmarking.subjects import Subject
     from bnfold.benchmarking.timing import Runner
-    from bnfold.records import InputSpec
+    from bnfold.records import BenchProfile, InputSpec
 
 __all__ = ["CellResult", "measure_cell"]
 
@@ -42,7 +43,8 @@ NO_SEARCH = {"cudnn_conv_algo_search": "HEURISTIC"}
 class CellResult:
     """What was measured in a cell so far; filled while it runs, so that an interrupt loses nothing.
 
-    `cold` and `search_ms`, the time of cuDNN's search, are by the subjects' names.
+    `cold` and `search_ms`, the time of cuDNN's search, are by the subjects' names. `profiles` is None where none are
+    wanted.
     """
 
     cell: Cell
@@ -52,6 +54,7 @@ class CellResult:
     cold: dict[str, ColdStart] = field(default_factory=dict)
     search_ms: dict[str, float] = field(default_factory=dict)
     noise: Noise = field(default_factory=Noise)
+    profiles: list[BenchProfile] | None = None
     timings: Timings = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,6 +89,7 @@ def measure_cell(
     deadline = time.monotonic() + budget_s
     inputs = random_inputs(specs, result.shapes, seed)
     with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
+        sources = [subject.file for subject in subjects]
         if cell.optimize == "offline":
             subjects = [optimized_offline(subject, cell, Path(folder)) for subject in subjects]
         _start_cold(result, subjects, specs, budget_s * COLD_SHARE, seed)
@@ -101,6 +105,10 @@ def measure_cell(
             finite = [own.rounds for own in result.times or [] if np.isfinite(own.rounds).all()]
             busy = min(cell.threads * result.load.concurrency, max(cell.threads, available_threads()))
             result.noise = meter.noise_since([dispersion(rounds) for rounds in finite], busy)
+        if result.profiles is not None:
+            for subject, source in zip(subjects, sources, strict=True):
+                if subject.file is not None and source is not None:
+                    result.profiles.append(profile_file(subject.name, subject.file, source, cell, inputs))
 
 
 def _opened(subject: Subject, cell: Cell, inputs: Mapping[str, np.ndarray], load: Load) -> Runner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import time
@@ -15,10 +16,10 @@ from bnfold.benchmarking.noise import merged_noise
 from bnfold.benchmarking.statistics import LEVEL
 from bnfold.benchmarking.subjects import distinct_names, file_subject, read_inputs, shapes_of
 from bnfold.records import BenchReport
-from bnfold.runtime import Provider, environment
+from bnfold.runtime import PROVIDERS, Provider, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from bnfold.benchmarking.statistics import LEVEL
@@ -40,6 +41,7 @@ def bench_files(
     optimize: Optimize | Sequence[Optimize] = "online",
     cuda_graph: bool = False,
     load: Load | None = None,
+    profile: bool = False,
     batches: int | Sequence[int] = (1,),
     budget_s: float = 10.0,
     input_shapes: Sequence[tuple[int, ...]] | Sequence[Sequence[tuple[int, ...]]] | None = None,
@@ -63,6 +65,7 @@ def bench_files(
         optimize: when it loads the file ("online"), or in a file that it wrote before ("offline"), or both.
         cuda_graph: on "cuda", measure with CUDA graphs, too.
         load: how requests come in, None for one after the other.
+        profile: tell where the time of each file goes, too; this takes a second for each, beyond the budget.
         batches: batch sizes.
         budget_s: seconds for everything together, about: cold starts, loads, warm-up and timed runs.
         input_shapes: shapes of the inputs in their order, batch first, where axes besides the batch are dynamic; or
@@ -89,8 +92,8 @@ def bench_files(
     )
     subjects = [*(file_subject(name, file) for name, file in zip(names, files, strict=True)), *peers]
     return bench_subjects(
-        subjects, cells, load=load or Load(), budget_s=budget_s, seed=seed, progress=progress or _no_progress,
-        partial=partial,
+        subjects, cells, load=load or Load(), profile=profile, budget_s=budget_s, seed=seed,
+        progress=progress or _no_progress, partial=partial,
     )  # fmt: skip
 
 
@@ -99,6 +102,7 @@ def bench_subjects(
     cells: Sequence[Cell],
     *,
     load: Load,
+    profile: bool = False,
     budget_s: float,
     seed: int,
     progress: Callable[[float], None],
@@ -107,20 +111,17 @@ def bench_subjects(
     """Measure subjects in every cell of a grid; the arguments are those of `bench_files`."""
     deadline = time.monotonic() + budget_s
     providers = as_axis(tuple(cell.provider for cell in cells))
-    facts = environment("cuda" if "cuda" in providers else "cpu", max(cell.threads for cell in cells))
-    specs, options = read_inputs([subject.file for subject in subjects if subject.file is not None], providers)
-    first_provider, *more = options
-    facts |= {"provider_options": options[first_provider], "budget_s": budget_s, "seed": seed}
-    facts["interval_level"] = LEVEL
-    if more:
-        facts["provider_options_of"] = options
+    specs, options, placements = read_inputs(subjects, providers)
+    facts = _facts(cells, options) | {"budget_s": budget_s, "seed": seed}
     shapes = [shapes_of(specs, cell) for cell in cells]  # all are checked before the first is measured
     inputs = next(iter(specs.values()))
+    located = tuple(placements)
     results: list[CellResult] = []
     try:
         for index, cell in enumerate(cells):
             log.info("%s: %s", cell, ", ".join(subject.name for subject in subjects))
             result = CellResult(cell, shapes[index], [subject.name for subject in subjects], load)
+            result.profiles = [] if profile else None
             results.append(result)
             measure_cell(
                 result, subjects, inputs,
@@ -130,20 +131,31 @@ def bench_subjects(
             )  # fmt: skip
     except KeyboardInterrupt:
         if partial is not None:
-            partial(_report(results, subjects, facts, seed, complete=False))
+            partial(dataclasses.replace(_report(results, subjects, facts, seed), complete=False, placements=located))
         raise
-    return _report(results, subjects, facts, seed, complete=True)
+    return dataclasses.replace(_report(results, subjects, facts, seed), placements=located)
+
+
+def _facts(cells: Sequence[Cell], options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The environment, with the options that each provider says it has, by its name."""
+    facts = environment("cuda" if PROVIDERS["cuda"] in options else "cpu", max(cell.threads for cell in cells))
+    facts |= {"provider_options": next(iter(options.values())), "interval_level": LEVEL}
+    if PROVIDERS["cuda"] in options:
+        facts["tf32"] = options[PROVIDERS["cuda"]].get("use_tf32", "1") == "1"
+    if len(options) > 1:
+        facts["provider_options_of"] = options
+    return facts
 
 
 def _report(
-    results: Sequence[CellResult], subjects: Sequence[Subject], facts: dict[str, Any], seed: int, *, complete: bool
+    results: Sequence[CellResult], subjects: Sequence[Subject], facts: dict[str, Any], seed: int
 ) -> BenchReport:
     measured = [result for result in results if result.times is not None]
     return BenchReport(
         environment={**facts, **merged_noise([result.noise for result in measured])},
         runs=tuple(run for result in measured for run in cell_runs(result, subjects)),
         ratios=tuple(ratio for result in measured for ratio in cell_ratios(result, seed)),
-        complete=complete,
+        profiles=tuple(profile for result in measured for profile in result.profiles or ()),
     )
 
 

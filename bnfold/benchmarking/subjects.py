@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.benchmarking.inputs import check_same_inputs, input_specs, resolve_shapes
 from bnfold.benchmarking.offline import write_offline
+from bnfold.benchmarking.placements import placement_of
 from bnfold.benchmarking.timing import BoundFile, Runner
 from bnfold.errors import InputRefused
 from bnfold.runtime import PROVIDERS, open_session
+from bnfold.runtime.placement import record_placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from bnfold.benchmarking.axes import Cell
-    from bnfold.records import InputSpec
+    from bnfold.records import BenchPlacement, InputSpec
     from bnfold.runtime import Provider
 
 __all__ = ["Subject", "distinct_names", "file_subject", "optimized_offline", "read_inputs", "shapes_of"]
@@ -81,9 +83,9 @@ def distinct_names(files: Sequence[Path]) -> list[str]:
 
 
 def read_inputs(
-    files: Sequence[Path], providers: Sequence[Provider]
-) -> tuple[dict[Path, tuple[InputSpec, ...]], dict[str, dict[str, Any]]]:
-    """The inputs of each file, equal in names and types, and the options of each provider by its name.
+    subjects: Sequence[Subject], providers: Sequence[Provider]
+) -> tuple[dict[Path, tuple[InputSpec, ...]], dict[str, dict[str, Any]], list[BenchPlacement]]:
+    """The inputs of each file, equal in names and types; the options of each provider by its name; where nodes run.
 
     Raises:
         EnvironmentNotReady: a provider does not load.
@@ -91,14 +93,19 @@ def read_inputs(
     """
     specs: dict[Path, tuple[InputSpec, ...]] = {}
     options: dict[str, dict[str, Any]] = {}
+    placements: list[BenchPlacement] = []
     for provider in providers:
-        for file in files:
-            session = open_session(file, provider=provider, threads=1)
+        for subject in subjects:
+            if subject.file is None:
+                continue
+            file = subject.file
+            session = open_session(file, provider=provider, threads=1, configure=record_placement, fallback=True)
             specs[file] = input_specs(session, str(file))
             name = PROVIDERS[provider]
             options[name] = dict(session.get_provider_options()[name])
+            placements.append(placement_of(subject.name, file, session, provider))
     check_same_inputs([str(file) for file in specs], list(specs.values()))
-    return specs, options
+    return specs, options, placements
 
 
 def shapes_of(specs: Mapping[Path, tuple[InputSpec, ...]], cell: Cell) -> dict[str, tuple[int, ...]]:

@@ -55,6 +55,11 @@ PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile"
     "--slo-p95", "slo_s", type=Seconds(), metavar="TIME",
     help="Open loop: what 95 % of the requests must keep, from their arrival to the answer: 10ms.  [default: 10ms]",
 )  # fmt: skip
+@click.option("--profile", is_flag=True, help="Tell where the time goes, by operator and by layer, for each file.")
+@click.option(
+    "--strict-provider", is_flag=True,
+    help="Exit code 1 if a node that computes runs elsewhere than on --provider (arithmetic on shapes may).",
+)  # fmt: skip
 @click.option(
     "--input-shape", "input_shapes", type=ShapeList(), multiple=True, metavar="1xCxHxW[,...]",
     help="Shape of an input, batch first, where it cannot be known; once per input, in their order.",
@@ -102,6 +107,7 @@ def command(
     *,
     input_shapes: tuple[tuple[tuple[int, ...], ...], ...],
     slo_s: float | None,
+    strict_provider: bool,
     json_file: str | None,
     junit: Path | None,
     markdown_file: Path | None,
@@ -117,6 +123,7 @@ def command(
     Options with several values span a grid: --batch 1,8 --threads 1,2 measures four combinations. Ctrl-C prints what
     was measured so far.
     """
+    from bnfold.benchmarking.placements import require_provider
     from bnfold.report import progress_bar, require_matplotlib
     from bnfold.workflows.benchmark import bench
 
@@ -139,6 +146,8 @@ def command(
         raise
     deliver(report)
     _draw(report, files[0], html, picture)
+    if strict_provider:
+        require_provider(report.placements)
     failed = [gate for gate in report.gates if gate.verdict == "failed"]
     if failed:
         raise GateFailed(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bnfold.report.bench_tables import render_bench
 from bnfold.report.html import write_html
 from bnfold.report.pictures import write_picture
 from bnfold.report.progress import progress_bar
 from bnfold.report.statistics_table import render_recalibration
 from bnfold.report.svg import require_matplotlib
-from bnfold.report.tables import render_bench, render_doctor, render_ledger, render_verdict
+from bnfold.report.tables import render_doctor, render_ledger, render_verdict
 from bnfold.report.write import write_json
 
 __all__ = [

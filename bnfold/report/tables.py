@@ -13,13 +13,12 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bnfold.records import BenchRatio, BenchReport, BenchRun, DoctorReport, Ledger, Verdict
+    from bnfold.records import DoctorReport, Ledger, Verdict
 
 __all__ = [
     "new_table",
     "number",
     "print_table",
-    "render_bench",
     "render_doctor",
     "render_ledger",
     "render_verdict",
@@ -29,68 +28,6 @@ __all__ = [
 TEXT_WIDTH = 10
 _UNLIMITED = 1 << 16
 GAP = 3  # between two columns: a blank, the box's place for a line, a blank
-
-
-def render_bench(report: BenchReport) -> None:
-    """Print the runs, the ratios, and what the numbers depend on."""
-    runs = new_table("file", ["batch", "median ms", "p95 ms", "images/s", "load ms", "first ms", "MiB"])
-    for run in report.runs:
-        others = (run.p95_ms, run.images_per_s, run.load_ms, run.first_ms, run.peak_mb)
-        runs.add_row(
-            _in_grid(run.name, run, report.runs),
-            str(run.batch),
-            number(run.median_ms, 4),
-            *(number(value, 3) for value in others),
-        )
-    print_table(runs)
-    if report.ratios:
-        ratios = new_table("time ratio", ["batch", "ratio", "99 % interval", "verdict"])
-        for ratio in report.ratios:
-            interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
-            pair = _in_grid(f"{ratio.a} / {ratio.b}", ratio, report.ratios)
-            ratios.add_row(pair, str(ratio.batch), f"{ratio.ratio:.3f}", interval, ratio.verdict)
-        print_table(ratios)
-    for run in report.runs:
-        if run.rate_per_s is not None:
-            say(_rate_sentence(run, report.runs))
-    for note in dict.fromkeys(ratio.note for ratio in report.ratios if ratio.note):
-        say(note)
-    if not report.complete:
-        say("interrupted: this is what was measured so far")
-    facts = report.environment
-    build = f"{facts.get('onnxruntime_build') or 'onnxruntime'} {facts.get('onnxruntime')}"
-    threads = facts.get("threads")
-    say(f"{facts.get('gpu') or facts.get('cpu')}, {threads} thread{'' if threads == 1 else 's'}, {build}")
-    if facts.get("noise") == "noisy":
-        say(
-            f"The machine was noisy: rounds scatter by {facts.get('round_dispersion', 0):.0%}, other processes kept "
-            f"{facts.get('cpus_taken_by_others', 0):.1f} CPUs busy. Repeat on a quiet machine before you rely on this."
-        )
-
-
-def _rate_sentence(run: BenchRun, runs: Sequence[BenchRun]) -> str:
-    """What the open loop found for a file."""
-    name, limit = f"{_in_grid(run.name, run, runs)}, batch {run.batch}", f"{number(run.slo_p95_ms)} ms"
-    if not run.rate_per_s:
-        return f"{name}: no rate keeps p95 within {limit}; one request alone takes {number(run.median_ms)} ms"
-    searches = " and ".join(number(rate, 4) for rate in run.rates_per_s)
-    word = "confirmed" if run.rate_confirmed else "NOT confirmed"
-    return f"{name}: {number(run.rate_per_s, 4)} requests/s keep p95 within {limit}, {word} (searches: {searches})"
-
-
-def _in_grid(name: str, record: BenchRun | BenchRatio, records: Sequence[BenchRun | BenchRatio]) -> str:
-    """The name, and in brackets where in the grid it was measured: the axes on which the records differ."""
-
-    def settings(one: BenchRun | BenchRatio) -> list[str]:
-        shapes = " ".join("x".join(map(str, shape[1:])) for shape in one.input_shapes.values())
-        provider = (one.provider or "").removesuffix("ExecutionProvider").lower()
-        graph = "CUDA graph" if one.cuda_graph else "no CUDA graph"
-        threads = f"{one.threads} thread{'' if one.threads == 1 else 's'}"
-        return [provider, graph, threads, one.opt_level, one.optimize, shapes]
-
-    every = [settings(other) for other in records]
-    told = [value for axis, value in enumerate(settings(record)) if any(other[axis] != value for other in every)]
-    return f"{name} [{', '.join(told)}]" if told else name
 
 
 def render_ledger(ledger: Ledger) -> None:
@@ -211,6 +148,7 @@ class _StdoutConsole(Console):
 
 
 def print_table(table: Table) -> None:
+    """Print a table and an empty line."""
     console = _StdoutConsole()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNLIMITED
@@ -220,4 +158,5 @@ def print_table(table: Table) -> None:
 
 
 def say(sentence: str) -> None:
+    """Print a sentence on one line."""
     _StdoutConsole().print(sentence, soft_wrap=True)

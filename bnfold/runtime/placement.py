@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-__all__ = ["node_counts", "record_placement", "rounds_to_tf32"]
+__all__ = ["node_counts", "node_providers", "record_placement", "rounds_to_tf32"]
 
 # onnxruntime_session_options_config_keys.h; versions that do not know an entry ignore it.
 _RECORD = "session.record_ep_graph_assignment_info"
@@ -23,12 +23,23 @@ def node_counts(session: Any) -> dict[str, int] | None:
     Args:
         session: made with `record_placement`.
     """
+    placed = node_providers(session)
+    return None if placed is None else dict(sorted(Counter(provider for _, _, provider in placed).items()))
+
+
+def node_providers(session: Any) -> list[tuple[str, str, str]] | None:
+    """Name, operator and provider of each node; None where ONNX Runtime does not tell (before 1.24).
+
+    Args:
+        session: made with `record_placement`.
+    """
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return None
-    counts: Counter[str] = Counter()
-    for part in session.get_provider_graph_assignment_info():
-        counts[str(part.ep_name)] += len(part.get_nodes())
-    return dict(sorted(counts.items()))
+    return [
+        (str(node.name), str(node.op_type), str(part.ep_name))
+        for part in session.get_provider_graph_assignment_info()
+        for node in part.get_nodes()
+    ]
 
 
 def rounds_to_tf32(session: Any) -> bool | None:

@@ -39,6 +39,7 @@ def bench(
     mode: Mode = "latency",
     concurrency: int | None = None,
     slo_p95_ms: float = 10.0,
+    profile: bool = False,
     batch: tuple[int, ...] | int = (1,),
     budget_s: float = 20.0,
     input_shapes: Sequence[tuple[int, ...]] | Sequence[Sequence[tuple[int, ...]]] | None = None,
@@ -70,6 +71,7 @@ def bench(
         concurrency: requests that run at the same time in the other modes than latency, None for as many as this
             process may use CPUs.
         slo_p95_ms: in the open loop, the limit of the 95th percentile.
+        profile: tell where the time of each file goes, by operator and by layer.
         batch: the batch sizes, or one of them.
         budget_s: seconds for everything together, about.
         input_shapes: shapes of the inputs, batch first, where axes besides the batch are dynamic; or several shapes for
@@ -118,6 +120,7 @@ def bench(
             optimize=optimize,
             cuda_graph=cuda_graph,
             load=_load(mode, concurrency, slo_p95_ms),
+            profile=profile,
             batches=batch,
             budget_s=budget_s,
             input_shapes=input_shapes,

@@ -1,0 +1,92 @@
+"""Which provider took each node: nothing runs elsewhere unseen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import onnx.shape_inference
+
+from bnfold.errors import EnvironmentNotReady, GateFailed
+from bnfold.records import BenchPlacement, PlacedNode
+from bnfold.runtime import PROVIDERS
+from bnfold.runtime.placement import node_counts, node_providers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from bnfold.runtime import Provider
+
+__all__ = ["placement_of", "require_provider"]
+
+FLOATS = {
+    onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16,
+}  # fmt: skip
+N_NAMED = 3
+
+
+def placement_of(name: str, file: Path, session: Any, provider: Provider) -> BenchPlacement:
+    """Where the nodes of a session run.
+
+    Args:
+        name: of the file in the report.
+        file: what the session was made from.
+        session: made with `record_placement`.
+        provider: the one asked for.
+    """
+    placed = node_providers(session)
+    elsewhere = [node for node in placed or () if node[2] != PROVIDERS[provider]]
+    types = _output_types(file) if elsewhere else {}
+    return BenchPlacement(
+        name=name,
+        provider=PROVIDERS[provider],
+        nodes=node_counts(session),
+        elsewhere=tuple(
+            PlacedNode(node, kind, where, computes=_computes(node, types)) for node, kind, where in elsewhere
+        ),
+    )
+
+
+def _computes(name: str, types: Mapping[str, set[int]]) -> bool:
+    """Whether a node writes floating-point values, or is not known to write none.
+
+    Arithmetic on shapes, in integers, belongs on the CPU: ONNX Runtime puts it there for speed.
+    """
+    return name not in types or bool(types[name] & FLOATS)
+
+
+def _output_types(file: Path) -> dict[str, set[int]]:
+    """Name of a node -> element types of its outputs, where all of them are known."""
+    model = onnx.load(str(file), load_external_data=False)
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    known = {info.name: info.type.tensor_type.elem_type for info in (*graph.value_info, *graph.output, *graph.input)}
+    return {
+        node.name: {known[output] for output in node.output if output}
+        for node in graph.node
+        if node.name and all(known.get(output) for output in node.output if output)
+    }
+
+
+def require_provider(placements: Sequence[BenchPlacement]) -> None:
+    """Demand that every node that computes runs on the provider asked for.
+
+    Raises:
+        GateFailed: one fell back.
+        EnvironmentNotReady: this ONNX Runtime does not tell.
+    """
+    for placement in placements:
+        if placement.nodes is None:
+            raise EnvironmentNotReady(
+                "this ONNX Runtime does not tell where nodes run", where=placement.name,
+                remedy="install onnxruntime 1.24 or newer, or leave out --strict-provider",
+            )  # fmt: skip
+        fell = [node for node in placement.elsewhere if node.computes]
+        if fell:
+            named = ", ".join(f"{node.name or 'unnamed'} ({node.op_type})" for node in fell[:N_NAMED])
+            more = f" and {len(fell) - N_NAMED} more" if len(fell) > N_NAMED else ""
+            raise GateFailed(
+                "compute nodes fell back to another provider", where=placement.name,
+                found=f"{named}{more} on {fell[0].provider}", expected=placement.provider,
+                remedy="export without these operators, or leave out --strict-provider",
+            )  # fmt: skip

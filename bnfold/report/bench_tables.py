@@ -1,0 +1,127 @@
+"""What `bnfold bench` prints: runs, ratios, rates, where nodes run, where the time goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnfold.report.tables import new_table, number, print_table, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnfold.records import BenchPlacement, BenchProfile, BenchRatio, BenchReport, BenchRun, ProfileEntry
+
+__all__ = ["render_bench"]
+
+N_LAYERS = 15
+"""Layers of a profile that are printed, those that take most; the JSON holds all."""
+
+
+def render_bench(report: BenchReport) -> None:
+    """Print the runs, the ratios, and what the numbers depend on."""
+    runs = new_table("file", ["batch", "median ms", "p95 ms", "images/s", "load ms", "first ms", "MiB"])
+    for run in report.runs:
+        others = (run.p95_ms, run.images_per_s, run.load_ms, run.first_ms, run.peak_mb)
+        runs.add_row(
+            _in_grid(run.name, run, report.runs),
+            str(run.batch),
+            number(run.median_ms, 4),
+            *(number(value, 3) for value in others),
+        )
+    print_table(runs)
+    if report.ratios:
+        ratios = new_table("time ratio", ["batch", "ratio", "99 % interval", "verdict"])
+        for ratio in report.ratios:
+            interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
+            pair = _in_grid(f"{ratio.a} / {ratio.b}", ratio, report.ratios)
+            ratios.add_row(pair, str(ratio.batch), f"{ratio.ratio:.3f}", interval, ratio.verdict)
+        print_table(ratios)
+    for run in report.runs:
+        if run.rate_per_s is not None:
+            say(_rate_sentence(run, report.runs))
+    for note in dict.fromkeys(ratio.note for ratio in report.ratios if ratio.note):
+        say(note)
+    _placements(report.placements)
+    _profiles(report.profiles)
+    if not report.complete:
+        say("interrupted: this is what was measured so far")
+    facts = report.environment
+    build = f"{facts.get('onnxruntime_build') or 'onnxruntime'} {facts.get('onnxruntime')}"
+    threads = facts.get("threads")
+    say(f"{facts.get('gpu') or facts.get('cpu')}, {threads} thread{'' if threads == 1 else 's'}, {build}")
+    if facts.get("noise") == "noisy":
+        say(
+            f"The machine was noisy: rounds scatter by {facts.get('round_dispersion', 0):.0%}, other processes kept "
+            f"{facts.get('cpus_taken_by_others', 0):.1f} CPUs busy. Repeat on a quiet machine before you rely on this."
+        )
+
+
+def _rate_sentence(run: BenchRun, runs: Sequence[BenchRun]) -> str:
+    """What the open loop found for a file."""
+    name, limit = f"{_in_grid(run.name, run, runs)}, batch {run.batch}", f"{number(run.slo_p95_ms)} ms"
+    if not run.rate_per_s:
+        return f"{name}: no rate keeps p95 within {limit}; one request alone takes {number(run.median_ms)} ms"
+    searches = " and ".join(number(rate, 4) for rate in run.rates_per_s)
+    word = "confirmed" if run.rate_confirmed else "NOT confirmed"
+    return f"{name}: {number(run.rate_per_s, 4)} requests/s keep p95 within {limit}, {word} (searches: {searches})"
+
+
+def _in_grid(name: str, record: BenchRun | BenchRatio, records: Sequence[BenchRun | BenchRatio]) -> str:
+    """The name, and in brackets where in the grid it was measured: the axes on which the records differ."""
+
+    def settings(one: BenchRun | BenchRatio) -> list[str]:
+        shapes = " ".join("x".join(map(str, shape[1:])) for shape in one.input_shapes.values())
+        provider = (one.provider or "").removesuffix("ExecutionProvider").lower()
+        graph = "CUDA graph" if one.cuda_graph else "no CUDA graph"
+        threads = f"{one.threads} thread{'' if one.threads == 1 else 's'}"
+        return [provider, graph, threads, one.opt_level, one.optimize, shapes]
+
+    every = [settings(other) for other in records]
+    told = [value for axis, value in enumerate(settings(record)) if any(other[axis] != value for other in every)]
+    return f"{name} [{', '.join(told)}]" if told else name
+
+
+def _placements(placements: Sequence[BenchPlacement]) -> None:
+    """The nodes that another provider took than the one asked for, and how many there are in all."""
+    elsewhere = [(placement, node) for placement in placements for node in placement.elsewhere]
+    if not elsewhere:
+        return
+    table = new_table("node", [], text=["operator", "file", "runs on", "kind"])
+    for placement, node in elsewhere:
+        kind = "computes" if node.computes else "arithmetic on shapes"
+        table.add_row(node.name, node.op_type, placement.name, node.provider, kind)
+    print_table(table)
+    for placement in placements:
+        counts = ", ".join(f"{count} on {provider}" for provider, count in (placement.nodes or {}).items())
+        say(f"{placement.name}, asked for on {placement.provider}: {counts} nodes")
+    if any(node.computes for _, node in elsewhere):
+        say("Nodes that compute fell back: the times above hold copies. --strict-provider makes that a failure.")
+
+
+def _profiles(profiles: Sequence[BenchProfile]) -> None:
+    """For each cell of the grid, operators and layers with the milliseconds they take in each file."""
+    cells: dict[tuple[object, ...], list[BenchProfile]] = {}
+    for profile in profiles:
+        where = (profile.provider, profile.threads, profile.opt_level, profile.optimize, profile.batch)
+        cells.setdefault(where, []).append(profile)
+    for (provider, threads, level, optimize, batch), files in cells.items():
+        say(f"Where the time goes: {provider}, threads {threads}, {level} {optimize}, batch {batch}; ms in one run")
+        _breakdown("operator", [file.operators for file in files], [file.name for file in files])
+        _breakdown("layer", [file.layers for file in files], [file.name for file in files], most=N_LAYERS)
+
+
+def _breakdown(
+    heading: str, files: Sequence[Sequence[ProfileEntry]], names: Sequence[str], most: int | None = None
+) -> None:
+    """A row for each operator or layer, a column of milliseconds and one of shares for each file."""
+    found = [{entry.name: entry for entry in entries} for entries in files]
+    rows = list(dict.fromkeys(entry.name for entries in files for entry in entries))
+    rows.sort(key=lambda row: -max(own[row].ms for own in found if row in own))
+    table = new_table(heading, [column for name in names for column in (f"{name} ms", "share")])
+    for row in rows[:most]:
+        entries = [own.get(row) for own in found]
+        cells = [("-", "-") if entry is None else (number(entry.ms, 3), f"{entry.share:.1%}") for entry in entries]
+        table.add_row(row, *(text for pair in cells for text in pair))
+    print_table(table)
+    if most is not None and len(rows) > most:
+        say(f"and {len(rows) - most} more, which --json FILE holds")

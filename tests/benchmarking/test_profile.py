@@ -1,0 +1,93 @@
+"""Where the time goes, in the user's names: fused and moved operators are found again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from bnfold.benchmarking.axes import Cell
+from bnfold.benchmarking.layers import NO_LAYER, Layers
+from bnfold.benchmarking.measure import bench_files
+from bnfold.benchmarking.profile import profile_file
+from bnfold.report import render_bench
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """Two convolutions with ReLUs and a residual sum, named as our own files name them."""
+    random = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name)
+        for name, shape in (("stem.weight", (16, 3, 3, 3)), ("block.conv.weight", (16, 16, 3, 3)))
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "stem.weight"], ["a"], "stem/Conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"], "act/Relu"),
+        helper.make_node("Conv", ["b", "block.conv.weight"], ["c"], "block.conv/Conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["c", "b"], ["d"], "block/Add"),
+        helper.make_node("Relu", ["d"], ["e"], "act/Relu_1"),
+        helper.make_node("Softmax", ["e"], ["y"], "head.soft/Softmax", axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes, "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 16, 16, 16])],
+        weights,
+    )  # fmt: skip
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+X = {"x": np.ones((1, 3, 16, 16), np.float32)}
+
+
+def test_layers_without_optimization(network: Path) -> None:
+    profile = profile_file("net", network, network, Cell("cpu", 1, "disabled", None, 1), X)
+    assert {entry.name for entry in profile.layers} == {"stem", "act", "block.conv", "block", "head.soft"}
+    kinds = {entry.name: entry.n for entry in profile.operators}
+    assert kinds == {"Conv": 2, "Relu": 2, "Add": 1, "Softmax": 1}
+
+
+@pytest.mark.parametrize("level", ["extended", "all"])
+def test_layers_of_fused_operators(network: Path, level: str) -> None:
+    profile = profile_file("net", network, network, Cell("cpu", 1, level, None, 1), X)  # type: ignore[arg-type]
+    layers = {entry.name for entry in profile.layers}
+    assert {"stem", "block.conv", "head.soft"} <= layers
+    assert layers <= {"stem", "act", "block.conv", "block", "head.soft", NO_LAYER}
+    for entries in (profile.operators, profile.layers):
+        assert sum(entry.share for entry in entries) == pytest.approx(1.0)
+        assert [entry.ms for entry in entries] == sorted((entry.ms for entry in entries), reverse=True)
+    assert 0 < profile.n <= 200
+    # The nodes' times are inside the runs: their sum exceeds the median run only by what the runs scatter.
+    assert profile.run_ms > 0
+
+
+def test_names_of_a_fused_and_moved_operator(network: Path) -> None:
+    layers = Layers(network)
+    assert layers.of("e_nchwc", "Conv") == "block.conv"  # Conv-Add-ReLU in one, named by its output
+    assert layers.of("b_nchwc", "FusedConv") == "stem"
+    assert layers.of("act/Relu_1", "Relu") == "act"
+    assert layers.of("ReorderOutput_token_3", "ReorderOutput") == NO_LAYER
+
+
+def test_the_offline_file_is_told_in_the_source_s_names(
+    network: Path, quiet: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = bench_files(
+        [network, network], names=["new", "old"], threads=1, budget_s=0.1, optimize=("offline",), profile=True
+    )
+    assert [(profile.name, profile.optimize) for profile in report.profiles] == [("new", "offline"), ("old", "offline")]
+    assert "block.conv" in {entry.name for entry in report.profiles[0].layers}
+    render_bench(report)
+    out = capsys.readouterr().out
+    assert "Where the time goes: CPUExecutionProvider, threads 1, all offline, batch 1" in out
+    assert "new ms" in out
+    assert "old ms" in out
