@@ -53,8 +53,11 @@ def classify(units: Units) -> Classes:
     count = int(scale.max()) + 1
 
     def tally(groups: Iterable[Ids]) -> Ids:
-        joined = [np.unique(scale[ids]) for ids in groups]
-        return np.bincount(np.concatenate([*joined, np.zeros(0, np.int64)]), minlength=count)
+        """How many groups each class is met in: in sorted (group, class) pairs, the first of each run counts."""
+        arrays = [np.zeros(0, np.int64), *groups]
+        owner = np.repeat(np.arange(len(arrays)), [ids.size for ids in arrays])
+        pairs = np.sort(owner * count + scale[np.concatenate(arrays)])
+        return np.bincount(pairs[np.diff(pairs, prepend=-1) != 0] % count, minlength=count)
 
     size = np.bincount(scale, minlength=count)
     written = np.unique(np.concatenate([*(ids for ids, _ in units.writers), *units.shifts, np.zeros(0, np.int64)]))

@@ -19,7 +19,7 @@ from bnfold.folding.relations.affine import DEVIATION
 from bnfold.folding.trace import trace_wires
 from bnfold.folding.units import Ids
 from bnfold.folding.wires import Slot, Wires
-from bnfold.graph.constants import attribute, float64_constant, nonzero, parameter, store_constant
+from bnfold.graph.constants import attribute, constant_shape, float64_constant, nonzero, parameter, store_constant
 from bnfold.graph.layers import layer_name
 from bnfold.numerics.affine import Float64
 
@@ -74,8 +74,15 @@ def _has_zeros(node: ir.Node) -> bool:
     if node.op_type in ("BatchNormalization", "Mul"):
         factors = (nonzero(value) for value in node.inputs[:2])
         return any(factor is not None and not factor.all() for factor in factors)
+    shape = constant_shape(node.inputs[1])
+    if shape is None or len(shape) < 2 or 0 in shape:
+        return False
+    tap = (0,) * (len(shape) - 2)
+    edges = (nonzero(node.inputs[1], part) for part in ((slice(None), 0, *tap), (0, slice(None), *tap)))
+    if all(edge is not None and edge.all() for edge in edges):
+        return False  # as most often: an element of every row and of every column is none
     weight = nonzero(node.inputs[1])
-    if weight is None or weight.ndim < 2:
+    if weight is None:
         return False
     rows, columns = weight.any(axis=tuple(range(1, weight.ndim))), weight.any(axis=(0, *range(2, weight.ndim)))
     return not (rows.all() and columns.all())

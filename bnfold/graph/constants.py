@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -54,12 +55,12 @@ def constant_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     return tuple(value.const_value.shape.numpy())
 
 
-def nonzero(value: ir.Value | None) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
-    """Where the array that `float64_constant` gives is not 0."""
+def nonzero(value: ir.Value | None, part: tuple[slice | int, ...] = ()) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    """Where the array that `float64_constant` gives, or a part of it, is not 0."""
     if constant_shape(value) is None or value is None or value.const_value is None:
         return None
     tensor = value.const_value
-    return tensor.nonzero() if isinstance(tensor, Scaled) else tensor.numpy() != 0
+    return tensor.nonzero(part) if isinstance(tensor, Scaled) else tensor.numpy()[part] != 0
 
 
 def operand(node: ir.Node, index: int = 0) -> ir.Value:
@@ -160,10 +161,16 @@ def _rounded(
         if isinstance(array, Scaled):
             for rows, block in array.blocks():
                 rounded[rows] = block
-                magnitude = max(magnitude, largest(block))
+                magnitude = max(magnitude, _magnitude(rounded[rows], block))
         else:
             rounded[...] = array
-            magnitude = largest(array)
+            magnitude = _magnitude(rounded, array)
     if not fits(magnitude, dtype):
         raise OverflowError(f"{name} leaves the range of {dtype.name}: largest magnitude {magnitude:.4g}")
     return ir.Tensor(rounded, dtype=dtype, name=name), magnitude
+
+
+def _magnitude(rounded: np.ndarray[Any, Any], array: np.ndarray[Any, Any]) -> float:
+    """The largest magnitude in an array, taken from its shorter form unless that overflowed."""
+    magnitude = largest(rounded)
+    return magnitude if math.isfinite(magnitude) else largest(array)

@@ -43,11 +43,12 @@ class Scaled(ir.LazyTensor):
             rows = slice(start, start + n_rows)
             yield rows, _scaled(array, self.factors, rows)
 
-    def nonzero(self) -> NDArray[np.bool_]:
-        """Where it is not 0."""
-        nonzero: NDArray[np.bool_] = self.stored.numpy() != 0
+    def nonzero(self, part: tuple[slice | int, ...] = ()) -> NDArray[np.bool_]:
+        """Where it, or a part of it, is not 0."""
+        array = self.stored.numpy()
+        nonzero: NDArray[np.bool_] = array[part] != 0
         for factor in self.factors:
-            nonzero &= factor != 0
+            nonzero &= np.broadcast_to(factor, array.shape)[part] != 0
         return nonzero
 
     def fits(self, dtype: ir.DataType) -> bool:
