@@ -78,7 +78,8 @@ def _has_zeros(node: ir.Node) -> bool:
     if shape is None or len(shape) < 2 or 0 in shape:
         return False
     tap = (0,) * (len(shape) - 2)
-    edges = (nonzero(node.inputs[1], part) for part in ((slice(None), 0, *tap), (0, slice(None), *tap)))
+    parts: tuple[tuple[slice | int, ...], ...] = ((slice(None), 0, *tap), (0, slice(None), *tap))
+    edges = (nonzero(node.inputs[1], part) for part in parts)
     if all(edge is not None and edge.all() for edge in edges):
         return False  # as most often: an element of every row and of every column is none
     weight = nonzero(node.inputs[1])
