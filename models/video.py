@@ -1,7 +1,7 @@
 """A small 3D convolutional network on videos: which way does the digit move?
 
 Tran et al., "Learning Spatiotemporal Features with 3D Convolutional Networks" (2015): 3x3x3 convolutions over time,
-height and width. No single frame tells the direction.
+height and width, here with strides in place of pooling. No single frame tells the direction.
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ class VideoNet(nn.Module):
         first, second, third = widths
         self.features = nn.Sequential(
             conv_bn_relu(1, first, (1, 2, 2)),
-            conv_bn_relu(first, second, (1, 1, 1)),
-            nn.MaxPool3d((1, 2, 2)),
+            conv_bn_relu(first, second, (1, 2, 2)),
             conv_bn_relu(second, third, (2, 1, 1)),
         )
         self.head = nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(third, n_classes))

@@ -41,16 +41,17 @@ class Segmentation(SupervisedTask):
         """Cross-entropy, the mean over pixels."""
         from torch.nn import functional
 
-        return functional.cross_entropy(outputs, batch.targets, label_smoothing=self.label_smoothing)
+        logits, classes = _pixels(outputs, batch.targets)
+        return functional.cross_entropy(logits, classes, label_smoothing=self.label_smoothing)
 
     def tally(self, outputs: Any, batch: Batch) -> torch.Tensor:
         """The sum of cross-entropies, then the pixels of each target class (row) by output class (column)."""
         import torch
         from torch.nn import functional
 
-        pairs = batch.targets.flatten() * self.n_classes + outputs.argmax(1).flatten()
-        confusion = torch.bincount(pairs, minlength=self.n_classes**2)
-        nll = functional.cross_entropy(outputs, batch.targets, reduction="sum")
+        logits, classes = _pixels(outputs, batch.targets)
+        confusion = torch.bincount(classes * self.n_classes + logits.argmax(1), minlength=self.n_classes**2)
+        nll = functional.cross_entropy(logits, classes, reduction="sum")
         return torch.cat([nll.double()[None], confusion.double()])
 
     def metrics(self, tally: torch.Tensor) -> Mapping[str, float]:
@@ -64,6 +65,14 @@ class Segmentation(SupervisedTask):
             "pixel_accuracy": (right.sum() / n_pixels).item(),
             "loss": (tally[0] / n_pixels).item(),
         }
+
+
+def _pixels(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each pixel as a sample of its own, (pixels, n_classes) and (pixels,).
+
+    On a GPU, PyTorch's cross-entropy of images has no deterministic form, that of rows has.
+    """
+    return outputs.movedim(1, -1).flatten(0, -2), targets.flatten()
 
 
 def segmentation(recipe: Recipe, data: DataSet) -> Task:
