@@ -87,7 +87,7 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt as error:
             _fail_interrupted(ctx, error)
         except BnfoldError as error:
-            _fail(ctx, str(error), error.exit_code)
+            _fail(ctx, "; ".join([str(error), *_notes(error)]), error.exit_code)
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
             if package not in EXTRAS:
@@ -104,14 +104,27 @@ def _fail_internal(ctx: click.Context, error: Exception) -> NoReturn:
     """End with the line for an error that is no BnfoldError."""
     message = " ".join(str(error).split())
     remedy = "this is a fault of bnfold: repeat with --verbose and report what it prints"
-    _fail(ctx, f"internal error: {type(error).__name__}: {message}; {remedy}", INTERNAL)
+    _fail(ctx, "; ".join([f"internal error: {type(error).__name__}: {message}", remedy, *_notes(error)]), INTERNAL)
 
 
 def _fail_interrupted(ctx: click.Context, error: KeyboardInterrupt) -> NoReturn:
     """End with the line for Ctrl-C, or for a signal of another process."""
     signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
     verb = "interrupted" if signum == signal.SIGINT else "terminated"
-    _fail(ctx, f"{verb}; nothing half-written was kept", SIGNALLED + signum)
+    _fail(ctx, "; ".join([verb, *(_notes(error) or ["nothing half-written was kept"])]), SIGNALLED + signum)
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What the work that ended adds to its error: where it left what it keeps, and how to go on.
+
+    A signal may have been raised again behind a library's call: the notes are those of the first exception.
+    """
+    notes: list[str] = []
+    step: BaseException | None = error
+    while step is not None:
+        notes += [note for note in getattr(step, "__notes__", []) if note not in notes]
+        step = step.__context__ if isinstance(step, KeyboardInterrupt) else None
+    return notes
 
 
 def _fail(ctx: click.Context, sentence: str, code: int) -> NoReturn:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bnfold.cli.options import json_option, seed_option, verbosity_options
-
-if TYPE_CHECKING:
-    from bnfold.records import TrainReport
+from bnfold.records import TrainPlan, TrainReport
 
 __all__ = ["command"]
+
+_NOT_PLANNED = ("device", "checkpoint_every", "tensorboard")
 
 
 def _assignments(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
@@ -53,23 +54,51 @@ def _assignments(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     help="Any other key of the recipe, for example --set weight_decay=0.1; may be repeated.",
 )  # fmt: skip
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of PyTorch.  [default: the recipe's]")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True,
+    help="Where to train; for several GPUs, start with torchrun -m bnfold train ...",
+)  # fmt: skip
 @seed_option
-@click.option("--force", is_flag=True, help="Replace an existing run.")
+@click.option("--force", is_flag=True, help="Replace an existing run, and one in progress.")
+@click.option("--resume", is_flag=True, help="Go on from the latest checkpoint in RUN.partial, to the same bits.")
+@click.option(
+    "--checkpoint-every", type=click.IntRange(min=1), metavar="N",
+    help="Write a checkpoint after every N steps too, not only after each epoch.",
+)  # fmt: skip
+@click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard too.")
+@click.option("--dry-run", is_flag=True, help="Check everything, say what would be trained, and write nothing.")
 @json_option
 @verbosity_options
-def command(model: str, json_file: str | None, **options: Any) -> None:
+def command(model: str, json_file: str | None, *, dry_run: bool, **options: Any) -> None:
     """Train MODEL as the RECIPE in its file says; what is given here takes its place.
 
     MODEL: a name of the zoo (bnnet), or a .py file with INPUT_SHAPE, RECIPE and build().
     """
     from bnfold.report import write_json
-    from bnfold.workflows.train_model import train
+    from bnfold.workflows.train_model import plan, train
 
-    report = train(model, **options)
+    if dry_run:
+        planned = {name: value for name, value in options.items() if name not in _NOT_PLANNED}
+        result: TrainReport | TrainPlan = plan(model, **planned)
+    else:
+        result = train(model, **options)
+    if os.environ.get("RANK", "0") != "0":  # set by torchrun and accelerate launch: the first process speaks for all
+        return
     if json_file is not None:
-        write_json(report, json_file)
+        write_json(result, json_file)
     if json_file != "-":
-        _echo_result(report)
+        _echo_plan(result) if isinstance(result, TrainPlan) else _echo_result(result)
+
+
+def _echo_plan(planned: TrainPlan) -> None:
+    sizes, recipe = planned.split_sizes, planned.recipe
+    done = f", {planned.n_steps_done} of them done" if planned.n_steps_done else ""
+    click.echo(
+        f"{planned.model}: {planned.n_parameters:,} parameters on {recipe['data']} ({sizes['train']} samples to train, "
+        f"{sizes['val']} to validate, {sizes['test']} to test), {recipe['epochs']} epochs of {planned.steps_per_epoch} "
+        f"steps of {recipe['batch_size']}{done}, {recipe['optimizer']}, lr {recipe['lr']:g}, seed {planned.seed}"
+    )
+    click.echo(f"nothing is written; without --dry-run the run would go to {planned.run}")
 
 
 def _echo_result(report: TrainReport) -> None:

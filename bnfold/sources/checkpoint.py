@@ -4,6 +4,9 @@
     model.py             a copy of the model file
     samples.safetensors  some inputs of the test split, by the name of the network's input
     metrics.jsonl        the metrics of every epoch
+    best.safetensors     the weights of the best epoch, where model.safetensors has others; or
+    last.safetensors     those of the last epoch, likewise (`keep` in the recipe)
+    tensorboard          the metrics for TensorBoard, where they were asked for
     run.json             schema "bnfold.run/1": source, recipe, data split, metrics, versions, SHA-256 of the files
 
 Nothing in it is a pickle.
@@ -38,7 +41,8 @@ WEIGHTS, SAMPLES, MODEL, METRICS, RECORD = (
     "metrics.jsonl",
     "run.json",
 )
-RUN_FILES = (WEIGHTS, SAMPLES, MODEL, METRICS, RECORD)
+BEST, LAST, BOARD = "best.safetensors", "last.safetensors", "tensorboard"
+RUN_FILES = (WEIGHTS, SAMPLES, MODEL, METRICS, RECORD, BEST, LAST, BOARD)
 _N_NAMED = 3
 
 
@@ -83,6 +87,7 @@ def save_checkpoint(
     *,
     model_file: bytes,
     samples: Mapping[str, np.ndarray],
+    spare: tuple[str, Mapping[str, torch.Tensor]] | None = None,
 ) -> Mapping[str, Any]:
     """Write model.safetensors, samples.safetensors, model.py and, last, run.json into an existing folder.
 
@@ -92,6 +97,7 @@ def save_checkpoint(
         metadata: entries of run.json; `schema` and `files` (SHA-256 by file name) are added.
         model_file: the bytes of the model file.
         samples: inputs by name, first axis the sample.
+        spare: other weights of the same network, and the name of their file.
 
     Returns:
         run.json as written.
@@ -100,9 +106,13 @@ def save_checkpoint(
     from safetensors.numpy import save as save_arrays
     from safetensors.torch import save as save_tensors
 
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
+    def stored(state: Mapping[str, torch.Tensor]) -> bytes:
+        return save_tensors({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()})
+
     arrays = {name: np.ascontiguousarray(array) for name, array in samples.items()}
-    contents = {WEIGHTS: save_tensors(state), SAMPLES: save_arrays(arrays), MODEL: model_file}
+    contents = {WEIGHTS: stored(module.state_dict()), SAMPLES: save_arrays(arrays), MODEL: model_file}
+    if spare is not None:
+        contents[spare[0]] = stored(spare[1])
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
@@ -113,16 +123,16 @@ def save_checkpoint(
 
 
 def run_folder(path: Path) -> Path | None:
-    """The run folder that a path means: the folder itself, or that of its run.json or model.safetensors; else None."""
+    """The run folder that a path means: the folder itself, or that of a file in it; else None."""
     if path.is_dir():
         return path
-    if path.name in (RECORD, WEIGHTS) and (path.parent / RECORD).is_file():
+    if path.name in (RECORD, WEIGHTS, BEST, LAST) and (path.parent / RECORD).is_file():
         return path.parent
     return None
 
 
 def read_run(path: Path) -> Run:
-    """Read a run folder (or the run.json or model.safetensors in one) and check that its files are whole.
+    """Read a run folder (or the run.json or weights in one) and check that its files are whole.
 
     Raises:
         InputRefused: no run folder, or a file of it is missing, damaged or changed.
@@ -141,11 +151,12 @@ def read_run(path: Path) -> Run:
     safetensors = require("safetensors", extra="torch", purpose="a run folder")
     read = require("safetensors.torch", extra="torch", purpose="a run folder").load
     _whole(folder, MODEL, metadata)
-    content = _whole(folder, WEIGHTS, metadata)
+    weights = path.name if path.name in (BEST, LAST) else WEIGHTS
+    content = _whole(folder, weights, metadata)
     try:
         state = read(content)
     except safetensors.SafetensorError as error:
-        raise _damaged("the weights cannot be read", folder / WEIGHTS, found=str(error)) from error
+        raise _damaged("the weights cannot be read", folder / weights, found=str(error)) from error
     model = metadata["model"]
     return Run(
         folder=folder,

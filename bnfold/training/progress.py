@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,28 +43,57 @@ class _Lines:
             logger.info("%s", text)
 
 
+class _Silent:
+    """Nothing, for the processes of a distributed run that do not speak."""
+
+    def step(self) -> None:
+        """Say nothing."""
+
+    def epoch(self, text: str) -> None:
+        """Say nothing."""
+
+
 @contextmanager
-def show_progress(name: str, *, n_epochs: int, n_steps: int) -> Iterator[Progress]:
+def show_progress(
+    name: str, *, n_epochs: int, n_steps: int, n_done: int = 0, batch_size: int = 1, silent: bool = False
+) -> Iterator[Progress]:
     """Show a bar on a terminal; elsewhere log about ten lines (level INFO) to `bnfold.training`.
 
     There is no bar where the logger leaves out INFO.
+
+    Args:
+        name: of the network.
+        n_epochs: of the whole run.
+        n_steps: of the whole run.
+        n_done: steps that are done already, of a run that is resumed.
+        batch_size: images a step.
+        silent: show nothing.
     """
+    if silent:
+        yield _Silent()
+        return
     if not sys.stderr.isatty() or not logger.isEnabledFor(logging.INFO):
         yield _Lines(n_epochs)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
+    from rich.text import Text
+
+    class _Speed(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text("" if task.speed is None else f"{task.speed * batch_size:,.0f} images/s")
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _Speed(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
     with RichProgress(*columns, console=Console(stderr=True)) as bar:
-        row = bar.add_task(f"train {name}", total=n_steps, text="")
+        row = bar.add_task(f"train {name}", total=n_steps, completed=n_done, text="")
 
         class _Bar:
             def step(self) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["reproducible", "versions"]
 
-_PACKAGES = ("torch", "numpy", "safetensors", "scikit-learn")
+_PACKAGES = ("torch", "numpy", "safetensors", "accelerate", "scikit-learn")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from bnfold.training.average import make_average
 from bnfold.training.optimise import make_optimizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import torch
     from torch import nn
@@ -47,6 +47,7 @@ class Run:
         best_epoch: 0 before the first.
         best_state: its weights.
         spare: when the run is finished, the weights it does not keep: of the best epoch, or of the last.
+        on_first_batch: puts back the random states of a run that is resumed.
     """
 
     module: nn.Module
@@ -70,6 +71,7 @@ class Run:
     best_epoch: int = 0
     best_state: dict[str, torch.Tensor] = field(default_factory=dict)
     spare: dict[str, torch.Tensor] = field(default_factory=dict)
+    on_first_batch: Callable[[], None] | None = None
 
     @property
     def measured(self) -> nn.Module:
@@ -87,14 +89,27 @@ class Run:
         """Whether no further epoch follows."""
         return self.epoch >= self.recipe.epochs or self.stopped_early
 
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose weights a finished run keeps."""
+        return self.best_epoch if self.recipe.keep == "best" else self.epoch
+
+    @property
+    def spare_epoch(self) -> int:
+        """The epoch whose weights are in `spare`."""
+        return self.epoch if self.recipe.keep == "best" else self.best_epoch
+
     def batches(self) -> Iterator[Batch]:
         """The batches of the epoch in progress that are still to be learnt."""
         if self.order_before is None:
             self.order_before = self.order.get_state()
-        shuffled = self.data.batches("train", self.recipe.batch_size, shuffle=self.order)
-        for index, batch in enumerate(shuffled):
-            if index >= self.in_epoch:
-                yield batch
+        shuffled = iter(self.data.batches("train", self.recipe.batch_size, shuffle=self.order))
+        for _ in range(self.in_epoch):
+            next(shuffled)
+        if self.on_first_batch is not None:
+            self.on_first_batch()
+            self.on_first_batch = None
+        yield from shuffled
 
     def note_best(self, val: Mapping[str, float]) -> None:
         """Remember the weights if no epoch before was as good: by the goal, then by the loss."""

@@ -17,7 +17,7 @@ from bnfold.errors import InputRefused
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["existing_outputs", "staged_folder"]
+__all__ = ["existing_outputs", "missing_folders", "remove_empty", "require_free", "staged_folder"]
 
 _PREVIOUS = ".previous"
 
@@ -25,6 +25,17 @@ _PREVIOUS = ".previous"
 def existing_outputs(output: Path, names: Sequence[str]) -> list[Path]:
     """Which of the files `names` exist in `output`."""
     return [output / name for name in names if (output / name).exists()]
+
+
+def require_free(output: Path, names: Sequence[str], *, force: bool) -> None:
+    """Refuse an output folder that holds one of `names` (raises InputRefused), unless `force` is set."""
+    existing = existing_outputs(output, names)
+    if existing and not force:
+        raise InputRefused(
+            "the output exists already",
+            where=str(existing[0]),
+            remedy="pass --force to replace it, or another folder with -o",
+        )
 
 
 @contextlib.contextmanager
@@ -42,14 +53,8 @@ def staged_folder(output: Path, names: Sequence[str], *, force: bool) -> Iterato
     Raises:
         InputRefused: `output` is not a folder, cannot be written to, or holds one of `names` and `force` is not set.
     """
-    existing = existing_outputs(output, names)
-    if existing and not force:
-        raise InputRefused(
-            "the output exists already",
-            where=str(existing[0]),
-            remedy="pass --force to replace it, or another folder with -o",
-        )
-    created = _missing_folders(output)
+    require_free(output, names, force=force)
+    created = missing_folders(output)
     try:
         stage = _make_stage(output)
         try:
@@ -58,11 +63,11 @@ def staged_folder(output: Path, names: Sequence[str], *, force: bool) -> Iterato
         finally:
             shutil.rmtree(stage, ignore_errors=True)
     except BaseException:
-        _remove_empty(created)
+        remove_empty(created)
         raise
 
 
-def _missing_folders(folder: Path) -> list[Path]:
+def missing_folders(folder: Path) -> list[Path]:
     """`folder` and its parents that do not exist, innermost first."""
     missing = []
     for candidate in (folder, *folder.parents):
@@ -112,7 +117,7 @@ def _remove(moved: Path) -> None:
         moved.unlink(missing_ok=True)
 
 
-def _remove_empty(folders: Sequence[Path]) -> None:
+def remove_empty(folders: Sequence[Path]) -> None:
     """Remove the folders, innermost first, as far as they exist and are empty."""
     for folder in folders:
         with contextlib.suppress(OSError):

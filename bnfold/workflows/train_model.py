@@ -2,61 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from bnfold.errors import InputRefused
-from bnfold.records import TrainReport
-from bnfold.sources.checkpoint import METRICS, RUN_FILES, WEIGHTS, save_checkpoint
+from bnfold.errors import EnvironmentNotReady, InputRefused
+from bnfold.records import TrainPlan, TrainReport
+from bnfold.sources.checkpoint import RUN_FILES, WEIGHTS
 from bnfold.sources.extras import require
 from bnfold.sources.model_file import ModelFile, load_model_file
-from bnfold.training.data import make_data
-from bnfold.training.hooks import make_hooks
-from bnfold.training.loop import evaluate, fit
-from bnfold.training.progress import show_progress
+from bnfold.training.engine import open_engine
 from bnfold.training.recipe import Recipe, read_recipe
-from bnfold.training.rehearsal import input_samples, rehearse
-from bnfold.training.reproducible import reproducible, versions
-from bnfold.training.tasks import make_task
-from bnfold.workflows.staging import staged_folder
+from bnfold.training.reproducible import reproducible
+from bnfold.workflows.partial_run import PartialRun
+from bnfold.workflows.staging import require_free, staged_folder
+from bnfold.workflows.training_job import Job, prepare, save, train_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import nn
+    from bnfold.training.checkpoints import Checkpoint
+    from bnfold.training.engine import Engine
 
-    from bnfold.training.data import DataSet
-    from bnfold.training.tasks import Task
-
-__all__ = ["train"]
-
-_N_SAMPLES = 64
+__all__ = ["plan", "train"]
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What is trained, and from what."""
+class _Start:
+    """Where a run starts: its file, recipe and folder, and the checkpoint it goes on from, if it does."""
 
     spec: str
     file: ModelFile
-    content: bytes
     recipe: Recipe
     seed: int
-    threads: int
-    download: bool
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """The network and what it learns."""
-
-    module: nn.Module
-    data: DataSet
-    task: Task
+    run: Path
+    partial: PartialRun
+    checkpoint: Checkpoint | None
 
 
 def train(
@@ -73,12 +56,17 @@ def train(
     l1_gamma: float | None = None,
     settings: Mapping[str, Any] | None = None,
     threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
     download: bool = False,
     force: bool = False,
+    resume: bool = False,
+    checkpoint_every: int | None = None,
+    tensorboard: bool = False,
 ) -> TrainReport:
     """Train a network as its model file's `RECIPE` says, and write a run folder.
 
-    The same seed gives bit-equal weights on the same machine with the same number of threads.
+    The same seed gives bit-equal weights on the same machine with the same number of threads, whether the run was
+    interrupted and resumed or not. Started by `torchrun` or `accelerate launch`, it is one of several processes.
 
     Args:
         model: a name of the zoo (`bnnet`) or the path of a `.py` file.
@@ -93,44 +81,144 @@ def train(
         l1_gamma: the penalty on the gammas of BatchNorms by which channels become exactly 0.
         settings: other keys of the recipe, see `bnfold.training.recipe.Recipe`.
         threads: threads of PyTorch.
+        device: where to train; with several processes, a GPU each.
         download: fetch the data set if it is not on this machine.
-        force: replace an existing run.
+        force: replace an existing run, and one in progress.
+        resume: go on from the latest checkpoint, with the recipe and the seed that the run was started with.
+        checkpoint_every: write a checkpoint after so many steps too, not only after each epoch.
+        tensorboard: write the metrics for TensorBoard too.
 
     Raises:
-        InputRefused: the model file, the recipe or the output folder cannot be used.
-        EnvironmentNotReady: PyTorch or scikit-learn is not installed.
+        InputRefused: the model file, the recipe, the output folder or the checkpoint cannot be used.
+        EnvironmentNotReady: a package is not installed, there is no such device, or the disk is full.
         GateFailed: the loss is NaN or infinite.
     """
-    spec = os.fspath(model)
-    for package in ("torch", "safetensors"):
-        require(package, extra="train", purpose="bnfold train")
-    file = load_model_file(spec)
     given = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "data": data, "threads": threads}
     given |= {"precise_bn": precise_bn, "freeze_bn_after": freeze_bn_after, "l1_gamma": l1_gamma}
-    overrides = {**(settings or {}), **{key: value for key, value in given.items() if value is not None}}
+    start = _start(model, output, {**(settings or {}), **_stated(given)}, seed=seed, resume=resume, force=force)
+    if tensorboard:
+        require("tensorboardX", extra="tensorboard", purpose="--tensorboard")
+    with (
+        open_engine(device=device, precision=start.recipe.precision) as engine,
+        reproducible(start.seed, start.recipe.threads) as n_threads,
+    ):
+        content = start.file.path.read_bytes()
+        job = Job(
+            start.spec,
+            start.file,
+            content,
+            start.recipe,
+            start.seed,
+            n_threads,
+            download,
+            checkpoint_every,
+            tensorboard,
+        )
+        if not engine.is_main:
+            return _train(start, job, engine, force=force)
+        with start.partial.in_progress(resumed=resume):
+            return _train(start, job, engine, force=force)
+
+
+def plan(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    download: bool = False,
+    force: bool = False,
+    resume: bool = False,
+    **given: Any,
+) -> TrainPlan:
+    """What `train` would do with the same arguments (`given`: the recipe's), after every check that it would make.
+
+    Data are read, and the network is built and tried; nothing is trained or written.
+    """
+    stated = {**(settings or {}), **_stated(given)}
+    start = _start(model, output, stated, seed=seed, resume=resume, force=force)
+    with reproducible(start.seed, start.recipe.threads) as n_threads:
+        prepared = prepare(
+            Job(start.spec, start.file, b"", start.recipe, start.seed, n_threads, download, None, tensorboard=False)
+        )
+    steps = prepared.data.n_batches("train", start.recipe.batch_size)
+    return TrainPlan(
+        run=start.run,
+        model=start.file.name,
+        seed=start.seed,
+        n_parameters=prepared.n_parameters,
+        goal=prepared.task.goal,
+        recipe=asdict(start.recipe),
+        split_sizes=prepared.data.facts["split"]["sizes"],
+        steps_per_epoch=steps,
+        n_steps=steps * start.recipe.epochs,
+        n_steps_done=0 if start.checkpoint is None else start.checkpoint.facts["step"],
+    )
+
+
+def _stated(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _start(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None,
+    overrides: Mapping[str, Any],
+    *,
+    seed: int,
+    resume: bool,
+    force: bool,
+) -> _Start:
+    """Read the model file, the recipe and, with `resume`, the checkpoint; refuse what they or the folders forbid."""
+    spec = os.fspath(model)
+    for package in ("torch", "safetensors", "accelerate"):
+        require(package, extra="train", purpose="bnfold train")
+    file = load_model_file(spec)
     recipe = _recipe(file, overrides)
-    folder = Path("runs") / file.name if output is None else Path(output)
-    with staged_folder(folder, RUN_FILES, force=force) as stage, reproducible(seed, recipe.threads) as n_threads:
-        job = _Job(spec, file, file.path.read_bytes(), recipe, seed, n_threads, download)
-        seconds: dict[str, float] = {}
-        start = time.perf_counter()
-        prepared = _prepare(job)
-        seconds["load"] = round(time.perf_counter() - start, 3)
-        start = time.perf_counter()
-        metrics = _fit(job, prepared, stage / METRICS)
-        seconds["train"] = round(time.perf_counter() - start, 3)
-        record = _save(job, prepared, metrics, stage)
+    run = Path("runs") / file.name if output is None else Path(output)
+    require_free(run, RUN_FILES, force=force)
+    partial = PartialRun(run, model=spec)
+    checkpoint = partial.claim(resume=resume, force=force)
+    if checkpoint is not None:
+        recorded, seed = checkpoint.job["recipe"], checkpoint.job["seed"]
+        recipe = read_recipe({**recorded, **overrides}, where=str(checkpoint.path))
+    return _Start(spec, file, recipe, seed, run, partial, checkpoint)
+
+
+def _train(start: _Start, job: Job, engine: Engine, *, force: bool) -> TrainReport:
+    """Train; the first process writes the run folder; all return the same report."""
+    began = time.perf_counter()
+    prepared = prepare(job)
+    loaded = time.perf_counter()
+    run, metrics = train_to_end(job, prepared, engine, start.partial.folder, start.checkpoint)
+    seconds = {"load": round(loaded - began, 3), "train": round(time.perf_counter() - loaded, 3)}
+    record: Mapping[str, Any] = {}
+    if engine.is_main:
+        try:
+            with staged_folder(start.run, RUN_FILES, force=force) as stage:
+                record = save(job, prepared, run, metrics, folder=start.partial.folder, stage=stage)
+        except OSError as error:
+            raise EnvironmentNotReady(
+                "the run folder cannot be written",
+                where=str(start.run),
+                found=error.strerror or str(error),
+                remedy="free some space",
+            ) from error
+    record = engine.gather(record)[0]
     return TrainReport(
-        run=folder,
-        model=file.name,
-        seed=seed,
-        n_parameters=record["model"]["n_parameters"],
+        run=start.run,
+        model=start.file.name,
+        seed=start.seed,
+        n_parameters=prepared.n_parameters,
         goal=prepared.task.goal,
         metrics=metrics,
-        recipe=asdict(recipe),
+        recipe=asdict(job.recipe),
         split_sizes=prepared.data.facts["split"]["sizes"],
         weights_sha256=record["files"][WEIGHTS],
         seconds=seconds,
+        epochs=record["epochs"],
+        processes=engine.world,
     )
 
 
@@ -146,62 +234,3 @@ def _recipe(file: ModelFile, overrides: Mapping[str, Any]) -> Recipe:
     read_recipe(file.recipe, where=f"RECIPE of {file.path}")
     read_recipe(overrides, where="the options")
     return read_recipe({**file.recipe, **overrides}, where=str(file.path))
-
-
-def _prepare(job: _Job) -> _Prepared:
-    data = make_data(job.recipe, job.file.input_shapes, download=job.download)
-    task = make_task(job.recipe, data)
-    module = job.file.build()
-    rehearse(module, data, task, where=job.spec)
-    return _Prepared(module, data, task)
-
-
-def _fit(job: _Job, prepared: _Prepared, metrics_file: Path) -> dict[str, Any]:
-    """Train; write metrics.jsonl; return the metrics after the last epoch."""
-    module, data, task = prepared.module, prepared.data, prepared.task
-    n_epochs = job.recipe.epochs
-    n_steps = n_epochs * data.n_batches("train", job.recipe.batch_size)
-    metrics: dict[str, Any] = {}
-    with (
-        metrics_file.open("w", encoding="utf-8") as lines,
-        show_progress(job.file.name, n_epochs=n_epochs, n_steps=n_steps) as progress,
-    ):
-        epochs = fit(
-            module, data, task, job.recipe,
-            seed=job.seed, hooks=make_hooks(job.recipe), on_step=lambda _: progress.step(),
-        )  # fmt: skip
-        for facts in epochs:
-            lines.write(json.dumps(facts.line(), allow_nan=False) + "\n")
-            goal = facts.val[task.goal]
-            progress.epoch(
-                f"epoch {facts.epoch}/{n_epochs}: loss {facts.train_loss:.4f}, validation {task.goal} {goal:.4f}"
-            )
-            metrics = {"train_loss": facts.train_loss, "val": dict(facts.val)}
-        metrics["test"] = dict(evaluate(module, data, task, "test"))
-        lines.write(json.dumps({"event": "test", "test": metrics["test"]}, allow_nan=False) + "\n")
-    return metrics
-
-
-def _save(job: _Job, prepared: _Prepared, metrics: Mapping[str, Any], stage: Path) -> Mapping[str, Any]:
-    """Write everything but metrics.jsonl; return run.json."""
-    samples = input_samples(prepared.module, prepared.data, _N_SAMPLES)
-    names = job.file.output_names
-    metadata = {
-        "model": {
-            "spec": job.spec,
-            "name": job.file.name,
-            "path": str(job.file.path),
-            "input_shape": list(job.file.input_shapes[0]),
-            "input_shapes": [list(shape) for shape in job.file.input_shapes],
-            "output_names": None if names is None else list(names),
-            "n_parameters": sum(parameter.numel() for parameter in prepared.module.parameters()),
-        },
-        "seed": job.seed,
-        "threads": job.threads,
-        "recipe": asdict(job.recipe),
-        "metrics": metrics,
-        "samples": {"split": "test", "inputs": {name: list(array.shape) for name, array in samples.items()}},
-        "versions": versions(),
-        "data": dict(prepared.data.facts),
-    }
-    return save_checkpoint(stage, prepared.module, metadata, model_file=job.content, samples=samples)

@@ -67,7 +67,15 @@ def test_record_of_the_run(report: TrainReport) -> None:
     assert record["data"]["split"]["sizes"] == report.split_sizes == {"train": 1259, "val": 179, "test": 359}
     for name in ("model.py", "model.safetensors", "samples.safetensors"):
         assert record["files"][name] == hashlib.sha256((report.run / name).read_bytes()).hexdigest()
-    assert set(record["versions"]) == {"bnfold", "python", "torch", "numpy", "safetensors", "scikit-learn"}
+    assert set(record["versions"]) == {
+        "bnfold",
+        "python",
+        "torch",
+        "numpy",
+        "safetensors",
+        "accelerate",
+        "scikit-learn",
+    }
 
 
 def test_report_as_json(report: TrainReport) -> None:
