@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["RUN_FILES", "SCHEMA", "Run", "load_weights", "read_run", "run_folder", "save_checkpoint"]
+__all__ = ["OPTIONAL_FILES", "RUN_FILES", "SCHEMA", "Run", "load_weights", "read_run", "run_folder", "save_checkpoint"]
 
 SCHEMA = "bnfold.run/1"
 WEIGHTS, SAMPLES, MODEL, METRICS, RECORD = (
@@ -42,7 +42,8 @@ WEIGHTS, SAMPLES, MODEL, METRICS, RECORD = (
     "run.json",
 )
 BEST, LAST, BOARD = "best.safetensors", "last.safetensors", "tensorboard"
-RUN_FILES = (WEIGHTS, SAMPLES, MODEL, METRICS, RECORD, BEST, LAST, BOARD)
+RUN_FILES = (WEIGHTS, SAMPLES, MODEL, METRICS, RECORD)
+OPTIONAL_FILES = (BEST, LAST, BOARD)
 _N_NAMED = 3
 
 

@@ -1,16 +1,16 @@
 """Where a run computes: one process or several (torchrun, accelerate launch), a device, a precision. On `accelerate`.
 
-Several processes share the images of every step. On GPUs their BatchNorms normalise over all of them (SyncBatchNorm).
-On CPUs, where PyTorch has none, each process normalises over its own share, and the running statistics become the mean
-over the processes: a running mean is linear in the means of the batches, and a running variance averages unbiased
-estimates, so that their mean is unbiased too. It is taken in float64 and in the order of the processes: all get the
-same bits.
+Several processes share the images of every step. On GPUs their BatchNorms normalise over all of them (SyncBatchNorm);
+on CPUs, where PyTorch has none, each process normalises over its own share, and `agree` brings the statistics together.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
+import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import EnvironmentNotReady, InputRefused
@@ -69,7 +69,10 @@ class Engine:
                 )
         from bnfold.training.whole import Whole
 
-        network: nn.Module = self.accelerator.prepare_model(Whole(module))
+        with warnings.catch_warnings():
+            # PyTorch 2.13 has renamed the argument; accelerate knows the old name alone.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+            network: nn.Module = self.accelerator.prepare_model(Whole(module))
         return network
 
     def shares(self, batch: Batch, n_parts: int) -> Iterator[tuple[Batch, float]]:
@@ -148,39 +151,11 @@ class Engine:
         torch.distributed.all_gather_object(values, value)
         return values
 
-    def agree(self, module: nn.Module) -> None:
-        """Give all processes the same buffers: the mean of the running statistics, the first process's of others."""
-        import torch
-
-        if self.world == 1:
-            return
-        statistics = _running_statistics(module)
-        mine = {name: buffer.cpu() for name, buffer in module.named_buffers()}
-        everyone = self.gather(mine)
-        with torch.no_grad():
-            for name, buffer in module.named_buffers():
-                values = [buffers[name] for buffers in everyone]
-                mean = torch.stack([value.double() for value in values]).mean(0) if name in statistics else values[0]
-                buffer.copy_(mean)
-
 
 def _has_batchnorm(module: nn.Module) -> bool:
     from torch.nn.modules.batchnorm import _BatchNorm
 
     return any(isinstance(layer, _BatchNorm) for layer in module.modules())
-
-
-def _running_statistics(module: nn.Module) -> set[str]:
-    """The names of all running means and variances."""
-    from torch.nn.modules.batchnorm import _NormBase
-
-    return {
-        f"{prefix}.{name}" if prefix else name
-        for prefix, layer in module.named_modules()
-        if isinstance(layer, _NormBase)
-        for name in ("running_mean", "running_var")
-        if getattr(layer, name) is not None
-    }
 
 
 def _rows(batch: Batch, first: int, stride: int) -> Batch:
@@ -193,7 +168,7 @@ def _rows(batch: Batch, first: int, stride: int) -> Batch:
 
 @contextlib.contextmanager
 def open_engine(*, device: str = "cpu", precision: str = "float32") -> Iterator[Engine]:
-    """Join the processes of the run, as torchrun or accelerate launch started them; leave them again at the end.
+    """Join the processes of the run, as torchrun or accelerate launch started them; they part when this one exits.
 
     Args:
         device: "cpu", or "cuda", one GPU for each process.
@@ -215,25 +190,36 @@ def open_engine(*, device: str = "cpu", precision: str = "float32") -> Iterator[
         raise EnvironmentNotReady(
             "precision fp16 needs a GPU", found=f"device {device}", remedy="pass --set precision=bf16, or --device cuda"
         )
+    if device == "cuda":
+        # https://docs.pytorch.org/docs/stable/generated/torch.use_deterministic_algorithms.html
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     _forget_engine()
     handlers = [accelerate.DistributedDataParallelKwargs(broadcast_buffers=False)]
     accelerator = accelerate.Accelerator(
         cpu=device == "cpu", mixed_precision=_ACCELERATE_NAMES[precision], kwargs_handlers=handlers
     )
+    if accelerator.num_processes > 1:
+        atexit.register(_part)
     try:
         yield Engine(accelerator)
-        accelerator.end_training()
     finally:
         _forget_engine()
 
 
 def _forget_engine() -> None:
-    """Let the next `Accelerator` of this process have another device and precision: its state is global.
+    """Let the next `Accelerator` of this process have another precision, and device: its state is global.
 
-    Processes that are joined stay so, whatever ended the run.
+    Processes that have joined stay together, whatever ended the run: their meeting place serves once.
     """
     import torch.distributed
     from accelerate.state import AcceleratorState, GradientState
 
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     GradientState._reset_state()
+
+
+def _part() -> None:
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

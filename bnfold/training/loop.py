@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from bnfold.training.agreement import agree
 from bnfold.training.engine import open_engine
 from bnfold.training.optimise import schedule, set_rate
 from bnfold.training.run import Run, begin, state_copy
@@ -111,7 +112,7 @@ def go_on(
 def _finish_epoch(run: Run, start: float, on_epoch: Callable[[Run], None]) -> EpochFacts:
     train_loss = run.mean_loss()
     for network in (run.module,) if run.average is None else (run.module, run.measured):
-        run.engine.agree(network)
+        agree(run.engine, network)
     val = evaluate(run.measured, run.data, run.task, "val", engine=run.engine)
     run.require_finite(val["loss"], "validation")
     run.epoch, run.in_epoch, run.losses, run.order_before = run.epoch + 1, 0, [], None
@@ -168,7 +169,7 @@ def _finish(run: Run) -> None:
     run.module.eval()
     for hook in run.hooks:
         hook.finish(run)
-    run.engine.agree(run.module)
+    agree(run.engine, run.module)
 
 
 def evaluate(

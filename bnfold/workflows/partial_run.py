@@ -72,6 +72,7 @@ class PartialRun:
         """
         created = missing_folders(self.folder)
         if not resumed:
+            self._refuse_strangers()
             self._clear()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -95,17 +96,12 @@ class PartialRun:
             raise
         self._clear()
 
-    def _clear(self) -> None:
-        """Remove the folder, if it holds nothing else than files of a run in progress."""
-        for pattern in _OWN:
-            for path in self.folder.glob(pattern):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-        if not self.folder.is_dir():
-            return
-        strangers = sorted(path.name for path in self.folder.iterdir())
+    def _own(self) -> set[Path]:
+        """The files of a run in progress in the folder."""
+        return {path for pattern in _OWN for path in self.folder.glob(pattern)}
+
+    def _refuse_strangers(self) -> None:
+        strangers = sorted(path.name for path in set(self.folder.glob("*")) - self._own())
         if strangers:
             raise InputRefused(
                 "the folder of runs in progress holds files that are not of a run",
@@ -113,4 +109,12 @@ class PartialRun:
                 found=", ".join(strangers[:3]),
                 remedy="move them, or choose another folder with -o",
             )
-        self.folder.rmdir()
+
+    def _clear(self) -> None:
+        """Remove the files of a run in progress, and the folder, if nothing else is in it."""
+        for path in self._own():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        remove_empty([self.folder])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.records import TrainPlan, TrainReport
-from bnfold.sources.checkpoint import RUN_FILES, WEIGHTS
+from bnfold.sources.checkpoint import OPTIONAL_FILES, RUN_FILES, WEIGHTS
 from bnfold.sources.extras import require
 from bnfold.sources.model_file import ModelFile, load_model_file
 from bnfold.training.engine import open_engine
@@ -18,15 +19,18 @@ from bnfold.training.recipe import Recipe, read_recipe
 from bnfold.training.reproducible import reproducible
 from bnfold.workflows.partial_run import PartialRun
 from bnfold.workflows.staging import require_free, staged_folder
-from bnfold.workflows.training_job import Job, prepare, save, train_to_end
+from bnfold.workflows.training_job import Job, Prepared, prepare, save, train_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bnfold.training.checkpoints import Checkpoint
     from bnfold.training.engine import Engine
+    from bnfold.training.run import Run
 
 __all__ = ["plan", "train"]
+
+_FILES = RUN_FILES + OPTIONAL_FILES
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,7 @@ def train(
             checkpoint_every,
             tensorboard,
         )
-        if not engine.is_main:
-            return _train(start, job, engine, force=force)
-        with start.partial.in_progress(resumed=resume):
-            return _train(start, job, engine, force=force)
+        return _train(start, job, engine, force=force)
 
 
 def plan(
@@ -177,7 +178,7 @@ def _start(
     file = load_model_file(spec)
     recipe = _recipe(file, overrides)
     run = Path("runs") / file.name if output is None else Path(output)
-    require_free(run, RUN_FILES, force=force)
+    require_free(run, _FILES, force=force)
     partial = PartialRun(run, model=spec)
     checkpoint = partial.claim(resume=resume, force=force)
     if checkpoint is not None:
@@ -191,20 +192,10 @@ def _train(start: _Start, job: Job, engine: Engine, *, force: bool) -> TrainRepo
     began = time.perf_counter()
     prepared = prepare(job)
     loaded = time.perf_counter()
-    run, metrics = train_to_end(job, prepared, engine, start.partial.folder, start.checkpoint)
-    seconds = {"load": round(loaded - began, 3), "train": round(time.perf_counter() - loaded, 3)}
-    record: Mapping[str, Any] = {}
-    if engine.is_main:
-        try:
-            with staged_folder(start.run, RUN_FILES, force=force) as stage:
-                record = save(job, prepared, run, metrics, folder=start.partial.folder, stage=stage)
-        except OSError as error:
-            raise EnvironmentNotReady(
-                "the run folder cannot be written",
-                where=str(start.run),
-                found=error.strerror or str(error),
-                remedy="free some space",
-            ) from error
+    with start.partial.in_progress(resumed=start.checkpoint is not None) if engine.is_main else nullcontext():
+        run, metrics = train_to_end(job, prepared, engine, start.partial.folder, start.checkpoint)
+        seconds = {"load": round(loaded - began, 3), "train": round(time.perf_counter() - loaded, 3)}
+        record = _saved(start, job, prepared, run, metrics, force=force) if engine.is_main else {}
     record = engine.gather(record)[0]
     return TrainReport(
         run=start.run,
@@ -220,6 +211,22 @@ def _train(start: _Start, job: Job, engine: Engine, *, force: bool) -> TrainRepo
         epochs=record["epochs"],
         processes=engine.world,
     )
+
+
+def _saved(
+    start: _Start, job: Job, prepared: Prepared, run: Run, metrics: Mapping[str, Any], *, force: bool
+) -> Mapping[str, Any]:
+    """Write the run folder; return run.json."""
+    try:
+        with staged_folder(start.run, _FILES, force=force) as stage:
+            return save(job, prepared, run, metrics, folder=start.partial.folder, stage=stage)
+    except OSError as error:
+        raise EnvironmentNotReady(
+            "the run folder cannot be written",
+            where=str(start.run),
+            found=error.strerror or str(error),
+            remedy="free some space",
+        ) from error
 
 
 def _recipe(file: ModelFile, overrides: Mapping[str, Any]) -> Recipe:

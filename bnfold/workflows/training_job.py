@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import shutil
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
@@ -16,14 +14,13 @@ from bnfold.sources.checkpoint import BEST, BOARD, LAST, METRICS, save_checkpoin
 from bnfold.training.checkpoints import write_checkpoint
 from bnfold.training.data import make_data
 from bnfold.training.hooks import make_hooks
-from bnfold.training.journal import open_journal
 from bnfold.training.loop import evaluate, go_on
-from bnfold.training.progress import show_progress
 from bnfold.training.rehearsal import input_samples, rehearse
 from bnfold.training.reproducible import versions
 from bnfold.training.run import begin
 from bnfold.training.snapshot import capture, restore
 from bnfold.training.tasks import make_task
+from bnfold.workflows.training_view import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
     from bnfold.training.checkpoints import Checkpoint
     from bnfold.training.data import DataSet
     from bnfold.training.engine import Engine
-    from bnfold.training.progress import Progress
     from bnfold.training.recipe import Recipe
     from bnfold.training.run import Run
     from bnfold.training.tasks import Task
@@ -108,16 +104,16 @@ def train_to_end(
         if engine.is_main:
             write_checkpoint(folder, tensors, facts, record, step=run.step)
 
-    with _shown(job, run, folder) as shown:
+    with shown(job.file.name, run, folder, tensorboard=job.tensorboard) as view:
 
         def on_step(run: Run) -> None:
-            shown.progress.step()
+            view.progress.step()
             if job.checkpoint_every and run.step % job.checkpoint_every == 0:
                 keep(run)
 
         def on_epoch(run: Run) -> None:
             keep(run)
-            shown.epoch(run)
+            view.epoch(run)
 
         for _ in go_on(run, on_step=on_step, on_epoch=on_epoch):
             pass
@@ -126,7 +122,7 @@ def train_to_end(
             evaluate(module, data, task, "val", engine=engine) if hooks or job.recipe.keep == "best" else latest["val"]
         )
         test = evaluate(module, data, task, "test", engine=engine)
-        shown.test(test)
+        view.test(test)
     return run, {"train_loss": latest["train_loss"], "val": dict(val), "test": dict(test)}
 
 
@@ -174,61 +170,6 @@ def require_same(checkpoint: Checkpoint, record: Mapping[str, Any]) -> None:
     if differing:
         changes = ", ".join(f"{name} was {was} and is {now}" for name, (was, now) in differing.items())
         logger.warning("the run will not equal one without interruption to the bit: %s", changes)
-
-
-class _Shown:
-    """What the user sees of a run: the progress, and the journal where this process writes one."""
-
-    def __init__(self, run: Run, progress: Progress, journal: Any) -> None:
-        self.progress = progress
-        self._journal = journal
-        self._n_epochs = run.recipe.epochs
-        self._n_images = run.recipe.batch_size
-        self._seconds, self._step = (run.history[-1]["seconds"], run.step) if run.history else (0.0, 0)
-
-    def epoch(self, run: Run) -> None:
-        """An epoch is done."""
-        line = run.history[-1]
-        if self._journal is not None:
-            self._journal.write(line)
-        seconds = line["seconds"] - self._seconds
-        speed = (run.step - self._step) * self._n_images / seconds
-        self._seconds, self._step = line["seconds"], run.step
-        left = timedelta(seconds=round(seconds * (self._n_epochs - run.epoch)))
-        goal = run.task.goal
-        self.progress.epoch(
-            f"epoch {run.epoch}/{self._n_epochs}: loss {line['train_loss']:.4f}, "
-            f"validation {goal} {line['val'][goal]:.4f}, {speed:,.0f} images/s, {left} left"
-        )
-        if run.stopped_early:
-            logger.info("stopped: the validation split was best in epoch %d", run.best_epoch)
-
-    def test(self, metrics: Mapping[str, float]) -> None:
-        """The test split is measured."""
-        if self._journal is not None:
-            self._journal.write({"event": "test", "test": dict(metrics)})
-
-
-@contextlib.contextmanager
-def _shown(job: Job, run: Run, folder: Path) -> Any:
-    """Open what the first process shows and writes; the others show nothing."""
-    n_epochs, batch_size = job.recipe.epochs, job.recipe.batch_size
-    n_steps = n_epochs * run.data.n_batches("train", batch_size)
-    board = folder / BOARD if job.tensorboard else None
-    with contextlib.ExitStack() as stack:
-        main = run.engine.is_main
-        journal = stack.enter_context(open_journal(folder / METRICS, board, run.history)) if main else None
-        progress = stack.enter_context(
-            show_progress(
-                job.file.name,
-                n_epochs=n_epochs,
-                n_steps=n_steps,
-                n_done=run.step,
-                batch_size=batch_size,
-                silent=not main,
-            )
-        )
-        yield _Shown(run, progress, journal)
 
 
 def save(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from bnfold.errors import GateFailed, InputRefused
 from bnfold.records import as_json
 from bnfold.sources.checkpoint import RUN_FILES, read_run
-from bnfold.workflows import train_model
+from bnfold.workflows import train_model, training_job
 from bnfold.workflows.train_model import train
 
 if TYPE_CHECKING:
@@ -170,7 +172,56 @@ def test_existing_run_needs_force(tmp_path: Path, cli: Cli) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted([*RUN_FILES, "notes.txt"])
 
 
-@pytest.mark.parametrize("stage", ["_prepare", "_fit", "_save"])
+def test_dry_run_checks_and_writes_nothing(tmp_path: Path, cli: Cli) -> None:
+    result = cli("train", "bnnet", "-o", tmp_path / "run", "--epochs", 3, "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert "3 epochs of 19 steps of 64" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+    form = json.loads(cli("train", "bnnet", "-o", tmp_path / "run", "--dry-run", "--json", "-").stdout)
+    assert (form["schema"], form["n_steps"], form["n_steps_done"]) == ("bnfold.train-plan/1", 40 * 19, 0)
+    assert cli("train", "bnnet", "-o", tmp_path / "run", "--data", "digit", "--dry-run").exit_code == 3
+
+
+def test_metrics_for_tensorboard(tmp_path: Path) -> None:
+    train("bnnet", tmp_path / "run", epochs=2, tensorboard=True)
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert events.name.startswith("events.out.tfevents.")
+    content = events.read_bytes()
+    assert all(content.count(name) == 2 for name in (b"train/loss", b"train/lr", b"val/accuracy", b"val/loss"))
+
+
+def test_tensorboard_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    result = cli("train", "bnnet", "-o", tmp_path / "run", "--tensorboard")
+    assert result.exit_code == 4
+    assert 'run `pip install "bnfold[tensorboard]"`' in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = cli("train", "bnnet", "-o", tmp_path / "run", "--device", "cuda")
+    assert result.exit_code == 4
+    assert "there is no CUDA device" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("keep", "other"), [("last", "best.safetensors"), ("best", "last.safetensors")])
+def test_weights_of_the_best_and_the_last_epoch(tmp_path: Path, model_file: Write, keep: str, other: str) -> None:
+    # From the fourth epoch on, the network is given the images of other labels.
+    mixed = "pixels[torch.randperm(len(pixels))] if self.training and self.n > 57 else pixels"
+    path = model_file(forward=f"self.n = getattr(self, 'n', 0) + self.training; pixels = {mixed}")
+    report = train(path, tmp_path / "run", epochs=6, lr=0.01, settings={"keep": keep, "warmup": 0})
+    assert report.epochs["best"] < report.epochs["done"] == 6
+    assert report.epochs["kept"] == report.epochs[{"last": "done", "best": "best"}[keep]]
+    lines = [json.loads(line) for line in (report.run / "metrics.jsonl").read_text().splitlines()]
+    assert report.metrics["val"] == lines[report.epochs["kept"] - 1]["val"]
+    kept, spare = read_run(report.run), read_run(report.run / other)
+    assert set(kept.state) == set(spare.state)
+    assert any(not bool((kept.state[name] == spare.state[name]).all()) for name in kept.state)
+
+
+@pytest.mark.parametrize("stage", ["prepare", "begin", "save"])
 @pytest.mark.parametrize("existing", [False, True])
 def test_interrupted_training_leaves_nothing(
     tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, stage: str, existing: bool
@@ -178,16 +229,26 @@ def test_interrupted_training_leaves_nothing(
     folder = tmp_path / "runs" / "x"
     if existing:
         train("bnnet", folder, epochs=1)
-    before = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    work = getattr(train_model, stage)
+    before = _files(tmp_path)
+    module = training_job if stage == "begin" else train_model
+    work = getattr(module, stage)
 
-    def interrupted(*arguments: object) -> None:
-        work(*arguments)
+    def interrupted(*arguments: object, **options: object) -> None:
+        work(*arguments, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_model, stage, interrupted)
+    monkeypatch.setattr(module, stage, interrupted)
     result = cli("train", "bnnet", "-o", folder, "--epochs", 2, "--force")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1].startswith("error: interrupted")
-    assert {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    if stage == "save":  # there is a checkpoint by then
+        assert "--resume` goes on from it" in result.stderr
+        shutil.rmtree(tmp_path / "runs" / "x.partial")
+        assert _files(tmp_path) == before
+        return
+    assert _files(tmp_path) == before
     assert existing or list(tmp_path.iterdir()) == []
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
