@@ -107,6 +107,9 @@ def _bench_speed(report: Facts) -> Element:
         None if report["environment"].get("noise") != "noisy" else "The machine was noisy: repeat before relying on it."
     )
     ratios, runs = report["ratios"], report["runs"]
+    rates = [run for run in runs if run.get("rate_per_s") is not None]
+    if rates and not ratios:
+        return element("section", element("h2", question), *_rates(rates), class_="answer")
     if not ratios:
         run = runs[0] if runs else None
         headline = "Not measured" if run is None else f"{number(run['median_ms'], 4)} ms"
@@ -124,6 +127,20 @@ def _bench_speed(report: Facts) -> Element:
     if unsure is not None:
         lines.append(element("p", unsure, class_="bad"))
     return element("section", element("h2", question), *lines, class_="answer")
+
+
+def _rates(runs: Sequence[Facts]) -> list[Child]:
+    """The rates that the open loop found."""
+    lines: list[Child] = []
+    for run in runs[:N_RATIOS]:
+        tone = "good" if run["rate_confirmed"] and run["rate_per_s"] else "bad"
+        word = "confirmed by another search" if run["rate_confirmed"] else "not confirmed: repeat on a quiet machine"
+        name = f"{shortened(run['name'], NAME_LENGTH)}, {label(run, runs)}"
+        lines.append(element("strong", f"{number(run['rate_per_s'], 4)} requests/s", class_=tone))
+        lines.append(element("p", f"{name}: p95 within {number(run['slo_p95_ms'])} ms, {word}"))
+    if len(runs) > N_RATIOS:
+        lines.append(element("p", f"and {len(runs) - N_RATIOS} more below"))
+    return lines
 
 
 def _stayed(ledger: Facts) -> Element:

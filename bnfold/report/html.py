@@ -31,6 +31,8 @@ Facts = Mapping[str, Any]
 N_OPEN = 30  # entries of a ledger that are shown without being asked for
 _THREE = dict.fromkeys(("ratio", "low", "high"), lambda ratio: f"{ratio:.3f}")
 _RUN = {key: lambda ms: number(ms, 4) for key in ("median_ms", "p90_ms", "p95_ms", "p99_ms")}
+_SHARE = {"ms": lambda ms: number(ms, 3), "share": lambda share: f"{share:.1%}"}
+_SELDOM = ("cuda_graph",)  # columns that are shown where a row has a yes
 _OUTPUT = dict.fromkeys(("e_source", "e_output", "allowed"), error)
 
 
@@ -84,20 +86,36 @@ def _bench(report: Facts, proof: Facts | None) -> list[Child]:
         unfinished = element("p", "Interrupted: this is what was measured so far.", class_="bad")
     ratios = runs = None
     if report["ratios"]:
-        ratios = table(report["ratios"], "ratios", first=("a", "b", "batch"), formats=_THREE)
+        unused = [key for key in _SELDOM if not any(ratio.get(key) for ratio in report["ratios"])]
+        ratios = table(report["ratios"], "ratios", first=("a", "b", "batch"), leave_out=unused, formats=_THREE)
     if report["runs"]:
         first = ("name", "batch", "median_ms", "p90_ms", "p95_ms", "p99_ms", "images_per_s", "n")
-        runs = table(report["runs"], "runs", first=first, leave_out=("quantiles_ms",), formats=_RUN)
+        unused = [key for key in _SELDOM if not any(run.get(key) for run in report["runs"])]
+        runs = table(report["runs"], "runs", first=first, leave_out=("quantiles_ms", *unused), formats=_RUN)
     return [
         unfinished,
         bench_answers(report, proof),
         _section("Pictures", *_figures(report)),
         _section("Ratios", element("p", "time(file) / time(compared with)", class_="note"), ratios) if ratios else None,
         _section("Runs", runs) if runs else None,
+        *_profiles(report),
         *([] if proof is None else _proof_sections(proof, "report.json:")),
-        *_other_sections(report, ("schema", "complete", "runs", "ratios", "environment")),
+        *_other_sections(report, ("schema", "complete", "runs", "ratios", "profiles", "environment")),
         _section("Environment", fact_list(report["environment"], "environment")),
     ]
+
+
+def _profiles(report: Facts) -> list[Element]:
+    """Where the time of each file goes; layers are many, and shown when asked for."""
+    sections = []
+    for index, profile in enumerate(report.get("profiles") or ()):
+        path = f"profiles.{index}"
+        parts = {key: table(profile[key], f"{path}.{key}", formats=_SHARE) for key in ("operators", "layers")}
+        facts = {key: content for key, content in profile.items() if key not in parts}
+        layers = _folded_away(f"{len(profile['layers'])} layers", parts["layers"], shown=False)
+        heading = f"Where the time of {profile['name']} goes"
+        sections.append(_section(heading, fact_list(facts, path), parts["operators"], layers))
+    return sections
 
 
 def _figures(report: Facts) -> list[Element]:

@@ -53,6 +53,23 @@ def bench_facts() -> dict[str, Any]:
     return {"schema": "bnfold.bench/1", "environment": environment, "runs": runs, "ratios": ratios, "complete": True}
 
 
+def open_loop_facts() -> dict[str, Any]:
+    """The JSON of `bnfold bench --mode open-loop --profile`: two files, one whose rate is not confirmed."""
+    facts = bench_facts()
+    rates = {"mode": "open-loop", "concurrency": 2, "slo_p95_ms": 10.0, "cuda_graph": False}
+    runs = [
+        {**run, **rates, "rate_per_s": 412.5, "rates_per_s": [400.0, 425.0], "rate_confirmed": run["name"] == "folded"}
+        for run in facts["runs"][:2]
+    ]
+    entries = [{"name": f"{SCRIPT}.{index}", "ms": 0.5 / index, "share": 0.25, "n": 3} for index in (1, 2)]
+    profile = {
+        "name": "folded", "provider": "CPUExecutionProvider", "batch": 1, "threads": 1, "opt_level": "all",
+        "optimize": "online", "n": 200, "run_ms": 1.25, "operators": entries, "layers": entries,
+    }  # fmt: skip
+    placement = {"name": "folded", "provider": "CPUExecutionProvider", "nodes": {"CPUExecutionProvider": 49}}
+    return {**facts, "runs": runs, "ratios": [], "profiles": [profile], "placements": [placement]}
+
+
 def run(name: str, batch: int, scale: float) -> dict[str, Any]:
     times = scale * (1 + 0.05 * np.random.default_rng(batch).gamma(2, 1, 2000))
     median, p95, p99 = (float(np.quantile(times, p)) for p in (0.5, 0.95, 0.99))

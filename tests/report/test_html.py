@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from report_facts import SCRIPT, bench_facts, fold_export_report
+from report_facts import SCRIPT, bench_facts, fold_export_report, open_loop_facts
 
 from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.records import as_json
@@ -65,15 +65,16 @@ def leaves(content: Any, path: str = "") -> dict[str, Any]:
 
 def pages() -> dict[str, tuple[bytes, dict[str, Any]]]:
     exported, failed = as_json(fold_export_report()), as_json(fold_export_report(passed=False))
-    bench = bench_facts()
+    bench, open_loop = bench_facts(), open_loop_facts()
     return {
         "fold-export": (render_html(exported), exported),
         "failed": (render_html(failed), failed),
         "bench": (render_html(bench), bench),
+        "open-loop": (render_html(open_loop), open_loop),
     }
 
 
-@pytest.mark.parametrize("which", ["fold-export", "failed", "bench"])
+@pytest.mark.parametrize("which", ["fold-export", "failed", "bench", "open-loop"])
 def test_tables_hold_every_number_of_the_json(which: str) -> None:
     content, report = pages()[which]
     shown = {path: json.loads(text) for path, text in Page(content).numbers().items()}
@@ -90,7 +91,7 @@ def test_numbers_of_a_proof_are_those_of_its_json() -> None:
     assert numbers == expected
 
 
-@pytest.mark.parametrize("which", ["fold-export", "failed", "bench"])
+@pytest.mark.parametrize("which", ["fold-export", "failed", "bench", "open-loop"])
 def test_well_formed_and_alone(which: str) -> None:
     content, _ = pages()[which]
     page = Page(content)
@@ -101,6 +102,14 @@ def test_well_formed_and_alone(which: str) -> None:
     assert len(ids) == len(set(ids))
     targets = [a["href"] for _, a in page.tags if "href" in a] + re.findall(r"url\((#[^)]+)\)", content.decode())
     assert {target.removeprefix("#") for target in targets if target} <= set(ids)
+
+
+def test_first_screen_of_an_open_loop() -> None:
+    text = Page(pages()["open-loop"][0]).text
+    assert "412.5 requests/s" in text
+    assert "p95 within 10 ms, confirmed by another search" in text
+    assert "p95 within 10 ms, not confirmed" in text
+    assert "Where the time of folded goes" in text
 
 
 def test_names_are_text() -> None:
@@ -194,32 +203,72 @@ WRAPPER = """<!DOCTYPE html><title>check</title>
 document.getElementById("f").addEventListener("load", (event) => {{
   const page = event.target.contentDocument;
   const answers = page.querySelector(".answers").getBoundingClientRect();
+  const shown = (item) => getComputedStyle(item);
   document.getElementById("out").textContent = JSON.stringify({{
     overflow: page.documentElement.scrollWidth - {width}, bottom: answers.bottom,
+    colours: [shown(page.body).color, shown(page.body).backgroundColor],
+    card: [shown(page.querySelector(".answer")).color, shown(page.querySelector(".answer")).backgroundColor],
     numbers: Object.fromEntries([...page.querySelectorAll("[data-path]")].map(
       (cell) => [cell.dataset.path, cell.dataset.value]))}});
 }});</script>"""
+DARK = "--blink-settings=preferredColorScheme=0"
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr",
+)  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on PATH")
-@pytest.mark.parametrize(("width", "height"), [(360, 800), (1280, 800)])
-@pytest.mark.parametrize("which", ["fold-export", "failed", "bench"])
-def test_in_a_browser(which: str, width: int, height: int, tmp_path: Path) -> None:
-    """No console message, no sideways scrolling, the four answers on the first screen, the JSON's numbers."""
-    content, _ = pages()[which]
-    wrapper = tmp_path / "check.html"
+def seen_in_a_browser(content: bytes, width: int, height: int, folder: Path, *flags: str) -> dict[str, Any]:
+    """What a browser makes of a page in a window of this size; no console message is allowed."""
+    wrapper = folder / "check.html"
     text = content.decode().replace("&", "&amp;").replace('"', "&quot;")
-    wrapper.write_text(WRAPPER.format(width=width, height=height, page=text))
+    wrapper.write_text(WRAPPER.format(width=width, height=height, page=text), encoding="utf-8")
     command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", wrapper.as_uri(),
+        CHROMIUM, *FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", "--dump-dom",
+        wrapper.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(map(str, command), check=True, capture_output=True, text=True, timeout=120)
     assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     found = re.search(r'<pre id="out">(.*?)</pre>', done.stdout)
     assert found, done.stdout[-500:]
-    seen = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    seen: dict[str, Any] = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    return seen
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `rgb(r, g, b)` (Web Content Accessibility Guidelines 2.2)."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on PATH")
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize(("width", "height"), [(360, 800), (1280, 800)])
+@pytest.mark.parametrize("which", ["fold-export", "failed", "bench", "open-loop"])
+def test_in_a_browser(which: str, width: int, height: int, tmp_path: Path) -> None:
+    """No console message, no sideways scrolling, the four answers on the first screen, the JSON's numbers."""
+    content, _ = pages()[which]
+    seen = seen_in_a_browser(content, width, height, tmp_path)
     assert seen["overflow"] <= 0
     assert seen["bottom"] <= height
     assert seen["numbers"] == Page(content).numbers()
+
+
+@pytest.mark.slow
+@needs_browser
+def test_dark_and_light(tmp_path: Path) -> None:
+    """The page follows the system, and text stands out from its ground at least 4.5 to 1 (WCAG 1.4.3)."""
+    content, _ = pages()["bench"]
+    (tmp_path / "light").mkdir()
+    (tmp_path / "dark").mkdir()
+    light = seen_in_a_browser(content, 360, 800, tmp_path / "light")
+    dark = seen_in_a_browser(content, 360, 800, tmp_path / "dark", DARK)
+    assert luminance(light["colours"][1]) > 0.5 > luminance(dark["colours"][1])
+    for scheme in (light, dark):
+        for pair in (scheme["colours"], scheme["card"]):
+            less, more = sorted(map(luminance, pair))
+            assert (more + 0.05) / (less + 0.05) >= 4.5
