@@ -22,20 +22,10 @@ SCRIPTS, COMMAND_BLOCK = (block for language, block in BLOCKS if language == "ba
 pytestmark = pytest.mark.slow
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """The environment of this interpreter with `bnfold` on the path."""
-    program = folder / "bin" / "bnfold"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bnfold "$@"\n')
-    program.chmod(0o755)
-    path = os.pathsep.join([str(program.parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY)}
-
-
-def test_commands_and_python_of_the_readme(tmp_path: Path) -> None:
+def test_commands_and_python_of_the_readme(tmp_path: Path, with_program: dict[str, str]) -> None:
     used = {line.split()[1] for line in COMMAND_BLOCK.splitlines()}
     assert used == set(COMMANDS)
-    env = environment(tmp_path)
+    env = with_program
     subprocess.run(["bash", "-euo", "pipefail", "-c", COMMAND_BLOCK], cwd=tmp_path, env=env, check=True)
 
     assert len([line for line in PYTHON_BLOCK.splitlines() if line]) < 10
