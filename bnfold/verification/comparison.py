@@ -15,6 +15,7 @@ from bnfold.verification.criterion import OutputErrors
 from bnfold.verification.graph_facts import accumulation_lengths, coarsest_format
 from bnfold.verification.kinds import Unequal, differing_names, is_finite, match_kind, matched_input
 from bnfold.verification.parameters import judge_parameters
+from bnfold.verification.plain_session import without_arena
 from bnfold.verification.rows import RowsAlone
 
 if TYPE_CHECKING:
@@ -43,13 +44,12 @@ class Comparison:
         import onnx
 
         from bnfold.runtime import open_session
-        from bnfold.runtime.placement import record_placement
 
         self.reference = reference
         self.provider, self.threads = provider, threads
         self.sessions = {
             name: open_session(
-                candidate, provider=provider, threads=threads, optimized=name == DEPLOYED, configure=record_placement
+                candidate, provider=provider, threads=threads, optimized=name == DEPLOYED, configure=_configure
             )
             for name in (AS_WRITTEN, DEPLOYED)
         }
@@ -190,6 +190,13 @@ class Comparison:
         if lossy:
             text += f"; {', '.join(lossy)}, by rounding alone: every parameter is the right one, rounded once"
         return text
+
+
+def _configure(options: Any) -> None:
+    from bnfold.runtime.placement import record_placement
+
+    record_placement(options)
+    without_arena(options)
 
 
 def _run(session: Any, feed: Feed, label: str) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,8 +14,9 @@ from torch import nn
 
 from bnfold.graph.float64 import Float64Graph
 from bnfold.graph.float64_values import last_readers
+from bnfold.verification.comparison import Comparison
 from bnfold.verification.plain_session import plain_session
-from bnfold.verification.reference import TorchReference
+from bnfold.verification.reference import OnnxReference, TorchReference
 from bnfold.verification.torch_float64 import in_float64, sharing_copy
 
 WIDTH, DEPTH = 256, 12
@@ -95,6 +97,15 @@ def test_plain_session_leaves_the_graph_as_it_is(chain: onnx.ModelProto) -> None
     wanted = _product(chain, x)
     assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()  # float32 over twelve products
     assert chain.SerializeToString(deterministic=True) == before
+
+
+def test_no_session_of_a_comparison_keeps_what_a_run_needed(chain: onnx.ModelProto, tmp_path: Path) -> None:
+    """An arena keeps the largest run's values, in each of three sessions."""
+    onnx.save(chain, tmp_path / "chain.onnx")
+    reference = OnnxReference(chain)
+    sessions = [plain_session(chain)]
+    sessions += Comparison(tmp_path / "chain.onnx", reference, provider="cpu", threads=1).sessions.values()
+    assert [session.get_session_options().enable_cpu_mem_arena for session in sessions] == [False] * 3
 
 
 def test_reference_shares_the_parameters() -> None:
