@@ -362,7 +362,8 @@ class BenchRun:
     `mode` is "latency" (one request after the other), "throughput" (`concurrency` requests at a time) or "open-loop"
     (requests arrive at random times, whether or not there is a free worker). `images_per_s` is what the mode measured.
     In the open loop, `rate_per_s` is the highest rate of requests that keeps p95 within `slo_p95_ms`, the median of the
-    independent searches `rates_per_s`, 0 where no rate does; it is confirmed when all of them lie within 10 % of it.
+    independent searches `rates_per_s`, 0 where no rate does; it is confirmed when every other search finds the same to
+    10 % as those between (the second as the first, where there are two).
 
     `optimize` is "offline" where ONNX Runtime wrote its optimized file first. `end_to_end_ms` goes from NumPy to NumPy,
     the other times hold no copy between host and device. `cudnn_search_ms` is the part of `first_ms` that cuDNN's
@@ -480,7 +481,7 @@ class ProfileEntry:
     name: str
     ms: float
     share: float
-    n: int
+    n_nodes: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["cell_ratios", "cell_runs"]
 
 PERCENTILES = {"median_ms": 0.50, "p90_ms": 0.90, "p95_ms": 0.95, "p99_ms": 0.99}
-CONFIRMED = 0.10  # how far a search may lie from the median of all
+CONFIRMED = 0.10  # how far the medians of every other search may lie apart
 
 
 def cell_runs(result: CellResult, subjects: Sequence[Subject]) -> list[BenchRun]:
@@ -95,5 +95,9 @@ def _rates(result: CellResult, times: FileTimes) -> dict[str, Any]:
         "slo_p95_ms": result.load.slo_p95_ms,
         "rate_per_s": middle,
         "rates_per_s": tuple(float(rate) for rate in rates),
-        "rate_confirmed": bool(rates.size > 1 and (abs(rates - middle) <= CONFIRMED * middle).all()),
+        "rate_confirmed": bool(rates.size > 1 and _agree(float(np.median(rates[::2])), float(np.median(rates[1::2])))),
     }
+
+
+def _agree(one: float, other: float) -> bool:
+    return abs(one - other) <= CONFIRMED * max(one, other)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from bnfold.graph.layers import layer_name
+from bnfold.graph.layers import layer_name, parameter_layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,10 @@ class Layers:
             node = self._by_output.get(base) or self._by_name.get(base)
             if node is not None:
                 node = _upstream(node, kind.removeprefix("Fused")) or node
-        return NO_LAYER if node is None else _without_operator(layer_name(node), node)
+        if node is None:
+            return NO_LAYER
+        # The parameters first: an exporter that merges Conv and BatchNorm names the result after the BatchNorm.
+        return parameter_layer(node) or _without_operator(layer_name(node), node)
 
 
 def _upstream(node: ir.Node, kind: str) -> ir.Node | None:

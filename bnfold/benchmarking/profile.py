@@ -110,6 +110,6 @@ def _summed(names: Sequence[str], times_ms: Sequence[float], n_runs: int) -> tup
         counts[name] += 1
     total = sum(times_ms) or 1.0
     return tuple(
-        ProfileEntry(name, ms=sums[name] / n_runs, share=sums[name] / total, n=round(counts[name] / n_runs))
+        ProfileEntry(name, ms=sums[name] / n_runs, share=sums[name] / total, n_nodes=round(counts[name] / n_runs))
         for name in sorted(sums, key=lambda key: (-sums[key], key))
     )

@@ -7,7 +7,7 @@ import functools
 
 import onnx_ir as ir
 
-__all__ = ["layer_class", "layer_name"]
+__all__ = ["layer_class", "layer_name", "parameter_layer"]
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
@@ -35,12 +35,17 @@ def layer_name(node: ir.Node) -> str:
     scopes = _listed(node, _SCOPES)
     if len(scopes) >= 2 and scopes[-2]:
         return scopes[-2]
+    return parameter_layer(node) or node.name or node.outputs[0].name or node.op_type
+
+
+def parameter_layer(node: ir.Node) -> str:
+    """The common prefix of the names of the node's parameters (`layer1.0.conv1`), empty where it has none."""
     for value in node.inputs[1:]:
         if value is not None and value.name and value.const_value is not None:
             head, _, tail = value.name.replace("/", ".").rpartition(".")
             if head and tail in _PARAMETERS:
                 return head
-    return node.name or node.outputs[0].name or node.op_type
+    return ""
 
 
 def layer_class(node: ir.Node) -> str:

@@ -61,9 +61,12 @@ def _rate_sentence(run: BenchRun, runs: Sequence[BenchRun]) -> str:
     name, limit = f"{_in_grid(run.name, run, runs)}, batch {run.batch}", f"{number(run.slo_p95_ms)} ms"
     if not run.rate_per_s:
         return f"{name}: no rate keeps p95 within {limit}; one request alone takes {number(run.median_ms)} ms"
-    searches = " and ".join(number(rate, 4) for rate in run.rates_per_s)
+    rates = [number(rate, 4) for rate in sorted(run.rates_per_s)]
+    searches = (
+        f"searches: {' and '.join(rates)}" if len(rates) == 2 else f"{len(rates)} searches: {rates[0]} to {rates[-1]}"
+    )
     word = "confirmed" if run.rate_confirmed else "NOT confirmed"
-    return f"{name}: {number(run.rate_per_s, 4)} requests/s keep p95 within {limit}, {word} (searches: {searches})"
+    return f"{name}: {number(run.rate_per_s, 4)} requests/s keep p95 within {limit}, {word} ({searches})"
 
 
 def _in_grid(name: str, record: BenchRun | BenchRatio, records: Sequence[BenchRun | BenchRatio]) -> str:

@@ -30,6 +30,7 @@ _TITLES = {
     "min_var_over_eps": "min var/eps",
     "n_dead_channels": "dead channels",
     "n_parameters": "parameters",
+    "n_nodes": "nodes",
     "n_compared": "values compared",
     "e_source": "source error",
     "e_output": "file error",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,13 +10,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bnfold.benchmarking.axes import Cell
+from bnfold.benchmarking.cell import CellResult
+from bnfold.benchmarking.cell_records import cell_runs
 from bnfold.benchmarking.layers import NO_LAYER, Layers
+from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.measure import bench_files
 from bnfold.benchmarking.profile import profile_file
+from bnfold.benchmarking.subjects import file_subject
 from bnfold.report import render_bench
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ X = {"x": np.ones((1, 3, 16, 16), np.float32)}
 def test_layers_without_optimization(network: Path) -> None:
     profile = profile_file("net", network, network, Cell("cpu", 1, "disabled", None, 1), X)
     assert {entry.name for entry in profile.layers} == {"stem", "act", "block.conv", "block", "head.soft"}
-    kinds = {entry.name: entry.n for entry in profile.operators}
+    kinds = {entry.name: entry.n_nodes for entry in profile.operators}
     assert kinds == {"Conv": 2, "Relu": 2, "Add": 1, "Softmax": 1}
 
 
@@ -76,6 +77,29 @@ def test_names_of_a_fused_and_moved_operator(network: Path) -> None:
     assert layers.of("b_nchwc", "FusedConv") == "stem"
     assert layers.of("act/Relu_1", "Relu") == "act"
     assert layers.of("ReorderOutput_token_3", "ReorderOutput") == NO_LAYER
+
+
+def test_a_convolution_that_was_merged_with_its_batchnorm_is_named_after_its_weight(network: Path) -> None:
+    """The exporter's optimizer leaves the BatchNorm's scopes on the merged node; before and after would not line up."""
+    model = onnx.load(network)
+    model.graph.node[0].name = "node_Conv_1"
+    scopes = model.graph.node[0].metadata_props.add()
+    scopes.key, scopes.value = "pkg.torch.onnx.name_scopes", "['', 'stem_bn', 'conv']"
+    onnx.save(model, network)
+    assert Layers(network).of("node_Conv_1", "Conv") == "stem"
+
+
+@pytest.mark.parametrize(
+    ("rates", "confirmed"), [((100, 91), True), ((100, 89), False), ((100, 99, 130, 98, 101, 100), True)]
+)
+def test_what_confirms_a_rate(rates: tuple[float, ...], confirmed: bool) -> None:
+    """Every other search against those between: a single one that is off among many does no harm."""
+    result = CellResult(Cell("cpu", 1, "all", None, 1), {}, ["net"], Load("open-loop"))
+    for rate in rates:
+        result.timings.begin_load()
+        result.timings.add_round([(1e3 / rate, [1.0, 2.0])])
+    (run,) = cell_runs(result, [file_subject("net", Path("net.onnx"))])
+    assert run.rate_confirmed is confirmed
 
 
 def test_the_offline_file_is_told_in_the_source_s_names(

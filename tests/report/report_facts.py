@@ -61,7 +61,7 @@ def open_loop_facts() -> dict[str, Any]:
         {**run, **rates, "rate_per_s": 412.5, "rates_per_s": [400.0, 425.0], "rate_confirmed": run["name"] == "folded"}
         for run in facts["runs"][:2]
     ]
-    entries = [{"name": f"{SCRIPT}.{index}", "ms": 0.5 / index, "share": 0.25, "n": 3} for index in (1, 2)]
+    entries = [{"name": f"{SCRIPT}.{index}", "ms": 0.5 / index, "share": 0.25, "n_nodes": 3} for index in (1, 2)]
     profile = {
         "name": "folded", "provider": "CPUExecutionProvider", "batch": 1, "threads": 1, "opt_level": "all",
         "optimize": "online", "n": 200, "run_ms": 1.25, "operators": entries, "layers": entries,
