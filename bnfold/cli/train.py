@@ -63,7 +63,7 @@ def _assignments(ctx: click.Context, param: click.Parameter, values: tuple[str, 
 @click.option("--resume", is_flag=True, help="Go on from the latest checkpoint in RUN.partial, to the same bits.")
 @click.option(
     "--checkpoint-every", type=click.IntRange(min=1), metavar="N",
-    help="Write a checkpoint after every N steps too, not only after each epoch.",
+    help="Write a checkpoint after every N steps too, not only after epochs (at most one a second).",
 )  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard too.")
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would be trained, and write nothing.")

@@ -89,7 +89,7 @@ def train(
         download: fetch the data set if it is not on this machine.
         force: replace an existing run, and one in progress.
         resume: go on from the latest checkpoint, with the recipe and the seed that the run was started with.
-        checkpoint_every: write a checkpoint after so many steps too, not only after each epoch.
+        checkpoint_every: write a checkpoint after so many steps too, not only after epochs, at most one a second.
         tensorboard: write the metrics for TensorBoard too.
 
     Raises:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,8 @@ logger = logging.getLogger("bnfold.training")
 
 CHANGEABLE = ("epochs", "lr", "warmup", "weight_decay", "clip", "patience", "keep", "threads")
 """What may differ when a run is resumed; the other keys of a recipe belong to what the checkpoint holds."""
+MIN_SECONDS = 1.0
+"""Between a checkpoint and the one of the next epoch: on small networks an epoch is faster than a write to the disk."""
 _N_SAMPLES = 64
 
 
@@ -99,10 +103,14 @@ def train_to_end(
         require_same(checkpoint, record)
         restore(run, checkpoint.tensors, checkpoint.facts, where=str(checkpoint.path))
 
+    written = -math.inf
+
     def keep(run: Run) -> None:
+        nonlocal written
         tensors, facts = capture(run)
         if engine.is_main:
             write_checkpoint(folder, tensors, facts, record, step=run.step)
+        written = time.perf_counter()
 
     with shown(job.file.name, run, folder, tensorboard=job.tensorboard) as view:
 
@@ -112,7 +120,8 @@ def train_to_end(
                 keep(run)
 
         def on_epoch(run: Run) -> None:
-            keep(run)
+            if engine.gather(time.perf_counter() - written >= MIN_SECONDS)[0]:  # all do as the first one's clock says
+                keep(run)
             view.epoch(run)
 
         for _ in go_on(run, on_step=on_step, on_epoch=on_epoch):

@@ -161,6 +161,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr(training_job, "MIN_SECONDS", 0.0)
     result = cli("train", network, "-o", tmp_path / "run", "--checkpoint-every", 4)
     assert result.exit_code == 4
     line = result.stderr.splitlines()[-1]
@@ -175,6 +176,22 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     monkeypatch.undo()
     resumed = train(network, tmp_path / "run", resume=True)
     assert resumed.weights_sha256 == train(network, tmp_path / "whole").weights_sha256
+
+
+def test_short_epochs_do_not_wait_for_the_disk(tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    write = training_job.write_checkpoint
+
+    def noted(*arguments: Any, step: int) -> None:
+        steps.append(step)
+        write(*arguments, step=step)
+
+    monkeypatch.setattr(training_job, "write_checkpoint", noted)
+    monkeypatch.setattr(training_job, "MIN_SECONDS", 1e9)
+    train(network, tmp_path / "run", epochs=3)
+    monkeypatch.setattr(training_job, "MIN_SECONDS", 0.0)
+    train(network, tmp_path / "other", epochs=3)
+    assert steps == [19, 19, 38, 57]
 
 
 def test_a_disk_too_small_for_one_checkpoint_is_left_empty(tmp_path: Path, network: Path, cli: Cli) -> None:
