@@ -98,6 +98,8 @@ def main() -> None:
     for ratio in timing.ratios:
         interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
         print(f"time ratio {ratio.a} / {ratio.b}: {ratio.ratio:.3f} ({interval}), {ratio.verdict}")
+    for note in dict.fromkeys(ratio.note for ratio in timing.ratios if ratio.note):
+        print(note)
 
 
 if __name__ == "__main__":
