@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 COLOURS = ("#7f7f7f", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
+TICKS = (20, 50, 100, 200, 500)
 Results = dict[str, list[Any]]
 
 
@@ -48,6 +49,8 @@ def _curves(axes: Axes, results: Results) -> None:
             axes.plot(x, y, color=colour, linewidth=1.2, label=f"{name} BatchNorm" if seed == 0 else None)
     axes.axhline(90, color="black", linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(TICKS, [str(tick) for tick in TICKS])
     _finish(axes, "Steps to 90 %, sigmoid 3x100, three seeds", "steps")
 
 
@@ -79,3 +82,5 @@ def _shifts(axes: Axes, results: Results) -> None:
     axes.invert_yaxis()
     _finish(axes, "Shifted test data, median", "test accuracy in %")
     axes.set_ylabel("")
+    axes.set_xlim(0, 160)  # leaves the legend a place beside the bars
+    axes.set_xticks(range(0, 101, 20))
