@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bnfold.training.recipe import Recipe
     from bnfold.training.run import Run
 
-__all__ = ["Hook", "make_hooks"]
+__all__ = ["Hook"]
 
 
 class Hook:
@@ -36,10 +35,3 @@ class Hook:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
-
-
-def make_hooks(recipe: Recipe) -> tuple[Hook, ...]:
-    """The methods that a recipe asks for, in the order in which they are called."""
-    from bnfold.training.batchnorm_hooks import batchnorm_hooks
-
-    return batchnorm_hooks(recipe)

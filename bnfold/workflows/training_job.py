@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
 from bnfold.sources.checkpoint import BEST, BOARD, LAST, METRICS, save_checkpoint
+from bnfold.training.batchnorm_hooks import batchnorm_hooks
 from bnfold.training.checkpoints import write_checkpoint
 from bnfold.training.data import make_data
-from bnfold.training.hooks import make_hooks
 from bnfold.training.loop import evaluate, go_on
 from bnfold.training.rehearsal import input_samples, rehearse
 from bnfold.training.reproducible import versions
@@ -96,7 +96,7 @@ def train_to_end(
         The run, its network with the weights that are kept, and the metrics.
     """
     module, data, task = prepared.module, prepared.data, prepared.task
-    hooks = make_hooks(job.recipe)
+    hooks = batchnorm_hooks(job.recipe)
     run = begin(module, data, task, job.recipe, seed=job.seed, engine=engine, hooks=hooks)
     record = _record(job, prepared, engine)
     if checkpoint is not None:

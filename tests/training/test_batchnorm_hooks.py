@@ -20,7 +20,6 @@ from bnfold.training.batchnorm_hooks import (
     batchnorm_hooks,
 )
 from bnfold.training.data import Batch, MemoryData
-from bnfold.training.hooks import make_hooks
 from bnfold.training.loop import fit
 from bnfold.training.recipe import Recipe
 from bnfold.training.sparsity import count_zero_gammas, shrink_gammas
@@ -50,7 +49,7 @@ def _trained(recipe: Recipe) -> nn.Sequential:
     torch.manual_seed(0)
     module = nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 2))
     data = _data()
-    for _ in fit(module, data, make_task(recipe, data), recipe, seed=0, hooks=make_hooks(recipe)):
+    for _ in fit(module, data, make_task(recipe, data), recipe, seed=0, hooks=batchnorm_hooks(recipe)):
         pass
     return module
 
@@ -75,7 +74,7 @@ def test_frozen_statistics_stay() -> None:
 def test_networks_without_batchnorm_are_left_alone() -> None:
     recipe = Recipe(epochs=1, batch_size=16, precise_bn=True, freeze_bn_after=0, l1_gamma=0.1)
     data, module = _data(), nn.Linear(8, 2)
-    assert len(list(fit(module, data, make_task(recipe, data), recipe, seed=0, hooks=make_hooks(recipe)))) == 1
+    assert len(list(fit(module, data, make_task(recipe, data), recipe, seed=0, hooks=batchnorm_hooks(recipe)))) == 1
 
 
 def test_proximal_step_ends_at_exactly_zero() -> None:

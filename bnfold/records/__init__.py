@@ -1,0 +1,61 @@
+"""The facts that bnfold reports, as frozen dataclasses; `as_json` gives the public JSON form of each."""
+
+from bnfold.records.base import MIN_VARIANCE_OVER_EPSILON, InputSpec, as_json
+from bnfold.records.benchmark import (
+    BenchGate,
+    BenchPlacement,
+    BenchProfile,
+    BenchRatio,
+    BenchReport,
+    BenchRun,
+    GateVerdict,
+    MissingPeer,
+    PlacedNode,
+    ProfileEntry,
+    RatioVerdict,
+)
+from bnfold.records.conversion import FoldExportReport, GraphFacts, InspectReport, OutputFacts, SourceFacts
+from bnfold.records.ledger import Ledger, LedgerEntry, MeasuredChoice, Outcome
+from bnfold.records.machine import Check, CheckStatus, DoctorReport
+from bnfold.records.recalibration import LayerStatistics, RecalibrationReport
+from bnfold.records.training import TrainPlan, TrainReport
+from bnfold.records.verification import Coverage, Departure, Execution, OutputVerdict, StoredParameters, Verdict
+
+__all__ = [
+    "MIN_VARIANCE_OVER_EPSILON",
+    "BenchGate",
+    "BenchPlacement",
+    "BenchProfile",
+    "BenchRatio",
+    "BenchReport",
+    "BenchRun",
+    "Check",
+    "CheckStatus",
+    "Coverage",
+    "Departure",
+    "DoctorReport",
+    "Execution",
+    "FoldExportReport",
+    "GateVerdict",
+    "GraphFacts",
+    "InputSpec",
+    "InspectReport",
+    "LayerStatistics",
+    "Ledger",
+    "LedgerEntry",
+    "MeasuredChoice",
+    "MissingPeer",
+    "Outcome",
+    "OutputFacts",
+    "OutputVerdict",
+    "PlacedNode",
+    "ProfileEntry",
+    "RatioVerdict",
+    "RecalibrationReport",
+    "SourceFacts",
+    "StoredParameters",
+    "TrainPlan",
+    "TrainReport",
+    "Verdict",
+    "as_json",
+]

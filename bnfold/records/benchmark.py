@@ -1,0 +1,189 @@
+"""What `bnfold bench` measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+__all__ = [
+    "BenchGate",
+    "BenchPlacement",
+    "BenchProfile",
+    "BenchRatio",
+    "BenchReport",
+    "BenchRun",
+    "GateVerdict",
+    "MissingPeer",
+    "PlacedNode",
+    "ProfileEntry",
+    "RatioVerdict",
+]
+
+RatioVerdict = Literal["faster", "slower", "tie"]
+GateVerdict = Literal["passed", "failed", "undecided"]
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchRun:
+    """One file in one cell of the grid; `n` timed calls, times in milliseconds, memory in MiB.
+
+    `load_ms`, `first_ms` and `peak_mb` are the median of `n_starts` processes that loaded this file alone, None for a
+    peer that has no file. `intervals` holds (low, high) in milliseconds of each percentile by the name of its field;
+    a percentile that the count does not support is None, and has no interval.
+
+    `mode` is "latency" (one request after the other), "throughput" (`concurrency` requests at a time) or "open-loop"
+    (requests arrive at random times, whether or not there is a free worker). `images_per_s` is what the mode measured.
+    In the open loop, `rate_per_s` is the highest rate of requests that keeps p95 within `slo_p95_ms`, the median of the
+    independent searches `rates_per_s`, 0 where no rate does; it is confirmed when every other search finds the same to
+    10 % as those between (the second as the first, where there are two).
+
+    `optimize` is "offline" where ONNX Runtime wrote its optimized file first. `end_to_end_ms` goes from NumPy to NumPy,
+    the other times hold no copy between host and device. `cudnn_search_ms` is the part of `first_ms` that cuDNN's
+    search for algorithms takes, None elsewhere than on CUDA.
+    """
+
+    name: str
+    path: str
+    provider: str
+    batch: int
+    n: int
+    load_ms: float | None
+    first_ms: float | None
+    median_ms: float
+    p95_ms: float | None
+    images_per_s: float
+    peak_mb: float | None
+    threads: int | None = None
+    opt_level: str = "all"
+    input_shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    intervals: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    n_starts: int = 0
+    engine: str = "onnxruntime"
+    mode: str = "latency"
+    concurrency: int = 1
+    optimize: str = "online"
+    cuda_graph: bool = False
+    end_to_end_ms: float | None = None
+    cudnn_search_ms: float | None = None
+    slo_p95_ms: float | None = None
+    rate_per_s: float | None = None
+    rates_per_s: tuple[float, ...] = ()
+    rate_confirmed: bool | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchRatio:
+    """time(a) / time(b) from interleaved runs, with its bootstrap interval; `tie` when the interval holds 1.
+
+    A `note` says why no winner is named although the interval does not hold 1: a noisy machine, too few loads.
+    """
+
+    a: str
+    b: str
+    batch: int
+    ratio: float
+    low: float
+    high: float
+    verdict: RatioVerdict
+    provider: str | None = None
+    threads: int | None = None
+    opt_level: str = "all"
+    input_shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    note: str | None = None
+    mode: str = "latency"
+    concurrency: int = 1
+    optimize: str = "online"
+    cuda_graph: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchGate:
+    """A limit on a time ratio, decided on its interval: `failed` when all of it lies above `limit` (1.03 for 3 %).
+
+    `undecided` has a `note` that says why: the machine was noisy, the runs too few.
+    """
+
+    name: str
+    limit: float
+    ratio: float
+    low: float
+    high: float
+    verdict: GateVerdict
+    note: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class MissingPeer:
+    """A peer that was asked for and could not take part."""
+
+    name: str
+    reason: str
+    remedy: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PlacedNode:
+    """A node that another provider took than the one asked for.
+
+    `computes` is false where it writes no floating-point values: arithmetic on shapes.
+    """
+
+    name: str
+    op_type: str
+    provider: str
+    computes: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchPlacement:
+    """Which provider took the nodes of a file: counts by provider, None where ONNX Runtime does not tell."""
+
+    name: str
+    provider: str
+    nodes: Mapping[str, int] | None
+    elsewhere: tuple[PlacedNode, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileEntry:
+    """An operator or a layer: milliseconds in one run, its share of all nodes' time, and how many nodes it is."""
+
+    name: str
+    ms: float
+    share: float
+    n_nodes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchProfile:
+    """Where the time of a file goes in one cell of the grid; `n` profiled runs, `run_ms` the median of one."""
+
+    name: str
+    provider: str
+    batch: int
+    threads: int
+    opt_level: str
+    optimize: str
+    n: int
+    run_ms: float
+    operators: tuple[ProfileEntry, ...]
+    layers: tuple[ProfileEntry, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchReport:
+    """What `bnfold bench` measured; not `complete` where it was interrupted before the end of the plan."""
+
+    environment: Mapping[str, Any]
+    runs: tuple[BenchRun, ...]
+    ratios: tuple[BenchRatio, ...]
+    complete: bool = True
+    gates: tuple[BenchGate, ...] = ()
+    missing: tuple[MissingPeer, ...] = ()
+    placements: tuple[BenchPlacement, ...] = ()
+    profiles: tuple[BenchProfile, ...] = ()
+    schema: ClassVar[str] = "bnfold.bench/1"
+    json_constants: ClassVar[tuple[str, ...]] = ("schema",)

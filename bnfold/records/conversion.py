@@ -1,0 +1,68 @@
+"""From a source to a file: `bnfold fold-export` and `bnfold inspect`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+from bnfold.records.ledger import Ledger
+from bnfold.records.verification import Verdict
+
+__all__ = ["FoldExportReport", "GraphFacts", "InspectReport", "OutputFacts", "SourceFacts"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceFacts:
+    """The source as the user named it; `sha256` covers the parameters and buffers (the file's bytes for .onnx)."""
+
+    spec: str
+    sha256: str
+    n_parameters: int
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputFacts:
+    """The written file; `path` is relative to the report's folder."""
+
+    path: str
+    sha256: str
+    opset: int
+    ir_version: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphFacts:
+    """Node and multiply-add counts; the latter at batch 1, None where a shape is unknown."""
+
+    nodes_before: int
+    nodes_after: int
+    batchnorm_after: int
+    macs_before: int | None
+    macs_after: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldExportReport:
+    """What `bnfold fold-export` did; `seconds` holds load, export, fold, simplify, verify."""
+
+    passed: bool
+    source: SourceFacts
+    output: OutputFacts | None
+    ledger: Ledger
+    graph: GraphFacts
+    verify: Verdict
+    seconds: Mapping[str, float]
+    schema: ClassVar[str] = "bnfold.fold-export/1"
+    json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectReport:
+    """What `bnfold inspect` found: the ledger that fold-export would report."""
+
+    source: SourceFacts
+    ledger: Ledger
+    schema: ClassVar[str] = "bnfold.inspect/1"
+    json_constants: ClassVar[tuple[str, ...]] = ("schema",)

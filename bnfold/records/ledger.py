@@ -1,0 +1,106 @@
+"""What became of every BatchNorm of a source."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from bnfold.records.base import MIN_VARIANCE_OVER_EPSILON, few
+from bnfold.records.benchmark import RatioVerdict
+
+__all__ = ["MAX_SCALE", "Ledger", "LedgerEntry", "MeasuredChoice", "Outcome"]
+
+MAX_SCALE = 1e3
+
+Outcome = Literal["absorbed", "merged", "removed", "kept"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LedgerEntry:
+    """What happened to one BatchNorm of the source.
+
+    `into` names the operators whose weights took it; `reason` says why a kept one stayed. Scales `s` and variances
+    are those of `y = s x + t`, `s = gamma / sqrt(var + eps)`. `fresh`: mean 0 and variance 1 throughout, as before any
+    training.
+    """
+
+    name: str
+    outcome: Outcome
+    into: tuple[str, ...]
+    reason: str | None
+    max_abs_scale: float
+    min_var_over_eps: float
+    n_dead_channels: int
+    fresh: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasuredChoice:
+    """A rewrite that is taken only where it was measured faster; median milliseconds of one interleaved run."""
+
+    rewrite: str
+    taken: bool
+    provider: str
+    with_ms: float
+    without_ms: float
+    ratio: float
+    low: float
+    high: float
+    verdict: RatioVerdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Ledger:
+    """Every BatchNorm of the source, exactly once, in the graph's order.
+
+    `beyond_float16` names the folded parameters that a conversion to float16 would overflow. `measured` is the choice
+    that a measurement decided, None where nothing was measured.
+    """
+
+    entries: tuple[LedgerEntry, ...]
+    beyond_float16: tuple[str, ...] = ()
+    measured: MeasuredChoice | None = None
+    json_properties: ClassVar[tuple[str, ...]] = ("found", "absorbed", "merged", "removed", "kept", "warnings")
+
+    def count(self, outcome: Outcome) -> int:
+        """How many entries ended as `outcome`."""
+        return sum(entry.outcome == outcome for entry in self.entries)
+
+    @property
+    def found(self) -> int:
+        """The number of BatchNorms in the source."""
+        return len(self.entries)
+
+    @property
+    def absorbed(self) -> int:
+        """BatchNorms that vanished into the weights around them."""
+        return self.count("absorbed")
+
+    @property
+    def merged(self) -> int:
+        """BatchNorms that vanished with the parallel branches they stood in."""
+        return self.count("merged")
+
+    @property
+    def removed(self) -> int:
+        """BatchNorms on dead channels or unused values."""
+        return self.count("removed")
+
+    @property
+    def kept(self) -> int:
+        """BatchNorms that stayed, each with its reason."""
+        return self.count("kept")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is badly conditioned in the source's BatchNorms, and in the folded parameters, one sentence each."""
+        steep = [entry.name for entry in self.entries if entry.max_abs_scale > MAX_SCALE]
+        flat = [entry.name for entry in self.entries if entry.min_var_over_eps < MIN_VARIANCE_OVER_EPSILON]
+        fresh = [entry.name for entry in self.entries if entry.fresh]
+        sentences = (
+            (fresh, "mean 0 and variance 1, as before any training: load weights, or nothing said here holds for them"),
+            (steep, f"scale above {MAX_SCALE:g}: rounding errors of the input grow as much"),
+            (flat, f"running variance below {MIN_VARIANCE_OVER_EPSILON:g} epsilon: epsilon decides the scale"),
+            (list(self.beyond_float16), "beyond the range of float16: keep the file in float32"),
+        )
+        return tuple(f"{few(names)}: {text}" for names, text in sentences if names)

@@ -1,0 +1,103 @@
+"""Whether a file computes the same function as its source."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+__all__ = ["Coverage", "Departure", "Execution", "OutputVerdict", "StoredParameters", "Verdict"]
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputVerdict:
+    """Errors of one output against float64: root mean square relative to nothing, in the output's own units."""
+
+    name: str
+    e_source: float
+    e_output: float
+    allowed: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Departure:
+    """The first layer of a file that computes something else than its source.
+
+    `layer` is its name in the user's model; `operator` and `value` are the file's node and what it writes. Errors are
+    root mean squares in float64, relative to the value's size: of the value, and the largest of its inputs'.
+    `source_layers` are the layers of the source that it stands for, `reproduction` the folder that shows it.
+    """
+
+    layer: str
+    operator: str
+    value: str
+    error: float
+    inputs_error: float
+    compared_with: str
+    source_layers: tuple[str, ...] = ()
+    reproduction: str | None = None
+
+    def sentence(self) -> str:
+        """One clause for a message."""
+        size = f"error {self.error:.2g} of its size" if math.isfinite(self.error) else "not comparable at all"
+        return (
+            f"it first departs in layer {self.layer} ({self.operator}, value {self.value}): {size}, its inputs' "
+            f"{self.inputs_error:.2g}, against {self.compared_with}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+    """Channels behind activations, and how many of them gave one and the same value for every input, by layer."""
+
+    channels: int
+    never_active: int
+    layers: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredParameters:
+    """Parameters of the file against those of a fold made anew; `max_ulps` in units of the last stored place."""
+
+    compared: int
+    max_ulps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How one session ran the file.
+
+    `optimizations` is "off" or "all". `nodes` counts the nodes by the provider they were given to, None where this
+    ONNX Runtime does not tell. `tf32` says whether CUDA may round to TF32, None on other providers.
+    """
+
+    optimizations: str
+    nodes: Mapping[str, int] | None
+    tf32: bool | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The result of the comparison; true when it passed. `failure` is the sentence that says why it did not.
+
+    `departure` is where it went wrong, None where it passed or could not be localised. `sizes` holds the shapes of a
+    row that each input was compared at. `coverage` and `parameters` are None where they are not known, which is one of
+    the `warnings` if it leaves something unproven.
+    """
+
+    passed: bool
+    n_compared: int
+    providers: tuple[str, ...]
+    batches: tuple[int, ...]
+    outputs: tuple[OutputVerdict, ...]
+    reference: str
+    failure: str | None = None
+    departure: Departure | None = None
+    sizes: Mapping[str, tuple[tuple[int, ...], ...]] = dataclasses.field(default_factory=dict)
+    coverage: Coverage | None = None
+    parameters: StoredParameters | None = None
+    executions: tuple[Execution, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.passed
