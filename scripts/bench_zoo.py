@@ -1,7 +1,7 @@
 """Latency of folded networks against the plain `torch.onnx.export` file, interleaved, with intervals.
 
     python scripts/bench_zoo.py [--provider cpu|cuda] [--cuda-graph] [--batch 1] [--threads 1] [--budget 10]
-                                [--json FILE] [--markdown benchmarks/FILE.md] [NAME ...]
+                                [--json FILE] [--markdown benchmarks/FILE.md] [--picture FILE.svg] [NAME ...]
 
 NAME is a network of timm, or one of scripts/pattern_networks.py; without names, the list of scripts/fold_zoo.py. The
 plain file is what `torch.onnx.export(..., dynamo=True)` writes by default, its own optimizations included; both files
@@ -30,6 +30,7 @@ from bnfold.benchmarking import bench_files
 from bnfold.export import finish, plain_graph
 from bnfold.folding import fold_model
 from bnfold.records import as_json
+from bnfold.report import write_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +83,11 @@ def rows(name: str, report: BenchReport) -> list[tuple[str, ...]]:
     ]
 
 
+def named_ratios(reports: dict[str, Any]) -> list[dict[str, Any]]:
+    """The ratios of all networks, "folded" by the network's name."""
+    return [{**ratio, "a": name} for name, report in reports.items() for ratio in report["ratios"]]
+
+
 def verdict(ratio: BenchRatio) -> str:
     """The verdict, with the reason where no winner was named."""
     return f"{ratio.verdict} ({ratio.note})" if ratio.note else ratio.verdict
@@ -113,6 +119,7 @@ def main(show: Callable[[str], None] = print) -> None:
     parser.add_argument("--budget", type=float, default=10.0, help="seconds per network")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
     options = {
         "provider": arguments.provider,
@@ -134,6 +141,8 @@ def main(show: Callable[[str], None] = print) -> None:
             arguments.json.write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
         if arguments.markdown is not None:
             arguments.markdown.write_text(markdown(lines, reports), encoding="utf-8")
+        if arguments.picture is not None:
+            write_picture({"ratios": named_ratios(reports), "runs": []}, arguments.picture)
 
 
 if __name__ == "__main__":
