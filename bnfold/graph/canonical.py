@@ -7,17 +7,20 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 
-from bnfold.graph.constants import constant, store_constant
+from bnfold.graph.constants import constant, operand, store_constant
+from bnfold.graph.edit import bypass
 from bnfold.graph.inference import infer_shapes
 from bnfold.graph.shapes import static_length
+from bnfold.graph.subgraphs import subgraphs
 
 __all__ = ["canonicalise"]
 
 _NO_LIMIT = 1 << 62
+_TO_THE_END = np.iinfo(np.int32).max  # from which on exporters mean the end of an axis, however long it is
 
 
 def canonicalise(model: ir.Model) -> None:
-    """Compute what is constant, in place; no operator on data is rewritten.
+    """Compute what is constant, in place; operators on data stay, but for Slices that take all there is.
 
     Exporters leave small computations on parameters in the graph (a bias as Expand of a zero, a weight as Transpose of
     another, the scale of a frozen BatchNorm as four operators): each becomes one initializer.
@@ -28,8 +31,33 @@ def canonicalise(model: ir.Model) -> None:
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.RemoveUnusedNodesPass()(model)
     infer_shapes(model)
+    for graph in (model.graph, *subgraphs(model.graph)):
+        _drop_whole_slices(graph)
     _write_reshapes(model.graph)
     passes.RemoveUnusedNodesPass()(model)
+
+
+def _drop_whole_slices(graph: ir.Graph) -> None:
+    """Take out each ONNX Slice of whole axes: torch.onnx.export writes one for every `:` of an index `x[:, 0]`."""
+    for node in list(graph):
+        if node.op_type == "Slice" and not node.domain and constant(node.inputs[0]) is None and _takes_all(node):
+            bypass(graph, node)
+
+
+def _takes_all(node: ir.Node) -> bool:
+    """Whether a Slice with constant bounds starts at 0, leaves nothing out, and ends at or behind the end."""
+    given = [value for value in node.inputs[1:] if value is not None]
+    arrays = [constant(value) for value in node.inputs[1:]]
+    if len([array for array in arrays if array is not None]) != len(given) or len(arrays) < 2:
+        return False
+    starts, ends, axes, steps = [*arrays, None, None][:4]
+    if starts is None or ends is None or starts.any() or (steps is not None and (steps != 1).any()):
+        return False
+    lengths = [static_length(operand(node), int(axis)) for axis in (range(ends.size) if axes is None else axes)]
+    return all(
+        end >= _TO_THE_END or (length is not None and end >= length)
+        for end, length in zip(ends.tolist(), lengths, strict=True)
+    )
 
 
 def _write_reshapes(graph: ir.Graph) -> None:
