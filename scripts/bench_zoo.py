@@ -84,8 +84,8 @@ def rows(name: str, report: BenchReport) -> list[tuple[str, ...]]:
 
 
 def named_ratios(reports: dict[str, Any]) -> list[dict[str, Any]]:
-    """The ratios of all networks, "folded" by the network's name."""
-    return [{**ratio, "a": name} for name, report in reports.items() for ratio in report["ratios"]]
+    """The ratios of all networks, each under the network's name, without the shapes of its inputs."""
+    return [{**ratio, "a": name, "input_shapes": {}} for name, report in reports.items() for ratio in report["ratios"]]
 
 
 def verdict(ratio: BenchRatio) -> str:
