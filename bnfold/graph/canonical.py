@@ -27,13 +27,19 @@ def canonicalise(model: ir.Model) -> None:
     """
     if model.functions:
         passes.InlinePass()(model)
-    optimizer.fold_constants(model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
-    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    passes.RemoveUnusedNodesPass()(model)
+    _compute_constants(model)
     infer_shapes(model)
+    if any(node.op_type == "CastLike" for node in model.graph):  # to the type of a value that was not known before
+        _compute_constants(model)
     for graph in (model.graph, *subgraphs(model.graph)):
         _drop_whole_slices(graph)
     _write_reshapes(model.graph)
+    passes.RemoveUnusedNodesPass()(model)
+
+
+def _compute_constants(model: ir.Model) -> None:
+    optimizer.fold_constants(model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.RemoveUnusedNodesPass()(model)
 
 

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from bnfold.errors import InputRefused
-from bnfold.export import count_batchnorms, plain_graph
+from bnfold.export import count_batchnorms, finish, plain_graph
 from bnfold.export.metadata import layer_of
+from bnfold.folding import fold_model
 from bnfold.interrupts import handled_signals
 from bnfold.sources import load_source
 from bnfold.sources.torch_source import sha256_of_module, torch_source
@@ -194,6 +195,15 @@ def test_a_conv3d_without_bias_runs(run: object) -> None:
     ones = np.ones((1, 1, 3, 3, 3), np.float32)
 
     assert run(proto, ones)["output"].shape == (1, 2, 2, 2, 2)  # type: ignore[operator]  # a fixture's callable
+
+
+def test_constants_in_the_type_of_an_activation_are_computed() -> None:
+    """The exporter writes Softplus as a function: constants cast to the type of its input, a division by 1."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Softplus())
+    model = plain_graph(torch_source(network, "softplus", shapes=[(1, 3, 5, 5)]))
+    fold_model(model)
+
+    assert [node.op_type for node in finish(model).graph.node] == ["Conv", "Softplus", "Greater", "Where"]
 
 
 def test_an_exported_program_keeps_its_axes(tmp_path: Path) -> None:
