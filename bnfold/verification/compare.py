@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from typing import TYPE_CHECKING
 
+from bnfold.verification.answers import Answers
 from bnfold.verification.graph_facts import input_axes
 from bnfold.verification.input_rows import channel_statistics
 from bnfold.verification.inputs import make_feeds
 from bnfold.verification.sizes import batches_to_compare, other_sizes, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
 
     from bnfold.records import InputSpec
     from bnfold.verification.comparison import Comparison
     from bnfold.verification.inputs import Feed, InputFacts
+
+    # Sizes of the inputs, and what makes the feeds of these sizes, the same each time.
+    Asked = tuple[Sequence[InputSpec], Callable[[], Iterator[Feed]]]
 
 __all__ = ["Scope", "compare"]
 
@@ -51,7 +56,7 @@ def compare(
     seed: int,
     scope: Scope | None = None,
 ) -> Scope:
-    """Feed both sides, and judge the parameters where outputs lie further from float64 than those of the source.
+    """Ask the source, then the file, and judge the parameters where outputs lie further from float64 than the source's.
 
     What it ran on comes back (in `scope`, where one is given, even if it ends early); the errors are in
     `comparison.outputs`.
@@ -66,44 +71,54 @@ def compare(
     scope.batches = tuple(batches_to_compare(shaped, batches))
     facts = dict(comparison.reference.input_facts)
     feeds = functools.partial(make_feeds, shaped, samples=samples, facts=facts, batches=scope.batches, seed=seed)
-    for feed in feeds():
-        log.debug("comparing on %s", feed)
-        comparison.run(feed)
-    scope.add_size(shaped)
-    _compare_at_other_size(comparison, shaped, _with_samples(facts, samples), scope, seed=seed)
+    asked: list[Asked] = [(shaped, feeds)]
+    with Answers() as answers:
+        for feed in feeds():
+            log.debug("asking the source on %s", feed)
+            comparison.ask_source(feed, answers)
+        asked += _ask_at_other_size(comparison, shaped, _with_samples(facts, samples), scope, answers, seed=seed)
+        comparison.reference.release()
+        comparison.ask_file(lambda: itertools.chain.from_iterable(made() for _, made in asked), answers)
+    for sized, _ in asked:
+        scope.add_size(sized)
     if any(errors.failure() for errors in comparison.outputs.values()):
         comparison.judge_parameters(feeds(), seed=seed)
     return scope
 
 
-def _compare_at_other_size(
+def _ask_at_other_size(
     comparison: Comparison,
     inputs: Sequence[InputSpec],
     facts: Mapping[str, InputFacts],
     scope: Scope,
+    answers: Answers,
     *,
     seed: int,
-) -> None:
-    """Compare at the first other size of the dynamic axes that the source runs at."""
-    plain = comparison.reference.plain
+) -> list[Asked]:
+    """Ask the source at the first other size of the dynamic axes that it runs at; empty where there is none."""
     batch = min(OTHER_SIZE_BATCH, max(scope.batches)) if len(scope.batches) > 1 else scope.batches[0]
     tried = []
-    for sized in other_sizes(inputs, comparison.declared_axes, {} if plain is None else input_axes(plain)):
+    for sized in other_sizes(inputs, comparison.declared_axes, _source_axes(comparison)):
         text = size_text(sized)
         tried.append(text)
-        feeds = make_feeds(sized, samples=None, facts=facts, batches=[batch], seed=seed, size=text)
-        first = next(feeds)
-        if not _source_runs(comparison, first):
+        feeds = functools.partial(make_feeds, sized, samples=None, facts=facts, batches=[batch], seed=seed, size=text)
+        if not _source_runs(comparison, next(feeds())):
             continue
-        for feed in (first, *feeds):
-            log.debug("comparing on %s", feed)
-            comparison.run(feed)
-        scope.add_size(sized)
-        return
+        for feed in feeds():
+            log.debug("asking the source on %s", feed)
+            comparison.ask_source(feed, answers)
+        return [(sized, feeds)]
     if tried:
         scope.warnings.append(
             f"dynamic axes were compared at one size only: the source does not run at {'; nor at '.join(tried)}"
         )
+    return []
+
+
+def _source_axes(comparison: Comparison) -> dict[str, tuple[int | str | None, ...]]:
+    """The axes of the unfolded graph's inputs; empty without one."""
+    plain = comparison.reference.plain
+    return {} if plain is None else input_axes(plain)
 
 
 def _source_runs(comparison: Comparison, feed: Feed) -> bool:

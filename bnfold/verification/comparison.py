@@ -4,59 +4,47 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from bnfold.errors import InputRefused
 from bnfold.numerics.error_bounds import accumulation_error, unit_roundoff
-from bnfold.records import Execution
+from bnfold.verification.answers import Answer
 from bnfold.verification.criterion import OutputErrors
+from bnfold.verification.file_sessions import AS_WRITTEN, DEPLOYED, FileSessions
 from bnfold.verification.graph_facts import accumulation_lengths, coarsest_format
 from bnfold.verification.kinds import Unequal, differing_names, is_finite, match_kind, matched_input
 from bnfold.verification.parameters import judge_parameters
-from bnfold.verification.plain_session import without_arena
 from bnfold.verification.rows import RowsAlone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from bnfold.records import InputSpec
+    from bnfold.records import Execution, InputSpec
+    from bnfold.verification.answers import Answers
     from bnfold.verification.inputs import Feed
     from bnfold.verification.reference import Reference
 
-__all__ = ["AS_WRITTEN", "DEPLOYED", "Comparison"]
+__all__ = ["Comparison"]
 
-DEPLOYED, AS_WRITTEN = "graph optimizations as deployed", "graph optimizations off"
-OPTIMIZATIONS = {AS_WRITTEN: "off", DEPLOYED: "all"}
 log = logging.getLogger("bnfold.verification")
 
 Arrays = dict[str, np.ndarray]
 
 
 class Comparison:
-    """The file's two sessions, and the errors of its outputs as they accumulate."""
+    """A file and its source, asked one after the other, and the errors of the outputs as they accumulate."""
 
     def __init__(
         self, candidate: Path, reference: Reference, *, provider: Literal["cpu", "cuda"], threads: int | None
     ) -> None:
         import onnx
 
-        from bnfold.runtime import open_session
-
         self.reference = reference
         self.provider, self.threads = provider, threads
-        self.sessions = {
-            name: open_session(
-                candidate, provider=provider, threads=threads, optimized=name == DEPLOYED, configure=_configure
-            )
-            for name in (AS_WRITTEN, DEPLOYED)
-        }
-        session = self.sessions[DEPLOYED]
-        self.providers: tuple[str, ...] = tuple(session.get_providers())
-        self._declared_inputs = {value.name: value for value in session.get_inputs()}
-        self._declared_outputs = [value.name for value in session.get_outputs()]
+        self.file = FileSessions(candidate, provider=provider, threads=threads)
         self.candidate = candidate
         graph = onnx.load(candidate, load_external_data=False)
         self.stored_format = coarsest_format(graph)
@@ -70,51 +58,66 @@ class Comparison:
 
     def executions(self) -> tuple[Execution, ...]:
         """Where the nodes of each session run, and with which arithmetic."""
-        from bnfold.runtime.placement import node_counts, rounds_to_tf32
+        return self.file.executions()
 
-        return tuple(
-            Execution(OPTIMIZATIONS[name], node_counts(session), rounds_to_tf32(session))
-            for name, session in self.sessions.items()
-        )
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """That the file runs on, as deployed."""
+        return self.file.providers
 
     @property
     def declared_axes(self) -> dict[str, tuple[int | str | None, ...]]:
         """The axes of the file's inputs: numbers where they are fixed, names or None where they are dynamic."""
-        return {name: tuple(value.shape) for name, value in self._declared_inputs.items()}
+        return {name: tuple(value.shape) for name, value in self.file.inputs.items()}
 
     def match_inputs(self, inputs: Sequence[InputSpec]) -> list[InputSpec]:
         """The inputs as the file declares them, where that does not contradict the source."""
         expected = [spec.name for spec in inputs]
-        if sorted(self._declared_inputs) != sorted(expected):
-            raise Unequal(differing_names("inputs", list(self._declared_inputs), expected))
-        return [matched_input(spec, self._declared_inputs[spec.name]) for spec in inputs]
+        if sorted(self.file.inputs) != sorted(expected):
+            raise Unequal(differing_names("inputs", list(self.file.inputs), expected))
+        return [matched_input(spec, self.file.inputs[spec.name]) for spec in inputs]
 
     def match_outputs(self) -> None:
         expected = list(self.reference.output_names)
-        if self._declared_outputs != expected:
-            raise Unequal(differing_names("outputs", self._declared_outputs, expected))
+        if list(self.file.outputs) != expected:
+            raise Unequal(differing_names("outputs", list(self.file.outputs), expected))
 
-    def run(self, feed: Feed) -> None:
-        """Both sides on one feed; errors are pooled, differences of kind end the comparison."""
+    def ask_source(self, feed: Feed, answers: Answers) -> None:
+        """Add the source's answer to a feed, and pool its own errors.
+
+        Raises:
+            InputRefused: the source has no answer, or another one each time.
+        """
         exact = self.reference.evaluate64(feed.arrays)
         if not self.outputs:
             self._refuse_chance(exact, self.reference.evaluate64(feed.arrays))
         executions = self.reference.executions32(feed.arrays)
-        native = executions[-1]
+        answer = Answer.of(exact, executions)
         for name in self.reference.output_names:
             if name not in self.outputs:
-                is_float = native[name].dtype.kind not in "iub"
+                is_float = answer.kinds[name].dtype.kind not in "iub"
                 self.outputs[name] = OutputErrors(name, self.relative_bound if is_float else 0.0, self.coarser)
-            self._add_source(feed, name, exact[name], [execution[name] for execution in executions])
+            self._add_source(feed, name, answer, [execution[name] for execution in executions])
         self.rows.add("the source in float64", feed, exact)
-        for label, session in self.sessions.items():
-            got = dict(zip(self._declared_outputs, _run(session, feed, label), strict=True))
-            for name in self.reference.output_names:
-                where = f"{feed}, {label}"
-                match_kind(name, got[name], native[name], where)
-                agreed = _agreed(exact[name], [execution[name] for execution in executions])
-                self.outputs[name].add_candidate(label, _difference(got[name], exact[name])[agreed], str(feed))
-            self.rows.add(f"the file ({label})", feed, got)
+        answers.add(answer)
+
+    def ask_file(self, feeds: Callable[[], Iterable[Feed]], answers: Answers) -> None:
+        """The file on every feed that the source has answered; differences of kind end the comparison.
+
+        Args:
+            feeds: makes them anew, once for each way of executing the file.
+            answers: in the order of the feeds.
+
+        Raises:
+            Unequal: dtypes or shapes differ, values are not finite, or the file does not run.
+        """
+        for label in (AS_WRITTEN, DEPLOYED):
+            for (feed, got), answer in zip(self.file.run(label, feeds()), answers, strict=True):
+                for name in self.reference.output_names:
+                    match_kind(name, got[name], answer.kinds[name], f"{feed}, {label}")
+                    error = answer.agreed_values(name, _difference(got[name], answer.exact[name]))
+                    self.outputs[name].add_candidate(label, error, str(feed))
+                self.rows.add(f"the file ({label})", feed, got)
 
     def _refuse_chance(self, first: Arrays, again: Arrays) -> None:
         """A source that gives other values when run again has no answer to compare with.
@@ -134,7 +137,8 @@ class Comparison:
                     remedy="take randomness and counters out of forward, and call eval() on every layer",
                 )
 
-    def _add_source(self, feed: Feed, name: str, exact: np.ndarray, executions: list[np.ndarray]) -> None:
+    def _add_source(self, feed: Feed, name: str, answer: Answer, executions: list[np.ndarray]) -> None:
+        exact = answer.exact[name]
         if not (is_finite(exact) and all(is_finite(execution) for execution in executions)):
             raise InputRefused(
                 "the source itself gives NaN or infinity, so that nothing can be compared",
@@ -144,9 +148,8 @@ class Comparison:
             )
         errors = self.outputs[name]
         errors.reference.add(exact)
-        agreed = _agreed(exact, executions)
         for number, execution in enumerate(executions):
-            errors.add_source(number, _difference(execution, exact)[agreed])
+            errors.add_source(number, answer.agreed_values(name, _difference(execution, exact)))
 
     def judge_parameters(self, feeds: Iterable[Feed], *, seed: int) -> None:
         """Tell a right file that float32 treats badly from a wrong one; see `bnfold.verification.parameters`.
@@ -192,28 +195,5 @@ class Comparison:
         return text
 
 
-def _configure(options: Any) -> None:
-    from bnfold.runtime.placement import record_placement
-
-    record_placement(options)
-    without_arena(options)
-
-
-def _run(session: Any, feed: Feed, label: str) -> list[Any]:
-    try:
-        outputs: list[Any] = session.run(None, dict(feed.arrays))
-    except Exception as error:
-        raise Unequal(f"the file does not run on {feed} ({label}): {' '.join(str(error).split())}") from error
-    return outputs
-
-
 def _difference(got: np.ndarray, exact: np.ndarray) -> np.ndarray:
     return got.astype(np.float64) - exact.astype(np.float64)
-
-
-def _agreed(exact: np.ndarray, executions: list[np.ndarray]) -> np.ndarray:
-    """Where whole numbers and booleans are compared; everywhere for floating point."""
-    if exact.dtype.kind not in "iub":
-        return np.ones(exact.shape, dtype=bool)
-    agreed: np.ndarray = np.logical_and.reduce([execution == exact for execution in executions])
-    return agreed

@@ -54,13 +54,13 @@ class Activity:
     """The smallest and largest value of every channel, over all inputs so far."""
 
     def __init__(self, layers: Sequence[str]) -> None:
-        self._layers = tuple(layers)
+        self.layers = tuple(layers)
         self._low: list[np.ndarray | None] = [None] * len(layers)
         self._high: list[np.ndarray | None] = [None] * len(layers)
 
     def take(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Take in what belongs to the activations, and give back the rest."""
-        for number in range(len(self._layers)):
+        for number in range(len(self.layers)):
             low, high = (outputs[f"{_PREFIX}{number}/{end}"] for end in ("low", "high"))
             before_low, before_high = self._low[number], self._high[number]
             self._low[number] = low if before_low is None else np.minimum(before_low, low)
@@ -71,7 +71,7 @@ class Activity:
         """The counts; a layer is named if it has channels that were never active."""
         n_channels = 0
         layers: dict[str, int] = {}
-        for name, low, high in zip(self._layers, self._low, self._high, strict=True):
+        for name, low, high in zip(self.layers, self._low, self._high, strict=True):
             if low is None or high is None:
                 continue
             n_channels += low.size

@@ -98,6 +98,8 @@ def _stored_parameters(comparison: Comparison) -> Refolded:
     """The parameters of the file against those of a fold made anew: all of them, whatever the inputs reach."""
     import onnx
 
-    if comparison.reference.plain is None:
+    file = onnx.load(comparison.candidate)  # for a moment twice in memory, so before the graph of the source
+    plain = comparison.reference.plain
+    if plain is None:
         return Refolded(skipped="the source has no unfolded graph")
-    return compare_parameters(onnx.load(comparison.candidate), comparison.reference.plain)
+    return compare_parameters(file, plain)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bnfold.records import InputSpec
+
+if TYPE_CHECKING:
+    from bnfold.verification.answers import Kind
 
 __all__ = ["Unequal", "differing_names", "is_finite", "match_kind", "matched_input"]
 
@@ -44,7 +47,7 @@ def differing_names(what: str, found: list[str], expected: list[str]) -> str:
     return f"the file's {what} differ: {'; '.join(parts) or 'another order'} (found {found}, expected {expected})"
 
 
-def match_kind(name: str, got: Any, native: np.ndarray, where: str) -> None:
+def match_kind(name: str, got: Any, native: Kind, where: str) -> None:
     """Dtype, shape and finiteness of one output."""
     if not isinstance(got, np.ndarray):
         raise Unequal(f"output {name}: {type(got).__name__}, expected a tensor ({where})")

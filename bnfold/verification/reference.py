@@ -8,16 +8,16 @@ import numpy as np
 
 from bnfold.errors import InputRefused
 from bnfold.graph.float64 import Float64Graph
-from bnfold.sources.types import OnnxSource, Source, TorchSource
-from bnfold.verification.coverage import watched
+from bnfold.sources.types import Source, TorchSource
 from bnfold.verification.graph_facts import coarsest_format, input_facts
-from bnfold.verification.plain_session import plain_session
+from bnfold.verification.plain_execution import PlainExecution, as_proto
 from bnfold.verification.torch_float64 import in_float64, sharing_copy, stored_format, to_array, to_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import onnx
+    import onnx_ir as ir
     import torch
 
     from bnfold.records import Coverage
@@ -45,7 +45,7 @@ class Reference(Protocol):
 
     @property
     def plain(self) -> onnx.ModelProto | None:
-        """The unfolded graph, None where there is none."""
+        """The unfolded graph, None where there is none; made each time where the source does not hold it as such."""
 
     @property
     def stored_format(self) -> str:
@@ -61,24 +61,22 @@ class Reference(Protocol):
     def executions32(self, feed: Mapping[str, np.ndarray]) -> list[Arrays]:
         """The source in its own precision, once for each way of executing it."""
 
+    def release(self) -> None:
+        """Give back the memory of what the last calls have opened; the next one opens it again."""
 
-def reference_for(source: Source, plain: onnx.ModelProto | None) -> Reference:
+
+def reference_for(source: Source, plain: onnx.ModelProto | ir.Model | None) -> Reference:
     """The reference of a source.
 
     Args:
         source: as loaded.
         plain: its unfolded ONNX graph; with it the source's executions in float32 include the one in ONNX Runtime
-            without graph optimizations. None reads the graph of an `OnnxSource`.
+            without graph optimizations. An `ir.Model` is turned into a `ModelProto`, which is a copy of the parameters,
+            only while one is read. None reads the graph of an `OnnxSource`.
     """
     if isinstance(source, TorchSource):
         return TorchReference(source.module, [spec.name for spec in source.inputs], source.output_names, plain)
-    return OnnxReference(plain if plain is not None else _proto(source))
-
-
-def _proto(source: OnnxSource) -> onnx.ModelProto:
-    import onnx_ir as ir
-
-    return ir.to_proto(source.model)
+    return OnnxReference(plain if plain is not None else source.model)
 
 
 class OnnxReference:
@@ -88,18 +86,24 @@ class OnnxReference:
         model: the unfolded graph, external data loaded.
 
     Raises:
-        InputRefused: the graph has an operator without a float64 meaning, or ONNX Runtime does not load it.
+        InputRefused: the graph has an operator without a float64 meaning.
     """
 
     description = "ONNX reference evaluator, float64"
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.plain: onnx.ModelProto | None = model
-        self._graph = Float64Graph(model)
-        self._runtime = _PlainExecution(model)
-        self.output_names = self._graph.output_names
-        self.input_facts: Mapping[str, InputFacts] = input_facts(model)
-        self.stored_format = coarsest_format(model)
+    def __init__(self, model: onnx.ModelProto | ir.Model) -> None:
+        self._model = model
+        self._graph: Float64Graph | None = None
+        self._runtime = PlainExecution(model)
+        plain = self.plain
+        self.output_names = Float64Graph(plain).output_names
+        self.input_facts: Mapping[str, InputFacts] = input_facts(plain)
+        self.stored_format = coarsest_format(plain)
+
+    @property
+    def plain(self) -> onnx.ModelProto:
+        """The graph."""
+        return as_proto(self._model)
 
     @property
     def coverage(self) -> Coverage | None:
@@ -108,11 +112,22 @@ class OnnxReference:
 
     def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """The graph in float64."""
+        if self._graph is None:
+            self._graph = Float64Graph(self.plain)
         return self._graph.evaluate(feed)
 
     def executions32(self, feed: Mapping[str, np.ndarray]) -> list[Arrays]:
-        """The graph in ONNX Runtime, graph optimizations off."""
+        """The graph in ONNX Runtime, graph optimizations off.
+
+        Raises:
+            InputRefused: ONNX Runtime does not load it, or does not run it.
+        """
         return [self._runtime.run(feed)]
+
+    def release(self) -> None:
+        """Close the session, and drop the copy of the parameters that is evaluated."""
+        self._graph = None
+        self._runtime.close()
 
 
 class TorchReference:
@@ -134,19 +149,24 @@ class TorchReference:
         module: torch.nn.Module,
         input_names: Sequence[str],
         output_names: Sequence[str],
-        plain: onnx.ModelProto | None = None,
+        plain: onnx.ModelProto | ir.Model | None = None,
     ) -> None:
         self.description = "PyTorch float64"
         self.output_names = tuple(output_names)
-        self.input_facts: Mapping[str, InputFacts] = {} if plain is None else input_facts(plain)
+        self.input_facts: Mapping[str, InputFacts] = {} if plain is None else input_facts(as_proto(plain))
         self.stored_format = stored_format(module)
         self._input_names = tuple(input_names)
         self._module = module
         self._wide: torch.nn.Module | None = sharing_copy(module)
         self._shares = True
-        self.plain: onnx.ModelProto | None = plain
+        self._plain = plain
         self._graph: Float64Graph | None = None
-        self._runtime = None if plain is None else _PlainExecution(plain)
+        self._runtime = None if plain is None else PlainExecution(plain)
+
+    @property
+    def plain(self) -> onnx.ModelProto | None:
+        """The exported graph, None where there is none."""
+        return None if self._plain is None else as_proto(self._plain)
 
     @property
     def coverage(self) -> Coverage | None:
@@ -179,16 +199,22 @@ class TorchReference:
             executions.append(self._runtime.run(feed))
         return executions
 
+    def release(self) -> None:
+        """Close the session of the plain graph; the module stays, as it belongs to the source."""
+        if self._runtime is not None:
+            self._runtime.close()
+
     def _use_graph(self, error: Exception) -> None:
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
-        if self.plain is None:
+        plain = self.plain
+        if plain is None:
             raise InputRefused(
                 "the network does not run in float64",
                 found=cause,
                 remedy="remove what fixes the precision of its tensors",
             ) from error
         self._wide = None
-        self._graph = Float64Graph(self.plain)
+        self._graph = Float64Graph(plain)
         self.description = f"{OnnxReference.description}, since PyTorch did not run in float64 ({cause})"
 
     def _call(self, module: torch.nn.Module, feed: Mapping[str, np.ndarray], *, wide: bool) -> Arrays:
@@ -208,24 +234,3 @@ class TorchReference:
             )
         arrays = [to_array(output) for output in outputs]
         return dict(zip(self.output_names, arrays, strict=True))
-
-
-class _PlainExecution:
-    """The unfolded graph in ONNX Runtime on the CPU, graph optimizations off."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        with watched(model) as self.activity:
-            self._session = plain_session(model)
-        self._names = [output.name for output in self._session.get_outputs()]
-
-    def run(self, feed: Mapping[str, np.ndarray]) -> Arrays:
-        try:
-            outputs = self._session.run(None, dict(feed))
-        except Exception as error:
-            raise InputRefused(
-                "the unfolded graph does not run in ONNX Runtime",
-                where=", ".join(f"{name} {array.shape}" for name, array in feed.items()),
-                found=str(error),
-                remedy="fix the batch dimension if the network works at one batch only",
-            ) from error
-        return self.activity.take(dict(zip(self._names, outputs, strict=True)))

@@ -50,8 +50,6 @@ def verify(
         InputRefused: the source or the file cannot be used.
         EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
     """
-    import onnx_ir as ir
-
     from bnfold.export import plain_graph
     from bnfold.runtime import require_onnxruntime
     from bnfold.sources import load_source
@@ -62,10 +60,9 @@ def verify(
     require_onnxruntime(provider)
     source = load_source(os.fspath(reference), weights=weights, pretrained=pretrained, input_shapes=input_shapes)
     source = with_inputs(source, inputs)
-    plain = ir.to_proto(plain_graph(source))
     return verify_file(
         file,
-        reference_for(source, plain),
+        reference_for(source, plain_graph(source)),
         inputs=source.inputs,
         samples=source.samples,
         batches=batches,

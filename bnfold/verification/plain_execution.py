@@ -1,0 +1,76 @@
+"""The unfolded graph of a source in ONNX Runtime, opened when it is asked and closed when told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bnfold.errors import InputRefused
+from bnfold.runtime.memory import give_back_memory
+from bnfold.verification.coverage import Activity, watched
+from bnfold.verification.plain_session import plain_session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import onnx
+    import onnx_ir as ir
+
+__all__ = ["PlainExecution", "as_proto"]
+
+Arrays = dict[str, "np.ndarray"]
+
+
+def as_proto(model: onnx.ModelProto | ir.Model) -> onnx.ModelProto:
+    """The graph itself, or a copy of an `ir.Model` with its parameters."""
+    import onnx_ir as ir
+
+    return ir.to_proto(model) if isinstance(model, ir.Model) else model
+
+
+class PlainExecution:
+    """The unfolded graph on the CPU, graph optimizations off.
+
+    Attributes:
+        activity: of its channels, over everything it has run on.
+
+    Args:
+        model: the graph; changed for the moment in which it is opened.
+    """
+
+    def __init__(self, model: onnx.ModelProto | ir.Model) -> None:
+        self._model = model
+        self._session: Any = None
+        self.activity = Activity(())
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> Arrays:
+        """Outputs by name for inputs by name.
+
+        Raises:
+            InputRefused: ONNX Runtime does not load the graph, or does not run it.
+        """
+        if self._session is None:
+            self._open()
+        names = [output.name for output in self._session.get_outputs()]
+        try:
+            outputs = self._session.run(None, dict(feed))
+        except Exception as error:
+            raise InputRefused(
+                "the unfolded graph does not run in ONNX Runtime",
+                where=", ".join(f"{name} {array.shape}" for name, array in feed.items()),
+                found=str(error),
+                remedy="fix the batch dimension if the network works at one batch only",
+            ) from error
+        return self.activity.take(dict(zip(names, outputs, strict=True)))
+
+    def close(self) -> None:
+        """Give the session's memory back; the next run opens it again."""
+        self._session = None
+        give_back_memory()
+
+    def _open(self) -> None:
+        plain = as_proto(self._model)
+        with watched(plain) as activity:
+            self._session = plain_session(plain)
+        if not self.activity.layers:  # opened again, what has been active stays so
+            self.activity = activity
