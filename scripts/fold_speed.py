@@ -173,9 +173,9 @@ def _watch(peaks: dict[str, int], done: threading.Event) -> None:
         status(peaks)
 
 
-def status(peaks: dict[str, int]) -> None:
+def status(peaks: dict[str, int], pid: int | str = "self") -> None:
     """Raise the peaks to the kinds of resident memory that Linux tells apart, and to their sum (VmRSS), in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         key, _, value = line.partition(":")
         if key.startswith(("Rss", "VmRSS")):
             peaks[key] = max(peaks.get(key, 0), 1024 * int(value.split()[0]))

@@ -12,7 +12,7 @@ precision (`source`), and the rest, which is the `file` under test.
 `anonymous` is the peak of the memory that the process allocated (RssAnon in /proc), `resident` that of all its resident
 memory, with the pages of mapped files that the system has not dropped. From both, the peak of the same command on a
 network of the same kind with next to no parameters (timm's test_resnet on 32 x 32 images) is taken off: that is the
-interpreter with its libraries. `x` is the resident one over the size of the folded file.
+interpreter with its libraries; the loaded source counts. Each is followed by its ratio (`x`) to the folded file.
 
 --large verifies a network of Gemm, BN and ReLU with that many gigabytes of weights in external data, see fold_speed.py.
 """
@@ -26,7 +26,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,12 +38,12 @@ if TYPE_CHECKING:
 SMALL = "test_resnet"
 WEIGHTS = "weights.safetensors"
 STAGES = ("load", "export", "reference", "float64", "source", "file")
-ROW = "{:28} {:>6} {:>6}" + " {:>9}" * len(STAGES) + " {:>9} {:>10} {:>9} {:>6}"
+ROW = "{:28} {:>6} {:>6}" + " {:>9}" * len(STAGES) + " {:>9} {:>10} {:>6} {:>9} {:>6}"
 MB = 10**6
 
 
 def measured(source: str, candidate: str) -> dict[str, Any]:
-    """Verify in this process: seconds of the stages, and peaks of its memory in bytes."""
+    """Verify in this process: the outcome, and seconds of the stages."""
     import bnfold
     from bnfold import export, sources, verification
 
@@ -71,32 +70,12 @@ def measured(source: str, candidate: str) -> dict[str, Any]:
     patched[1].plain_graph = timed("export", export.plain_graph)
     patched[2].reference_for = reference_for
     shapes = [(1, 3, 32, 32)] if source == f"timm:{SMALL}" else None
-    with Watch() as peaks:
-        start, start_cpu = time.perf_counter(), time.process_time()
-        weights = Path(candidate).with_name(WEIGHTS) if source.startswith("timm:") else None
-        verdict = bnfold.verify(source, candidate, weights=weights, input_shapes=shapes)
-        wall, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+    weights = Path(candidate).with_name(WEIGHTS) if source.startswith("timm:") else None
+    start, start_cpu = time.perf_counter(), time.process_time()
+    verdict = bnfold.verify(source, candidate, weights=weights, input_shapes=shapes)
+    wall, cpu = time.perf_counter() - start, time.process_time() - start_cpu
     seconds["file"] = wall - sum(seconds.values())
-    return {"passed": verdict.passed, "failure": verdict.failure, "wall": wall, "cpu": cpu, **seconds, **peaks}
-
-
-class Watch:
-    """The peaks of this process's memory by kind, in bytes, while the block runs."""
-
-    def __enter__(self) -> dict[str, int]:
-        self.peaks: dict[str, int] = {}
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        return self.peaks
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._done.wait(0.005):
-            status(self.peaks)
+    return {"passed": verdict.passed, "failure": verdict.failure, "wall": wall, "cpu": cpu, **seconds}
 
 
 def write_files(name: str, folder: Path) -> None:
@@ -125,20 +104,32 @@ def write_files(name: str, folder: Path) -> None:
 
 
 def in_process(*arguments: str) -> dict[str, Any]:
-    """Run a part of this script in a process of its own."""
+    """Run a part of this script in a process of its own: what it prints, and the peaks of its memory in bytes.
+
+    They are read from here: ONNX Runtime keeps the lock of the other interpreter while it loads a file.
+    """
     command = [sys.executable, "-W", "ignore", __file__, *arguments]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    result: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return result
+    peaks: dict[str, int] = {}
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, stdout=output)
+        while process.poll() is None:
+            status(peaks, process.pid)
+            time.sleep(0.005)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        output.seek(0)
+        return {**json.loads(output.read().splitlines()[-1]), **peaks}
 
 
 def row(label: str, cost: dict[str, Any], base: dict[str, Any], n_bytes: int) -> str:
     """One verification of the table."""
     memory = {kind: max(cost[kind] - base[kind], 0) for kind in ("RssAnon", "VmRSS")}
     cells = [f"{cost[key]:.1f}" for key in ("wall", "cpu", *STAGES)]
-    peaks = [f"{n / MB:.0f}" for n in (n_bytes, memory["RssAnon"], memory["VmRSS"])]
+    peaks = [f"{n_bytes / MB:.0f}"]
+    for n in memory.values():
+        peaks += [f"{n / MB:.0f}", f"{n / n_bytes:.2f}"]
     verdict = "" if cost["passed"] else f"  FAILED: {cost['failure']}"
-    return ROW.format(label, *cells, *peaks, f"{memory['VmRSS'] / n_bytes:.2f}") + verdict
+    return ROW.format(label, *cells, *peaks) + verdict
 
 
 def small_costs(folder: Path) -> dict[str, dict[str, Any]]:
@@ -201,7 +192,7 @@ def main() -> None:
     else:
         with tempfile.TemporaryDirectory() as made:
             base = small_costs(Path(made))
-        print(ROW.format("network", "wall", "CPU", *STAGES, "model MB", "anonymous", "resident", "x"), flush=True)
+        print(ROW.format("network", "wall", "CPU", *STAGES, "model MB", "anonymous", "x", "resident", "x"), flush=True)
         if arguments.large:
             large(arguments.large * GB, base["onnx"])
         else:

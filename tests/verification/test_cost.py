@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 import tracemalloc
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,9 +17,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+import bnfold.runtime
 from bnfold.graph.float64 import Float64Graph
 from bnfold.graph.float64_values import last_readers
-from bnfold.verification.comparison import Comparison
+from bnfold.records import InputSpec
+from bnfold.runtime import open_session
+from bnfold.verification import verify_file
 from bnfold.verification.plain_session import plain_session
 from bnfold.verification.reference import OnnxReference, TorchReference
 from bnfold.verification.torch_float64 import in_float64, sharing_copy
@@ -99,13 +107,49 @@ def test_plain_session_leaves_the_graph_as_it_is(chain: onnx.ModelProto) -> None
     assert chain.SerializeToString(deterministic=True) == before
 
 
-def test_no_session_of_a_comparison_keeps_what_a_run_needed(chain: onnx.ModelProto, tmp_path: Path) -> None:
-    """An arena keeps the largest run's values, in each of three sessions."""
+def test_sessions_are_open_one_at_a_time_without_an_arena(
+    chain: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An arena keeps the largest run's values; a session, the parameters of the file: there is never a second one."""
     onnx.save(chain, tmp_path / "chain.onnx")
-    reference = OnnxReference(chain)
-    sessions = [plain_session(chain)]
-    sessions += Comparison(tmp_path / "chain.onnx", reference, provider="cpu", threads=1).sessions.values()
-    assert [session.get_session_options().enable_cpu_mem_arena for session in sessions] == [False] * 3
+    opened: list[weakref.ref[Any]] = []
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        assert all(session() is None for session in opened)
+        session = open_session(*arguments, **options)
+        assert not session.get_session_options().enable_cpu_mem_arena
+        opened.append(weakref.ref(session))
+        return session
+
+    monkeypatch.setattr(bnfold.runtime, "open_session", watched)
+    inputs = (InputSpec("x0", (None, WIDTH), "float32"),)
+    verdict = verify_file(tmp_path / "chain.onnx", OnnxReference(chain), inputs=inputs, threads=1)
+    assert verdict.passed, verdict.failure
+    assert len(opened) == 4  # the file to be asked for its interface, the source, and the file twice
+
+
+def _allocated(pid: int) -> int:
+    """Bytes of anonymous memory that a process has resident; 0 when it has ended."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read in /proc")
+def test_verification_takes_less_than_four_times_the_file(tmp_path: Path) -> None:
+    """Source and all; seen from this process, since ONNX Runtime keeps the lock of the other one while it loads."""
+    command = [sys.executable, str(Path(__file__).with_name("verified_network.py")), str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        before = largest = _allocated(process.pid)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        while process.poll() is None:
+            largest = max(largest, _allocated(process.pid))
+            time.sleep(0.001)
+    assert process.returncode == 0
+    assert 1 < (largest - before) / (tmp_path / "large" / "folded.onnx").stat().st_size < 4
 
 
 def test_reference_shares_the_parameters() -> None:
