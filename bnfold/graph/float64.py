@@ -19,6 +19,7 @@ from bnfold.graph.float64_values import Parameters, last_readers, reads, widened
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import onnx_ir as ir
     from onnx.reference import ReferenceEvaluator
 
 __all__ = ["Float64Graph", "evaluate", "to_float64"]
@@ -66,19 +67,22 @@ class Float64Graph:
 
     Args:
         model: the graph in its own precision, external data loaded.
+        tensors: its initializers by name, where they lie elsewhere too; then the model need not stay.
 
     Raises:
         InputRefused: as `to_float64`.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, tensors: Mapping[str, TensorProto | ir.TensorProtocol] | None = None
+    ) -> None:
         from onnx.reference import ReferenceEvaluator
 
         from bnfold.graph.float64_ops import OPERATORS
 
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
-        self._parameters = Parameters(model.graph.initializer)
+        self._parameters = Parameters(tensors or {tensor.name: tensor for tensor in model.graph.initializer})
         structure = _without_initializers(model)
         _convert_graph(structure.graph)
         self._evaluator: ReferenceEvaluator = ReferenceEvaluator(structure, new_ops=list(OPERATORS))

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from onnx import GraphProto, NodeProto, TensorProto
+    import onnx_ir as ir
+    from onnx import GraphProto, NodeProto
 
 __all__ = ["Parameters", "last_readers", "reads", "widened"]
 
@@ -29,17 +30,21 @@ class Parameters:
     """The initializers of a graph, each converted when it is asked for.
 
     The tensors are shared with the graph, which must not be changed meanwhile.
+
+    Args:
+        tensors: by name, as they are stored.
     """
 
-    def __init__(self, tensors: Iterable[TensorProto]) -> None:
-        self._tensors: Mapping[str, TensorProto] = {tensor.name: tensor for tensor in tensors}
+    def __init__(self, tensors: Mapping[str, TensorProto | ir.TensorProtocol]) -> None:
+        self._tensors = tensors
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
     def __getitem__(self, name: str) -> np.ndarray:
         """A new array, in float64 where it is of floating point."""
-        return widened(numpy_helper.to_array(self._tensors[name]))
+        tensor = self._tensors[name]
+        return widened(numpy_helper.to_array(tensor) if isinstance(tensor, TensorProto) else tensor.numpy())
 
 
 def reads(node: NodeProto) -> Iterator[str]:

@@ -68,7 +68,7 @@ class Comparison:
     @property
     def declared_axes(self) -> dict[str, tuple[int | str | None, ...]]:
         """The axes of the file's inputs: numbers where they are fixed, names or None where they are dynamic."""
-        return {name: tuple(value.shape) for name, value in self.file.inputs.items()}
+        return {name: value.shape for name, value in self.file.inputs.items()}
 
     def match_inputs(self, inputs: Sequence[InputSpec]) -> list[InputSpec]:
         """The inputs as the file declares them, where that does not contradict the source."""

@@ -5,7 +5,8 @@ A session holds the parameters once, and once more where it reorders them for it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -20,10 +21,24 @@ if TYPE_CHECKING:
 
     from bnfold.verification.inputs import Feed
 
-__all__ = ["AS_WRITTEN", "DEPLOYED", "FileSessions"]
+__all__ = ["AS_WRITTEN", "DEPLOYED", "Declared", "FileSessions"]
 
 DEPLOYED, AS_WRITTEN = "graph optimizations as deployed", "graph optimizations off"
 OPTIMIZATIONS = {AS_WRITTEN: "off", DEPLOYED: "all"}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An input or output of a session: its type, "tensor(float)" say, and its axes, names or None where dynamic."""
+
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+    @classmethod
+    def copied(cls, value: Any) -> Self:
+        """From a `NodeArg`, which would keep its session, and the parameters in it, alive."""
+        return cls(value.name, value.type, tuple(value.shape))
 
 
 class FileSessions:
@@ -31,7 +46,7 @@ class FileSessions:
 
     Attributes:
         providers: that the file runs on, as deployed.
-        inputs, outputs: by name, in order, as ONNX Runtime declares them (`NodeArg`).
+        inputs, outputs: by name, in order, as ONNX Runtime declares them.
 
     Args:
         candidate: the file.
@@ -50,8 +65,8 @@ class FileSessions:
         self._executions: dict[str, Execution] = {}
         session = self._opened(DEPLOYED)
         self.providers: tuple[str, ...] = tuple(session.get_providers())
-        self.inputs: dict[str, Any] = {value.name: value for value in session.get_inputs()}
-        self.outputs: dict[str, Any] = {value.name: value for value in session.get_outputs()}
+        self.inputs = {value.name: Declared.copied(value) for value in session.get_inputs()}
+        self.outputs = {value.name: Declared.copied(value) for value in session.get_outputs()}
         del session
         give_back_memory()
 
@@ -59,6 +74,7 @@ class FileSessions:
         from bnfold.runtime import open_session
         from bnfold.runtime.placement import node_counts, rounds_to_tf32
 
+        give_back_memory()
         session = open_session(
             self._candidate,
             provider=self._provider,

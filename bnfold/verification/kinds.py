@@ -10,6 +10,7 @@ from bnfold.records import InputSpec
 
 if TYPE_CHECKING:
     from bnfold.verification.answers import Kind
+    from bnfold.verification.file_sessions import Declared
 
 __all__ = ["Unequal", "differing_names", "is_finite", "match_kind", "matched_input"]
 
@@ -18,10 +19,10 @@ class Unequal(Exception):  # noqa: N818 - not an error of the program: it carrie
     """The file differs in a way that needs no measure."""
 
 
-def matched_input(spec: InputSpec, declared: Any) -> InputSpec:
+def matched_input(spec: InputSpec, declared: Declared) -> InputSpec:
     """The source's input with the axes that the file fixes.
 
-    `declared` is an onnxruntime NodeArg: `shape` holds numbers, and names or None on dynamic axes.
+    `declared` is what the file declares: `shape` holds numbers, and names or None on dynamic axes.
     """
     dtype = {"float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16"}
     found = declared.type.removeprefix("tensor(").removesuffix(")")
@@ -34,7 +35,7 @@ def matched_input(spec: InputSpec, declared: Any) -> InputSpec:
     for ours, theirs in zip(spec.shape, declared.shape, strict=True):
         fixed = theirs if isinstance(theirs, int) else None
         if ours is not None and fixed is not None and ours != fixed:
-            raise Unequal(f"input {spec.name}: shape {declared.shape}, expected {list(spec.shape)}")
+            raise Unequal(f"input {spec.name}: shape {list(declared.shape)}, expected {list(spec.shape)}")
         shape.append(ours if fixed is None else fixed)
     return InputSpec(spec.name, tuple(shape), spec.dtype)
 

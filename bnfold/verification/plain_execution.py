@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import onnx
+
 from bnfold.errors import InputRefused
 from bnfold.runtime.memory import give_back_memory
 from bnfold.verification.coverage import Activity, watched
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
-    import onnx
     import onnx_ir as ir
+    from onnx import TensorProto
 
 __all__ = ["PlainExecution", "as_proto"]
 
@@ -26,6 +28,14 @@ def as_proto(model: onnx.ModelProto | ir.Model) -> onnx.ModelProto:
     import onnx_ir as ir
 
     return ir.to_proto(model) if isinstance(model, ir.Model) else model
+
+
+def stored_tensors(model: onnx.ModelProto | ir.Model) -> dict[str, TensorProto | ir.TensorProtocol]:
+    """The initializers of a graph where they lie, by name."""
+    if isinstance(model, onnx.ModelProto):
+        return {tensor.name: tensor for tensor in model.graph.initializer}
+    values = model.graph.initializers
+    return {name: value.const_value for name, value in values.items() if value.const_value is not None}
 
 
 class PlainExecution:

@@ -10,7 +10,7 @@ from bnfold.errors import InputRefused
 from bnfold.graph.float64 import Float64Graph
 from bnfold.sources.types import Source, TorchSource
 from bnfold.verification.graph_facts import coarsest_format, input_facts
-from bnfold.verification.plain_execution import PlainExecution, as_proto
+from bnfold.verification.plain_execution import PlainExecution, as_proto, stored_tensors
 from bnfold.verification.torch_float64 import in_float64, sharing_copy, stored_format, to_array, to_tensor
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class OnnxReference:
     def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """The graph in float64."""
         if self._graph is None:
-            self._graph = Float64Graph(self.plain)
+            self._graph = Float64Graph(self.plain, stored_tensors(self._model))
         return self._graph.evaluate(feed)
 
     def executions32(self, feed: Mapping[str, np.ndarray]) -> list[Arrays]:

@@ -118,7 +118,7 @@ def test_sessions_are_open_one_at_a_time_without_an_arena(
         assert all(session() is None for session in opened)
         session = open_session(*arguments, **options)
         assert not session.get_session_options().enable_cpu_mem_arena
-        opened.append(weakref.ref(session))
+        opened.append(weakref.ref(session._sess))  # the session of C++, which what it has given out may keep alive
         return session
 
     monkeypatch.setattr(bnfold.runtime, "open_session", watched)
