@@ -10,6 +10,7 @@ import numpy as np
 
 from bnfold.errors import InputRefused
 from bnfold.numerics.error_bounds import accumulation_error, unit_roundoff
+from bnfold.runtime.memory import give_back_memory
 from bnfold.verification.answers import Answer
 from bnfold.verification.criterion import OutputErrors
 from bnfold.verification.file_sessions import AS_WRITTEN, DEPLOYED, FileSessions
@@ -100,6 +101,7 @@ class Comparison:
             self._add_source(feed, name, answer, [execution[name] for execution in executions])
         self.rows.add("the source in float64", feed, exact)
         answers.add(answer)
+        give_back_memory()
 
     def ask_file(self, feeds: Callable[[], Iterable[Feed]], answers: Answers) -> None:
         """The file on every feed that the source has answered; differences of kind end the comparison.
