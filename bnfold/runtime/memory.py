@@ -14,6 +14,6 @@ def give_back_memory() -> None:
     glibc keeps freed blocks of up to 32 MB for the next request, https://man7.org/linux/man-pages/man3/mallopt.3.html
     under M_MMAP_THRESHOLD; `malloc_trim` returns them.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(library, "malloc_trim"):
-        library.malloc_trim(0)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

@@ -51,6 +51,8 @@ class Comparison:
         self.stored_format = coarsest_format(graph)
         self.u = unit_roundoff(self.stored_format)
         length = max(accumulation_lengths(graph), default=1)
+        del graph
+        give_back_memory()
         self.relative_bound = accumulation_error(length, self.u)
         self.worst_order = math.sqrt(1 + length)
         self.coarser = max(self.u / unit_roundoff(reference.stored_format), 1.0)
