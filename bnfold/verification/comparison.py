@@ -10,7 +10,7 @@ import numpy as np
 
 from bnfold.errors import InputRefused
 from bnfold.numerics.error_bounds import accumulation_error, unit_roundoff
-from bnfold.runtime.memory import give_back_memory
+from bnfold.runtime.memory import give_back_memory, map_large_blocks
 from bnfold.verification.answers import Answer
 from bnfold.verification.criterion import OutputErrors
 from bnfold.verification.file_sessions import AS_WRITTEN, DEPLOYED, FileSessions
@@ -43,6 +43,7 @@ class Comparison:
     ) -> None:
         import onnx
 
+        map_large_blocks()
         self.reference = reference
         self.provider, self.threads = provider, threads
         self.file = FileSessions(candidate, provider=provider, threads=threads)
