@@ -122,7 +122,11 @@ def _source_axes(comparison: Comparison) -> dict[str, tuple[int | str | None, ..
 
 
 def _source_runs(comparison: Comparison, feed: Feed) -> bool:
-    """Whether the source takes inputs of this size; what is wrong with them is its own affair."""
+    """Whether the source takes inputs of this size.
+
+    A user's network, and ONNX Runtime, may raise anything where it does not; the caller then warns that the size was
+    not compared.
+    """
     try:
         comparison.reference.executions32(feed.arrays)
     except Exception:

@@ -47,6 +47,7 @@ def _split(x: torch.Tensor, size: int) -> list[tuple[torch.Tensor, ...]]:
 
 
 def _assert_close(found: Mapping[str, Statistics], expected: Mapping[str, Statistics], rtol: float = 1e-12) -> None:
+    """To 1e-12, what recalibration promises of data in another order; the statistics here are of the size of 1."""
     assert set(found) == set(expected)
     for name, statistics in found.items():
         np.testing.assert_allclose(statistics.mean, expected[name].mean, rtol=rtol, atol=rtol, err_msg=name)
