@@ -89,6 +89,17 @@ def error_ratio(path: Path, recorded: Recorded, verdict: Verdict) -> float:
     return math.sqrt(statistics.fmean(ratio**2 for ratio in ratios)) if ratios else math.nan
 
 
+def ratio_or_none(file: str, path: Path, recorded: Recorded, verdict: Verdict) -> float | None:
+    """As `error_ratio`; None for a file of others' that does not load or run, which is told."""
+    try:
+        return error_ratio(path, recorded, verdict)
+    except Exception as error:  # the errors of ONNX Runtime have no common base
+        if file == "ours":
+            raise
+        print(f"{file} does not run: {error}".splitlines()[0], file=sys.stderr)
+        return None
+
+
 def decided_by(verdict: Verdict) -> str:
     """What the verdict rests on."""
     if "every parameter is the right one" in verdict.reference:
@@ -128,7 +139,7 @@ def measure(name: str) -> dict[str, Any]:
             start = time.process_time()
             verdict = verify_file(paths["ours"], recorded, inputs=source.inputs, samples=None, seed=seed)
             seconds = time.process_time() - start
-            ratios = {file: error_ratio(path, recorded, verdict) for file, path in paths.items()}
+            ratios = {file: ratio_or_none(file, path, recorded, verdict) for file, path in paths.items()}
             facts = {"failure": verdict.failure, "reference": verdict.reference, "decided_by": decided_by(verdict)}
             draws.append({**facts, "seconds": round(seconds, 1), "ratios": ratios})
     return {"network": name, "batchnorms": ledger.found, "kept": ledger.kept, **pooled(draws), "draws": draws}
@@ -136,7 +147,7 @@ def measure(name: str) -> dict[str, Any]:
 
 def pooled(draws: list[dict[str, Any]]) -> dict[str, Any]:
     """Of all draws together: geometric means, the first failure, and the most that a verdict took."""
-    kinds = draws[0]["ratios"]
+    kinds = [file for file in draws[0]["ratios"] if all(draw["ratios"][file] is not None for draw in draws)]
     means = {file: statistics.geometric_mean(draw["ratios"][file] for draw in draws) for file in kinds}
     failures = [draw["failure"] for draw in draws if draw["failure"]]
     return {
