@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 # A deadline measures the machine, not the code.
 settings.register_profile("bnfold", deadline=None)
 settings.load_profile("bnfold")
+
+# Shells start jobs in the background, and nohup, with these ignored, which children inherit. Tests send them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

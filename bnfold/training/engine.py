@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import logging
 import os
+import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ __all__ = ["Engine", "open_engine"]
 logger = logging.getLogger("bnfold.training")
 
 _ACCELERATE_NAMES = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
+_PARTING_SECONDS = 0.2
 
 
 class Engine:
@@ -219,7 +221,14 @@ def _forget_engine() -> None:
 
 
 def _part() -> None:
+    """Leave the other processes, and give gloo's threads time to drop the tensors of the last exchange.
+
+    They need the interpreter for that, and abort the process if it is already ending ("terminate called without an
+    active exception"): DistributedDataParallel holds the group for good, so that nothing waits for its threads
+    (https://github.com/pytorch/pytorch/pull/179291).
+    """
     import torch.distributed
 
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        time.sleep(_PARTING_SECONDS)
