@@ -1,8 +1,8 @@
 """The fold core: BatchNorms vanish into the weights around them.
 
-`fold_model` works in place on an `onnx_ir` model, `fold` on an `onnx.ModelProto`. Stages: canonical form (constants
-computed), linear branches merged, relations between the units of all tensors, choice of units, new parameters, ledger,
-dead channels.
+`fold_model` works in place on an `onnx_ir` model, `fold` on an `onnx.ModelProto`. Stages: BatchNorms in parts put
+together, canonical form (constants computed), linear branches merged, relations between the units of all tensors,
+choice of units, new parameters, ledger, dead channels.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import onnx_ir.passes.common as passes
 from bnfold.errors import InputRefused
 from bnfold.folding.apply import apply_choice, plan_parameters
 from bnfold.folding.choose import choose
+from bnfold.folding.compose import compose_batchnorms
 from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
 from bnfold.folding.merge import merge_branches
 from bnfold.folding.prune import remove_dead_channels
@@ -59,6 +60,7 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: boo
     """
     if model.functions:
         passes.InlinePass()(model)
+    compose_batchnorms(model)
     found = find_batchnorms(model)
     canonicalise(model)
     facts = {item.node: batchnorm_parameters(item.node) for item in found}

@@ -7,10 +7,9 @@ import functools
 
 import onnx_ir as ir
 
-__all__ = ["layer_class", "layer_name", "parameter_layer"]
+__all__ = ["layer_name", "layer_of_parameter", "parameter_layer"]
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_CLASSES = "pkg.torch.onnx.class_hierarchy"
 _PARAMETERS = frozenset(
     {"weight", "bias", "running_mean", "running_var", "gamma", "beta", "moving_mean", "moving_variance", "mean", "var"}
 )
@@ -40,15 +39,13 @@ def layer_name(node: ir.Node) -> str:
 
 def parameter_layer(node: ir.Node) -> str:
     """The common prefix of the names of the node's parameters (`layer1.0.conv1`), empty where it has none."""
-    for value in node.inputs[1:]:
-        if value is not None and value.name and value.const_value is not None:
-            head, _, tail = value.name.replace("/", ".").rpartition(".")
-            if head and tail in _PARAMETERS:
-                return head
-    return ""
+    layers = (layer_of_parameter(value) for value in node.inputs[1:] if value is not None)
+    return next((layer for layer in layers if layer), "")
 
 
-def layer_class(node: ir.Node) -> str:
-    """The class name of the user's module (`FrozenBatchNorm2d`), empty where the file does not say."""
-    classes = _listed(node, _CLASSES)
-    return classes[-2].rpartition(".")[2] if len(classes) >= 2 else ""
+def layer_of_parameter(value: ir.Value) -> str:
+    """`layer1.0.bn1` of a parameter `layer1.0.bn1.running_var`, empty for a value of another kind of name."""
+    if not value.name or value.const_value is None:
+        return ""
+    head, _, tail = value.name.replace("/", ".").rpartition(".")
+    return head if tail in _PARAMETERS else ""

@@ -13,7 +13,7 @@ __all__ = ["check_file", "fold_accounted"]
 
 
 def fold_accounted(model: ir.Model, *, move_behind_relus: bool = False) -> Ledger:
-    """Fold a model in place; its ledger has one entry for each BatchNormalization node that was there before.
+    """Fold a model in place; its ledger has one entry for each BatchNormalization node, or one in parts, there was.
 
     Args:
         model: the model to fold.
@@ -25,9 +25,11 @@ def fold_accounted(model: ir.Model, *, move_behind_relus: bool = False) -> Ledge
     import onnx_ir.passes.common as passes
 
     from bnfold.folding import fold_model
+    from bnfold.folding.compose import compose_batchnorms
 
     if model.functions:
         passes.InlinePass()(model)  # a function called twice holds two BatchNorms
+    compose_batchnorms(model)  # one in parts is one
     n_before = _count_batchnorms(model)
     ledger = fold_model(model, move_behind_relus=move_behind_relus)
     n_ended = ledger.absorbed + ledger.merged + ledger.removed + ledger.kept

@@ -63,3 +63,36 @@ def test_fold_export(
     assert report["graph"]["batchnorm_after"] <= ledger["kept"]
     if most_kept is not None:
         assert ledger["kept"] <= most_kept
+
+
+FROZEN = """
+from functools import partial
+
+import torch
+import torchvision
+from torchvision.ops import FrozenBatchNorm2d
+
+
+def network():
+    module = torchvision.models.resnet18(norm_layer=partial(FrozenBatchNorm2d, eps=1e-5))
+    generator = torch.Generator().manual_seed(3)
+    for norm in module.modules():
+        if isinstance(norm, FrozenBatchNorm2d):
+            norm.weight.uniform_(0.5, 1.5, generator=generator)
+            norm.bias.normal_(0, 0.2, generator=generator)
+            norm.running_mean.normal_(0, 0.2, generator=generator)
+            norm.running_var.uniform_(0.5, 1.5, generator=generator)
+    return module.eval()
+"""
+
+
+def test_a_frozen_batchnorm_is_a_batchnorm(cli: Callable[..., Result], tmp_path: Path) -> None:
+    """torchvision's detectors hold these, which are no `_BatchNorm` and reach ONNX in parts."""
+    (tmp_path / "frozen.py").write_text(FROZEN)
+    source, shape = f"{tmp_path / 'frozen.py'}:network", ("--input-shape", "1x3x64x64")
+    result = cli("fold-export", source, *shape, "-o", tmp_path / "output")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "output" / "report.json").read_text())
+    assert (report["ledger"]["found"], report["ledger"]["absorbed"]) == (20, 20)
+    assert report["ledger"]["entries"][0]["name"] == "bn1"
+    assert report["graph"]["nodes_after"] == 49  # as the same network with trainable BatchNorms has

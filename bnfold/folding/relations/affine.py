@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from bnfold.errors import InputRefused
 from bnfold.folding.gauge import Gauge
-from bnfold.folding.relations.operands import channel_axis, constant_operand, slim
+from bnfold.folding.relations.operands import channel_axis, constant_operand, per_channel, slim
 from bnfold.folding.relations.pointwise import relate_product, relate_sum
 from bnfold.folding.relations.registry import Parameters, Relate, relation, rewrites
 from bnfold.folding.units import Ids, Refusal, Site, Units
@@ -102,11 +102,9 @@ def channel_affine(node: ir.Node, channels: int) -> tuple[ir.Value, Float64, Flo
     if found is None or found[0].shape is None:
         return None
     x, array, index = found
-    rank = len(found[0].shape)
-    axis = channel_axis(array, (1,) * rank) if array.ndim <= rank else None
-    if (axis != 1 and array.size > 1) or axis is None or (index == 0 and node.op_type in ("Sub", "Div")):
+    constant = per_channel(array, len(found[0].shape), channels)
+    if constant is None or (index == 0 and node.op_type in ("Sub", "Div")):
         return None
-    constant = np.broadcast_to(array.reshape(-1), (channels,))
     one, zero = np.ones(channels), np.zeros(channels)
     if node.op_type in ("Add", "Sub"):
         return x, one, constant if node.op_type == "Add" else -constant

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from bnfold.graph.constants import float64_constant
 from bnfold.numerics.affine import Float64
 
-__all__ = ["channel_axis", "constant_operand", "slim"]
+__all__ = ["channel_axis", "constant_operand", "per_channel", "slim"]
 
 
 def constant_operand(node: ir.Node) -> tuple[ir.Value, Float64, int] | None:
@@ -26,6 +27,14 @@ def channel_axis(array: Float64, varying: tuple[int, ...]) -> int | None:
     shape = (1,) * (rank - array.ndim) + array.shape
     long = [axis for axis in range(rank) if max(shape[axis], varying[axis]) > 1]
     return long[0] if len(long) == 1 else (rank - 1 if not long else None)
+
+
+def per_channel(array: Float64, rank: int, channels: int) -> Float64 | None:
+    """A constant beside data of this rank as (C,), the channels being axis 1; None where it varies along another."""
+    axis = channel_axis(array, (1,) * rank) if array.ndim <= rank else None
+    if axis is None or (axis != 1 and array.size > 1) or array.size not in (1, channels):
+        return None
+    return np.broadcast_to(array.reshape(-1), (channels,))
 
 
 def slim(array: Float64, rank: int) -> Float64:

@@ -1,0 +1,72 @@
+"""Constants that a graph computes from its parameters: which values these are, and what they are in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from bnfold.graph.float64 import Float64Graph
+
+__all__ = ["Computed"]
+
+# What parameters pass through on their way to the data: https://onnx.ai/onnx/operators
+_MOVES = frozenset({"Concat", "Constant", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+_ARITHMETIC = frozenset({"Add", "Cast", "Div", "Mul", "Neg", "Pow", "Reciprocal", "Sqrt", "Sub"})
+
+
+class Computed:
+    """The values of a model, functions inlined, that are constants or computed from constants by simple operators."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._model = model
+        self._computed: set[ir.Value] = set()
+        for node in model.graph.all_nodes():  # in topological order
+            simple = node.op_type in _MOVES | _ARITHMETIC and node.domain == ""
+            if simple and all(value is None or value in self for value in node.inputs):
+                self._computed.update(node.outputs)
+
+    def __contains__(self, value: ir.Value | None) -> bool:
+        if value is None or value.is_graph_input():
+            return False
+        return value.const_value is not None or value in self._computed
+
+    def origin(self, value: ir.Value) -> ir.Value:
+        """The value that was there before operators moved its elements: the parameter itself."""
+        node = value.producer()
+        while node is not None and node.op_type in _MOVES and node.inputs and node.inputs[0] is not None:
+            value = node.inputs[0]
+            node = value.producer()
+        return value
+
+    def evaluate(self, wanted: Iterable[ir.Value]) -> dict[ir.Value, np.ndarray]:
+        """The constants in float64, those of integers as they are, by the operators that compute them in the graph."""
+        wanted = dict.fromkeys(wanted)
+        nodes, leaves = self._behind(wanted)
+        graph = onnx.helper.make_graph(
+            [ir.to_proto(node) for node in self._model.graph.all_nodes() if node in nodes],
+            "constants",
+            [],
+            [onnx.ValueInfoProto(name=str(value.name)) for value in wanted],
+        )
+        opset = onnx.helper.make_opsetid("", self._model.opset_imports[""])
+        found = Float64Graph(onnx.helper.make_model(graph, opset_imports=[opset]), leaves).evaluate({})
+        return {value: found[str(value.name)] for value in wanted}
+
+    def _behind(self, wanted: Collection[ir.Value]) -> tuple[set[ir.Node], dict[str, ir.TensorProtocol]]:
+        """The operators that compute the values, and the parameters that these read."""
+        nodes, leaves = set[ir.Node](), dict[str, ir.TensorProtocol]()
+        todo, seen = list(wanted), set(wanted)
+        while todo:
+            value = todo.pop()
+            node = value.producer()
+            if value.const_value is not None:
+                leaves[str(value.name)] = value.const_value
+            elif node is not None:
+                nodes.add(node)
+                new = {operand for operand in node.inputs if operand is not None} - seen
+                seen |= new
+                todo += new
+        return nodes, leaves

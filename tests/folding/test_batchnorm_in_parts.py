@@ -1,0 +1,264 @@
+"""BatchNorms written as Sub, Mul, Div and Add of constants: one entry of the ledger each, and one decision."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from fold_checks import check_fold, kept_reasons
+from fold_models import EPSILON, Net, Parameters
+from onnx import helper
+from random_graphs import calibrate, random_graph
+
+C = 4
+
+
+class Parts:
+    """Writes a BatchNorm over C channels, whose parameters have the shape given, in one of the forms found in files."""
+
+    def __init__(
+        self,
+        net: Net,
+        shape: tuple[int, ...] = (C, 1, 1),
+        *,
+        epsilon: float = EPSILON,
+        spread: float = 1,
+        layer: str = "",
+    ) -> None:
+        self.net, self.epsilon = net, epsilon
+        names = [f"{layer}.{part}" if layer else None for part in ("weight", "bias", "running_mean", "running_var")]
+        *arrays, variance = net.parameters.batchnorm(C)
+        arrays.append(variance * spread)
+        self.gamma, self.beta, self.mean, self.variance = (
+            net.constant(array.reshape(shape), name) for array, name in zip(arrays, names, strict=True)
+        )
+
+    def node(self, op_type: str, *inputs: str) -> str:
+        return self.net.node(op_type, inputs)
+
+    def deviation(self) -> str:
+        return self.node("Sqrt", self.node("Add", self.variance, self.net.constant(self.epsilon)))
+
+    def inverse(self, *, power: bool = False) -> str:
+        if power:
+            return self.node(
+                "Pow", self.node("Add", self.net.constant(self.epsilon), self.variance), self.net.constant(-0.5)
+            )
+        return self.node("Reciprocal", self.deviation())
+
+    def divided(self, x: str) -> str:
+        """(x - mean) / deviation * gamma + beta."""
+        x = self.node("Div", self.node("Sub", x, self.mean), self.deviation())
+        return self.node("Add", self.node("Mul", x, self.gamma), self.beta)
+
+    def gamma_first(self, x: str) -> str:
+        """beta + gamma * (x - mean) / deviation."""
+        x = self.node("Mul", self.gamma, self.node("Sub", x, self.mean))
+        return self.node("Add", self.beta, self.node("Div", x, self.deviation()))
+
+    def frozen(self, x: str) -> str:
+        """x s + (beta - mean s), as FrozenBatchNorm2d and tf.nn.batch_normalization compute."""
+        scale = self.node("Mul", self.gamma, self.inverse())
+        shift = self.node("Sub", self.beta, self.node("Mul", self.mean, scale))
+        return self.node("Add", self.node("Mul", x, scale), shift)
+
+    def centred(self, x: str) -> str:
+        """(x - mean) (gamma / deviation) + beta, by a power."""
+        scale = self.node("Mul", self.inverse(power=True), self.gamma)
+        return self.node("Add", self.node("Mul", scale, self.node("Sub", x, self.mean)), self.beta)
+
+    def bare(self, x: str) -> str:
+        """(x - mean) / deviation: a BatchNorm without gamma and beta."""
+        return self.node("Div", self.node("Sub", x, self.mean), self.deviation())
+
+
+FORMS = (Parts.divided, Parts.gamma_first, Parts.frozen, Parts.centred, Parts.bare)
+forms = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+
+
+def _net(*shape: int, dyadic: bool = True, gammas: str = "mixed", dtype: type = np.float64) -> Net:
+    return Net(Parameters(0, dyadic=dyadic, gammas=gammas), {"x": ("N", *(shape or (3, 6, 6)))}, dtype=dtype)
+
+
+@forms
+@pytest.mark.parametrize("shape", [(C, 1, 1), (1, C, 1, 1)])
+def test_behind_a_conv(form, shape):
+    net = _net()
+    y = form(Parts(net, shape), net.conv("x", 3, C, (3, 3), pads=[1, 1, 1, 1], bias=False))
+    folded, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), exact=True, n_in_parts=1)
+    assert [node.op_type for node in folded.graph.node] == ["Conv", "Sigmoid"]
+    assert (ledger.found, ledger.absorbed, ledger.entries[0].into) == (1, 1, ("conv_0",))
+
+
+@forms
+def test_behind_a_linear_operator_without_space(form):
+    net = _net(3)
+    y = form(Parts(net, (C,)), net.matmul("x", 3, C))
+    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), exact=True, n_in_parts=1)
+    assert ledger.absorbed == 1
+
+
+@forms
+@pytest.mark.parametrize("epsilon", [EPSILON, 1e-5, 1e-3])
+def test_one_that_stays_is_one_batchnormalization(form, epsilon):
+    """Between a sigmoid and a padded conv. ONNX holds epsilon in float32, this network in float64, and needs it so."""
+    net = _net(C, 6, 6, dyadic=False)
+    y = form(Parts(net, epsilon=epsilon, spread=1e-6), net.node("Sigmoid", ["x"], name="gate"))
+    model = net.model(net.conv(y, C, 2, (3, 3), pads=[1, 1, 1, 1]))
+    folded, ledger = check_fold(model, net.feed(), n_in_parts=1)
+    assert [node.op_type for node in folded.graph.node] == ["Sigmoid", "BatchNormalization", "Conv"]
+    assert "padding" in "".join(kept_reasons(ledger).values())
+    float32 = 2**-24 * epsilon / _variance(model).min()  # of what epsilon loses, by which the variance is larger
+    assert ledger.entries[0].min_var_over_eps == pytest.approx(
+        _variance(model).min() / epsilon, rel=2 * float32 + 1e-12
+    )
+
+
+def _variance(model: onnx.ModelProto) -> np.ndarray:
+    """The fourth constant of `Parts`, behind none."""
+    return onnx.numpy_helper.to_array(model.graph.initializer[3])
+
+
+def test_scale_and_shift_go_or_stay_together():
+    """As two operators, the scale would vanish into the conv behind, and the Add would stay alone."""
+    net = _net(C, 6, 6)
+    y = Parts(net).frozen(net.node("Relu", ["x"]))
+    folded, _ = check_fold(net.model(net.conv(y, C, 2)), net.feed(), exact=True, n_in_parts=1)
+    assert [node.op_type for node in folded.graph.node] == ["Relu", "Conv"]
+
+
+def test_the_entry_has_the_name_of_the_layer_that_the_variance_belongs_to():
+    net = _net()
+    y = Parts(net, layer="body.layer1.bn1").frozen(net.conv("x", 3, C))
+    _, ledger = check_fold(net.model(y), net.feed(), exact=True, n_in_parts=1)
+    assert [entry.name for entry in ledger.entries] == ["body.layer1.bn1"]
+
+
+def test_a_layer_used_twice_is_two():
+    net = _net(C, 6, 6)
+    parts = Parts(net)
+    deviation = parts.deviation()
+    y = "x"
+    for _ in range(2):
+        y = parts.node("Sigmoid", net.node("Div", [net.node("Sub", [net.conv(y, C, C), parts.mean]), deviation]))
+    _, ledger = check_fold(net.model(y), net.feed(), n_in_parts=2)
+    assert ledger.absorbed == 2
+
+
+@pytest.mark.parametrize("part", ["centred", "normalised", "scaled"])
+def test_a_part_that_others_read_ends_the_batchnorm(part):
+    net = _net()
+    parts = Parts(net)
+    values = {"centred": parts.node("Sub", net.conv("x", 3, C), parts.mean)}
+    values["normalised"] = parts.node("Div", values["centred"], parts.deviation())
+    values["scaled"] = parts.node("Mul", values["normalised"], parts.gamma)
+    y = parts.node("Add", values["scaled"], parts.beta)
+    check_fold(net.model(net.node("Sigmoid", [y]), net.node("Tanh", [values[part]])), net.feed(), n_in_parts=1)
+    net.nodes.pop()
+    check_fold(net.model(net.node("Sigmoid", [y]), values[part]), net.feed(), n_in_parts=1)
+
+
+def test_a_constant_that_widens_the_data_is_no_batchnorm():
+    """One channel and a constant of four: y has more channels than x."""
+    net = _net(1, 6, 6)
+    check_fold(net.model(net.node("Sigmoid", [Parts(net).divided(net.conv("x", 1, 1))])), net.feed())
+
+
+def test_a_constant_along_another_axis_is_no_batchnorm_of_channels():
+    net = _net(5, 6, C)
+    check_fold(net.model(net.node("Sigmoid", [Parts(net, (C,)).divided("x")])), net.feed())
+
+
+def test_a_variance_that_may_change_is_no_batchnorm():
+    net = _net()
+    parts = Parts(net)
+    net.extra_inputs.append(helper.make_tensor_value_info(parts.variance, net.element_type, (C, 1, 1)))
+    _, ledger = check_fold(net.model(parts.divided(net.conv("x", 3, C))), net.feed())
+    assert ledger.found == 0
+
+
+def test_a_variance_of_the_data_is_no_batchnorm():
+    """LayerNorm in parts."""
+    net = _net(C)
+    parts = Parts(net, (C,))
+    mean = (
+        net.node("ReduceMean", ["x"], axes=[1]) if net.opset < 18 else net.node("ReduceMean", ["x", net.integers([1])])
+    )
+    centred = net.node("Sub", ["x", mean])
+    square = net.node("Mul", [centred, centred])
+    parts.variance = net.node("ReduceMean", [square, net.integers([1])])
+    y = net.node("Add", [net.node("Mul", [net.node("Div", [centred, parts.deviation()]), parts.gamma]), parts.beta])
+    _, ledger = check_fold(net.model(net.matmul(y, C, 2)), net.feed())
+    assert ledger.found == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_parameters_of_the_file_come_back_as_they_are(dtype):
+    """gamma / deviation, computed in float64 and multiplied by the deviation again, is gamma to the last bit."""
+    net = _net(C, 6, 6, dyadic=False, dtype=dtype)
+    y = Parts(net, epsilon=1e-5).frozen(net.node("Sigmoid", ["x"]))
+    model = net.model(net.node("Sigmoid", [y]))
+    folded, _ = check_fold(model, net.feed(), n_in_parts=1)
+    (node,) = [node for node in folded.graph.node if node.op_type == "BatchNormalization"]
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in folded.graph.initializer}
+    for name, tensor in zip(node.input[1:], model.graph.initializer, strict=False):
+        np.testing.assert_array_equal(stored[name], onnx.numpy_helper.to_array(tensor).reshape(-1), err_msg=name)
+    assert np.float32(node.attribute[0].f) == np.float32(dtype(1e-5))
+
+
+@pytest.mark.parametrize("gammas", ["positive", "mixed", "zeros"])
+def test_random_graphs_fold_the_same_in_parts_and_whole(gammas):
+    n_in_parts = 0
+    for seed in range(40):
+        whole, net = random_graph(Parameters(seed, dyadic=False, gammas=gammas), 8 + seed % 8)
+        feed = net.feed()
+        whole = calibrate(whole, feed)
+        parts, n = take_apart(whole)
+        _, expected = check_fold(whole, feed)
+        _, ledger = check_fold(parts, feed, n_in_parts=n)
+        assert [entry.outcome for entry in ledger.entries] == [entry.outcome for entry in expected.entries]
+        n_in_parts += n
+    assert n_in_parts > 50
+
+
+def take_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
+    """The model with every BatchNormalization outside subgraphs as `x s + (beta - mean s)`, and their number."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    graphs = (inferred.graph.value_info, inferred.graph.input, inferred.graph.output)
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for values in graphs for value in values}
+    apart = onnx.ModelProto()
+    apart.CopyFrom(model)
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    nodes = list(apart.graph.node)
+    norms = [node for node in nodes if node.op_type == "BatchNormalization"]
+    for norm in norms:
+        x, names, (y,) = norm.input[0], norm.input[1:], norm.output
+        epsilon = helper.get_node_attr_value(norm, "epsilon")
+        made = {
+            part: arrays[name].reshape(-1, *[1] * (ranks[x] - 2))
+            for part, name in zip(("gamma", "beta", "mean", "variance"), names, strict=True)
+        }
+        made["epsilon"] = np.asarray(epsilon, arrays[names[0]].dtype)
+        apart.graph.initializer.extend(onnx.numpy_helper.from_array(a, f"{y}/{part}") for part, a in made.items())
+        steps = [
+            ("Add", ["variance", "epsilon"], "spread"),
+            ("Sqrt", ["spread"], "deviation"),
+            ("Div", ["gamma", "deviation"], "s"),
+            ("Mul", ["mean", "s"], "ms"),
+            ("Sub", ["beta", "ms"], "t"),
+        ]
+        new = [helper.make_node(op, [f"{y}/{part}" for part in inputs], [f"{y}/{out}"]) for op, inputs, out in steps]
+        new += [
+            helper.make_node("Mul", [x, f"{y}/s"], [f"{y}/scaled"]),
+            helper.make_node("Add", [f"{y}/scaled", f"{y}/t"], [y]),
+        ]
+        at = nodes.index(norm)
+        nodes[at : at + 1] = new
+    del apart.graph.node[:]
+    apart.graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in apart.graph.initializer if tensor.name in used]
+    del apart.graph.initializer[:]
+    apart.graph.initializer.extend(kept)
+    onnx.checker.check_model(apart, full_check=True)
+    return apart, len(norms)
