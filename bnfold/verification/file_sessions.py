@@ -5,14 +5,13 @@ A session holds the parameters once, and once more where it reorders them for it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from bnfold.records import Execution
 from bnfold.runtime.memory import give_back_memory
-from bnfold.verification.kinds import Unequal
+from bnfold.verification.kinds import Declared, Unequal
 from bnfold.verification.plain_session import without_arena
 
 if TYPE_CHECKING:
@@ -21,24 +20,10 @@ if TYPE_CHECKING:
 
     from bnfold.verification.inputs import Feed
 
-__all__ = ["AS_WRITTEN", "DEPLOYED", "Declared", "FileSessions"]
+__all__ = ["AS_WRITTEN", "DEPLOYED", "FileSessions"]
 
 DEPLOYED, AS_WRITTEN = "graph optimizations as deployed", "graph optimizations off"
 OPTIMIZATIONS = {AS_WRITTEN: "off", DEPLOYED: "all"}
-
-
-@dataclass(frozen=True)
-class Declared:
-    """An input or output of a session: its type, "tensor(float)" say, and its axes, names or None where dynamic."""
-
-    name: str
-    type: str
-    shape: tuple[int | str | None, ...]
-
-    @classmethod
-    def copied(cls, value: Any) -> Self:
-        """From a `NodeArg`, which would keep its session, and the parameters in it, alive."""
-        return cls(value.name, value.type, tuple(value.shape))
 
 
 class FileSessions:

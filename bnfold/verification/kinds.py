@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -10,20 +11,30 @@ from bnfold.records import InputSpec
 
 if TYPE_CHECKING:
     from bnfold.verification.answers import Kind
-    from bnfold.verification.file_sessions import Declared
 
-__all__ = ["Unequal", "differing_names", "is_finite", "match_kind", "matched_input"]
+__all__ = ["Declared", "Unequal", "differing_names", "is_finite", "match_kind", "matched_input"]
 
 
 class Unequal(Exception):  # noqa: N818 - not an error of the program: it carries the verdict's sentence
     """The file differs in a way that needs no measure."""
 
 
-def matched_input(spec: InputSpec, declared: Declared) -> InputSpec:
-    """The source's input with the axes that the file fixes.
+@dataclass(frozen=True)
+class Declared:
+    """An input or output of a session: its type, "tensor(float)" say, and its axes, names or None where dynamic."""
 
-    `declared` is what the file declares: `shape` holds numbers, and names or None on dynamic axes.
-    """
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+    @classmethod
+    def copied(cls, value: Any) -> Self:
+        """From a `NodeArg`, which would keep its session, and the parameters in it, alive."""
+        return cls(value.name, value.type, tuple(value.shape))
+
+
+def matched_input(spec: InputSpec, declared: Declared) -> InputSpec:
+    """The source's input with the axes that the file fixes."""
     dtype = {"float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16"}
     found = declared.type.removeprefix("tensor(").removesuffix(")")
     found = dtype.get(found, found)
