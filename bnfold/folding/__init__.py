@@ -26,6 +26,7 @@ from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.folding.shifted_relu import move_behind_relu
 from bnfold.graph.canonical import canonicalise
 from bnfold.graph.constants import round_constants
+from bnfold.graph.edit import drop_unused_initializers
 from bnfold.graph.subgraphs import subgraphs
 from bnfold.records import Ledger
 
@@ -81,6 +82,8 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: boo
             f"a folded weight does not fit: {error}", remedy="convert the model to float32 before folding"
         ) from error
     passes.RemoveUnusedNodesPass()(model)
+    for graph in graphs:
+        drop_unused_initializers(graph)
     passes.NameFixPass()(model)
     return dataclasses.replace(ledger, beyond_float16=tuple(beyond))
 

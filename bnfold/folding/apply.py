@@ -12,7 +12,7 @@ from bnfold.folding.choose import Choice
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations import RULES, Parameters
 from bnfold.folding.relations.affine import DEVIATION
-from bnfold.graph.constants import float64_constant, store_constant
+from bnfold.graph.constants import float64_constant, is_only_use, store_constant
 from bnfold.graph.edit import bypass
 from bnfold.graph.layers import layer_name
 from bnfold.graph.scaled import Scaled
@@ -103,7 +103,7 @@ def _replace_parameter(
     if shared is not None and key in shared:
         node.replace_input_with(index, shared[key])
         return
-    last = old is not None and len(old.uses()) == 1 and graph.initializers.get(name) is old
+    last = old is not None and is_only_use(graph, old)
     if index >= len(node.inputs):
         node.resize_inputs(index + 1)
     if old is not None and last:

@@ -12,55 +12,28 @@ exporter has computed s and t already) the operators fold as what they are, but 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import takewhile
 
 import numpy as np
 import onnx_ir as ir
 
+from bnfold.folding.parts import Affine, Parts, find_parts
 from bnfold.folding.relations.operands import per_channel
 from bnfold.graph.computed import Computed
-from bnfold.graph.constants import is_float, operand, store_constant
+from bnfold.graph.constants import is_float, store_constant
 from bnfold.graph.inference import infer_shapes
 from bnfold.graph.layers import layer_name, layer_of_parameter
+from bnfold.graph.scaled import fits, largest
 from bnfold.graph.shapes import static_length
 from bnfold.numerics.affine import Float64
 
 __all__ = ["compose_batchnorms"]
 
+_ROOT = 0.5  # the power, or -0.5
 _OLDEST_OPSET = 9  # from which on BatchNormalization is for inference and constants broadcast as in NumPy
-
-
-@dataclass(frozen=True)
-class _Affine:
-    """Add, Sub, Mul or Div of data `x` and a constant, the operand at `index`."""
-
-    node: ir.Node
-    index: int
-
-    @property
-    def x(self) -> ir.Value:
-        return operand(self.node, 1 - self.index)
-
-    @property
-    def constant(self) -> ir.Value:
-        return operand(self.node, self.index)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """The operators of one BatchNorm from x to y; `factor` divides by the deviation, `spread` is variance + epsilon."""
-
-    operators: tuple[_Affine, ...]
-    factor: _Affine
-    spread: ir.Node
-    mean: ir.Value | None
-
-    @property
-    def constants(self) -> Iterator[ir.Value]:
-        """All that the parameters are computed from."""
-        yield from (operator.constant for operator in self.operators)
-        yield from (value for value in (*self.spread.inputs, self.mean) if value is not None)
+_OLDEST_BFLOAT16 = 14
 
 
 def compose_batchnorms(model: ir.Model) -> None:
@@ -68,109 +41,48 @@ def compose_batchnorms(model: ir.Model) -> None:
 
     Source: Ioffe and Szegedy 2015 (arXiv:1502.03167), algorithm 2; ONNX operator BatchNormalization.
     """
-    roots = [node for node in model.graph.all_nodes() if node.op_type in ("Pow", "Sqrt") and not node.domain]
-    if not roots or model.opset_imports.get("", 0) < _OLDEST_OPSET:
+    opset = model.opset_imports.get("", 0)
+    if opset < _OLDEST_OPSET or not any(node.op_type in ("Pow", "Sqrt") for node in model.graph.all_nodes()):
         return
     constants = Computed(model)
-    found = list(_Finder(constants).find(roots))
-    if found:
-        infer_shapes(model)
-        values = constants.evaluate(value for parts in found for value in parts.constants)
-        for parts in found:
-            _replace(parts, values, constants)
+    found = find_parts(model, constants)
+    if not found:
+        return
+    infer_shapes(model)
+    values = constants.evaluate(value for parts in found for value in parts.constants)
+    for parts in found:
+        if opset >= _OLDEST_BFLOAT16 or parts.factor.x.dtype != ir.DataType.BFLOAT16:
+            _replace(_within_axis(parts, values), values, constants)
 
 
-class _Finder:
-    def __init__(self, constants: Computed) -> None:
-        self._constants = constants
-        self._taken: set[ir.Node] = set()
+def _within_axis(parts: Parts, values: Mapping[ir.Value, np.ndarray]) -> Parts:
+    """Without the operators from the first on, on either side of the factor, whose constant varies along other axes."""
+    channels, rank = static_length(parts.factor.x, 1) or 0, len(parts.factor.x.shape or ())
 
-    def find(self, roots: list[ir.Node]) -> Iterator[_Parts]:
-        for root in roots:
-            spread = root.inputs[0].producer() if root.inputs[0] is not None else None
-            if spread is None or spread.op_type != "Add" or root.outputs[0] not in self._constants:
-                continue
-            for reader in self._readers(root.outputs[0]):
-                factor = self._affine(reader, "Mul", "Div")
-                if factor is not None:
-                    yield from self._around(factor, spread)
+    def fits_axis(operator: Affine) -> bool:
+        return per_channel(values[operator.constant], rank, channels) is not None
 
-    def _around(self, factor: _Affine, spread: ir.Node) -> Iterator[_Parts]:
-        operators = (*self._before(factor), factor, *self._behind(factor))
-        nodes = [operator.node for operator in operators]
-        if self._taken.isdisjoint(nodes):
-            self._taken.update(nodes)
-            yield _Parts(operators, factor, spread, self._mean(operators, factor))
-
-    def _readers(self, value: ir.Value) -> Iterator[ir.Node]:
-        """The operators on data that read a constant, or what is computed from it."""
-        for node in dict.fromkeys(use.node for use in value.uses()):
-            if node.outputs[0] in self._constants:
-                yield from self._readers(node.outputs[0])
-            else:
-                yield node
-
-    def _affine(self, node: ir.Node | None, *operators: str) -> _Affine | None:
-        if node is None or node.domain or node.op_type not in operators:
-            return None
-        first, second = (value in self._constants for value in node.inputs)
-        if first == second or (first and node.op_type in ("Sub", "Div")):
-            return None
-        return _Affine(node, 0 if first else 1)
-
-    def _before(self, factor: _Affine) -> tuple[_Affine, ...]:
-        """`x - mean`, or `gamma (x - mean)`, that nothing else reads."""
-        nearest = self._writer(factor, "Mul", "Sub")
-        if nearest is None or nearest.node.op_type == "Sub":
-            return () if nearest is None else (nearest,)
-        centred = self._writer(nearest, "Sub")
-        return () if centred is None else (centred, nearest)
-
-    def _behind(self, factor: _Affine) -> tuple[_Affine, ...]:
-        """`gamma y`, then `y + beta`, where nothing else reads y."""
-        scaled = self._reader(factor, "Mul")
-        shifted = self._reader(scaled or factor, "Add", "Sub")
-        return tuple(operator for operator in (scaled, shifted) if operator is not None)
-
-    def _writer(self, operator: _Affine, *operators: str) -> _Affine | None:
-        node = operator.x.producer()
-        return None if node is None or _only_reader(node) is not operator.node else self._affine(node, *operators)
-
-    def _reader(self, operator: _Affine, *operators: str) -> _Affine | None:
-        return self._affine(_only_reader(operator.node), *operators)
-
-    def _mean(self, operators: tuple[_Affine, ...], factor: _Affine) -> ir.Value | None:
-        """What is subtracted first; else m, where the last constant is beta - m s with the factor's s."""
-        if operators[0].node.op_type == "Sub":
-            return operators[0].constant
-        difference = operators[-1].constant.producer()
-        subtracted = difference.inputs[1] if difference is not None and difference.op_type == "Sub" else None
-        product = None if subtracted is None else subtracted.producer()
-        if product is None or product.op_type != "Mul" or factor.constant not in product.inputs:
-            return None
-        return product.inputs[1 - product.inputs.index(factor.constant)]
+    at = parts.operators.index(parts.factor)
+    before = list(takewhile(fits_axis, reversed(parts.operators[:at])))[::-1]
+    behind = takewhile(fits_axis, parts.operators[at + 1 :])
+    return replace(parts, operators=(*before, parts.factor, *behind))
 
 
-def _only_reader(node: ir.Node) -> ir.Node | None:
-    """The node that alone reads the first output, in the same graph."""
-    (reader,) = [use.node for use in node.outputs[0].uses()] if len(node.outputs[0].uses()) == 1 else [None]
-    inside = reader is not None and reader.graph is node.graph and not node.outputs[0].is_graph_output()
-    return reader if inside else None
-
-
-def _replace(parts: _Parts, values: Mapping[ir.Value, np.ndarray], constants: Computed) -> None:
+def _replace(parts: Parts, values: Mapping[ir.Value, np.ndarray], constants: Computed) -> None:
     """Write the BatchNormalization, unless the constants are no parameters of one."""
     first, last = parts.operators[0], parts.operators[-1].node
-    graph, y = last.graph, last.outputs[0]
-    parameters = _parameters(parts, values)
-    if parameters is None or graph is None or first.x.dtype is None or not is_float(first.x):
+    graph, y, dtype = last.graph, last.outputs[0], first.x.dtype
+    variance, epsilon = sorted(parts.spread, key=lambda v: _as_variance(v, values, constants), reverse=True)
+    found = _parameters(parts, values, values[variance], values[epsilon])
+    if found is None or graph is None or dtype is None or not is_float(first.x):
         return
-    arrays, epsilon = parameters
-    variance = next(value for value in parts.spread.inputs if value is not None)
+    arrays, stored_epsilon = found
+    if not all(fits(largest(array), dtype) for array in arrays.values()):
+        return
     node = ir.node(
         "BatchNormalization",
-        [first.x, *(store_constant(graph, f"{y.name}_{kind}", array, first.x.dtype) for kind, array in arrays.items())],
-        {"epsilon": epsilon},
+        [first.x, *(store_constant(graph, f"{y.name}_{kind}", array, dtype) for kind, array in arrays.items())],
+        {"epsilon": stored_epsilon},
         name=layer_of_parameter(constants.origin(variance)) or layer_name(parts.factor.node),
         metadata_props=dict(parts.factor.node.metadata_props),
     )
@@ -178,24 +90,36 @@ def _replace(parts: _Parts, values: Mapping[ir.Value, np.ndarray], constants: Co
     ir.convenience.replace_nodes_and_values(graph, last, nodes, [node], [y], node.outputs)
 
 
-def _parameters(parts: _Parts, values: Mapping[ir.Value, np.ndarray]) -> tuple[dict[str, Float64], float] | None:
-    """gamma, beta, mean, variance, each (C,), and epsilon; None where a constant does not vary along axis 1 alone.
+def _as_variance(
+    value: ir.Value, values: Mapping[ir.Value, np.ndarray], constants: Computed
+) -> tuple[int, bool, float]:
+    """Which of two terms is the variance: the vector; of one channel, the layer's own parameter, else the larger."""
+    array = values[value]
+    return array.size, bool(layer_of_parameter(constants.origin(value))), float(array.max(initial=0))
+
+
+def _parameters(
+    parts: Parts, values: Mapping[ir.Value, np.ndarray], variance: Float64, epsilon: Float64
+) -> tuple[dict[str, Float64], float] | None:
+    """gamma, beta, mean, variance, each (C,), and epsilon; None where these constants are no such parameters.
 
     gamma = s sqrt(variance + epsilon), beta = t + s mean. epsilon is float32 in ONNX: the variance takes the rest.
     """
     x = parts.operators[0].x
     channels, rank = static_length(x, 1), len(x.shape or ())
-    variance, epsilon = sorted((values[v] for v in parts.spread.inputs if v is not None), key=np.size, reverse=True)
-    constants = [per_channel(values[operator.constant], rank, channels or 0) for operator in parts.operators]
+    powers = [float(values[value].reshape(-1)[0]) for value in parts.root.inputs[1:] if value is not None]
     mean = np.zeros(1) if parts.mean is None else values[parts.mean]
-    if variance.size != channels or epsilon.size != 1 or mean.size not in (1, channels):
+    sizes = (variance.size, epsilon.size) == (channels, 1) and mean.size in (1, channels)
+    if not sizes or any(abs(power) != _ROOT for power in powers) or not (variance + epsilon > 0).all():
         return None
-    scale, shift = np.ones(channels), np.zeros(channels)
-    for operator, constant in zip(parts.operators, constants, strict=True):
+    scale, shift = np.ones(variance.size), np.zeros(variance.size)
+    for operator in parts.operators:
+        constant = per_channel(values[operator.constant], rank, variance.size)
         if constant is None:
             return None
         scale, shift = _after(operator.node.op_type, constant, scale, shift)
-    return _as_batchnorm(scale, shift, mean.reshape(-1), variance.reshape(-1), float(epsilon.reshape(())))
+    found = _as_batchnorm(scale, shift, mean.reshape(-1), variance.reshape(-1), float(epsilon.reshape(())))
+    return found if all(np.isfinite(array).all() for array in found[0].values()) else None
 
 
 def _after(op_type: str, constant: Float64, scale: Float64, shift: Float64) -> tuple[Float64, Float64]:

@@ -19,7 +19,15 @@ from bnfold.folding.relations.affine import DEVIATION
 from bnfold.folding.trace import trace_wires
 from bnfold.folding.units import Ids
 from bnfold.folding.wires import Slot, Wires
-from bnfold.graph.constants import attribute, constant_shape, float64_constant, nonzero, parameter, store_constant
+from bnfold.graph.constants import (
+    attribute,
+    constant_shape,
+    float64_constant,
+    is_only_use,
+    nonzero,
+    parameter,
+    store_constant,
+)
 from bnfold.graph.layers import layer_name
 from bnfold.numerics.affine import Float64
 
@@ -157,7 +165,7 @@ def _put(graph: ir.Graph, node: ir.Node, index: int, array: Float64) -> None:
     if like is None or like.dtype is None:
         raise ValueError(f"{node.op_type} `{layer_name(node)}` has no parameter to take the type from")
     name = old.name if old is not None and old.name else f"{layer_name(node)}.bias"
-    if old is not None and len(old.uses()) == 1 and graph.initializers.get(name) is old:
+    if old is not None and is_only_use(graph, old):
         node.replace_input_with(index, None)
         del graph.initializers[name]
     node.replace_input_with(index, store_constant(graph, name, array, like.dtype, rounded=False))

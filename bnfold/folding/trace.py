@@ -46,7 +46,8 @@ def trace_wires(graph: ir.Graph, opset: int) -> Wires:
     for node in graph:
         for outer in captured(node):
             wires.stay(outer)
-        if node.domain not in ("", "ai.onnx") or not _trace(node, wires):
+        known = all(value is None or value.shape is not None for value in node.inputs)
+        if node.domain not in ("", "ai.onnx") or not known or not _trace(node, wires):
             for value in node.inputs:
                 if value is not None:
                     wires.stay(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
@@ -44,29 +44,38 @@ class Computed:
     def evaluate(self, wanted: Iterable[ir.Value]) -> dict[ir.Value, np.ndarray]:
         """The constants in float64, those of integers as they are, by the operators that compute them in the graph."""
         wanted = dict.fromkeys(wanted)
-        nodes, leaves = self._behind(wanted)
+        nodes, values = self._behind(wanted)
+        names = {
+            value: f"v{k}" for k, value in enumerate(values)
+        }  # branches of an If may use one name each for its own
+        leaves = {names[value]: value.const_value for value in values if value.const_value is not None}
         graph = onnx.helper.make_graph(
-            [ir.to_proto(node) for node in self._model.graph.all_nodes() if node in nodes],
+            [_renamed(node, names) for node in self._model.graph.all_nodes() if node in nodes],
             "constants",
             [],
-            [onnx.ValueInfoProto(name=str(value.name)) for value in wanted],
+            [onnx.ValueInfoProto(name=names[value]) for value in wanted],
         )
         opset = onnx.helper.make_opsetid("", self._model.opset_imports[""])
         found = Float64Graph(onnx.helper.make_model(graph, opset_imports=[opset]), leaves).evaluate({})
-        return {value: found[str(value.name)] for value in wanted}
+        return {value: found[names[value]] for value in wanted}
 
-    def _behind(self, wanted: Collection[ir.Value]) -> tuple[set[ir.Node], dict[str, ir.TensorProtocol]]:
-        """The operators that compute the values, and the parameters that these read."""
-        nodes, leaves = set[ir.Node](), dict[str, ir.TensorProtocol]()
-        todo, seen = list(wanted), set(wanted)
+    def _behind(self, wanted: Iterable[ir.Value]) -> tuple[set[ir.Node], list[ir.Value]]:
+        """The operators that compute the values, and all values that these read and write."""
+        nodes, todo = set[ir.Node](), list(wanted)
+        seen = dict.fromkeys(todo)
         while todo:
             value = todo.pop()
             node = value.producer()
-            if value.const_value is not None:
-                leaves[str(value.name)] = value.const_value
-            elif node is not None:
+            if value.const_value is None and node is not None:
                 nodes.add(node)
-                new = {operand for operand in node.inputs if operand is not None} - seen
-                seen |= new
+                new = [v for v in (*node.inputs, *node.outputs) if v is not None and v not in seen]
+                seen.update(dict.fromkeys(new))
                 todo += new
-        return nodes, leaves
+        return nodes, list(seen)
+
+
+def _renamed(node: ir.Node, names: Mapping[ir.Value, str]) -> onnx.NodeProto:
+    proto = ir.to_proto(node)
+    for field, values in ((proto.input, node.inputs), (proto.output, node.outputs)):
+        field[:] = ["" if value is None else names[value] for value in values]
+    return proto

@@ -16,6 +16,7 @@ __all__ = [
     "constant_shape",
     "float64_constant",
     "is_float",
+    "is_only_use",
     "nonzero",
     "operand",
     "parameter",
@@ -61,6 +62,12 @@ def nonzero(value: ir.Value | None, part: tuple[slice | int, ...] = ()) -> np.nd
         return None
     tensor = value.const_value
     return tensor.nonzero(part) if isinstance(tensor, Scaled) else tensor.numpy()[part] != 0
+
+
+def is_only_use(graph: ir.Graph, value: ir.Value) -> bool:
+    """Whether a value is an initializer of the graph that nothing reads but one input of one node."""
+    held = graph.initializers.get(str(value.name)) is value
+    return held and len(value.uses()) == 1 and not value.is_graph_output()
 
 
 def operand(node: ir.Node, index: int = 0) -> ir.Value:

@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from bnfold.graph.constants import constant
 
-__all__ = ["bypass"]
+__all__ = ["bypass", "drop_unused_initializers"]
 
 
 def bypass(graph: ir.Graph, node: ir.Node) -> None:
@@ -31,3 +31,10 @@ def bypass(graph: ir.Graph, node: ir.Node) -> None:
         name, y.name = y.name, None
         out.name = name
     graph.remove(node, safe=True)
+
+
+def drop_unused_initializers(graph: ir.Graph) -> None:
+    """Take out the initializers that nothing reads; `RemoveUnusedNodesPass` does that for the main graph alone."""
+    for name, value in list(graph.initializers.items()):
+        if not (value.uses() or value.is_graph_input() or value.is_graph_output()):
+            del graph.initializers[name]

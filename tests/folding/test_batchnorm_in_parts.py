@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -9,6 +10,8 @@ from fold_checks import check_fold, kept_reasons
 from fold_models import EPSILON, Net, Parameters
 from onnx import helper
 from random_graphs import calibrate, random_graph
+
+from bnfold.folding import fold
 
 C = 4
 
@@ -24,10 +27,11 @@ class Parts:
         epsilon: float = EPSILON,
         spread: float = 1,
         layer: str = "",
+        channels: int = C,
     ) -> None:
         self.net, self.epsilon = net, epsilon
         names = [f"{layer}.{part}" if layer else None for part in ("weight", "bias", "running_mean", "running_var")]
-        *arrays, variance = net.parameters.batchnorm(C)
+        *arrays, variance = net.parameters.batchnorm(channels)
         arrays.append(variance * spread)
         self.gamma, self.beta, self.mean, self.variance = (
             net.constant(array.reshape(shape), name) for array, name in zip(arrays, names, strict=True)
@@ -76,8 +80,9 @@ FORMS = (Parts.divided, Parts.gamma_first, Parts.frozen, Parts.centred, Parts.ba
 forms = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 
 
-def _net(*shape: int, dyadic: bool = True, gammas: str = "mixed", dtype: type = np.float64) -> Net:
-    return Net(Parameters(0, dyadic=dyadic, gammas=gammas), {"x": ("N", *(shape or (3, 6, 6)))}, dtype=dtype)
+def _net(*shape: int, dyadic: bool = True, gammas: str = "mixed", dtype: type = np.float64, **options) -> Net:
+    parameters = Parameters(0, dyadic=dyadic, gammas=gammas)
+    return Net(parameters, {"x": ("N", *(shape or (3, 6, 6)))}, dtype=dtype, **options)
 
 
 @forms
@@ -204,6 +209,91 @@ def test_parameters_of_the_file_come_back_as_they_are(dtype):
     for name, tensor in zip(node.input[1:], model.graph.initializer, strict=False):
         np.testing.assert_array_equal(stored[name], onnx.numpy_helper.to_array(tensor).reshape(-1), err_msg=name)
     assert np.float32(node.attribute[0].f) == np.float32(dtype(1e-5))
+
+
+def test_branches_may_use_one_name_each_for_its_own():
+    """Names of subgraphs beside each other are their own: each branch has its own variance of one name."""
+    branches = []
+    for seed in (1, 2):
+        inner = Net(Parameters(seed, dyadic=True), {})
+        y = inner.node("Identity", [Parts(inner, layer="bn").divided("stem")])
+        output = helper.make_tensor_value_info(y, inner.element_type, ["N", C, 6, 6])
+        branches.append(helper.make_graph(inner.nodes, f"branch{seed}", [], [output], inner.initializers))
+    net = _net()
+    stem = net.node("Relu", [net.conv("x", 3, C)])
+    choose = net.node("Greater", [net.node("ReduceMax", ["x"], keepdims=0), net.constant(0.0)])
+    nodes = [*net.nodes, helper.make_node("Identity", [stem], ["stem"])]
+    net.nodes = [*nodes, helper.make_node("If", [choose], ["y"], then_branch=branches[0], else_branch=branches[1])]
+    model = net.model()
+    model.graph.output.append(helper.make_tensor_value_info("y", net.element_type, ["N", C, 6, 6]))
+    for sign in (1, -1):
+        check_fold(model, {"x": sign * np.abs(net.feed()["x"])}, n_in_parts=2)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_one_behind_the_other(n):
+    """`x - mean` belongs to the root behind it, not to the one in front of it."""
+    net = _net()
+    y = net.conv("x", 3, C)
+    for _ in range(n):
+        y = Parts(net).bare(y)
+    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), exact=True, n_in_parts=n)
+    assert ledger.absorbed == n
+
+
+@pytest.mark.parametrize(("op_type", "shape"), [("Add", (1, C, 6, 6)), ("Mul", (6, 6)), ("Sub", (1, 1, 6, 1))])
+def test_a_constant_over_space_behind_it_is_not_its_own(op_type, shape):
+    net = _net()
+    y = Parts(net).bare(net.conv("x", 3, C))
+    y = net.node(op_type, [y, net.constant(net.parameters.factor(*shape))])
+    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), n_in_parts=1)
+    assert ledger.absorbed == 1
+
+
+@pytest.mark.parametrize("layer", ["", "layer1.bn"])
+def test_epsilon_first_and_one_channel(layer):
+    """Both are numbers: the variance is the layer's own parameter, else the larger one."""
+    net = _net(1)
+    parts = Parts(net, (1,), layer=layer, channels=1)
+    spread = net.node("Add", [net.constant(1e-5), parts.variance])
+    y = net.node("Div", [net.node("Sub", [net.matmul("x", 1, 1), parts.mean]), net.node("Sqrt", [spread])])
+    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), n_in_parts=1)
+    assert ledger.entries[0].min_var_over_eps > 1e4
+    assert not layer or ledger.entries[0].name == layer
+
+
+@pytest.mark.parametrize("power", [2.0, -1.0, 0.5])
+def test_a_power_of_a_sum_of_constants_may_be_no_deviation(power):
+    net = _net()
+    weights = np.array([1.0, 2.0, 3.0, 0.5] if power == 0.5 else [-3.0, 2.0, 3.0, 0.5]).reshape(C, 1, 1)
+    sum_ = net.node("Add", [net.constant(weights), net.constant(1.0)])
+    y = net.node("Mul", [net.conv("x", 3, C), net.node("Pow", [sum_, net.constant(power)])])
+    check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), n_in_parts=int(power == 0.5))
+
+
+def test_a_variance_that_leaves_no_root_is_left_as_it_is():
+    net = _net(dyadic=False)
+    sum_ = net.node("Add", [net.constant([[[-0.5]], [[1.0]], [[2.0]], [[3.0]]]), net.constant(0.5)])
+    y = net.node("Mul", [net.conv("x", 3, C), net.node("Sqrt", [sum_])])
+    check_fold(net.model(net.node("Sigmoid", [y])), net.feed())
+
+
+def test_parameters_that_float16_cannot_hold_are_left_as_they_are():
+    """A scale of 3e4 times a deviation of 4."""
+    net = _net(dtype=np.float16)
+    sum_ = net.node("Add", [net.constant(np.full((C, 1, 1), 16.0)), net.constant(0.5)])
+    y = net.node("Mul", [net.node("Mul", [net.conv("x", 3, C), net.node("Sqrt", [sum_])]), net.constant(3e4)])
+    _, ledger = fold(net.model(net.node("Sigmoid", [y])))
+    assert ledger.found == 0
+
+
+@pytest.mark.parametrize(("opset", "found"), [(13, 0), (15, 1)])
+def test_bfloat16_has_no_batchnormalization_before_opset_14(opset, found):
+    net = _net(C, 6, 6, dtype=ml_dtypes.bfloat16, opset=opset)
+    model = net.model(net.node("Identity", [Parts(net).divided("x")]))
+    folded, ledger = fold(model)
+    onnx.checker.check_model(folded, full_check=True)
+    assert ledger.found == found
 
 
 @pytest.mark.parametrize("gammas", ["positive", "mixed", "zeros"])

@@ -343,3 +343,35 @@ def test_one_element_of_a_vector_is_a_scalar():
     y = net.node("Mul", [net.batchnorm(net.conv("x", 3, 2), 2), scalar])
     _, ledger = check_fold(net.model(y), net.feed())
     assert ledger.absorbed == 1
+
+
+@pytest.mark.parametrize("behind", ["BatchNormalization", "Transpose"])
+def test_unknown_rank_in_a_graph_with_channels_of_scale_0(behind):
+    """ONNX infers no shape of a GroupNormalization of opset 21 with a dynamic batch."""
+    net = _net(4, 6, 6, opset=21)
+    p = net.parameters
+    y = net.node("GroupNormalization", ["x", net.constant(p.array(4)), net.constant(p.array(4))], num_groups=2)
+    zeros = [1.0, 0.0, 1.0, 1.0]
+    if behind == "Transpose":
+        y = net.node("Mul", [net.node("Transpose", [y], perm=[0, 2, 3, 1]), net.constant(zeros)])
+    else:
+        y = net.batchnorm(y, 4, gamma=zeros)
+    model = net.model()
+    shape = ["N", 6, 6, 4] if behind == "Transpose" else ["N", 4, 6, 6]
+    model.graph.output.append(helper.make_tensor_value_info(y, net.element_type, shape))
+    check_fold(model, net.feed())
+
+
+@pytest.mark.parametrize("position", [1, 2])
+@pytest.mark.parametrize("dead", [False, True])
+def test_parameter_that_is_an_output_too_stays(position, dead):
+    net = _net(3, 5, 5)
+    y = net.batchnorm(net.conv("x", 3, 4), 4, gamma=[0.0, 1.0, 2.0, 3.0] if dead else 2.0)
+    y = net.conv(net.node("Relu", [y]), 4, 2)
+    model = net.model(y)
+    first, last = (node for node in model.graph.node if node.op_type == "Conv")
+    shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    for node in (first, last):
+        name = node.input[position]
+        model.graph.output.append(helper.make_tensor_value_info(name, net.element_type, shapes[name]))
+    check_fold(model, net.feed())
