@@ -2,8 +2,8 @@
 
 The reference evaluator of ONNX defines the meaning; these replace the operators that are loops over elements there
 (Conv, ConvTranspose, pooling), that compute in float32 (Erf, Gelu, GroupNormalization, HardSwish) or that take batch
-statistics (BatchNormalization of opset 9 to 13). A convolution is a sum over the taps of the kernel, each one matrix
-product:
+statistics (BatchNormalization of opset 9 to 13), and `bnfold.graph.float64_mended` those that it has wrong. A
+convolution is a sum over the taps of the kernel, each one matrix product:
 
     y[n, m, p] = b[m] + sum_t W[m, :, t] @ x[n, :, s p + d t - pad]
 
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_max_pool import MaxPool as OnnxMaxPool
+
+from bnfold.graph.float64_mended import MENDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -252,4 +254,5 @@ OPERATORS: tuple[type[OpRun], ...] = (
     GroupNormalization,
     HardSwish,
     MaxPool,
+    *MENDED,
 )

@@ -111,6 +111,7 @@ class GoldenReference:
     answers: tuple[tuple[Arrays, list[Arrays]], ...]
     constants: Mapping[str, float]
     plain = None
+    graph64 = None
     coverage = None
 
     @property

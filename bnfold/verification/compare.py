@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from bnfold.verification.answers import Answers
+from bnfold.verification.disagreement import refuse_disagreement
 from bnfold.verification.graph_facts import input_axes
 from bnfold.verification.input_rows import channel_statistics
 from bnfold.verification.inputs import make_feeds
@@ -63,7 +64,8 @@ def compare(
 
     Raises:
         Unequal: names, dtypes or shapes differ, or the file does not run.
-        InputRefused: a batch is asked for that the file has not, or the inputs cannot be made.
+        InputRefused: a batch is asked for that the file has not, the inputs cannot be made, or the float64 answer is
+            not that of the network which ONNX Runtime executes.
     """
     scope = scope or Scope()
     shaped = comparison.match_inputs(inputs)
@@ -77,8 +79,13 @@ def compare(
             log.debug("asking the source on %s", feed)
             comparison.ask_source(feed, answers)
         asked += _ask_at_other_size(comparison, shaped, _with_samples(facts, samples), scope, answers, seed=seed)
+
+        def every_feed() -> Iterator[Feed]:
+            return itertools.chain.from_iterable(made() for _, made in asked)
+
+        refuse_disagreement(comparison.outputs, comparison.reference, every_feed, seed=seed)
         comparison.reference.release()
-        comparison.ask_file(lambda: itertools.chain.from_iterable(made() for _, made in asked), answers)
+        comparison.ask_file(every_feed, answers)
     for sized, _ in asked:
         scope.add_size(sized)
     if any(errors.failure() for errors in comparison.outputs.values()):

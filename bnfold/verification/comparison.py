@@ -96,6 +96,8 @@ class Comparison:
         if not self.outputs:
             self._refuse_chance(exact, self.reference.evaluate64(feed.arrays))
         executions = self.reference.executions32(feed.arrays)
+        for name in self.reference.output_names:
+            _refuse_other_shapes(name, exact[name], [execution[name] for execution in executions])
         answer = Answer.of(exact, executions)
         for name in self.reference.output_names:
             if name not in self.outputs:
@@ -198,6 +200,17 @@ class Comparison:
         if lossy:
             text += f"; {', '.join(lossy)}, by rounding alone: every parameter is the right one, rounded once"
         return text
+
+
+def _refuse_other_shapes(name: str, exact: np.ndarray, executions: Sequence[np.ndarray]) -> None:
+    for execution in executions:
+        if execution.shape != exact.shape:
+            raise InputRefused(
+                "the source has another shape in float64 than in its own precision",
+                where=f"output {name}",
+                found=f"{exact.shape} and {execution.shape}",
+                remedy="export it with another opset, or without the operator that its executions read in two ways",
+            )
 
 
 def _difference(got: np.ndarray, exact: np.ndarray) -> np.ndarray:

@@ -76,14 +76,14 @@ class Nodes:
         if node.output[0] in self.batch_statistics:
             arrays |= _statistics(node, arrays[node.input[0]])
         key = next(filter(None, node.output))
-        evaluator = self._evaluators.get(key)
-        if evaluator is None:
-            outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
-            inputs = [helper.make_empty_tensor_value_info(name) for name in reads]
-            graph = helper.make_graph([node], "node", inputs, outputs)
-            evaluator = ReferenceEvaluator(graph, opsets=self._opsets, new_ops=list(OPERATORS))
-            self._evaluators[key] = evaluator
         try:
+            evaluator = self._evaluators.get(key)
+            if evaluator is None:
+                outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+                inputs = [helper.make_empty_tensor_value_info(name) for name in reads]
+                graph = helper.make_graph([node], "node", inputs, outputs)
+                evaluator = ReferenceEvaluator(graph, opsets=self._opsets, new_ops=list(OPERATORS))
+                self._evaluators[key] = evaluator
             with np.errstate(all="ignore"):  # as in Float64Graph; what is not finite departs
                 results = evaluator.run(None, arrays)
         except Exception as error:

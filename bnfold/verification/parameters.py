@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bnfold.verification.inputs import Feed
     from bnfold.verification.reference import Reference
 
-__all__ = ["N_DRAWS", "PARAMETRIC", "SMALL_FEED", "ParameterErrors", "judge_parameters"]
+__all__ = ["N_DRAWS", "PARAMETRIC", "SMALL_FEED", "ParameterErrors", "judge_parameters", "stored_parameters"]
 
 # Where the parameters of a network stand; sizes, axes and bounds (Resize, Clip, Pad) are none.
 PARAMETRIC = frozenset(
@@ -75,7 +75,7 @@ def judge_parameters(
         InputRefused: the file has an operator without a float64 meaning.
     """
     graph = Float64Graph(model)
-    parameters = dict(_parameters(model))
+    parameters = dict(stored_parameters(model))
     generator = np.random.default_rng(seed)
     errors: dict[str, ParameterErrors] = {}
     for feed in feeds:
@@ -92,7 +92,7 @@ def judge_parameters(
     return errors
 
 
-def _parameters(model: onnx.ModelProto) -> Iterator[tuple[str, np.ndarray]]:
+def stored_parameters(model: onnx.ModelProto) -> Iterator[tuple[str, np.ndarray]]:
     """The stored tensors that are parameters, in float64."""
     read = {name for node in model.graph.node if node.op_type in PARAMETRIC for name in node.input}
     for tensor in model.graph.initializer:

@@ -55,6 +55,10 @@ class Reference(Protocol):
     def coverage(self) -> Coverage | None:
         """The channels that the inputs of `executions32` have activated; None without an unfolded graph."""
 
+    @property
+    def graph64(self) -> Float64Graph | None:
+        """The graph that `evaluate64` evaluates; None where PyTorch computes, or nothing does."""
+
     def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """The source in float64."""
 
@@ -110,11 +114,24 @@ class OnnxReference:
         """Of the graph in ONNX Runtime."""
         return self._runtime.activity.coverage()
 
-    def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
+    @property
+    def graph64(self) -> Float64Graph:
         """The graph in float64."""
         if self._graph is None:
             self._graph = Float64Graph(self.plain, stored_tensors(self._model))
-        return self._graph.evaluate(feed)
+        return self._graph
+
+    def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
+        """The graph in float64.
+
+        Raises:
+            InputRefused: it cannot be evaluated, or ONNX Runtime does not take these inputs either, and says so.
+        """
+        try:
+            return self.graph64.evaluate(feed)
+        except InputRefused:
+            self._runtime.run(feed)
+            raise
 
     def executions32(self, feed: Mapping[str, np.ndarray]) -> list[Arrays]:
         """The graph in ONNX Runtime, graph optimizations off.
@@ -172,6 +189,11 @@ class TorchReference:
     def coverage(self) -> Coverage | None:
         """Of the plain graph in ONNX Runtime."""
         return None if self._runtime is None else self._runtime.activity.coverage()
+
+    @property
+    def graph64(self) -> Float64Graph | None:
+        """The plain graph in float64, where PyTorch did not run."""
+        return self._graph
 
     def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """The copy in float64, or the plain graph in float64.

@@ -1,0 +1,130 @@
+"""Whether the float64 evaluation of a graph and ONNX Runtime mean the same network by it.
+
+Where they do not, the "error of the source" is the difference of two functions, and nothing may be allowed on its
+account. An output that keeps less than half of its digits in the source's own precision has either lost them to
+rounding, or is another function. Rounding is tried in float64: inputs and parameters moved by one rounding each, and
+every result of a node rounded to the format of the source,
+
+    E_sim  =  f(x (1 + u r), w (1 + u r)), every node's result rounded, - f(x, w),      r uniform on [-1, 1].
+
+A sum of K products as it is executed is the exact sum of operands moved by K u at most (N. J. Higham, "Accuracy and
+Stability of Numerical Algorithms", 2nd ed., 2002, section 3.1), and sqrt(K) u as roundings go. So a source that only
+rounds has
+
+    E_src <= K_ORDER sqrt(1 + K) E_sim,
+
+K its longest sum: the measure that `bnfold.verification.criterion` applies to files.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnfold.errors import InputRefused
+from bnfold.numerics.error_bounds import PooledError, unit_roundoff
+from bnfold.verification.criterion import K_ORDER
+from bnfold.verification.graph_facts import accumulation_lengths
+from bnfold.verification.localise_execution import localise_execution
+from bnfold.verification.parameters import N_DRAWS, SMALL_FEED, stored_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+    import onnx
+
+    from bnfold.graph.float64 import Float64Graph
+    from bnfold.verification.criterion import OutputErrors
+    from bnfold.verification.inputs import Feed
+    from bnfold.verification.reference import Reference
+
+__all__ = ["refuse_disagreement"]
+
+N_FEEDS_TO_LOCALISE = 3
+
+
+def refuse_disagreement(
+    outputs: Mapping[str, OutputErrors], reference: Reference, feeds: Callable[[], Iterable[Feed]], *, seed: int
+) -> None:
+    """Refuse a source whose own error no rounding accounts for; nothing is computed where every output has its digits.
+
+    Args:
+        outputs: the errors of the source, over `feeds`.
+        reference: the source; one that PyTorch evaluates is not asked, as its float64 and float32 are one program.
+        feeds: makes the inputs that the source has answered.
+        seed: of the roundings.
+
+    Raises:
+        InputRefused: for the first such output.
+    """
+    limit = math.sqrt(max(unit_roundoff(reference.stored_format), unit_roundoff("float32")))
+    suspects = [errors for errors in outputs.values() if errors.e_source > limit * errors.reference.rms]
+    if not suspects or reference.graph64 is None or (plain := reference.plain) is None:
+        return
+    names = [errors.name for errors in suspects]
+    simulated = _simulated(reference.graph64, plain, feeds(), names, stored_format=reference.stored_format, seed=seed)
+    order = math.sqrt(1 + max(accumulation_lengths(plain), default=1))
+    for errors in suspects:
+        rounding = simulated[errors.name].rms
+        if not errors.e_source <= K_ORDER * order * rounding:
+            u = unit_roundoff(reference.stored_format)
+            raise InputRefused(
+                "ONNX Runtime and the float64 evaluation disagree about what the source computes",
+                where=f"output {errors.name}{_first_departure(plain, feeds(), u=u, seed=seed)}",
+                found=f"an error of {errors.e_source:.3g}, where roundings leave {rounding:.3g}",
+                expected=f"{K_ORDER * order * rounding:.3g} at most, for its longest sum",
+                remedy="verify against the PyTorch source, or export with another opset or without that operator",
+            )
+
+
+def _simulated(
+    graph: Float64Graph,
+    plain: onnx.ModelProto,
+    feeds: Iterable[Feed],
+    names: Collection[str],
+    *,
+    stored_format: str,
+    seed: int,
+) -> dict[str, PooledError]:
+    """What roundings leave of the outputs of these names, by the evaluator's own meaning of each operator."""
+    import ml_dtypes  # noqa: F401 - NumPy knows bfloat16 by it
+
+    u, generator = unit_roundoff(stored_format), np.random.default_rng(seed)
+    parameters = dict(stored_parameters(plain))
+    errors = {name: PooledError() for name in names}
+    for feed in feeds:
+        exact = graph.evaluate(feed.arrays)
+        size = sum(array.size for array in feed.arrays.values())
+        for _ in range(N_DRAWS if size <= SMALL_FEED else 1):
+            moved = dict(_moved({**feed.arrays, **parameters}, u, generator))
+            rounded = graph.evaluate(moved, rounded_to=np.dtype(stored_format))
+            for name, pooled in errors.items():
+                pooled.add(rounded[name].astype(np.float64) - exact[name])
+    return errors
+
+
+def _moved(
+    arrays: Mapping[str, np.ndarray], u: float, generator: np.random.Generator
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Numbers of floating point moved by one rounding at random, in float64; others as they are."""
+    for name, array in arrays.items():
+        if array.dtype.kind in "iubUSO":
+            yield name, array
+        else:
+            yield name, array.astype(np.float64) * (1 + u * generator.uniform(-1, 1, array.shape))
+
+
+def _first_departure(plain: onnx.ModelProto, feeds: Iterable[Feed], *, u: float, seed: int) -> str:
+    """The first node whose execution its own float64 evaluation does not account for, as a clause; else nothing."""
+    tried = list(itertools.islice(feeds, N_FEEDS_TO_LOCALISE))
+    try:
+        located = localise_execution(plain, plain, tried, u=u, seed=seed)
+    except InputRefused:  # not every graph can be taken apart; the output is known all the same
+        return ""
+    if located is None:
+        return ""
+    departure = located.departure
+    return f", first at {departure.operator} {located.node.name or departure.layer or located.node.output[0]}"
