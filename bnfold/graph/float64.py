@@ -6,7 +6,6 @@ those that are slow there, that fall back to float32, or that are wrong.
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +14,14 @@ import onnx.inliner
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
+from bnfold.graph.float64_nodes import REMEDY, evaluator_of, place, rounded, run_node
 from bnfold.graph.float64_values import Parameters, last_readers, reads, widened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
     import onnx_ir as ir
     from onnx.reference import ReferenceEvaluator
-    from onnx.reference.op_run import OpRun
 
 __all__ = ["Float64Graph", "evaluate", "to_float64"]
 
@@ -41,8 +40,6 @@ _QUANTIZED = frozenset(
         "QuantizeLinear",
     }
 )
-CAUSE_LENGTH = 240  # characters
-_REMEDY = "take another reference, such as the PyTorch network itself"
 # Inputs that ONNX defines as float32 and nothing else. Resize-10 and Upsample-9 are (X, scales), Resize-11 and later
 # (X, roi, scales, sizes).
 _FLOAT32_INPUTS: Mapping[str, tuple[int, ...]] = {"Resize": (1, 2), "Upsample": (1,), "NonMaxSuppression": (0, 1, 3, 4)}
@@ -85,7 +82,7 @@ class Float64Graph:
         self._parameters = Parameters(tensors or {tensor.name: tensor for tensor in model.graph.initializer})
         structure = _without_initializers(model)
         _convert_graph(structure.graph)
-        self._evaluator: ReferenceEvaluator = _evaluator(structure)
+        self._evaluator: ReferenceEvaluator = evaluator_of(structure)
         self.output_names: tuple[str, ...] = tuple(self._evaluator.output_names)
         nodes = structure.graph.node
         self._reads = [tuple(reads(node)) for node in nodes]
@@ -107,62 +104,15 @@ class Float64Graph:
                 parameters = [name for name in names if name not in values and name in self._parameters]
                 values.update((name, self._parameters[name]) for name in parameters)
                 inputs = [values[name] for name in node.input]
-                outputs = _run(node, inputs, values)
+                outputs = run_node(node, inputs, values)
                 del inputs
                 if rounded_to is not None:
-                    outputs = [_rounded(output, rounded_to) for output in outputs]
+                    outputs = [rounded(output, rounded_to) for output in outputs]
                 values.update(zip(node.output, outputs, strict=False))
                 for name in (*dead, *parameters):
                     values.pop(name, None)
         found = (values[name] if name in values else self._parameters[name] for name in self.output_names)
         return {name: np.asarray(value) for name, value in zip(self.output_names, found, strict=True)}
-
-
-def _evaluator(structure: onnx.ModelProto) -> ReferenceEvaluator:
-    """The evaluator of a graph; the first node that it has no operator for is refused."""
-    from onnx.reference import ReferenceEvaluator
-
-    from bnfold.graph.float64_ops import OPERATORS
-
-    opsets = {entry.domain: entry.version for entry in structure.opset_import}
-    try:
-        return ReferenceEvaluator(structure, new_ops=list(OPERATORS))
-    except Exception as whole:  # of many types, one for each way in which an operator is missing
-        for node in structure.graph.node:
-            try:
-                alone = helper.make_graph([node], "node", [], [])
-                ReferenceEvaluator(alone, opsets=opsets, new_ops=list(OPERATORS))
-            except Exception as error:
-                raise _not_evaluated(_place(node), error) from error
-        raise _not_evaluated("the graph", whole) from whole
-
-
-def _run(node: OpRun, inputs: Sequence[Any], values: Mapping[str, Any]) -> Sequence[Any]:
-    """The outputs of a node; what the evaluator's operators raise, of whatever type, says that it cannot."""
-    try:
-        run: Callable[..., Sequence[Any]] = node.run
-        outputs = run(*inputs, context=values) if node.need_context() else run(*inputs)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise _not_evaluated(_place(node.onnx_node), error.__cause__ or error) from error
-    return outputs
-
-
-def _not_evaluated(where: str, error: BaseException) -> InputRefused:
-    cause = textwrap.shorten(str(error), CAUSE_LENGTH, placeholder=" ...")  # the evaluator may list all it knows
-    found = f"{type(error).__name__}: {cause}"
-    return InputRefused("an operator cannot be evaluated in float64", where=where, found=found, remedy=_REMEDY)
-
-
-def _place(node: NodeProto) -> str:
-    return f"{node.op_type} {node.name or node.output[0]}"
-
-
-def _rounded(value: Any, to: np.dtype) -> Any:
-    """An array of float64 rounded to another format; anything else as it is."""
-    is_float = isinstance(value, np.ndarray) and value.dtype == np.float64
-    return value.astype(to).astype(np.float64) if is_float else value
 
 
 def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -233,7 +183,7 @@ def _converted_nodes(node: NodeProto) -> list[NodeProto]:
 
 
 def _refuse_unknown(node: NodeProto) -> None:
-    where, remedy = _place(node), _REMEDY
+    where, remedy = place(node), REMEDY
     if node.domain not in {"", "ai.onnx"}:
         raise InputRefused(f"operators of domain {node.domain} have no float64 evaluation", where=where, remedy=remedy)
     if node.op_type in _RANDOM:
