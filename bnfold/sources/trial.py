@@ -45,7 +45,7 @@ def run_once(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, where: str)
     try:
         with interruptible(), torch.no_grad(), user_code():
             return module(*inputs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         shapes = ", ".join("x".join(map(str, tensor.shape)) + f" {tensor.dtype}" for tensor in inputs)
         raise InputRefused(
             f"the network raises on inputs of {shapes}",

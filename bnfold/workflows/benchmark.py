@@ -14,6 +14,7 @@ from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import InputRefused
 from bnfold.runtime import available_threads, environment
+from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["bench"]
 
 
+@runs_user_code()
 def bench(
     *files: str | Path,
     names: Sequence[str] | None = None,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bnfold.errors import InputRefused
+from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["verify", "verify_bundle"]
 
 
+@runs_user_code()
 def verify(
     reference: str | os.PathLike[str],
     candidate: str | os.PathLike[str],

@@ -15,6 +15,7 @@ from bnfold.workflows.accounts import check_file, fold_accounted
 from bnfold.workflows.files import output_facts, plain_file, write_model
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
+from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
     import onnx
@@ -40,6 +41,7 @@ _OUTPUT_NAMES = (REPORT_NAME, HTML_NAME, *_FOLDERS, *_FILES, *(f"{name}.data" fo
 logger = logging.getLogger("bnfold.workflows")
 
 
+@runs_user_code()
 def fold_export(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bnfold.records import InspectReport
 from bnfold.workflows.accounts import fold_accounted
+from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["inspect"]
 
 
+@runs_user_code()
 def inspect(
     source: str | os.PathLike[str],
     *,

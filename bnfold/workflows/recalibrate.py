@@ -22,6 +22,7 @@ from bnfold.workflows.recalibration import (
     wish_of,
 )
 from bnfold.workflows.staging import staged_folder
+from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["recalibrate"]
 
 
+@runs_user_code()
 def recalibrate(
     run: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,

@@ -20,6 +20,7 @@ from bnfold.training.reproducible import reproducible
 from bnfold.workflows.partial_run import PartialRun
 from bnfold.workflows.staging import require_free, staged_folder
 from bnfold.workflows.training_job import Job, Prepared, prepare, save, train_to_end
+from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +47,7 @@ class _Start:
     checkpoint: Checkpoint | None
 
 
+@runs_user_code()
 def train(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
@@ -121,6 +123,7 @@ def train(
         return _train(start, job, engine, force=force)
 
 
+@runs_user_code()
 def plan(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
