@@ -1,4 +1,7 @@
-"""Gates for pipelines: they decide on the interval of a ratio, not on its point, and never on a noisy machine."""
+"""Gates for pipelines: they decide on the interval of a ratio, not on its point, and say where the machine was noisy.
+
+Noise widens the interval; one that still lies beyond the limit as a whole is a failure on any machine.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from bnfold.benchmarking.statistics import NO_WINNER
 from bnfold.errors import InputRefused
 from bnfold.records import BenchGate, BenchReport, BenchRun, GateVerdict
 
@@ -96,12 +100,10 @@ def _baseline_gate(run: BenchRun, then: Mapping[str, Any], limit: float, noise: 
     up = math.hypot(_log_gap(run.median_ms, now_high), _log_gap(then_low, then["median_ms"]))
     down = math.hypot(_log_gap(now_low, run.median_ms), _log_gap(then["median_ms"], then_high))
     cell = f"batch {run.batch}, {run.threads} threads, {run.opt_level}, {run.provider}"
+    name = f"{run.name} / baseline ({cell})"
     if math.isnan(now_low):
-        noise = "too few runs for an interval"
-        up = down = 0.0
-    return _gate(
-        f"{run.name} / baseline ({cell})", (ratio, ratio * math.exp(-down), ratio * math.exp(up)), limit, noise
-    )
+        return BenchGate(name, 1 + limit, ratio, ratio, ratio, "undecided", "too few runs for an interval")
+    return _gate(name, (ratio, ratio * math.exp(-down), ratio * math.exp(up)), limit, noise)
 
 
 def _log_gap(low: float, high: float) -> float:
@@ -116,12 +118,13 @@ def against_name(report: BenchReport, name: str, limit: float) -> list[BenchGate
 
 def _ratio_gate(ratio: BenchRatio, limit: float, noise: str | None) -> BenchGate:
     cell = f"batch {ratio.batch}, {ratio.threads} threads, {ratio.opt_level}, {ratio.provider}"
-    return _gate(f"{ratio.a} / {ratio.b} ({cell})", (ratio.ratio, ratio.low, ratio.high), limit, ratio.note or noise)
+    note = noise if ratio.note is None else ratio.note.removeprefix(NO_WINNER)
+    return _gate(f"{ratio.a} / {ratio.b} ({cell})", (ratio.ratio, ratio.low, ratio.high), limit, note)
 
 
 def _gate(name: str, found: Sequence[float], limit: float, noise: str | None) -> BenchGate:
     ratio, low, high = found
-    verdict: GateVerdict = "undecided" if noise else "failed" if low > 1 + limit else "passed"
+    verdict: GateVerdict = "failed" if low > 1 + limit else "passed"
     return BenchGate(name=name, limit=1 + limit, ratio=ratio, low=low, high=high, verdict=verdict, note=noise)
 
 

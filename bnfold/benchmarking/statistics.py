@@ -20,9 +20,10 @@ from bnfold.records import BenchRatio, RatioVerdict
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "compare", "dispersion", "ratio_interval"]
+__all__ = ["LEVEL", "NO_WINNER", "compare", "dispersion", "ratio_interval"]
 
 LEVEL = 0.99
+NO_WINNER = "no winner is named: "
 N_RESAMPLES = 4000
 
 
@@ -82,7 +83,7 @@ def compare(pair: BenchRatio, ratios: NDArray[np.float64], *, note: str | None =
     verdict: RatioVerdict = "faster" if high < 1 else "slower" if low > 1 else "tie"
     if note is None or verdict == "tie":
         return dataclasses.replace(pair, ratio=ratio, low=low, high=high, verdict=verdict)
-    return dataclasses.replace(pair, ratio=ratio, low=low, high=high, verdict="tie", note=f"no winner is named: {note}")
+    return dataclasses.replace(pair, ratio=ratio, low=low, high=high, verdict="tie", note=f"{NO_WINNER}{note}")
 
 
 def dispersion(times: NDArray[np.float64]) -> float:

@@ -25,9 +25,12 @@ def junit_xml(report: BenchReport) -> bytes:
     for gate in cases:
         case = ElementTree.SubElement(suite, "testcase", classname="bnfold.bench", name=gate.name)
         if gate.verdict == "failed":
-            ElementTree.SubElement(case, "failure", message="slower than allowed").text = gate_sentence(gate)
+            message = "slower than allowed" + (f" ({gate.note})" if gate.note else "")
+            ElementTree.SubElement(case, "failure", message=message).text = gate_sentence(gate)
         elif gate.verdict == "undecided":
             ElementTree.SubElement(case, "skipped", message=f"undecided: {gate.note}")
+        elif gate.note:
+            ElementTree.SubElement(case, "system-out").text = gate_sentence(gate)
     root = ElementTree.Element("testsuites")
     root.append(suite)
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"

@@ -150,9 +150,10 @@ def command(
         require_provider(report.placements)
     failed = [gate for gate in report.gates if gate.verdict == "failed"]
     if failed:
+        note = f" ({failed[0].note})" if failed[0].note else ""
         raise GateFailed(
             "slower than allowed", where=failed[0].name,
-            found=f"{failed[0].low:.3f} to {failed[0].high:.3f}", expected=f"at most {failed[0].limit:.3f}",
+            found=f"{failed[0].low:.3f} to {failed[0].high:.3f}{note}", expected=f"at most {failed[0].limit:.3f}",
             remedy=f"{len(failed)} of {len(report.gates)} gates failed: find the change that costs time",
         )  # fmt: skip
 

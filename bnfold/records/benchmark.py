@@ -103,7 +103,8 @@ class BenchRatio:
 class BenchGate:
     """A limit on a time ratio, decided on its interval: `failed` when all of it lies above `limit` (1.03 for 3 %).
 
-    `undecided` has a `note` that says why: the machine was noisy, the runs too few.
+    `undecided`: there are too few runs for an interval. The `note` says so, or that the machine was noisy, which
+    decides nothing.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Gates decide on the interval, never on a noisy machine, and never against another machine's numbers."""
+"""Gates decide on the interval, on a noisy machine too, and never against another machine's numbers."""
 
 from __future__ import annotations
 
@@ -60,11 +60,13 @@ def test_errors_of_both_reports_count() -> None:
 
 
 @pytest.mark.parametrize(("now", "then"), [("noisy", "quiet"), ("quiet", "noisy")])
-def test_noise_leaves_a_gate_undecided(now: str, then: str) -> None:
+def test_the_interval_decides_whatever_the_noise(now: str, then: str) -> None:
+    """A file 27 times as slow had passed as undecided, with exit code 0."""
     old = baseline(run(1.0, 0.001), noise=then)
-    (gate,) = against_baseline(report(run(2.0, 0.001), noise=now), old, 0.03, "old.json")
-    assert gate.verdict == "undecided"
-    assert "noisy" in (gate.note or "")
+    for median, half, verdict in ((27.0, 0.4, "failed"), (1.05, 0.04, "passed")):
+        (gate,) = against_baseline(report(run(median, half), noise=now), old, 0.03, "old.json")
+        assert gate.verdict == verdict
+        assert "noisy" in (gate.note or "")
 
 
 def test_too_few_runs_of_today_are_undecided() -> None:
@@ -109,27 +111,35 @@ def ratio(low: float, **changes: Any) -> BenchRatio:
 
 
 def test_the_named_file_and_the_limit() -> None:
-    every = (ratio(1.04), ratio(1.02), ratio(1.5, b="peer"), ratio(1.5, note="no winner is named: few loads"))
+    every = (ratio(1.04), ratio(1.02), ratio(1.5, b="peer"), ratio(1.5, note="no winner is named: noisy machine: hot"))
     gates = against_name(BenchReport(FACTS, (), every), "old", 0.03)
-    assert [gate.verdict for gate in gates] == ["failed", "passed", "undecided"]
+    assert [(gate.verdict, gate.note) for gate in gates] == [
+        ("failed", None), ("passed", None), ("failed", "noisy machine: hot"),
+    ]  # fmt: skip
+    (noisy,) = against_name(BenchReport({**FACTS, "noise": "noisy"}, (), (ratio(1.02),)), "old", 0.03)
+    assert (noisy.verdict, noisy.note) == ("passed", "noisy machine")
 
 
 GATES = (
     BenchGate("a <b>", 1.03, 1.1, 1.05, 1.2, "failed"),
     BenchGate("c", 1.03, 1.0, 0.9, 1.1, "passed"),
-    BenchGate("d", 1.03, 1.5, 1.4, 1.6, "undecided", "noisy machine"),
+    BenchGate("d", 1.03, 1.5, 1.5, 1.5, "undecided", "too few runs for an interval"),
+    BenchGate("e", 1.03, 1.5, 1.4, 1.6, "failed", "noisy machine"),
+    BenchGate("f", 1.03, 1.0, 0.9, 1.1, "passed", "noisy machine"),
 )
 
 
 def test_junit() -> None:
     (suite,) = ElementTree.fromstring(junit_xml(BenchReport(FACTS, (), (), gates=GATES)))  # noqa: S314  # our own
     assert {name: suite.get(name) for name in ("tests", "failures", "skipped")} == {
-        "tests": "3", "failures": "1", "skipped": "1",
+        "tests": "5", "failures": "2", "skipped": "1",
     }  # fmt: skip
     assert [(case.get("name"), [child.tag for child in case]) for case in suite] == [
-        ("a <b>", ["failure"]), ("c", []), ("d", ["skipped"]),
+        ("a <b>", ["failure"]), ("c", []), ("d", ["skipped"]), ("e", ["failure"]), ("f", ["system-out"]),
     ]  # fmt: skip
     assert "1.050 to 1.200" in (suite[0][0].text or "")
+    assert suite[3][0].get("message") == "slower than allowed (noisy machine)"
+    assert (suite[4][0].text or "").endswith("passed: noisy machine")
 
 
 def test_markdown() -> None:
@@ -140,6 +150,7 @@ def test_markdown() -> None:
     assert "| a\\|b | CPUExecutionProvider | 1 | all | 1 | 1.25 |" in text
     assert "| new / old | 1 | 1.050 | 1.040 to 1.060 | slower |" in text
     assert "- a <b>: 1.100 (1.050 to 1.200), allowed 1.030, failed" in text
+    assert "- e: 1.500 (1.400 to 1.600), allowed 1.030, failed: noisy machine" in text
     assert "- missing: openvino: the package openvino is not installed; run `pip install openvino`" in text
     assert "Some CPU, onnxruntime 1.32.0, quiet machine" in text
     assert "Interrupted" in text
