@@ -24,6 +24,7 @@ __all__ = ["against_baseline", "against_name", "read_baseline"]
 
 SCHEMA = "bnfold.bench/1"
 KEY = ("name", "provider", "batch", "threads", "opt_level", "optimize", "cuda_graph", "mode", "concurrency")
+ANEW = "write it anew with bench --json FILE"
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(BenchRun)}  # of fields an older file may lack
 
 
@@ -44,16 +45,15 @@ def read_baseline(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
             "cannot read the baseline", where=str(path), found=str(error), remedy="write one with bench --json FILE"
         ) from error
     runs = baseline.get("runs") if isinstance(baseline, dict) else None
-    if not runs or baseline.get("schema") != SCHEMA:
+    if not isinstance(runs, list) or not runs or baseline.get("schema") != SCHEMA:
         raise InputRefused(
             "the baseline is no report of bnfold bench with runs", where=str(path),
             expected=f"schema {SCHEMA}", remedy="write one with bench --json FILE",
         )  # fmt: skip
-    if any("median_ms" not in run.get("intervals", {}) for run in runs):
-        raise InputRefused(
-            "the baseline has runs without an interval", where=str(path),
-            remedy="write it anew with bench --json FILE and a larger --budget",
-        )  # fmt: skip
+    for number, run in enumerate(runs):
+        _check_run(run, f"{path}, run {number}")
+    if not isinstance(baseline.get("environment"), dict):
+        raise InputRefused("the baseline does not say where it was measured", where=str(path), remedy=ANEW)
     for key in ("cpu", "gpu"):
         then, now = baseline["environment"].get(key), facts.get(key)
         if then != now:
@@ -62,6 +62,40 @@ def read_baseline(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
                 remedy="measure a baseline on this machine, or compare with a file of today (--fail-if-slower-than)",
             )  # fmt: skip
     return dict(baseline)
+
+
+def _check_run(run: Any, where: str) -> None:
+    """Refuse a run of a baseline whose times cannot be compared with."""
+    if not isinstance(run, dict) or not _is_time(run.get("median_ms")):
+        raise InputRefused(
+            "the baseline is damaged: median_ms is no time", where=where,
+            found=repr(run.get("median_ms") if isinstance(run, dict) else run), expected="milliseconds above 0",
+            remedy=ANEW,
+        )  # fmt: skip
+    intervals = run.get("intervals", {})
+    if isinstance(intervals, dict) and "median_ms" not in intervals:
+        raise InputRefused(
+            "the baseline has runs without an interval", where=where, remedy=f"{ANEW} and a larger --budget"
+        )
+    ends = intervals["median_ms"] if isinstance(intervals, dict) else intervals
+    is_pair = isinstance(ends, list) and len(ends) == 2 and _is_time(ends[1]) and _is_number(ends[0])
+    if not is_pair or not ends[0] <= run["median_ms"] <= ends[1]:
+        raise InputRefused(
+            "the baseline is damaged: the interval of median_ms is none", where=where, found=repr(ends),
+            expected=f"two times, {run['median_ms']} between them", remedy=ANEW,
+        )  # fmt: skip
+    shapes = run.get("input_shapes") or {}
+    has_shapes = isinstance(shapes, dict) and all(isinstance(shape, list) for shape in shapes.values())
+    if not has_shapes or "name" not in run:
+        raise InputRefused("the baseline is damaged: a run has no name, or no input shapes", where=where, remedy=ANEW)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_time(value: Any) -> bool:
+    return _is_number(value) and value > 0
 
 
 def against_baseline(report: BenchReport, baseline: Mapping[str, Any], limit: float, where: str) -> list[BenchGate]:
@@ -85,8 +119,7 @@ def against_baseline(report: BenchReport, baseline: Mapping[str, Any], limit: fl
     if report.runs and not pairs:
         raise InputRefused(
             "no run of today is in the baseline", where=where,
-            found=", ".join(sorted({str(run["name"]) for run in baseline["runs"]})),
-            expected=", ".join(sorted({run.name for run in report.runs})),
+            found=_runs_in_words(baseline["runs"]), expected=_runs_in_words([run.__dict__ for run in report.runs]),
             remedy="measure files of the same names, at the same batch sizes and threads",
         )  # fmt: skip
     noise = "the baseline was measured on a noisy machine" if noisy_then else _noise(report)
@@ -130,6 +163,16 @@ def _gate(name: str, found: Sequence[float], limit: float, noise: str | None) ->
 
 def _noise(report: BenchReport) -> str | None:
     return "noisy machine" if report.environment.get("noise") == "noisy" else None
+
+
+def _runs_in_words(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Each run by its name, what else is part of its key where it is not the default, and its shapes."""
+    said = []
+    for run in runs:
+        shapes = " and ".join("x".join(map(str, shape)) for shape in (run.get("input_shapes") or {}).values())
+        others = [f"{key} {run[key]}" for key in KEY[1:] if key in run and run[key] != DEFAULTS[key]]
+        said.append(f"{run['name']} ({', '.join([*others, *([shapes] if shapes else [])])})")
+    return ", ".join(dict.fromkeys(said))
 
 
 def _key(run: Mapping[str, Any]) -> tuple[str, ...]:

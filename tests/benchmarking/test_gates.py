@@ -106,6 +106,42 @@ def test_baselines_that_are_refused(tmp_path: Path) -> None:
     assert read_baseline(path, FACTS) == good
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"median_ms": "fast"}, r"median_ms is no time .*run 0: found 'fast'"),
+        ({"median_ms": 0}, "median_ms is no time"),
+        ({"median_ms": True}, "median_ms is no time"),
+        ({"intervals": None}, "the interval of median_ms is none"),
+        ({"intervals": {"median_ms": None}}, "the interval of median_ms is none"),
+        ({"intervals": {"median_ms": [0.9]}}, "the interval of median_ms is none"),
+        ({"intervals": {"median_ms": [None, 1.1]}}, "the interval of median_ms is none"),
+        ({"intervals": {"median_ms": [2, 3]}}, r"found \[2, 3\], expected two times, 1\.0 between them"),
+        ({"input_shapes": {"x": None}}, "a run has no name, or no input shapes"),
+    ],
+)
+def test_damaged_baselines_are_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    """They had ended as faults of the program."""
+    path = tmp_path / "old.json"
+    good = baseline(run(1.0, 0.001))
+    path.write_text(json.dumps({**good, "runs": [{**good["runs"][0], **changes}]}), encoding="utf-8")
+    with pytest.raises(InputRefused, match=says):
+        read_baseline(path, FACTS)
+
+
+@pytest.mark.parametrize("changes", [{"runs": {"a": 1}}, {"runs": [None]}, {"environment": None}, {"runs": [{}]}])
+def test_baselines_of_another_form_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({**baseline(run(1.0, 0.001)), **changes}), encoding="utf-8")
+    with pytest.raises(InputRefused, match="the baseline"):
+        read_baseline(path, FACTS)
+
+
+def test_no_common_run_says_what_differs() -> None:
+    with pytest.raises(InputRefused, match=r"found net \(.*batch 1,.*1x3\), expected net \(.*batch 8,.*1x3\)"):
+        against_baseline(report(replace(run(1.0, 0.001), batch=8)), baseline(run(1.0, 0.001)), 0.0, "old.json")
+
+
 def ratio(low: float, **changes: Any) -> BenchRatio:
     return replace(BenchRatio("new", "old", 1, low + 0.01, low, low + 0.02, "slower", threads=1), **changes)
 
