@@ -11,7 +11,10 @@ __all__ = ["Coverage", "Departure", "Execution", "OutputVerdict", "StoredParamet
 
 @dataclasses.dataclass(frozen=True)
 class OutputVerdict:
-    """Errors of one output against float64: root mean square relative to nothing, in the output's own units."""
+    """Errors of one output against float64: root mean square relative to nothing, in the output's own units.
+
+    `e_output` is NaN (null in JSON) where the file gave nothing to compare: another type or shape, NaN, infinity.
+    """
 
     name: str
     e_source: float
@@ -57,7 +60,10 @@ class Coverage:
 
 @dataclasses.dataclass(frozen=True)
 class StoredParameters:
-    """Parameters of the file against those of a fold made anew; `max_ulps` in units of the last stored place."""
+    """Parameters of the file against those of a fold made anew; `max_ulps` in units of the last stored place.
+
+    `max_ulps` is infinite (null in JSON) where a parameter is NaN or infinite.
+    """
 
     compared: int
     max_ulps: float

@@ -55,19 +55,27 @@ def render_verdict(verdict: Verdict) -> None:
     if verdict.outputs:
         table = new_table("output", ["source error", "file error", "allowed"])
         for output in verdict.outputs:
-            table.add_row(
-                output.name, *(f"{value:.2e}" for value in (output.e_source, output.e_output, output.allowed))
-            )
+            table.add_row(output.name, *map(_error, (output.e_source, output.e_output, output.allowed)))
         print_table(table)
-    batches = ", ".join(map(str, verdict.batches))
-    scope = f"{verdict.n_compared:,} values against {verdict.reference}, batches {batches}"
-    providers = f" on {', '.join(verdict.providers)}" if verdict.providers else ""
     if verdict.passed:
-        say(f"equal: {scope}{providers}")
+        say(f"equal: {_scope(verdict)}")
     else:
-        say(f"NOT equal: {verdict.failure or 'no reason given'} ({scope}{providers})")
+        say(f"NOT equal: {verdict.failure or 'no reason given'} ({_scope(verdict)})")
     for fact in _proven(verdict):
         say(fact)
+
+
+def _error(value: float) -> str:
+    return "not compared" if math.isnan(value) else f"{value:.2e}"
+
+
+def _scope(verdict: Verdict) -> str:
+    """How many values were compared, with what, at which batches and where."""
+    if not verdict.n_compared:
+        return f"no values were compared with {verdict.reference}"
+    batches = f", batches {', '.join(map(str, verdict.batches))}" if verdict.batches else ""
+    providers = f" on {', '.join(verdict.providers)}" if verdict.providers else ""
+    return f"{verdict.n_compared:,} values against {verdict.reference}{batches}{providers}"
 
 
 def _proven(verdict: Verdict) -> list[str]:
@@ -80,10 +88,9 @@ def _proven(verdict: Verdict) -> list[str]:
             "gave one value for every input"
         )
     if verdict.parameters is not None:
-        facts.append(
-            f"parameters: {verdict.parameters.compared:,} compared with a fold made anew, at most "
-            f"{verdict.parameters.max_ulps:.3g} units in the last place off"
-        )
+        most = verdict.parameters.max_ulps
+        off = f"at most {most:.3g} units in the last place off" if math.isfinite(most) else "not all of them finite"
+        facts.append(f"parameters: {verdict.parameters.compared:,} compared with a fold made anew, {off}")
     return [*facts, *(f"warning: {warning}" for warning in verdict.warnings)]
 
 

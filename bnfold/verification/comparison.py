@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bnfold.records import Execution, InputSpec
-    from bnfold.verification.answers import Answers
+    from bnfold.verification.answers import Answers, Kind
     from bnfold.verification.inputs import Feed
     from bnfold.verification.reference import Reference
 
@@ -121,10 +121,17 @@ class Comparison:
         for label in (AS_WRITTEN, DEPLOYED):
             for (feed, got), answer in zip(self.file.run(label, feeds()), answers, strict=True):
                 for name in self.reference.output_names:
-                    match_kind(name, got[name], answer.kinds[name], f"{feed}, {label}")
+                    self._match_kind(name, got[name], answer.kinds[name], f"{feed}, {label}")
                     error = answer.agreed_values(name, _difference(got[name], answer.exact[name]))
                     self.outputs[name].add_candidate(label, error, str(feed))
                 self.rows.add(f"the file ({label})", feed, got)
+
+    def _match_kind(self, name: str, got: np.ndarray, kind: Kind, where: str) -> None:
+        try:
+            match_kind(name, got, kind, where)
+        except Unequal:
+            self.outputs[name].comparable = False
+            raise
 
     def _refuse_chance(self, first: Arrays, again: Arrays) -> None:
         """A source that gives other values when run again has no answer to compare with.

@@ -62,6 +62,7 @@ class OutputErrors:
             them what the source's error says about the conditioning of the network, scale with it.
         parameters: the judgement of the file's parameters, where there was need of one.
         worst_order: sqrt(1 + K) for sums of K products at most: what a sum in order leaves over one rounding each.
+        comparable: False as soon as the file gave something that has no error: another type or shape, NaN, infinity.
     """
 
     name: str
@@ -73,6 +74,7 @@ class OutputErrors:
     worst: tuple[float, str] = (0.0, "")
     parameters: ParameterErrors | None = None
     worst_order: float = 1.0
+    comparable: bool = True
 
     def add_source(self, execution: int, error: np.ndarray) -> None:
         """Take in the error of one execution of the source."""
@@ -110,7 +112,9 @@ class OutputErrors:
 
     @property
     def e_output(self) -> float:
-        """Root mean square error of the file, of its worse execution."""
+        """Root mean square error of the file, of its worse execution; NaN where it was not compared."""
+        if not self.comparable or self.n_compared == 0:
+            return math.nan
         return max((pooled.rms for pooled in self.candidate.values()), default=0.0)
 
     @property

@@ -128,6 +128,7 @@ def _distance(stored: TensorProto, expected: ir.TensorProtocol) -> tuple[int, _W
         ulp = np.ldexp(1.0, np.maximum(exponent, smallest) - digits + 1)
         own = found[start : start + len(block)] if found.ndim else found
         ulps = np.abs(own.astype(np.float64) - block) / ulp
+        ulps = np.where(np.isnan(ulps), np.inf, ulps)  # every comparison with NaN is false
         n_far += int(np.count_nonzero(~(ulps <= MAX_ULPS)))
         place = np.unravel_index(int(np.argmax(ulps)), ulps.shape) if ulps.size else ()
         if ulps.size and not ulps[place] <= worst.ulps:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from bnfold.records import (
@@ -13,6 +15,7 @@ from bnfold.records import (
     Ledger,
     LedgerEntry,
     OutputVerdict,
+    StoredParameters,
     Verdict,
 )
 from bnfold.report import render_bench, render_doctor, render_ledger, render_verdict
@@ -48,6 +51,18 @@ def test_bench_fits_80_columns_and_keeps_its_numbers(capsys: pytest.CaptureFixtu
     assert {"128", "1235", "2346", "104", "12346", "0.912", "0.891", "0.936", "faster"} <= words(out)
     assert "Some CPU, 1 thread, onnxruntime 1.32.0" in out
     assert "noisy" not in out
+
+
+def test_what_was_not_compared_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    output = OutputVerdict("y", 1e-7, math.nan, 3e-7)
+    render_verdict(
+        Verdict(False, 0, (), (), (output,), "PyTorch float64", "no", parameters=StoredParameters(9, math.inf))
+    )
+    out = capsys.readouterr().out
+    assert "not compared" in out
+    assert "NOT equal: no (no values were compared with PyTorch float64)" in out
+    assert "parameters: 9 compared with a fold made anew, not all of them finite" in out
+    assert "nan" not in out
 
 
 def test_a_noisy_machine_is_said(capsys: pytest.CaptureFixture[str]) -> None:

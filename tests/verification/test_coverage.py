@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bnfold.export import finish
 from bnfold.folding import fold_model
-from bnfold.records import Coverage, InputSpec
+from bnfold.records import Coverage, InputSpec, as_json
 from bnfold.verification import OnnxReference, verify_file
 from bnfold.verification.coverage import watched
 from bnfold.verification.refold import MAX_ULPS, compare_parameters
@@ -102,6 +102,22 @@ def test_what_no_output_shows_is_found_in_the_parameters(tmp_path, name, index, 
     assert f"parameter {name}[{place}] is " in verdict.failure
     assert "units in the last place, allowed 1" in verdict.failure
     assert verdict.parameters.max_ulps > MAX_ULPS
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_has_no_error_that_looks_right(tmp_path, value):
+    """NaN was error 0, and a parameter that is NaN was left out of the largest distance."""
+    source = _network()
+    file = _edit(_folded(source), "first_weight", (0, 0, 1, 1), lambda w: w * 0 + np.float32(value))
+    verdict = _verdict(tmp_path, source, file)
+    assert not verdict
+    assert "NaN or infinite" in verdict.failure
+    assert np.isnan(verdict.outputs[0].e_output)
+    assert np.isinf(verdict.parameters.max_ulps)
+    facts = as_json(verdict)
+    assert (facts["outputs"][0]["e_output"], facts["parameters"]["max_ulps"]) == (None, None)
+    refolded = compare_parameters(file, source)
+    assert "parameter first_weight[0, 0, 1, 1] is " in refolded.failure
 
 
 def test_a_zero_that_is_none_is_found(tmp_path):
