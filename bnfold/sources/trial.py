@@ -24,15 +24,29 @@ TRIAL_BATCH = 2  # not 1, which torch.export would take for a constant
 
 
 def trial_inputs(specs: Sequence[InputSpec], batch: int = TRIAL_BATCH) -> tuple[torch.Tensor, ...]:
-    """Inputs to try a network with: a fixed normal sample, zeros for integers (a valid index of any table)."""
+    """Inputs to try a network with: a fixed normal sample, zeros for integers (a valid index of any table).
+
+    Raises:
+        InputRefused: there is no room for one in memory.
+    """
     torch = require_torch()
     generator = torch.Generator().manual_seed(0)
-    tensors = []
-    for spec in specs:
-        shape, dtype = spec.with_batch(batch), getattr(torch, spec.dtype)
+    return tuple(_trial_input(spec, batch, generator) for spec in specs)
+
+
+def _trial_input(spec: InputSpec, batch: int, generator: torch.Generator) -> torch.Tensor:
+    torch = require_torch()
+    shape, dtype = spec.with_batch(batch), getattr(torch, spec.dtype)
+    try:
         values = torch.randn(shape, generator=generator) if dtype.is_floating_point else torch.zeros(shape)
-        tensors.append(values.to(dtype))
-    return tuple(tensors)
+        return values.to(dtype)
+    except (RuntimeError, TypeError, OverflowError) as error:  # more bytes than there are, or than 64 bits can count
+        raise InputRefused(
+            f"an input of {'x'.join(map(str, shape))} {spec.dtype} does not fit into memory",
+            where=f"input {spec.name}",
+            found=described(error)[:300],
+            remedy="give a smaller shape with --input-shape",
+        ) from error
 
 
 def run_once(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, where: str) -> Any:

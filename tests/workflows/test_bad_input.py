@@ -114,6 +114,14 @@ def test_factory_that_returns_no_module(refused: Callable[..., str], tmp_path: P
     assert "str" in refused("fold-export", spec, "--input-shape", "1x3x8x8", code=3)
 
 
+@pytest.mark.parametrize("size", [9999999, 10**30])
+def test_an_input_larger_than_the_memory(refused: Callable[..., str], tmp_path: Path, size: int) -> None:
+    spec = write_factory(tmp_path / "net.py", "    return nn.Conv2d(3, 4, 1)\n")
+    line = refused("fold-export", spec, "--input-shape", f"1x3x{size}x{size}", code=3)
+    assert "--input-shape" in line
+    assert str(size) in line
+
+
 def test_batch_statistics_at_eval(refused: Callable[..., str], tmp_path: Path) -> None:
     body = "    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))\n"
     spec = write_factory(tmp_path / "net.py", body)
