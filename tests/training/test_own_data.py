@@ -106,6 +106,10 @@ def test_folders_that_cannot_be_learnt_from(tmp_path: Path, images: Path) -> Non
     with pytest.raises(InputRefused, match=r"do not fit the network's INPUT_SHAPE.*1, 3 or 4 channels"):
         _folder(images, ((1, 2, 8, 8),))
     for name in ("dark", "light"):
+        (tmp_path / "hollow" / name).mkdir(parents=True)
+    with pytest.raises(InputRefused, match=r"folders of the classes hold no images.*\.png.* in dark, light"):
+        _folder(tmp_path / "hollow")
+    for name in ("dark", "light"):
         _write_images(tmp_path / "few" / name, 2, 0)
     with pytest.raises(InputRefused, match=r"the val split of .* is empty: found train 4, val 0, test 0"):
         _folder(tmp_path / "few")

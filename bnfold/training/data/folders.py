@@ -42,6 +42,13 @@ def image_folder(place: str, recipe: Recipe, input_shapes: tuple[tuple[int, ...]
     classes = _classes(training)
     folders: Mapping[Split, Path] = given if "train" in given else {"train": root}
     files = {split: _files(folder, classes) for split, folder in folders.items()}
+    if not files["train"]:
+        raise InputRefused(
+            "the folders of the classes hold no images",
+            where=str(training),
+            found=f"no file with one of the suffixes {', '.join(sorted(SUFFIXES))} in {', '.join(classes)}",
+            remedy="put images into them, of each class about ten",
+        )
     parts = completed({split: [label for _, label in own] for split, own in files.items()}, recipe.split_seed)
     chosen: Mapping[Split, Files] = {
         split: [files[origin][number] for number in numbers] for split, (origin, numbers) in parts.items()
