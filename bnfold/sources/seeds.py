@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnfold.errors import InputRefused
 from bnfold.sources.extras import require_torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BUILD_SEED", "seeded"]
+__all__ = ["BUILD_SEED", "require_seed", "seeded"]
 
 BUILD_SEED = 0
+LARGEST_SEED = 2**32 - 1
+"""Of NumPy's global generator."""
+
+
+def require_seed(seed: int) -> None:
+    """Refuse a seed that not every generator takes.
+
+    Raises:
+        InputRefused: it is negative, or too large.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InputRefused("no such seed", found=str(seed), expected=f"0 to {LARGEST_SEED}", remedy="choose another")
 
 
 @contextlib.contextmanager

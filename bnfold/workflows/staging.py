@@ -7,6 +7,7 @@ output folder is a mount of its own.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from bnfold.errors import InputRefused
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["existing_outputs", "missing_folders", "remove_empty", "require_free", "staged_folder"]
+__all__ = ["existing_outputs", "missing_folders", "remove_empty", "require_free", "require_writable", "staged_folder"]
 
 _PREVIOUS = ".previous"
 
@@ -28,7 +29,12 @@ def existing_outputs(output: Path, names: Sequence[str]) -> list[Path]:
 
 
 def require_free(output: Path, names: Sequence[str], *, force: bool) -> None:
-    """Refuse an output folder that holds one of `names` (raises InputRefused), unless `force` is set."""
+    """Refuse an output folder that cannot be written to, or holds one of `names` and `force` is not set.
+
+    Raises:
+        InputRefused: what is in the way.
+    """
+    require_writable(output)
     existing = existing_outputs(output, names)
     if existing and not force:
         raise InputRefused(
@@ -36,6 +42,31 @@ def require_free(output: Path, names: Sequence[str], *, force: bool) -> None:
             where=str(existing[0]),
             remedy="pass --force to replace it, or another folder with -o",
         )
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written to, or not be created; nothing is created here.
+
+    Raises:
+        InputRefused: names what is there instead.
+    """
+    nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        found = f"{nearest} is no folder"
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        found = f"the folder {nearest} is not writable"
+    else:
+        return
+    raise _unwritable(folder, found)
+
+
+def _unwritable(output: Path, found: str) -> InputRefused:
+    return InputRefused(
+        "cannot write to the output folder",
+        where=str(output),
+        found=found,
+        remedy="choose a folder that you can write to with -o",
+    )
 
 
 @contextlib.contextmanager
@@ -82,12 +113,7 @@ def _make_stage(output: Path) -> Path:
         output.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=".bnfold-", dir=output))
     except OSError as error:
-        raise InputRefused(
-            "cannot write to the output folder",
-            where=str(output),
-            found=error.strerror or str(error),
-            remedy="choose a folder that you can write to with -o",
-        ) from error
+        raise _unwritable(output, error.strerror or str(error)) from error
 
 
 def _move_into_place(stage: Path, output: Path, names: Sequence[str]) -> None:

@@ -14,11 +14,12 @@ from bnfold.records import TrainPlan, TrainReport
 from bnfold.sources.checkpoint import OPTIONAL_FILES, RUN_FILES, WEIGHTS
 from bnfold.sources.extras import require
 from bnfold.sources.model_file import ModelFile, load_model_file
+from bnfold.sources.seeds import require_seed
 from bnfold.training.engine import open_engine
 from bnfold.training.recipe import Recipe, read_recipe
 from bnfold.training.reproducible import reproducible
 from bnfold.workflows.partial_run import PartialRun
-from bnfold.workflows.staging import require_free, staged_folder
+from bnfold.workflows.staging import require_free, require_writable, staged_folder
 from bnfold.workflows.training_job import Job, Prepared, prepare, save, train_to_end
 from bnfold.workflows.user_code import runs_user_code
 
@@ -175,6 +176,7 @@ def _start(
     force: bool,
 ) -> _Start:
     """Read the model file, the recipe and, with `resume`, the checkpoint; refuse what they or the folders forbid."""
+    require_seed(seed)
     spec = os.fspath(model)
     for package in ("torch", "safetensors", "accelerate"):
         require(package, extra="train", purpose="bnfold train")
@@ -183,6 +185,7 @@ def _start(
     run = Path("runs") / file.name if output is None else Path(output)
     require_free(run, _FILES, force=force)
     partial = PartialRun(run, model=spec)
+    require_writable(partial.folder)
     checkpoint = partial.claim(resume=resume, force=force)
     if checkpoint is not None:
         recorded, seed = checkpoint.job["recipe"], checkpoint.job["seed"]

@@ -172,6 +172,26 @@ def test_existing_run_needs_force(tmp_path: Path, cli: Cli) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted([*RUN_FILES, "notes.txt"])
 
 
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+@pytest.mark.parametrize("place", [("taken",), ("taken", "below"), ("loose",)])
+def test_output_that_is_no_folder_is_refused_before_the_work(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, place: tuple[str, ...], dry_run: list[str]
+) -> None:
+    monkeypatch.setattr(train_model, "prepare", lambda *_: pytest.fail("the work began"))
+    (tmp_path / "taken").write_text("mine")
+    (tmp_path / "loose").symlink_to(tmp_path / "nowhere")
+    result = cli("train", "bnnet", "-o", tmp_path.joinpath(*place), *dry_run)
+    assert result.exit_code == 3
+    assert f"{place[0]} is no folder" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loose", "taken"]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_no_generator_takes(tmp_path: Path, seed: int) -> None:
+    with pytest.raises(InputRefused, match="no such seed"):
+        train("bnnet", tmp_path / "run", seed=seed)
+
+
 def test_dry_run_checks_and_writes_nothing(tmp_path: Path, cli: Cli) -> None:
     result = cli("train", "bnnet", "-o", tmp_path / "run", "--epochs", 3, "--dry-run")
     assert result.exit_code == 0, result.stderr
