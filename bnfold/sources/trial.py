@@ -35,11 +35,11 @@ def trial_inputs(specs: Sequence[InputSpec], batch: int = TRIAL_BATCH) -> tuple[
 
 
 def _trial_input(spec: InputSpec, batch: int, generator: torch.Generator) -> torch.Tensor:
-    torch = require_torch()
-    shape, dtype = spec.with_batch(batch), getattr(torch, spec.dtype)
+    library = require_torch()
+    shape, dtype = spec.with_batch(batch), getattr(library, spec.dtype)
     try:
-        values = torch.randn(shape, generator=generator) if dtype.is_floating_point else torch.zeros(shape)
-        return values.to(dtype)
+        values = library.randn(shape, generator=generator) if dtype.is_floating_point else library.zeros(shape)
+        tensor: torch.Tensor = values.to(dtype)
     except (RuntimeError, TypeError, OverflowError) as error:  # more bytes than there are, or than 64 bits can count
         raise InputRefused(
             f"an input of {'x'.join(map(str, shape))} {spec.dtype} does not fit into memory",
@@ -47,6 +47,7 @@ def _trial_input(spec: InputSpec, batch: int, generator: torch.Generator) -> tor
             found=described(error)[:300],
             remedy="give a smaller shape with --input-shape",
         ) from error
+    return tensor
 
 
 def run_once(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, where: str) -> Any:
