@@ -32,7 +32,7 @@ def load_onnx(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] 
     """Read and check an `.onnx` file; external data is mapped, not copied.
 
     Args:
-        path: the file; its external data lies in the same folder.
+        path: the file, or a link to it; its external data lies in the same folder as the file.
         spec: the source as the user named it.
         input_shapes: sizes to test dynamic axes with, besides the batch, one per input.
 
@@ -42,6 +42,7 @@ def load_onnx(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] 
     """
     if not path.is_file():
         raise InputRefused("no such file", where=str(path), remedy="give the path of an existing .onnx file")
+    path = path.resolve()  # onnx looks for external data beside a link
     proto = _decoded(path)
     data_files = external_files(proto, path)
     _checked(path)
@@ -50,7 +51,7 @@ def load_onnx(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] 
     refuse_unhealthy_graph(model, spec)
     return OnnxSource(
         facts=SourceFacts(spec=spec, sha256=_sha256([path, *data_files]), n_parameters=_n_parameters(model)),
-        path=path.resolve(),
+        path=path,
         model=model,
         inputs=graph_inputs(model, input_shapes, where=spec),
         output_names=tuple(str(value.name) for value in model.graph.outputs),

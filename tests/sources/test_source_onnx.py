@@ -76,6 +76,13 @@ def test_truncated_external_data(external: Path) -> None:
     assert "net.data is truncated" in refusal(external)
 
 
+def test_a_link_to_a_file_with_external_data(external: Path, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "net.onnx"
+    link.parent.mkdir()
+    link.symlink_to(external)
+    assert load_source(str(link)).facts.sha256 == load_source(str(external)).facts.sha256
+
+
 @pytest.mark.parametrize("location", ["../secret.data", "ABSOLUTE", "link.data"])
 def test_external_data_stays_in_the_folder(external: Path, tmp_path: Path, location: str) -> None:
     outside = tmp_path.parent / "secret.data"
