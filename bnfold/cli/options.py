@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from bnfold.errors import InputRefused
+from bnfold.cli.outputs import refuse_overwriting, writable
 
 __all__ = [
     "VERBOSITY",
@@ -173,38 +173,23 @@ def seed_option(function: F) -> F:
     )(function)  # fmt: skip
 
 
-def _writable(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Refuse a report file that cannot be written, before the work begins; nothing is created."""
-    del param
-    if value is None or value == "-" or ctx.resilient_parsing:
-        return value
-    path = Path(value)
-    if not path.parent.is_dir():
-        found = f"no folder {path.parent}"
-    elif path.is_dir():
-        found = "a folder"
-    elif not os.access(path.parent, os.W_OK | os.X_OK):
-        found = f"the folder {path.parent} is not writable"
-    else:
-        return value
-    raise InputRefused(
-        "cannot write the report",
-        where=value,
-        found=found,
-        remedy="choose a file in a folder that exists and that you can write to",
-    )
-
-
 def json_option(function: F) -> F:
     """Add --json; the command gets `json_file: str | None`, "-" for standard output.
 
-    With "-" a command prints no table: standard output holds the JSON and nothing else.
+    With "-" a command prints no table: standard output holds the JSON and nothing else. A file that the command reads,
+    or that cannot be written, is refused before the command runs.
     """
-    return click.option(
-        "--json", "json_file", type=click.Path(dir_okay=False, allow_dash=True), default=None, metavar="FILE",
-        callback=_writable,
+
+    @wraps(function)
+    def checked(*arguments: Any, **parameters: Any) -> Any:
+        refuse_overwriting(parameters)
+        return function(*arguments, **parameters)
+
+    option = click.option(
+        "--json", "json_file", type=click.Path(allow_dash=True), default=None, metavar="FILE", callback=writable,
         help="Write the report as JSON; - for standard output, which then holds nothing else.",
-    )(function)  # fmt: skip
+    )  # fmt: skip
+    return option(cast("F", checked))
 
 
 def input_shape_option(function: F) -> F:

@@ -18,7 +18,7 @@ __all__ = ["write_bytes", "write_json"]
 def write_json(record: Any, target: str | Path) -> None:
     """Write a record as JSON, UTF-8, two blanks of indentation, a line feed at the end.
 
-    A file is written beside its place and renamed, so that nobody ever reads half of it.
+    A file is written beside its place and renamed, so that nobody ever reads half of it; see `write_bytes`.
 
     Args:
         record: a record, or plain JSON values.
@@ -36,13 +36,18 @@ def write_json(record: Any, target: str | Path) -> None:
 
 
 def write_bytes(content: bytes, path: Path) -> None:
-    """Write a file beside its place and rename it.
+    """Write a file beside its place and rename it; into a device or a pipe, as it is.
+
+    Behind a symbolic link the file it leads to is replaced, and the link stays.
 
     Raises:
         InputRefused: the file cannot be written.
     """
     try:
-        _replace(path, content)
+        if path.exists() and not path.is_file():
+            _write_into(path, content)
+        else:
+            _replace(Path(os.path.realpath(path)), content)
     except OSError as error:
         raise InputRefused(
             "cannot write the report", where=str(path), found=error.strerror or str(error),
@@ -50,8 +55,14 @@ def write_bytes(content: bytes, path: Path) -> None:
         ) from error  # fmt: skip
 
 
+def _write_into(path: Path, content: bytes) -> None:
+    """Write to what exists and is no regular file."""
+    with os.fdopen(os.open(path, os.O_WRONLY), "wb") as stream:
+        stream.write(content)
+
+
 def _replace(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=".bnfold-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)

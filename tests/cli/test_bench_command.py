@@ -49,6 +49,19 @@ def test_json_on_standard_output_is_alone(cli: Callable[..., Result], relu: Path
     assert [run["batch"] for run in json.loads(result.stdout)["runs"]] == [1, 2]
 
 
+@pytest.mark.parametrize("command", ["bench", "inspect", "fold-export", "verify"])
+def test_a_file_that_is_read_is_not_overwritten(
+    command: str, cli: Callable[..., Result], relu: Path, tmp_path: Path
+) -> None:
+    before = relu.read_bytes()
+    other = {"fold-export": ("-o", tmp_path / "out"), "verify": (relu,)}.get(command, ())
+    result = cli(command, relu, *other, "--json", relu)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--json names" in result.stderr
+    assert relu.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["relu.onnx"]
+
+
 def test_a_grid(cli: Callable[..., Result], relu: Path) -> None:
     result = cli(
         "bench", relu, "--threads", "1,2", "--opt-level", "basic", "--provider", "cpu", "--input-shape", "1x3",

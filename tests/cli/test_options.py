@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from bnfold.cli.options import (
     source_options,
     threads_option,
 )
+from bnfold.cli.outputs import WRITTEN, refuse_overwriting
 from bnfold.errors import InputRefused
 
 if TYPE_CHECKING:
@@ -90,8 +92,33 @@ def test_a_report_that_cannot_be_written_is_found_before_the_work(tmp_path: Path
     def command(json_file: str) -> None:
         raise AssertionError(json_file)
 
-    for place in ("missing/report.json", "missing/deeper/report.json"):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "missing" / "report.json")
+    before = sorted(tmp_path.iterdir())
+    for place in ("missing/report.json", "missing/deeper/report.json", "folder", "link.json"):
         found = CliRunner().invoke(command, ["--json", str(tmp_path / place)]).exception
         assert isinstance(found, InputRefused)
         assert found.remedy
-    assert not list(tmp_path.iterdir())
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_pipe_can_be_written_where_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert parse("--json", str(tmp_path / "pipe"))["json_file"] == str(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", ["source", "weights", "inputs", "files", "baseline", "model", "run"])
+@pytest.mark.parametrize(("written", "option"), list(WRITTEN.items()))
+def test_what_a_command_reads_is_not_written(name: str, written: str, option: str, tmp_path: Path) -> None:
+    read = tmp_path / "read"
+    read.touch()
+    (tmp_path / "link").symlink_to(read)
+    values = (str(read), f"{read}:build", (tmp_path / "absent", read))
+    for value in values:
+        with pytest.raises(click.UsageError, match=f"{option} names .*, which this command reads"):
+            refuse_overwriting({name: value, written: tmp_path / "link"})
+        refuse_overwriting({name: value, written: tmp_path / "other"})
+
+
+def test_standard_output_and_flags_are_no_files() -> None:
+    refuse_overwriting({"source": "-", "json_file": "-", "html": True})

@@ -48,6 +48,37 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
             write_json({}, target)
 
 
+def test_a_pipe_is_written_into(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_json({"a": 1}, pipe)
+        assert json.loads(os.read(reader, 4096)) == {"a": 1}
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert [file.name for file in tmp_path.iterdir()] == ["pipe"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_symbolic_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path, *, exists: bool) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "report.json"
+    if exists:
+        target.write_text("old", encoding="utf-8")
+    link = tmp_path / "link.json"
+    link.symlink_to(Path("elsewhere") / "report.json")
+    write_json({"a": 1}, link)
+    assert link.readlink() == Path("elsewhere") / "report.json"
+    assert json.loads(target.read_text(encoding="utf-8")) == {"a": 1}
+
+
+def test_a_name_of_255_bytes(tmp_path: Path) -> None:
+    write_json({}, tmp_path / ("n" * 250 + ".json"))
+    assert [len(file.name) for file in tmp_path.iterdir()] == [255]
+
+
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "report.json"
     path.write_text("old", encoding="utf-8")
