@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-import os
 import signal
 import sys
 import traceback
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from bnfold.cli.options import VERBOSITY, configure_logging
-from bnfold.errors import BnfoldError
+from bnfold.cli.stdout import checked_stdout, silence_stdout
+from bnfold.errors import BnfoldError, EnvironmentNotReady, InputRefused
 from bnfold.interrupts import Interrupted, handled_signals, interruptible
 from bnfold.runtime.packages import EXTRAS, missing_package
 from bnfold.version import __version__
@@ -74,6 +76,15 @@ class LazyGroup(click.Group):
         with handled_signals():
             return self._invoke_once(ctx)
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run as click does; what it prints outside of `invoke`, as --help, may meet a full disk too."""
+        try:
+            with checked_stdout():
+                return super().main(*arguments, **options)
+        except EnvironmentNotReady as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_code)
+
     def _invoke_once(self, ctx: click.Context) -> Any:
         try:
             with interruptible():
@@ -82,7 +93,7 @@ class LazyGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BrokenPipeError:
-            _silence_stdout()
+            silence_stdout()
             ctx.exit(BROKEN_PIPE)
         except KeyboardInterrupt as error:
             _fail_interrupted(ctx, error)
@@ -94,6 +105,8 @@ class LazyGroup(click.Group):
                 _fail_internal(ctx, error)
             missing = missing_package(package)
             _fail(ctx, str(missing), missing.exit_code)
+        except OSError as error:
+            _fail_system(ctx, error)
         except Exception as error:  # noqa: BLE001  # the last net: every other error is ours, and still ends in one line
             _fail_internal(ctx, error)
         else:
@@ -105,6 +118,22 @@ def _fail_internal(ctx: click.Context, error: Exception) -> NoReturn:
     message = " ".join(str(error).split())
     remedy = "this is a fault of bnfold: repeat with --verbose and report what it prints"
     _fail(ctx, "; ".join([f"internal error: {type(error).__name__}: {message}", remedy, *_notes(error)]), INTERNAL)
+
+
+def _fail_system(ctx: click.Context, error: OSError) -> NoReturn:
+    """End with the line for what the operating system refuses: a name too long, a full disk; else it is ours."""
+    reason = error.strerror or str(error)
+    if error.errno == errno.ENAMETOOLONG:
+        name = Path(str(error.filename or "")).name
+        refused = InputRefused(
+            "cannot look for the file", where=f"{name[:40]}..." if name else None, found=reason,
+            expected="at most 255 bytes in the name of a file", remedy="choose a shorter name",
+        )  # fmt: skip
+        _fail(ctx, "; ".join([str(refused), *_notes(error)]), refused.exit_code)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        full = EnvironmentNotReady("cannot write", where=error.filename, found=reason, remedy="make room")
+        _fail(ctx, "; ".join([str(full), *_notes(error)]), full.exit_code)
+    _fail_internal(ctx, error)
 
 
 def _fail_interrupted(ctx: click.Context, error: KeyboardInterrupt) -> NoReturn:
@@ -133,12 +162,6 @@ def _fail(ctx: click.Context, sentence: str, code: int) -> NoReturn:
         click.echo(traceback.format_exc(), err=True, nl=False)
     click.echo(f"error: {sentence}", err=True)
     ctx.exit(code)
-
-
-def _silence_stdout() -> None:
-    """Send what is still buffered nowhere: the reader of the pipe is gone (Python library, signal: SIGPIPE note)."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
 
 
 @click.group(

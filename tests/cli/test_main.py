@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +158,60 @@ def test_a_reader_that_left_is_no_error() -> None:
         run.stdout.close()
         assert run.stderr.read() == b""
         assert run.wait(timeout=120) == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("arguments", ["doctor -q", "doctor -q --json -", "--help", "bench --help", "--version"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_standard_output(arguments: str, unbuffered: str) -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "bnfold", *arguments.split()], cwd=ROOT, env=environment,
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=120,
+        )  # fmt: skip
+    line = "error: cannot write to standard output: No space left on device\n"
+    assert (run.returncode, run.stderr) == (4, line)
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", LONG),
+        ("inspect", "bnnet", "--weights", f"{LONG}.pt"),
+        ("inspect", "{net}", "--json", LONG),
+        ("inspect", f"{LONG}.onnx"),
+        ("inspect", f"{LONG}.py:build"),
+        ("inspect", f"{LONG}.pt2"),
+        ("bench", f"{LONG}.onnx"),
+        ("bench", "{net}", "--baseline", LONG, "--fail-if-slower", "1%"),
+        ("verify", "{net}", f"{LONG}.onnx"),
+        ("verify", "{net}", "{net}", "--inputs", f"{LONG}.npz"),
+        ("verify", "{net}", "--against-bundle", LONG),
+        ("fold-export", "{net}", "-o", LONG),
+        ("train", f"{LONG}.py"),
+        ("recalibrate", LONG),
+    ],
+)
+def test_a_name_too_long_for_a_file(arguments: tuple[str, ...], cli: Callable[..., Result], network: Path) -> None:
+    result = cli(*(argument.format(net=network) for argument in arguments))
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
+    assert result.exit_code == 3, line
+    assert "internal error" not in line
+    assert "too long" in line
+
+
+def test_a_full_disk_elsewhere_is_no_fault_of_ours() -> None:
+    result = end_with(OSError(errno.ENOSPC, "No space left on device", "out/model.onnx"), "-q")
+    line = "error: cannot write in out/model.onnx: found No space left on device; make room\n"
+    assert (result.exit_code, result.stderr) == (4, line)
+
+
+def test_other_errors_of_the_system_are_faults() -> None:
+    assert end_with(OSError(errno.EIO, "Input/output error"), "-q").exit_code == 70
 
 
 def test_logging_is_set_up_once() -> None:
