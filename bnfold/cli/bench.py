@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnfold.cli.bench_options import Names, Percent, Seconds, ShapeList, Threads, check_usage
-from bnfold.cli.options import batch_option, json_option, seed_option, verbosity_options
+from bnfold.cli.options import MAX_THREADS, NamedPath, batch_option, json_option, seed_option, verbosity_options
 from bnfold.errors import GateFailed, InputRefused
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile"
 
 
 @click.command(name="bench")
-@click.argument("files", metavar="FILE [FILE ...]", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE [FILE ...]", nargs=-1, required=True, type=NamedPath())
 @batch_option((1,))
 @click.option(
     "--provider", type=Names("cpu", "cuda"), default="cpu", show_default=True, metavar="cpu|cuda[,...]",
@@ -47,7 +47,7 @@ PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile"
     "keeps --slo-p95.",
 )  # fmt: skip
 @click.option(
-    "--concurrency", type=click.IntRange(min=1), metavar="N",
+    "--concurrency", type=click.IntRange(min=1, max=MAX_THREADS), metavar="N",
     help="Requests that run at the same time, in the other modes than latency.  "
     "[default: the CPUs this process may use]",
 )  # fmt: skip
@@ -68,9 +68,7 @@ PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile"
     "--budget", "budget_s", type=Seconds(), default=20.0, show_default="20s", metavar="TIME",
     help="Time for everything together, about: 60, 60s, 2m.",
 )  # fmt: skip
-@click.option(
-    "--baseline", type=click.Path(path_type=Path), metavar="FILE", help="What --json wrote on this machine earlier."
-)
+@click.option("--baseline", type=NamedPath(), metavar="FILE", help="What --json wrote on this machine earlier.")
 @click.option(
     "--fail-if-slower", "limit", type=Percent(), metavar="3%",
     help="Exit code 1 if the whole interval is slower than the baseline by more than this.",
@@ -84,21 +82,15 @@ PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile"
     help=f"Measure these in the same rounds, built from --source: {', '.join(PEERS)}.",
 )  # fmt: skip
 @click.option("--source", metavar="SOURCE", help="What the files were made from; see fold-export --help.")
-@click.option(
-    "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Parameters of --source, .safetensors or .pt."
-)
+@click.option("--weights", type=NamedPath(), metavar="FILE", help="Parameters of --source, .safetensors or .pt.")
 @click.option("--pretrained", is_flag=True, help="Published parameters of --source (timm, torchvision).")
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the gates as JUnit XML.")
+@click.option("--junit", type=NamedPath(), metavar="FILE", help="Write the gates as JUnit XML.")
 @click.option(
-    "--markdown", "markdown_file", type=click.Path(path_type=Path), metavar="FILE",
+    "--markdown", "markdown_file", type=NamedPath(), metavar="FILE",
     help="Write a summary in Markdown; it is appended to $GITHUB_STEP_SUMMARY, too, where that is set.",
 )  # fmt: skip
-@click.option(
-    "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as a page that opens offline."
-)
-@click.option(
-    "--picture", type=click.Path(path_type=Path), metavar="FILE", help="Write the pictures of it: FILE.svg or FILE.png."
-)
+@click.option("--html", type=NamedPath(), metavar="FILE", help="Write the report as a page that opens offline.")
+@click.option("--picture", type=NamedPath(), metavar="FILE", help="Write the pictures of it: FILE.svg or FILE.png.")
 @seed_option
 @json_option
 @verbosity_options

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnfold.cli.options import InputShape, Sizes
+from bnfold.cli.options import MAX_THREADS, Distinct, InputShape
 
 __all__ = ["Names", "Percent", "Seconds", "ShapeList", "Threads", "check_usage"]
 
@@ -41,12 +41,12 @@ class Names(NamesType):
         return names
 
 
-class Threads(Sizes):
+class Threads(Distinct):
     """Different numbers of threads: "1,2" -> (1, 2)."""
 
-    name = "N[,N...]"
-    separator = ","
     example = "1,2"
+    kind = "number of threads"
+    largest = MAX_THREADS
 
 
 class ShapeList(ShapesType):
@@ -111,6 +111,10 @@ def check_usage(
         "--fail-if-slower wants --baseline FILE or --fail-if-slower-than NAME.": options["limit"] is not None
         and options["baseline"] is None
         and options["rival"] is None,
+        "--baseline wants --fail-if-slower 3%, the limit it is held to.": options["baseline"] is not None
+        and options["limit"] is None,
+        "--source, --weights and --pretrained want --against PEER[,...], the peers to build.": not options["against"]
+        and (options["source"] is not None or options["weights"] is not None or options["pretrained"]),
         "--against wants --source SOURCE, which the peers are built from.": options["against"]
         and options["source"] is None,
         "--slo-p95 is the limit of --mode open-loop.": slo_s is not None and options["mode"] != "open-loop",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnfold.cli.options import (
+    MAX_BATCH,
+    NamedPath,
     comparison_options,
     json_option,
     provider_option,
@@ -32,7 +34,7 @@ __all__ = ["command"]
 @click.command(name="fold-export")
 @click.argument("source")
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR",
+    "-o", "--output", required=True, type=NamedPath(), metavar="DIR",
     help="Folder for model.onnx and report.json.",
 )  # fmt: skip
 @source_options
@@ -40,7 +42,7 @@ __all__ = ["command"]
     "--opset", type=click.IntRange(min=1), metavar="N", help="ONNX opset of the file.  [default: the exporter's]"
 )
 @click.option(
-    "--static-batch", type=click.IntRange(min=1), metavar="N",
+    "--static-batch", type=click.IntRange(min=1, max=MAX_BATCH), metavar="N",
     help="Fix the batch dimension to N.  [default: dynamic]",
 )  # fmt: skip
 @comparison_options

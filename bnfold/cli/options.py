@@ -14,9 +14,13 @@ import click
 from bnfold.cli.outputs import refuse_overwriting, writable
 
 __all__ = [
+    "MAX_BATCH",
+    "MAX_THREADS",
     "VERBOSITY",
     "Batches",
+    "Distinct",
     "InputShape",
+    "NamedPath",
     "batch_option",
     "comparison_options",
     "configure_logging",
@@ -40,11 +44,16 @@ else:
     SizesType = click.ParamType  # not subscriptable before click 8.2
 
 
+MAX_THREADS = 1024
+MAX_BATCH = 65536
+
+
 class Sizes(SizesType):
     """Positive whole numbers with a separator between them; the command gets a tuple of int."""
 
     separator: str
     example: str
+    largest: int | None = None
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """Parse a string; a tuple (a default) passes unchanged."""
@@ -56,22 +65,32 @@ class Sizes(SizesType):
             self.fail(f"{value!r} is not of the form {self.example}.", param, ctx)
         if min(sizes) < 1:
             self.fail(f"{value!r} holds a number below 1.", param, ctx)
+        if self.largest is not None and max(sizes) > self.largest:
+            self.fail(f"{value!r} holds a number that is not in the range 1 to {self.largest}.", param, ctx)
         return sizes
 
 
-class Batches(Sizes):
-    """Different batch sizes: "1,8" -> (1, 8)."""
+class Distinct(Sizes):
+    """Different numbers, separated by commas."""
 
     name = "N[,N...]"
     separator = ","
-    example = "1,8"
+    kind: str
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Parse, and refuse a batch size given twice."""
-        batches = super().convert(value, param, ctx)
-        if len(set(batches)) < len(batches):
-            self.fail(f"{value!r} names a batch size twice.", param, ctx)
-        return batches
+        """Parse, and refuse a number given twice."""
+        numbers = super().convert(value, param, ctx)
+        if len(set(numbers)) < len(numbers):
+            self.fail(f"{value!r} names a {self.kind} twice.", param, ctx)
+        return numbers
+
+
+class Batches(Distinct):
+    """Different batch sizes: "1,8" -> (1, 8)."""
+
+    example = "1,8"
+    kind = "batch size"
+    largest = MAX_BATCH
 
 
 class InputShape(Sizes):
@@ -80,6 +99,19 @@ class InputShape(Sizes):
     name = "1xCxHxW"
     separator = "x"
     example = "1x3x224x224"
+
+
+class NamedPath(click.Path):
+    """A path; the command gets a `Path`. An empty one is refused: it would be the working folder."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse a string."""
+        if value == "":
+            self.fail("the name is empty; name the working folder with a dot (.).", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class _StderrHandler(logging.StreamHandler[Any]):
@@ -141,7 +173,7 @@ def provider_option(function: F) -> F:
 def threads_option(function: F) -> F:
     """Add --threads; the command gets `threads: int | None`, None for every CPU this process may use."""
     return click.option(
-        "--threads", type=click.IntRange(min=1), default=None, metavar="N",
+        "--threads", type=click.IntRange(min=1, max=MAX_THREADS), default=None, metavar="N",
         help="Threads of one operator.  [default: the CPUs this process may use]",
     )(function)  # fmt: skip
 
@@ -159,7 +191,7 @@ def comparison_options(function: F) -> F:
         "--batch", type=Batches(), default=(), help="Batch sizes to compare at besides 1, 2 and 3.",
     )  # fmt: skip
     inputs = click.option(
-        "--inputs", type=click.Path(path_type=Path), default=None, metavar="FILE.npz|FOLDER",
+        "--inputs", type=NamedPath(), default=None, metavar="FILE.npz|FOLDER",
         help="Compare on these: arrays by input name, as the network reads them, or a folder of images.",
     )  # fmt: skip
     return batch(inputs(function))
@@ -203,7 +235,7 @@ def input_shape_option(function: F) -> F:
 def source_options(function: F) -> F:
     """Add what a SOURCE may need: --weights (`weights: Path | None`), --pretrained (bool), --input-shape."""
     weights = click.option(
-        "--weights", type=click.Path(path_type=Path), default=None, metavar="FILE",
+        "--weights", type=NamedPath(), default=None, metavar="FILE",
         help="Parameters of the network: .safetensors, or .pt read with weights_only.",
     )  # fmt: skip
     pretrained = click.option(

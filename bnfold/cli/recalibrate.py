@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from bnfold.cli.options import json_option, verbosity_options
+from bnfold.cli.options import NamedPath, json_option, verbosity_options
 
 __all__ = ["command"]
 
 
 @click.command(name="recalibrate")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=NamedPath())
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="RUN",
+    "-o", "--output", type=NamedPath(), metavar="RUN",
     help="The new run folder.  [default: RUN-recalibrated]",
 )  # fmt: skip
 @click.option(
@@ -24,7 +24,7 @@ __all__ = ["command"]
 )  # fmt: skip
 @click.option("--data", metavar="NAME", help="Measure on the training split of this data set.  [default: the run's]")
 @click.option(
-    "--inputs", type=click.Path(path_type=Path), metavar="FILE.npz|FOLDER",
+    "--inputs", type=NamedPath(), metavar="FILE.npz|FOLDER",
     help="Measure on these instead: arrays by input name, as the network reads them, or a folder of images.",
 )  # fmt: skip
 @click.option(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import click
 
-from bnfold.cli.options import json_option, seed_option, verbosity_options
+from bnfold.cli.options import MAX_THREADS, NamedPath, json_option, seed_option, verbosity_options
 from bnfold.records import TrainPlan, TrainReport
 
 __all__ = ["command"]
@@ -29,7 +28,7 @@ def _assignments(ctx: click.Context, param: click.Parameter, values: tuple[str, 
 @click.command(name="train")
 @click.argument("model")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="RUN",
+    "-o", "--output", type=NamedPath(), metavar="RUN",
     help="The run folder.  [default: runs/NAME]",
 )  # fmt: skip
 @click.option("--epochs", type=int, metavar="N", help="Passes over the training split.")
@@ -53,7 +52,10 @@ def _assignments(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     "--set", "settings", multiple=True, metavar="KEY=VALUE", callback=_assignments,
     help="Any other key of the recipe, for example --set weight_decay=0.1; may be repeated.",
 )  # fmt: skip
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of PyTorch.  [default: the recipe's]")
+@click.option(
+    "--threads", type=click.IntRange(min=1, max=MAX_THREADS), metavar="N",
+    help="Threads of PyTorch.  [default: the recipe's]",
+)  # fmt: skip
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True,
     help="Where to train; for several GPUs, start with torchrun -m bnfold train ...",

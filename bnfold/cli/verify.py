@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnfold.cli.options import (
+    NamedPath,
     comparison_options,
     json_option,
     provider_option,
@@ -27,7 +28,7 @@ __all__ = ["command"]
 @click.command(name="verify")
 @click.argument("files", metavar="[REFERENCE] CANDIDATE", nargs=-1, required=True)
 @click.option(
-    "--against-bundle", "bundle", type=click.Path(path_type=Path), metavar="DIR",
+    "--against-bundle", "bundle", type=NamedPath(), metavar="DIR",
     help="Judge CANDIDATE alone, by the folder that fold-export --golden wrote; needs no PyTorch.",
 )  # fmt: skip
 @source_options
@@ -36,7 +37,7 @@ __all__ = ["command"]
 @threads_option
 @seed_option
 @click.option(
-    "--reproduction", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    "--reproduction", type=NamedPath(file_okay=False), metavar="DIR",
     help="Write the first departing layer of a file that is not equal to DIR, to run without bnfold.",
 )  # fmt: skip
 @json_option

@@ -90,6 +90,12 @@ def test_a_grid(cli: Callable[..., Result], relu: Path) -> None:
         ("--slo-p95", "5ms"),
         ("--optimize", "never"),
         ("--cuda-graph",),
+        ("--threads", "1,1"),
+        ("--baseline", "then.json"),
+        ("--baseline", "then.json", "--fail-if-slower-than", "plain"),
+        ("--source", "net.onnx"),
+        ("--weights", "net.safetensors"),
+        ("--pretrained",),
         ("--cuda-graph", "--provider", "cuda", "--mode", "throughput"),
     ],
 )

@@ -21,7 +21,10 @@ from bnfold.cli.outputs import WRITTEN, refuse_overwriting
 from bnfold.errors import InputRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from click.testing import Result
 
 
 def parse(*arguments: str) -> Any:
@@ -60,6 +63,8 @@ def test_defaults() -> None:
         (("--input-shape", "1x3x8x9", "--input-shape", "1x7"), "input_shapes", ((1, 3, 8, 9), (1, 7))),
         (("--provider", "cuda"), "provider", "cuda"),
         (("--threads", "3"), "threads", 3),
+        (("--threads", "1024"), "threads", 1024),
+        (("--batch", "65536"), "batch", (65536,)),
         (("--seed", "4294967295"), "seed", 2**32 - 1),
         (("--json", "-"), "json_file", "-"),
     ],
@@ -79,6 +84,9 @@ def test_values(arguments: tuple[str, ...], name: str, value: object) -> None:
         (("--input-shape", "1x0"), "'1x0' holds a number below 1."),
         (("--provider", "cudda"), "'cudda' is not one of"),
         (("--threads", "0"), "0 is not in the range"),
+        (("--threads", "1025"), "1025 is not in the range 1<=x<=1024"),
+        (("--batch", "1,65537"), "'1,65537' holds a number that is not in the range 1 to 65536."),
+        (("--weights", ""), "the name is empty"),
         (("--seed", "-1"), "-1 is not in the range"),
     ],
 )
@@ -122,3 +130,34 @@ def test_what_a_command_reads_is_not_written(name: str, written: str, option: st
 
 def test_standard_output_and_flags_are_no_files() -> None:
     refuse_overwriting({"source": "-", "json_file": "-", "html": True})
+
+
+@pytest.mark.parametrize("arguments", [
+    ("fold-export", "net.onnx", "-o", ""),
+    ("recalibrate", "run", "-o", ""),
+    ("train", "bnnet", "-o", ""),
+    ("verify", "net.onnx", "out.onnx", "--reproduction", ""),
+    ("verify", "net.onnx", "out.onnx", "--inputs", ""),
+    ("bench", ""),
+])  # fmt: skip
+def test_an_empty_name_is_not_the_working_folder(arguments: tuple[str, ...], cli: Callable[..., Result]) -> None:
+    result = cli(*arguments)
+    assert result.exit_code == 2
+    assert "the name is empty" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [
+    ("fold-export", "net.onnx", "-o", "out", "--threads", "100000"),
+    ("fold-export", "net.onnx", "-o", "out", "--static-batch", "99999999"),
+    ("fold-export", "net.onnx", "-o", "out", "--batch", "99999999"),
+    ("verify", "net.onnx", "out.onnx", "--threads", "100000"),
+    ("verify", "net.onnx", "out.onnx", "--batch", "99999999"),
+    ("bench", "net.onnx", "--threads", "1,100000"),
+    ("bench", "net.onnx", "--batch", "99999999"),
+    ("bench", "net.onnx", "--mode", "throughput", "--concurrency", "100000"),
+    ("train", "bnnet", "--threads", "100000"),
+])  # fmt: skip
+def test_numbers_that_no_machine_can_serve(arguments: tuple[str, ...], cli: Callable[..., Result]) -> None:
+    result = cli(*arguments)
+    assert result.exit_code == 2
+    assert "is not in the range 1" in result.stderr
