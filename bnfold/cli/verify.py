@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+SCHEMA = "bnfold.verify/1"
+"""Of the JSON: a verdict, which fold-export's report holds too, without one."""
+
 
 @click.command(name="verify")
 @click.argument("files", metavar="[REFERENCE] CANDIDATE", nargs=-1, required=True)
@@ -48,12 +51,13 @@ def command(files: tuple[str, ...], bundle: Path | None, json_file: str | None, 
     Both are measured against REFERENCE in float64; CANDIDATE may lie no further from it than right files do. Exit
     code 1 where it is not equal.
     """
+    from bnfold.records import as_json
     from bnfold.report import render_verdict, write_json
 
     candidate = files[-1]
     verdict = _against_source(files, options) if bundle is None else _against_bundle(files, bundle, options)
     if json_file is not None:
-        write_json(verdict, json_file)
+        write_json({"schema": SCHEMA, **as_json(verdict)}, json_file)
     if json_file != "-":
         render_verdict(verdict)
     if not verdict.passed:

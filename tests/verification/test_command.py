@@ -55,6 +55,7 @@ def test_equal_files_exit_0_and_different_ones_1(files):
     assert error.startswith("error: the file is not equal to its reference")
     assert "output output: root mean square error" in error
     verdict = json.loads(failed.stdout)
+    assert next(iter(verdict.items())) == ("schema", "bnfold.verify/1")
     assert verdict["passed"] is False
     assert verdict["batches"] == [1, 2, 3]
     assert verdict["outputs"][0]["e_output"] > verdict["outputs"][0]["allowed"]
