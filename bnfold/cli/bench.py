@@ -11,6 +11,7 @@ import click
 
 from bnfold.cli.bench_options import Names, Percent, Seconds, ShapeList, Threads, check_usage
 from bnfold.cli.options import MAX_THREADS, NamedPath, batch_option, json_option, seed_option, verbosity_options
+from bnfold.cli.outputs import require_writable, writable
 from bnfold.errors import GateFailed, InputRefused
 
 if TYPE_CHECKING:
@@ -84,13 +85,21 @@ PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile"
 @click.option("--source", metavar="SOURCE", help="What the files were made from; see fold-export --help.")
 @click.option("--weights", type=NamedPath(), metavar="FILE", help="Parameters of --source, .safetensors or .pt.")
 @click.option("--pretrained", is_flag=True, help="Published parameters of --source (timm, torchvision).")
-@click.option("--junit", type=NamedPath(), metavar="FILE", help="Write the gates as JUnit XML.")
+@click.option("--junit", type=NamedPath(), metavar="FILE", callback=writable, help="Write the gates as JUnit XML.")
 @click.option(
-    "--markdown", "markdown_file", type=NamedPath(), metavar="FILE",
+    "--markdown", "markdown_file", type=NamedPath(), metavar="FILE", callback=writable,
     help="Write a summary in Markdown; it is appended to $GITHUB_STEP_SUMMARY, too, where that is set.",
 )  # fmt: skip
-@click.option("--html", type=NamedPath(), metavar="FILE", help="Write the report as a page that opens offline.")
-@click.option("--picture", type=NamedPath(), metavar="FILE", help="Write the pictures of it: FILE.svg or FILE.png.")
+@click.option(
+    "--html", type=NamedPath(), metavar="FILE", callback=writable, help="Write the report as a page that opens offline."
+)
+@click.option(
+    "--picture",
+    type=NamedPath(),
+    metavar="FILE",
+    callback=writable,
+    help="Write the pictures of it: FILE.svg or FILE.png.",
+)
 @seed_option
 @json_option
 @verbosity_options
@@ -120,6 +129,9 @@ def command(
     from bnfold.workflows.benchmark import bench
 
     check_usage(slo_s=slo_s, input_shapes=input_shapes, picture=picture, **options)
+    summary = _step_summary()
+    if summary is not None:
+        require_writable(summary)
     if html is not None or picture is not None:
         require_matplotlib()  # before the work begins
     if slo_s is not None:
@@ -151,31 +163,52 @@ def command(
 
 
 def _deliver(report: BenchReport, *, json_file: str | None, junit: Path | None, markdown_file: Path | None) -> None:
-    """Print and write a report, or what there is of it."""
-    from bnfold.benchmarking.summaries import gate_sentence, junit_xml, markdown
-    from bnfold.report import render_bench, write_json
+    """Print and write a report, or what there is of it; what cannot be written leaves the rest."""
+    from bnfold.benchmarking.summaries import junit_xml, markdown
+    from bnfold.report import write_bytes, write_json
 
-    if json_file is not None:
-        write_json(report, json_file)
     try:
+        if json_file != "-" and report.runs:
+            _echo(report)
+    finally:  # a reader that left the table to itself gets its files
+        if json_file is not None:
+            write_json(report, json_file)
         if junit is not None:
-            junit.write_bytes(junit_xml(report))
+            write_bytes(junit_xml(report), junit)
         if markdown_file is not None:
-            markdown_file.write_text(markdown(report), encoding="utf-8")
-        if os.environ.get("GITHUB_STEP_SUMMARY"):
-            with Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as stream:
-                stream.write(markdown(report))
+            write_bytes(markdown(report).encode(), markdown_file)
+        _append_to_step_summary(markdown(report))
+
+
+def _echo(report: BenchReport) -> None:
+    from bnfold.benchmarking.summaries import gate_sentence
+    from bnfold.report import render_bench
+
+    render_bench(report)
+    for gate in report.gates:
+        click.echo(gate_sentence(gate))
+    for peer in report.missing:
+        click.echo(f"missing: {peer.name}: {peer.reason}; {peer.remedy}")
+
+
+def _step_summary() -> Path | None:
+    """The file that a step of GitHub Actions adds its summary to, where there is one."""
+    name = os.environ.get("GITHUB_STEP_SUMMARY")
+    return Path(name) if name else None
+
+
+def _append_to_step_summary(text: str) -> None:
+    path = _step_summary()
+    if path is None:
+        return
+    try:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(text)
     except OSError as error:
         raise InputRefused(
-            "cannot write the summary", where=str(error.filename), found=error.strerror,
-            remedy="choose a file in a folder that exists and that you can write to",
+            "cannot write the summary", where=f"{path} ($GITHUB_STEP_SUMMARY)", found=error.strerror,
+            remedy="name a file in a folder that exists and that you can write to",
         ) from error  # fmt: skip
-    if json_file != "-" and report.runs:
-        render_bench(report)
-        for gate in report.gates:
-            click.echo(gate_sentence(gate))
-        for peer in report.missing:
-            click.echo(f"missing: {peer.name}: {peer.reason}; {peer.remedy}")
 
 
 def _draw(report: BenchReport, first: Path, html: Path | None, picture: Path | None) -> None:

@@ -9,7 +9,7 @@ from bnfold.report.progress import progress_bar
 from bnfold.report.statistics_table import render_recalibration
 from bnfold.report.svg import require_matplotlib
 from bnfold.report.tables import render_doctor, render_ledger, render_verdict
-from bnfold.report.write import write_json
+from bnfold.report.write import write_bytes, write_json
 
 __all__ = [
     "progress_bar",
@@ -19,6 +19,7 @@ __all__ = [
     "render_recalibration",
     "render_verdict",
     "require_matplotlib",
+    "write_bytes",
     "write_html",
     "write_json",
     "write_picture",

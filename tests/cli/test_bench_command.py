@@ -167,6 +167,38 @@ def test_gates(cli: Callable[..., Result], relu: Path, tmp_path: Path, monkeypat
     assert (tmp_path / "step.md").read_text().startswith("before\n")
 
 
+@pytest.mark.parametrize("place", ["absent/file.svg", "folder.svg"])
+@pytest.mark.parametrize("option", ["--junit", "--markdown", "--html", "--picture", "--json", "GITHUB_STEP_SUMMARY"])
+def test_files_are_checked_before_the_measurement(
+    option: str, place: str, *, cli: Callable[..., Result], relu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_files: object, **_options: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("bnfold.workflows.benchmark.bench", measure)
+    (tmp_path / "folder.svg").mkdir()
+    path = tmp_path / place
+    if option.startswith("--"):
+        result = cli("bench", relu, option, path)
+    else:
+        monkeypatch.setenv(option, str(path))
+        result = cli("bench", relu)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith(f"error: cannot write the report in {path}: found ")
+
+
+@pytest.mark.parametrize("option", ["--junit", "--markdown", "--json"])
+def test_the_table_is_printed_even_where_a_file_cannot_be_written(
+    option: str, cli: Callable[..., Result], relu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder goes while the measurement runs."""
+    monkeypatch.setattr("bnfold.cli.outputs.require_writable", lambda _path: None)
+    result = cli("bench", relu, *QUICK, option, tmp_path / "absent" / "file")
+    assert result.exit_code == 3
+    assert "relu" in result.stdout
+    assert "cannot write the report in" in result.stderr
+
+
 def test_gates_without_a_rival(cli: Callable[..., Result], relu: Path) -> None:
     assert cli("bench", relu, "--fail-if-slower", "3%").exit_code == 2
     assert cli("bench", relu, "--fail-if-slower", "much", "--baseline", "x").exit_code == 2
