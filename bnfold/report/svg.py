@@ -26,7 +26,6 @@ _LINK = "{http://www.w3.org/1999/xlink}href"
 _FONT = re.compile(r"font-family: [^;]*")
 _STANDALONE_STYLE = ":root{color:#1f2328}@media(prefers-color-scheme:dark){:root{color:#e6edf3}}"
 _RC = {
-    "svg.hashsalt": "bnfold",  # the same ids every time
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched, and takes the page's font
     "text.parse_math": False,  # a layer may be called $x$
     "axes.titlepad": 8.0,
@@ -108,22 +107,28 @@ def _svg(figure: Figure, name: str) -> ET.Element:
     for parent in list(root.iter()):
         for child in [child for child in parent if child.tag in (f"{_SVG}metadata", f"{_SVG}style")]:
             parent.remove(child)
+    ids: dict[str, str] = {}
     for element in root.iter():
-        _clean(element, name)
+        _clean(element, name, ids)
     root.set("style", "stroke-linejoin: round; fill: currentColor")
     return root
 
 
-def _clean(element: ET.Element, name: str) -> None:
+def _clean(element: ET.Element, name: str, ids: dict[str, str]) -> None:
+    def renamed(found: str) -> str:
+        """In order of appearance: matplotlib's hash holds digits of the layout that differ from run to run."""
+        return ids.setdefault(found, f"{name}-{len(ids)}")
+
     element.tag = element.tag.removeprefix(_SVG)
     if element.tag == "g":
         element.attrib.pop("id", None)  # figure_1, axes_1: the same in every picture, and nothing refers to them
     if _LINK in element.attrib:
-        element.set("href", f"#{name}-{element.attrib.pop(_LINK)[1:]}")
+        element.set("href", f"#{renamed(element.attrib.pop(_LINK)[1:])}")
     if "id" in element.attrib:
-        element.set("id", f"{name}-{element.attrib['id']}")
+        element.set("id", renamed(element.attrib["id"]))
     if "clip-path" in element.attrib:
-        element.set("clip-path", element.attrib["clip-path"].replace("#", f"#{name}-"))
+        found = element.attrib["clip-path"].removeprefix("url(#").removesuffix(")")
+        element.set("clip-path", f"url(#{renamed(found)})")
     if "style" in element.attrib:
         style = _FONT.sub("font-family: inherit", element.attrib["style"])
         element.set("style", style.replace("#000000", "currentColor"))
