@@ -14,6 +14,7 @@ from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import InputRefused
 from bnfold.runtime import available_threads, environment
+from bnfold.workflows.arguments import batch_sizes, check_positive, check_provider, check_threads
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
@@ -93,6 +94,11 @@ def bench(
         EnvironmentNotReady: ONNX Runtime is missing or doubled, or the provider does not load.
         InputRefused: a file is missing, does not load or run, or the files cannot be compared.
     """
+    batch = batch_sizes(batch)
+    check_threads(threads)
+    check_provider(provider)
+    check_positive("budget_s", budget_s)
+    check_positive("slo_p95_ms", slo_p95_ms)
     paths = [Path(file) for file in files]
     known = distinct_names(paths) if names is None else list(names)
     if rival is not None and rival not in (*known[1:], *against):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bnfold.errors import InputRefused
+from bnfold.workflows.arguments import batch_sizes, check_threads, require_provider
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def verify(
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
-    batches: Sequence[int] = (),
+    batch: int | Sequence[int] | None = None,
+    batches: int | Sequence[int] = (),
     inputs: Path | None = None,
     provider: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
@@ -40,7 +42,8 @@ def verify(
         weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
         pretrained: take the pretrained parameters of timm or torchvision, which may download them.
         input_shapes: one shape per input, batch first, where the source does not tell them.
-        batches: batch sizes to compare at besides 1, 2 and 3.
+        batch: batch sizes to compare at besides 1, 2 and 3, or one of them.
+        batches: the same by another name.
         inputs: an `.npz` file of arrays by input name, or a folder of images, to compare on; see
             `bnfold.verification.user_inputs`. None takes the source's own samples, or random inputs.
         provider: the ONNX Runtime provider that the file runs on.
@@ -53,13 +56,14 @@ def verify(
         EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
     """
     from bnfold.export import plain_graph
-    from bnfold.runtime import require_onnxruntime
     from bnfold.sources import load_source
     from bnfold.verification import reference_for, verify_file
     from bnfold.verification.user_inputs import with_inputs
 
+    batches = batch_sizes(batch, batches)
+    check_threads(threads)
     file = _existing(candidate)
-    require_onnxruntime(provider)
+    require_provider(provider)
     source = load_source(os.fspath(reference), weights=weights, pretrained=pretrained, input_shapes=input_shapes)
     source = with_inputs(source, inputs)
     return verify_file(
@@ -96,11 +100,11 @@ def verify_bundle(
         InputRefused: the bundle is damaged, or the file cannot be used.
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
     """
-    from bnfold.runtime import require_onnxruntime
     from bnfold.verification import bundle as golden
 
+    check_threads(threads)
     file = _existing(candidate)
-    require_onnxruntime(provider)
+    require_provider(provider)
     return golden.verify_bundle(file, Path(bundle), provider=provider, threads=threads, seed=seed)
 
 

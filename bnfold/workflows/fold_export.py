@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bnfold.errors import InputRefused
 from bnfold.records import FoldExportReport, GraphFacts, Ledger, Verdict
 from bnfold.workflows.accounts import check_file, fold_accounted
+from bnfold.workflows.arguments import batch_sizes, check_threads, require_provider
 from bnfold.workflows.files import output_facts, plain_file, write_model
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
@@ -51,7 +52,8 @@ def fold_export(
     input_shapes: Sequence[tuple[int, ...]] | None = None,
     opset: int | None = None,
     static_batch: int | None = None,
-    batches: Sequence[int] = (),
+    batch: int | Sequence[int] | None = None,
+    batches: int | Sequence[int] = (),
     inputs: Path | None = None,
     provider: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
@@ -77,7 +79,8 @@ def fold_export(
         input_shapes: one shape per input, batch first, where the source does not tell them.
         opset: the ONNX opset of the file; None takes the exporter's own.
         static_batch: fix the batch dimension to this size; None keeps it dynamic.
-        batches: batch sizes at which the file is compared besides 1, 2 and 3.
+        batch: batch sizes at which the file is compared besides 1, 2 and 3, or one of them.
+        batches: the same by another name.
         inputs: an `.npz` file of arrays by input name, or a folder of images, that the file is compared on; see
             `bnfold.verification.user_inputs`. None takes the source's own samples, or random inputs.
         provider: the ONNX Runtime provider that the file is compared on.
@@ -96,13 +99,15 @@ def fold_export(
         EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
     """
     from bnfold.report import write_html, write_json
-    from bnfold.runtime import require_onnxruntime
     from bnfold.sources import load_source
     from bnfold.verification.user_inputs import with_inputs
 
     spec, folder = os.fspath(source), Path(output)
+    batches = batch_sizes(batch, batches)
+    batch_sizes(static_batch)
+    check_threads(threads)
     _refuse_to_overwrite_source(spec, folder)
-    require_onnxruntime(provider)
+    require_provider(provider)
     watch = Stopwatch(progress or _log_stage)
     with staged_folder(folder, _OUTPUT_NAMES, force=force) as stage:
         with watch.stage("load"):

@@ -1,0 +1,96 @@
+"""What the command line refuses by its options' types, refused where a function is called, in a sentence."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+from bnfold.errors import InputRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnfold.runtime import Provider
+
+__all__ = ["batch_sizes", "check_positive", "check_provider", "check_threads", "require_provider"]
+
+
+def batch_sizes(batch: int | Sequence[int] | None, batches: int | Sequence[int] = ()) -> tuple[int, ...]:
+    """The sizes of `batch` and `batches`, two names of one argument, as a tuple.
+
+    Raises:
+        InputRefused: both are given, or a size is no whole number above 0.
+    """
+    if batch is not None and batches != ():
+        raise InputRefused(
+            "batch and batches are two names of one argument", found=f"batch={batch!r}, batches={batches!r}",
+            remedy="give one of them",
+        )  # fmt: skip
+    given = batches if batch is None else batch
+    sizes = _several(given)
+    for size in sizes:
+        _check_count("the batch size", size)
+    return sizes
+
+
+def check_threads(threads: Any) -> None:
+    """Refuse numbers of threads that are none; None stands for all CPUs.
+
+    Raises:
+        InputRefused: a number of threads is no whole number above 0.
+    """
+    for count in _several(threads):
+        if count is not None:
+            _check_count("the number of threads", count)
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Refuse what is not a finite number above 0.
+
+    Raises:
+        InputRefused: `value` is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
+        raise InputRefused(f"{name} is no time", found=repr(value), expected="a number above 0", remedy="give another")
+
+
+def check_provider(provider: Any) -> None:
+    """Refuse names of providers that there are not.
+
+    Raises:
+        InputRefused: a name is another one than "cpu" and "cuda".
+    """
+    from bnfold.runtime import PROVIDERS
+
+    for name in _several(provider):
+        if name not in PROVIDERS:
+            raise InputRefused(
+                "no such provider", found=repr(name), expected=" or ".join(PROVIDERS), remedy="give one of these"
+            )
+
+
+def require_provider(provider: Provider) -> None:
+    """Make sure that a provider runs, before any other work is done for it.
+
+    Raises:
+        InputRefused: there is no provider of this name.
+        EnvironmentNotReady: ONNX Runtime is missing or doubled, or the provider does not load.
+    """
+    from bnfold.runtime import require_onnxruntime, run_probe
+
+    check_provider(provider)
+    require_onnxruntime(provider)
+    if provider != "cpu":
+        run_probe(provider)
+
+
+def _several(values: Any) -> tuple[Any, ...]:
+    return tuple(values) if isinstance(values, (tuple, list, range)) else (values,)
+
+
+def _check_count(what: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
+        raise InputRefused(
+            f"{what} is none", found=repr(value), expected="a whole number above 0", remedy="give another"
+        )
