@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from typing import TYPE_CHECKING
 
-from bnfold.errors import InputRefused
+from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.records import OutputFacts
 
 if TYPE_CHECKING:
@@ -18,11 +19,19 @@ if TYPE_CHECKING:
 
 __all__ = ["output_facts", "plain_file", "write_model"]
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
-def write_model(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
+
+def write_model(model: onnx.ModelProto, path: Path, *, output: Path) -> tuple[Path, ...]:
     """Save a model; its file comes back, and that of its external data where there is one.
 
+    Args:
+        model: what to save.
+        path: the file to write.
+        output: the folder that the file is to end in, for errors.
+
     Raises:
+        EnvironmentNotReady: the disk is full.
         InputRefused: it cannot be written.
     """
     from bnfold.export import save
@@ -30,9 +39,10 @@ def write_model(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     try:
         return save(model, path)
     except OSError as error:
-        raise InputRefused(
+        kind = EnvironmentNotReady if error.errno in _FULL else InputRefused
+        raise kind(
             "cannot write the file",
-            where=path.name,
+            where=str(output / path.name),
             found=error.strerror or str(error),
             remedy="make room, or choose another folder with -o",
         ) from error

@@ -119,7 +119,7 @@ def fold_export(
                 conversion = _measured(
                     conversion, batch=static_batch or 1, provider=provider, threads=threads, input_shapes=input_shapes
                 )
-        files = write_model(conversion.folded, stage / MODEL_NAME)
+        files = write_model(conversion.folded, stage / MODEL_NAME, output=folder)
         with watch.stage("verify"):
             verdict = _verify(
                 loaded, conversion, files[0], batches=batches, provider=provider, threads=threads, seed=seed
@@ -137,9 +137,9 @@ def fold_export(
             for file in files:
                 file.unlink()
             if keep_failed:
-                write_model(conversion.folded, stage / FAILED_NAME)
+                write_model(conversion.folded, stage / FAILED_NAME, output=folder)
         elif keep_plain:
-            write_model(plain_file(loaded, conversion.plain), stage / PLAIN_NAME)
+            write_model(plain_file(loaded, conversion.plain), stage / PLAIN_NAME, output=folder)
         if golden and report.passed:
             _write_golden(stage / GOLDEN_NAME, loaded, conversion.plain, report, seed=seed)
         write_json(report, stage / REPORT_NAME)
