@@ -84,11 +84,18 @@ def _resolve(spec: InputSpec, batch: int, given: tuple[int, ...] | None, where: 
         size is None or axis == 0 or size == other
         for axis, (size, other) in enumerate(zip(spec.shape, asked, strict=False))
     )
-    if not fits or any(size is None for size in asked[1:]):
-        declared = "x".join("?" if size is None else str(size) for size in spec.shape)
+    declared = "x".join("?" if size is None else str(size) for size in spec.shape) or "a single number"
+    if given is not None and not fits:
+        raise InputRefused(
+            f"the shape given for input {spec.name} does not fit the file", where=where,
+            found="x".join(map(str, given)), expected=declared,
+            remedy="give --input-shape with the sizes that the file fixes (? takes any), or leave it away where it "
+            "fixes them all but the batch",
+        )  # fmt: skip
+    if any(size is None for size in asked[1:]):
         raise InputRefused(
             f"the shape of input {spec.name} is not known", where=where, found=declared,
-            expected="x".join(map(str, given)) if given else "sizes on every axis but the batch",
+            expected="sizes on every axis but the batch",
             remedy="give it with --input-shape, batch first, like 1x3x224x224",
         )  # fmt: skip
     rest = tuple(size for size in asked[1:] if size is not None)

@@ -58,8 +58,13 @@ def test_a_fixed_batch_is_kept_at_its_own_size() -> None:
     ("specs", "given", "message"),
     [
         ([FREE], None, r"found \?x3x\?x\?, .*--input-shape"),
-        ([FREE], [(1, 3, 32)], "--input-shape"),
-        ([IMAGE], [(1, 4, 8, 8)], "found .x3x8x8, expected 1x4x8x8"),
+        (
+            [FREE],
+            [(1, 3, 32)],
+            r"given for input x does not fit .*found 1x3x32, expected \?x3x\?x\?; give --input-shape",
+        ),
+        ([IMAGE], [(1, 4, 8, 8)], r"does not fit the file in net\.onnx: found 1x4x8x8, expected \?x3x8x8"),
+        ([SCALAR], [(1, 3)], "found 1x3, expected a single number"),
         ([IMAGE, TABLE], [(1, 3, 8, 8)], "found 1 of --input-shape, expected 2, for x, table"),
         ([FIXED], None, "found batch 4, expected batch 7; use --batch 4"),
     ],
