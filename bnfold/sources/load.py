@@ -16,6 +16,7 @@ from bnfold.sources.onnx_file import load_onnx
 from bnfold.sources.program import load_program
 from bnfold.sources.seeds import seeded
 from bnfold.sources.torch_source import torch_source
+from bnfold.sources.unfinished import is_unfinished, read_unfinished
 from bnfold.sources.weights import WEIGHT_SUFFIXES, put_weights
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def load_source(
     """Load and check anything that can be folded.
 
     Args:
-        spec: a run folder; a name of the zoo or a `.py` file; `timm:NAME` or `torchvision:NAME`;
-            `package.module:factory` or `file.py:factory`; a `.pt2` or an `.onnx` file.
+        spec: a run folder, or a checkpoint of a run in progress; a name of the zoo or a `.py` file; `timm:NAME` or
+            `torchvision:NAME`; `package.module:factory` or `file.py:factory`; a `.pt2` or an `.onnx` file.
         weights: a weight file for a network that is named by its code.
         pretrained: load the published weights of a timm or torchvision network, which may download them.
         input_shapes: one per input, axis 0 the batch, where they cannot be known or shall be others.
@@ -72,6 +73,9 @@ def load_source(
     if run_folder(path) is not None:
         _refuse_weights(spec, file)
         return _run(path, spec, input_shapes)
+    if is_unfinished(path):
+        _refuse_weights(spec, file)
+        return _unfinished_run(path, spec, input_shapes)
     if path.exists() or path.suffix in WEIGHT_SUFFIXES or len(path.parts) > 1:
         raise _no_source(_existing(path))
     return _model_file(load_model_file(spec), spec, file, input_shapes)
@@ -150,6 +154,22 @@ def _run(path: Path, spec: str, shapes: Sequence[tuple[int, ...]] | None) -> Tor
     )
 
 
+def _unfinished_run(path: Path, spec: str, shapes: Sequence[tuple[int, ...]] | None) -> TorchSource:
+    checkpoint = read_unfinished(path)
+    with seeded():
+        module = checkpoint.model.build()
+    load_weights(module, checkpoint.state, str(path))
+    return torch_source(
+        module,
+        spec,
+        shapes=shapes or checkpoint.model.input_shapes,
+        dtypes=checkpoint.model.input_dtypes,
+        output_names=checkpoint.model.output_names,
+        task=checkpoint.recipe.get("task"),
+        details={"kind": "checkpoint"},
+    )
+
+
 def _refuse_weights(spec: str, weights: Path | None) -> None:
     if weights is not None:
         raise InputRefused("the source brings its own weights", where=spec, remedy="leave --weights out")
@@ -168,7 +188,7 @@ def _no_source(path: Path) -> InputRefused:
         return InputRefused(
             "weights alone are no network",
             where=str(path),
-            remedy=f"name the network and add --weights {path.name}",
+            remedy=f"name the network and add --weights {path}",
         )
     return InputRefused(
         "the file is no source",

@@ -8,14 +8,13 @@ The latest two are kept: should the latest be damaged, there is the one before. 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import EnvironmentNotReady, InputRefused
+from bnfold.sources.unfinished import NAME, SCHEMA, decoded, digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "list_checkpoints", "read_checkpoint", "write_checkpoint"]
 
-SCHEMA = "bnfold.checkpoint/1"
-_NAME = re.compile(r"checkpoint-(\d{8,})-([0-9a-f]{16})\.safetensors")
 _N_KEPT = 2
 
 
@@ -42,7 +39,7 @@ class Checkpoint:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a folder, the oldest first."""
-    found = [(int(match[1]), path) for path in _files(folder) if (match := _NAME.fullmatch(path.name))]
+    found = [(int(match[1]), path) for path in _files(folder) if (match := NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
 
 
@@ -60,7 +57,7 @@ def write_checkpoint(
 
     record = {"schema": SCHEMA, "facts": facts, "job": job}
     content = save(dict(tensors), metadata={"bnfold": json.dumps(record, allow_nan=False)})
-    path = folder / f"checkpoint-{step:08d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+    path = folder / f"checkpoint-{step:08d}-{digest(content)}.safetensors"
     unfinished = folder / f".{path.name}"
     try:
         with unfinished.open("wb") as file:
@@ -96,24 +93,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         )
     path = paths[-1]
     content = _content(path, paths[:-1])
-    match = _NAME.fullmatch(path.name)
-    found = hashlib.sha256(content).hexdigest()[:16]
+    match = NAME.fullmatch(path.name)
+    found = digest(content)
     if match is None or found != match[2]:
         raise _damaged(path, paths[:-1], found=f"SHA-256 {found}... of {len(content):,} bytes")
-    from safetensors.torch import load
-
-    # The header: its length in 8 bytes, then JSON (https://github.com/huggingface/safetensors, "Format").
-    n_header = int.from_bytes(content[:8], "little")
-    record = json.loads(json.loads(content[8 : 8 + n_header])["__metadata__"]["bnfold"])
-    if record["schema"] != SCHEMA:
-        raise InputRefused(
-            "the checkpoint is of another version of bnfold",
-            where=str(path),
-            found=f"schema {record['schema']!r}",
-            expected=repr(SCHEMA),
-            remedy="go on with that version, or start anew with --force",
-        )
-    return Checkpoint(path, load(content), record["facts"], record["job"])
+    tensors, record = decoded(content, path)
+    return Checkpoint(path, tensors, record["facts"], record["job"])
 
 
 def _files(folder: Path) -> Sequence[Path]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
 from bnfold.sources.checkpoint import BEST, BOARD, LAST, METRICS, save_checkpoint
+from bnfold.sources.model_file import is_model_path
 from bnfold.training.batchnorm_hooks import batchnorm_hooks
 from bnfold.training.checkpoints import write_checkpoint
 from bnfold.training.data import make_data
@@ -140,6 +141,7 @@ def _record(job: Job, prepared: Prepared, engine: Engine) -> dict[str, Any]:
     data = json.dumps(dict(prepared.data.facts), sort_keys=True, default=str)
     return {
         "model": job.file.name,
+        "source": str(job.file.path) if is_model_path(job.spec) else job.spec,
         "model file": hashlib.sha256(job.content).hexdigest(),
         "data": hashlib.sha256(data.encode()).hexdigest(),
         "seed": job.seed,

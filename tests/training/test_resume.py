@@ -12,8 +12,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from bnfold.errors import EnvironmentNotReady, InputRefused
+from bnfold.sources import TorchSource, load_source
 from bnfold.training.checkpoints import list_checkpoints, read_checkpoint
 from bnfold.workflows import training_job
 from bnfold.workflows.train_model import train
@@ -127,6 +129,38 @@ def _interrupted(network: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> l
         train(network, run, checkpoint_every=4)
     monkeypatch.delenv("FAULT")
     return list_checkpoints(run.with_name(f"{run.name}.partial"))
+
+
+def test_a_checkpoint_is_a_source(tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    latest = _interrupted(network, tmp_path / "run", monkeypatch)[-1]
+    tensors = read_checkpoint(latest.parent).tensors
+    source = load_source(str(latest))
+    assert isinstance(source, TorchSource)
+    state = source.module.state_dict()
+    assert state
+    assert all(torch.equal(value, tensors[f"best.{name}"]) for name, value in state.items())
+    with pytest.raises(InputRefused, match="brings its own weights"):
+        load_source(str(latest), weights=latest)
+    network.write_text(network.read_text() + "# another\n")
+    with pytest.raises(InputRefused, match="not the one that the checkpoint was trained with"):
+        load_source(str(latest))
+    latest.write_bytes(latest.read_bytes()[:-9])
+    with pytest.raises(InputRefused, match="the checkpoint is damaged"):
+        load_source(str(latest))
+
+
+def test_a_checkpoint_within_the_first_epoch_is_a_source(
+    tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAULT", INTERRUPT.replace("31", "9"))
+    with pytest.raises(KeyboardInterrupt):
+        train(network, tmp_path / "run", checkpoint_every=4)
+    monkeypatch.delenv("FAULT")
+    (latest,) = list_checkpoints(tmp_path / "run.partial")[-1:]
+    source = load_source(str(latest))
+    assert isinstance(source, TorchSource)
+    tensors = read_checkpoint(latest.parent).tensors
+    assert all(torch.equal(value, tensors[f"model.{name}"]) for name, value in source.module.state_dict().items())
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
