@@ -260,7 +260,8 @@ def test_weights_alone_and_other_files_are_no_source(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"")
     (tmp_path / "a.txt").write_text("")
 
-    assert "--weights a.safetensors" in refusal(tmp_path / "a.safetensors")
+    path = tmp_path / "a.safetensors"
+    assert f"--weights {path}" in refusal(path)
     assert "the file is no source" in refusal(tmp_path / "a.txt")
 
 
