@@ -51,7 +51,12 @@ def accuracy(trained: Facts) -> float:
 def equality(exported: Facts) -> list[str]:
     """For each output: equal or not, its error against float64 and what is allowed."""
     word = "yes" if exported["passed"] else "NO"
-    return [f"{word}, {o['e_output']:.1e} ({o['allowed']:.1e})" for o in exported["verify"]["outputs"]]
+    return [f"{word}, {figure(o['e_output'])} ({figure(o['allowed'])})" for o in exported["verify"]["outputs"]]
+
+
+def figure(error: float | None) -> str:
+    """An error with two digits, null where there was nothing to compare."""
+    return "not compared" if error is None else f"{error:.1e}"
 
 
 def latency(benched: Facts) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from run_table import figure
 
 import bnfold
 from bnfold.errors import BnfoldError
@@ -107,11 +109,16 @@ def misses(facts: Facts) -> list[str]:
     return found
 
 
+def share(output: Facts) -> float:
+    """Of what is allowed, the error of an output; infinite where it could not be compared."""
+    return math.inf if output["e_output"] is None else float(output["e_output"] / output["allowed"])
+
+
 def row(facts: Facts) -> list[str]:
     """The cells of one network."""
     ledger = facts["ledger"]
     # Of several outputs, the one that came nearest to what is allowed.
-    output = max(facts["outputs"], key=lambda one: one["e_output"] / one["allowed"])
+    output = max(facts["outputs"], key=share)
     word = "yes" if facts["equal"] else "NO"
     return [
         facts["network"],
@@ -119,7 +126,7 @@ def row(facts: Facts) -> list[str]:
         f"{facts['seconds']:.0f}",
         f"{facts['metric']} {facts['reached']:.3f} / {facts['stated']}",
         f"{ledger['found']} / {ledger['absorbed']} / {ledger['merged']} / {ledger['kept']}",
-        f"{word}, {output['e_output']:.1e} ({output['allowed']:.1e})",
+        f"{word}, {figure(output['e_output'])} ({figure(output['allowed'])})",
         *latency(facts),
     ]
 

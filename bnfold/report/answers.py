@@ -75,6 +75,8 @@ def machine(environment: Facts) -> list[str]:
 def _equal(verify: Facts) -> Element:
     batches = ", ".join(map(str, verify["batches"]))
     scope = f"{verify['n_compared']:,} values against {verify['reference']}, batches {batches}"
+    if not verify["n_compared"]:
+        scope = f"No values were compared with {verify['reference']}."
     if not verify["passed"]:
         return _answer("Is it equal?", "Not equal", verify["failure"] or "no reason given", scope, tone="bad")
     shares = [output["e_output"] / output["allowed"] for output in verify["outputs"] if output["allowed"]]
