@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnfold.cli.bench_options import Names, Percent, Seconds, ShapeList, Threads, check_usage
-from bnfold.cli.options import MAX_THREADS, NamedPath, batch_option, json_option, seed_option, verbosity_options
+from bnfold.cli.options import NamedPath, batch_option, json_option, seed_option, verbosity_options
 from bnfold.cli.outputs import require_writable, writable
 from bnfold.errors import GateFailed, InputRefused
+from bnfold.workflows.arguments import MAX_THREADS
 
 if TYPE_CHECKING:
     from bnfold.records import BenchReport

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnfold.cli.options import MAX_THREADS, Distinct, InputShape
+from bnfold.cli.options import Distinct, InputShape
+from bnfold.workflows.arguments import MAX_THREADS
 
 __all__ = ["Names", "Percent", "Seconds", "ShapeList", "Threads", "check_usage"]
 

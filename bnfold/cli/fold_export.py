@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnfold.cli.options import (
-    MAX_BATCH,
     NamedPath,
     comparison_options,
     json_option,
@@ -22,6 +21,7 @@ from bnfold.cli.options import (
     verbosity_options,
 )
 from bnfold.errors import GateFailed
+from bnfold.workflows.arguments import MAX_BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

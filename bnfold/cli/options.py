@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from bnfold.cli.outputs import refuse_overwriting, writable
+from bnfold.workflows.arguments import MAX_BATCH, MAX_THREADS
 
 __all__ = [
-    "MAX_BATCH",
-    "MAX_THREADS",
     "VERBOSITY",
     "Batches",
     "Distinct",
@@ -42,10 +41,6 @@ if TYPE_CHECKING:
     SizesType = click.ParamType[tuple[int, ...]]
 else:
     SizesType = click.ParamType  # not subscriptable before click 8.2
-
-
-MAX_THREADS = 1024
-MAX_BATCH = 65536
 
 
 class Sizes(SizesType):

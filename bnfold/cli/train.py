@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from bnfold.cli.options import MAX_THREADS, NamedPath, json_option, seed_option, verbosity_options
+from bnfold.cli.options import NamedPath, json_option, seed_option, verbosity_options
 from bnfold.records import TrainPlan, TrainReport
+from bnfold.workflows.arguments import MAX_THREADS
 
 __all__ = ["command"]
 

@@ -13,14 +13,25 @@ if TYPE_CHECKING:
 
     from bnfold.runtime import Provider
 
-__all__ = ["batch_sizes", "check_positive", "check_provider", "check_threads", "require_provider"]
+__all__ = [
+    "MAX_BATCH",
+    "MAX_THREADS",
+    "batch_sizes",
+    "check_positive",
+    "check_provider",
+    "check_threads",
+    "require_provider",
+]
+
+MAX_THREADS = 1024
+MAX_BATCH = 65536
 
 
 def batch_sizes(batch: int | Sequence[int] | None, batches: int | Sequence[int] = ()) -> tuple[int, ...]:
     """The sizes of `batch` and `batches`, two names of one argument, as a tuple.
 
     Raises:
-        InputRefused: both are given, or a size is no whole number above 0.
+        InputRefused: both are given, or a size is no whole number from 1 to MAX_BATCH.
     """
     if batch is not None and batches != ():
         raise InputRefused(
@@ -30,7 +41,7 @@ def batch_sizes(batch: int | Sequence[int] | None, batches: int | Sequence[int] 
     given = batches if batch is None else batch
     sizes = _several(given)
     for size in sizes:
-        _check_count("the batch size", size)
+        _check_count("the batch size", size, MAX_BATCH)
     return sizes
 
 
@@ -38,11 +49,11 @@ def check_threads(threads: Any) -> None:
     """Refuse numbers of threads that are none; None stands for all CPUs.
 
     Raises:
-        InputRefused: a number of threads is no whole number above 0.
+        InputRefused: a number of threads is no whole number from 1 to MAX_THREADS.
     """
     for count in _several(threads):
         if count is not None:
-            _check_count("the number of threads", count)
+            _check_count("the number of threads", count, MAX_THREADS)
 
 
 def check_positive(name: str, value: Any) -> None:
@@ -89,8 +100,7 @@ def _several(values: Any) -> tuple[Any, ...]:
     return tuple(values) if isinstance(values, (tuple, list, range)) else (values,)
 
 
-def _check_count(what: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
-        raise InputRefused(
-            f"{what} is none", found=repr(value), expected="a whole number above 0", remedy="give another"
-        )
+def _check_count(what: str, value: Any, largest: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= largest:
+        expected = f"a whole number from 1 to {largest}"
+        raise InputRefused(f"{what} is none", found=repr(value), expected=expected, remedy="give another")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -36,6 +38,7 @@ def _both(model: onnx.ModelProto, feed) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _agrees(model: onnx.ModelProto, feed, n_roundings: int) -> np.ndarray:
+    """Ours, which ONNX Runtime's float32 is no further from than so many roundings of the largest value."""
     ours, theirs = _both(model, feed)
     assert ours.dtype == np.float64
     assert ours.shape == theirs.shape
@@ -59,9 +62,11 @@ AXES_SINCE_11 = (*AXES, -1, -2)
 @pytest.mark.parametrize("op_type", ["Softmax", "LogSoftmax", "Hardmax"])
 def test_softmax_and_its_kin_of_every_opset(x, op_type, opset, axis):
     attributes = {} if axis is None else {"axis": axis}
-    got = _agrees(_model(op_type, x, opset=opset, **attributes), {"x": x}, x.size)
     axis = (-1 if opset >= 13 else 1) if axis is None else axis
     axes = (axis,) if opset >= 13 else tuple(range(axis % 4, 4))
+    # A sum rounds once for each term of a row, and the exponents, which are below 32, up to 32 units of the result.
+    n_roundings = math.prod(x.shape[axis] for axis in axes) + 32
+    got = _agrees(_model(op_type, x, opset=opset, **attributes), {"x": x}, n_roundings)
     wide = x.astype(np.float64)
     total = np.log(np.exp(wide).sum(axis=axes, keepdims=True))
     wanted = {
@@ -69,12 +74,12 @@ def test_softmax_and_its_kin_of_every_opset(x, op_type, opset, axis):
         "LogSoftmax": wide - total,
         "Hardmax": (wide == wide.max(axis=axes, keepdims=True)).astype(np.float64),
     }[op_type]
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=x.size * U64 * max(np.abs(wanted).max(), 1.0))
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=n_roundings * U64 * max(np.abs(wanted).max(), 1.0))
 
 
 def test_the_logarithm_of_a_softmax_that_underflows_is_finite():
     x = np.array([[0.0, -2000.0]], np.float32)
-    np.testing.assert_array_equal(_agrees(_model("LogSoftmax", x, opset=13), {"x": x}, 4), x)
+    np.testing.assert_array_equal(_agrees(_model("LogSoftmax", x, opset=13), {"x": x}, 0), x)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
@@ -82,13 +87,14 @@ def test_the_logarithm_of_a_softmax_that_underflows_is_finite():
 def test_local_response_normalization(size, channels):
     x = np.random.default_rng(size).standard_normal((2, channels, 4, 5)).astype(np.float32)
     model = _model("LRN", x, opset=13, size=size, alpha=0.5, beta=0.75, bias=1.5)
-    # ONNX Runtime takes odd sizes only.
-    got = _agrees(model, {"x": x}, 64) if size % 2 else evaluate(model, {"x": x})["y"]
+    # A sum of five squares and what is added make 8 roundings at most, of which the power keeps 0.75; 4 for the power
+    # itself and the quotient; two evaluations in float64 differ by twice that. ONNX Runtime takes odd sizes only.
+    got = _agrees(model, {"x": x}, 10) if size % 2 else evaluate(model, {"x": x})["y"]
     wide = x.astype(np.float64)
     for c in range(channels):
         first, last = max(0, c - (size - 1) // 2), min(channels - 1, c - (-(size - 1) // 2))
         total = (wide[:, first : last + 1] ** 2).sum(axis=1)
-        np.testing.assert_allclose(got[:, c], wide[:, c] / (1.5 + 0.5 / size * total) ** 0.75, rtol=64 * U64)
+        np.testing.assert_allclose(got[:, c], wide[:, c] / (1.5 + 0.5 / size * total) ** 0.75, rtol=20 * U64)
 
 
 WIDTHS = [(0, 0, -1, -1, 0, 0, -1, -1), (0, 1, -1, 2, 0, 0, 1, -2), (1, 0, 2, 0, 0, 1, 1, 3)]

@@ -20,10 +20,12 @@ MODEL = """
 g (float[N, 3] x) => (float[N, 3] y) { y = Relu (x) }
 """
 WRONG = [
-    ({"batch": 0}, "the batch size is none: found 0, expected a whole number above 0"),
+    ({"batch": 0}, "the batch size is none: found 0, expected a whole number from 1 to 65536"),
     ({"batch": (2, -1)}, "the batch size is none: found -1"),
     ({"batch": True}, "the batch size is none: found True"),
     ({"batch": 1.5}, "the batch size is none"),
+    ({"batch": 65537}, "the batch size is none: found 65537"),
+    ({"threads": 1025}, "the number of threads is none: found 1025, expected a whole number from 1 to 1024"),
     ({"threads": 0}, "the number of threads is none: found 0"),
     ({"threads": -3}, "the number of threads is none"),
     ({"provider": "nosuch"}, "no such provider: found 'nosuch', expected cpu or cuda"),
