@@ -5,7 +5,8 @@
 NAME as in scripts/right_networks.py; without names, its list. Each network gets random parameters with statistics
 measured on random data, and is verified with several draws of inputs, more where a row is small. The table gives, at
 ONNX Runtime's full optimization, the error against the float64 answer over that of the source in float32, as root mean
-square over the outputs and inputs of a draw, and as geometric mean over the draws, for
+square over the outputs and inputs of a draw, and as geometric mean over the draws (`typical`: for each input alone, and
+the median of these), for
 
     ours       the folded file,
     plain      what `torch.onnx.export` writes by default: its graph after onnxscript's optimizer and fusions,
@@ -47,7 +48,7 @@ from bnfold.verification import reference_for, verify_file
 from bnfold.verification.criterion import K_RMS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import onnx
 
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 FILES = ("ours", "plain", "onnxsim")
 GROUNDS = ("source", "bound", "parameters")
 N_DRAWS, N_DRAWS_SMALL = 3, 8
-ROW = "{:38} {:>8} {:>8} {:>8} {:>7} {:>11} {:>8}"
+ROW = "{:38} {:>8} {:>8} {:>8} {:>24} {:>7} {:>11} {:>8}"
 Arrays = dict[str, np.ndarray]
 
 
@@ -66,6 +67,7 @@ class Recorded:
     def __init__(self, reference: Any) -> None:
         self._reference = reference
         self.exact: dict[int, tuple[Mapping[str, np.ndarray], Arrays]] = {}
+        self.e_source: dict[int, dict[str, float]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reference, name)
@@ -73,26 +75,56 @@ class Recorded:
     def evaluate64(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """As the reference; the last answer to each feed is kept."""
         outputs: Arrays = self._reference.evaluate64(feed)
-        key = hash(tuple(array.tobytes() for array in feed.values()))
-        self.exact[key] = (dict(feed), outputs)
+        self.exact[_key(feed)] = (dict(feed), outputs)
         return outputs
 
+    def executions32(self, feed: Mapping[str, np.ndarray]) -> list[Arrays]:
+        """As the reference; the larger error of each output is kept."""
+        executions: list[Arrays] = self._reference.executions32(feed)
+        _, exact = self.exact[_key(feed)]
+        self.e_source[_key(feed)] = {
+            name: max(_rms(execution[name] - exact[name]) for execution in executions) for name in exact
+        }
+        return executions
 
-def error_ratio(path: Path, recorded: Recorded, verdict: Verdict) -> float:
-    """E_out / E_src of a file at full optimization, as root mean square over the outputs of floating point."""
+
+def _key(feed: Mapping[str, np.ndarray]) -> int:
+    return hash(tuple(array.tobytes() for array in feed.values()))
+
+
+def _rms(error: np.ndarray) -> float:
+    pooled = PooledError()
+    pooled.add(error)
+    return pooled.rms
+
+
+def error_ratios(path: Path, recorded: Recorded, verdict: Verdict) -> dict[str, Any]:
+    """E_out / E_src of a file at full optimization: of all inputs `pooled`, as the verification does, and of `each`.
+
+    Over several outputs of floating point the root mean square is taken.
+    """
     session = open_session(path)
     errors: dict[str, PooledError] = {}
-    for feed, exact in recorded.exact.values():
-        for name, got in zip(exact, session.run(None, feed), strict=True):
-            errors.setdefault(name, PooledError()).add(got - exact[name])
-    ratios = [errors[output.name].rms / output.e_source for output in verdict.outputs if output.e_source]
-    return math.sqrt(statistics.fmean(ratio**2 for ratio in ratios)) if ratios else math.nan
+    each: list[float] = []
+    for key, (feed, exact) in recorded.exact.items():
+        got = {name: array - exact[name] for name, array in zip(exact, session.run(None, feed), strict=True)}
+        for name, error in got.items():
+            errors.setdefault(name, PooledError()).add(error)
+        each += _mean_square(_rms(got[name]) / e for name, e in recorded.e_source[key].items() if e)
+    pooled = _mean_square(errors[output.name].rms / output.e_source for output in verdict.outputs if output.e_source)
+    return {"pooled": pooled[0] if pooled else math.nan, "each": each}
 
 
-def ratio_or_none(file: str, path: Path, recorded: Recorded, verdict: Verdict) -> float | None:
-    """As `error_ratio`; None for a file of others' that does not load or run, which is told."""
+def _mean_square(ratios: Iterable[float]) -> list[float]:
+    """The root of the mean square, if there are any."""
+    squares = [ratio**2 for ratio in ratios]
+    return [math.sqrt(statistics.fmean(squares))] if squares else []
+
+
+def ratios_or_none(file: str, path: Path, recorded: Recorded, verdict: Verdict) -> dict[str, Any] | None:
+    """As `error_ratios`; None for a file of others' that does not load or run, which is told."""
     try:
-        return error_ratio(path, recorded, verdict)
+        return error_ratios(path, recorded, verdict)
     except Exception as error:  # the errors of ONNX Runtime have no common base
         if file == "ours":
             raise
@@ -139,7 +171,7 @@ def measure(name: str) -> dict[str, Any]:
             start = time.process_time()
             verdict = verify_file(paths["ours"], recorded, inputs=source.inputs, samples=None, seed=seed)
             seconds = time.process_time() - start
-            ratios = {file: ratio_or_none(file, path, recorded, verdict) for file, path in paths.items()}
+            ratios = {file: ratios_or_none(file, path, recorded, verdict) for file, path in paths.items()}
             facts = {"failure": verdict.failure, "reference": verdict.reference, "decided_by": decided_by(verdict)}
             draws.append({**facts, "seconds": round(seconds, 1), "ratios": ratios})
     return {"network": name, "batchnorms": ledger.found, "kept": ledger.kept, **pooled(draws), "draws": draws}
@@ -148,10 +180,14 @@ def measure(name: str) -> dict[str, Any]:
 def pooled(draws: list[dict[str, Any]]) -> dict[str, Any]:
     """Of all draws together: geometric means, the first failure, and the most that a verdict took."""
     kinds = [file for file in draws[0]["ratios"] if all(draw["ratios"][file] is not None for draw in draws)]
-    means = {file: statistics.geometric_mean(draw["ratios"][file] for draw in draws) for file in kinds}
+    means = {file: statistics.geometric_mean(draw["ratios"][file]["pooled"] for draw in draws) for file in kinds}
+    typical = {
+        file: statistics.median(ratio for draw in draws for ratio in draw["ratios"][file]["each"]) for file in kinds
+    }
     failures = [draw["failure"] for draw in draws if draw["failure"]]
     return {
         **{file: means.get(file) for file in FILES},
+        "typical": {file: typical.get(file) for file in FILES},
         "passed": not failures,
         "failure": failures[0] if failures else None,
         "decided_by": max((draw["decided_by"] for draw in draws), key=GROUNDS.index),
@@ -162,15 +198,21 @@ def pooled(draws: list[dict[str, Any]]) -> dict[str, Any]:
 def table_row(row: dict[str, Any]) -> str:
     """One network of the table."""
     ratios = ["-" if row[file] is None else f"{row[file]:.2f}" for file in FILES]
+    typical = ["-" if ratio is None else f"{ratio:.2f}" for ratio in row["typical"].values()]
     passed = "yes" if row["passed"] else "NO"
-    return ROW.format(row["network"], *ratios, passed, row["decided_by"], f"{row['seconds']:.0f}")
+    return ROW.format(row["network"], *ratios, " / ".join(typical), passed, row["decided_by"], f"{row['seconds']:.0f}")
 
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
     """Median and maximum of each column, over the networks that every file exists for, and the false alarms."""
     whole = [row for row in rows if all(row[file] is not None for file in FILES)]
     lines = [
-        ROW.format(f"{name} of {len(whole)}", *(f"{of(row[file] for row in whole):.2f}" for file in FILES), *[""] * 3)
+        ROW.format(
+            f"{name} of {len(whole)}",
+            *(f"{of(row[file] for row in whole):.2f}" for file in FILES),
+            " / ".join(f"{of(row['typical'][file] for row in whole):.2f}" for file in FILES),
+            *[""] * 3,
+        )
         for name, of in (("median", statistics.median), ("maximum", max))
     ]
     alarms = [row for row in rows if not row["passed"]]
@@ -188,7 +230,7 @@ def main() -> None:
     arguments = parser.parse_args()
     known = arguments.json.read_text().splitlines() if arguments.json and arguments.json.exists() else []
     rows = {row["network"]: row for row in map(json.loads, known)}
-    print(ROW.format("network", *FILES, "passed", "decided by", "seconds"), flush=True)
+    print(ROW.format("network", *FILES, "typical", "passed", "decided by", "seconds"), flush=True)
     for name in arguments.names:
         if not (arguments.missing and name in rows):
             rows[name] = measure(name)

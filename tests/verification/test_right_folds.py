@@ -25,7 +25,8 @@ def script():
 
 
 def _draw(ratio, decided_by="source", failure=None):
-    ratios = {"ours": ratio, "plain": 1.0, "onnxsim": 2.0}
+    pooled = {"ours": ratio, "plain": 1.0, "onnxsim": 2.0}
+    ratios = {file: {"pooled": of, "each": [of, 3.0, 0.1 * of]} for file, of in pooled.items()}
     return {"failure": failure, "reference": "", "decided_by": decided_by, "seconds": 1.0, "ratios": ratios}
 
 
@@ -33,6 +34,7 @@ def test_draws_are_pooled_without_favour(script):
     row = script.pooled([_draw(0.5), _draw(8.0, "parameters", "it is wrong"), _draw(2.0, "bound")])
     assert math.isclose(row["ours"], 2.0)
     assert math.isclose(row["plain"], 1.0)
+    assert row["typical"] == {"ours": 2.0, "plain": 1.0, "onnxsim": 2.0}
     assert (row["passed"], row["failure"], row["decided_by"]) == (False, "it is wrong", "parameters")
 
 
