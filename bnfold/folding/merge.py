@@ -2,59 +2,39 @@
 
     sum_k (s_k (W_k * x) + t_k)  =  (sum_k s_k W_k) * x + sum_k t_k
 
-A value is described as one convolution of one source tensor: a Conv, the source itself (a Dirac kernel), an average
-pooling, and BatchNorms, constant Mul and Add, sums and differences of these. Terms of one source become one operator
-if that takes no more multiply-adds than their convolutions did; poolings and scales count as none. Source: RepVGG
-(Ding et al. 2021, arXiv:2101.03697), section 3.3, of which the blocks of MobileOne, FastViT, RepViT and RepGhost are
-variants; ONNX operators Conv and AveragePool.
+The sum is described by its terms (`bnfold.folding.terms`). Terms of one source become one operator if that takes
+no more multiply-adds than their convolutions did; poolings and scales count as none. Source: RepVGG (Ding et al. 2021,
+arXiv:2101.03697), section 3.3, of which the blocks of MobileOne, FastViT, RepViT and RepGhost are variants.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx_ir as ir
 
-from bnfold.folding.relations.affine import channel_affine
-from bnfold.graph.constants import attribute, constant, constant_shape, float64_constant, store_constant
+from bnfold.folding.terms import Term, is_sum, terms_of_sum
+from bnfold.graph.constants import store_constant
 from bnfold.graph.layers import layer_name
 from bnfold.graph.scaled import fits, largest
-from bnfold.graph.shapes import dims_of, static_length
-from bnfold.numerics.convolution import Convolution
+from bnfold.graph.shapes import static_length
+
+if TYPE_CHECKING:
+    from bnfold.numerics.convolution import Convolution
 
 __all__ = ["merge_branches"]
-
-_SUMS = frozenset({"Add", "Sub", "Sum"})
-_MAY_BE_LINEAR = _SUMS | {"AveragePool", "BatchNormalization", "Conv", "Div", "Dropout", "Identity", "Mul"}
-# How many operators deep a value is described: blocks are a few deep, and a chain of sums would take quadratic time.
-_DEEPEST = 32
-
-
-@dataclass(frozen=True)
-class _Term:
-    """One convolution of one source in a sum; `value` is what is added if nothing scales it on the way, else None.
-
-    `macs` are the multiply-adds of the convolutions that the graph takes for it.
-    """
-
-    source: ir.Value
-    conv: Convolution
-    nodes: tuple[ir.Node, ...] = ()
-    value: ir.Value | None = None
-    negative: bool = False
-    macs: int = 0
 
 
 @dataclass(frozen=True)
 class _Merged:
     """Terms of one source as one convolution."""
 
-    terms: tuple[_Term, ...]
+    terms: tuple[Term, ...]
     conv: Convolution
     macs: int
 
-    def joined(self, term: _Term) -> _Merged | None:
+    def joined(self, term: Term) -> _Merged | None:
         """With one more term, None if that is no convolution or costs more than the two."""
         macs = self.macs + term.macs
         if not self.conv.adds_to(term.conv, _size(term.source)) or self.conv.macs_of_sum(term.conv) > macs:
@@ -72,21 +52,9 @@ def merge_branches(graph: ir.Graph) -> dict[ir.Node, str]:
     merged: dict[ir.Node, str] = {}
     for node in reversed(list(graph)):
         in_use = node.graph is graph and (node.outputs[0].uses() or node.outputs[0].is_graph_output())
-        if in_use and _is_sum(node):
+        if in_use and is_sum(node):
             merged |= _merge_sum(graph, node)
     return merged
-
-
-def _is_sum(node: ir.Node) -> bool:
-    """A sum of tensors of one rank, batch and number of channels, with one spatial axis at least.
-
-    That terms of one source have one size follows from their padding, whatever that size is.
-    """
-    shape = dims_of(node.outputs[0])
-    if node.op_type not in _SUMS or node.domain not in ("", "ai.onnx") or shape is None or len(shape) < 3:
-        return False
-    operands = [dims_of(x) if x is not None and constant(x) is None else None for x in node.inputs]
-    return all(dims is not None and len(dims) == len(shape) and dims[:2] == shape[:2] for dims in operands)
 
 
 def _size(value: ir.Value) -> tuple[int | None, ...]:
@@ -94,25 +62,8 @@ def _size(value: ir.Value) -> tuple[int | None, ...]:
     return tuple(static_length(value, axis) for axis in range(2, len(value.shape or ())))
 
 
-def _may_share_a_source(root: ir.Node) -> bool:
-    """Whether two ways up from a sum, through what may be linear, meet: without that no arrays need be computed."""
-    seen: set[ir.Value] = set()
-    todo = list(root.inputs)
-    while todo:
-        value = todo.pop()
-        if value is None or constant_shape(value) is not None:
-            continue
-        if value in seen:
-            return True
-        seen.add(value)
-        node = value.producer()
-        if node is not None and len(value.uses()) == 1 and node.op_type in _MAY_BE_LINEAR:
-            todo += node.inputs
-    return False
-
-
 def _merge_sum(graph: ir.Graph, root: ir.Node) -> dict[ir.Node, str]:
-    terms = _operand_terms(root, _DEEPEST) if _may_share_a_source(root) else None
+    terms = terms_of_sum(root)
     if terms is None:
         return {}
     groups = _grouped(terms)
@@ -133,7 +84,7 @@ def _fits(conv: Convolution, dtype: ir.DataType) -> bool:
     return all(fits(largest(array), dtype) for array in (conv.weight, conv.bias))
 
 
-def _grouped(terms: list[_Term]) -> list[_Merged]:
+def _grouped(terms: list[Term]) -> list[_Merged]:
     """Merge what costs no more together; the dearest first, as what they take they hold for the others too."""
     groups: list[_Merged] = []
     for term in sorted(terms, key=lambda term: -term.macs):
@@ -146,94 +97,7 @@ def _grouped(terms: list[_Term]) -> list[_Merged]:
     return groups
 
 
-def _operand_terms(node: ir.Node, depth: int) -> list[_Term] | None:
-    """The terms of a sum; None if the channels of an operand are unknown."""
-    terms: list[_Term] = []
-    for k, x in enumerate(node.inputs):
-        inner = _terms(x, node.graph, depth) if x is not None else None
-        if inner is None:
-            return None
-        terms += [_negated(term) for term in inner] if node.op_type == "Sub" and k == 1 else inner
-    return terms
-
-
-def _negated(term: _Term) -> _Term:
-    minus = -np.ones_like(term.conv.bias)
-    return replace(term, conv=term.conv.scaled(minus, 0 * minus), negative=not term.negative)
-
-
-def _terms(value: ir.Value, graph: ir.Graph | ir.Function | None, depth: int) -> list[_Term] | None:
-    """Describe a value as a sum of convolutions; what others read as well, or another graph computes, is a source."""
-    node, channels = value.producer(), static_length(value, 1)
-    if channels is None or value.shape is None or (rank := len(value.shape)) < 3:
-        return None
-    leaf = [_Term(value, Convolution.identity(channels, rank - 2), (), value)]
-    if node is None or node.graph is not graph or node.domain not in ("", "ai.onnx") or not depth:
-        return leaf
-    if len(value.uses()) != 1 or value.is_graph_output():
-        return leaf
-    if node.op_type in ("Identity", "Dropout") and node.inputs[0] is not None and not node.inputs[1:]:
-        return _terms(node.inputs[0], graph, depth - 1)
-    if _is_sum(node):
-        return _operand_terms(node, depth - 1) or leaf
-    if node.op_type in ("Conv", "AveragePool"):
-        conv = _described(node)
-        x = node.inputs[0]
-        if conv is None or x is None:
-            return leaf
-        return [_Term(x, conv, (node,), value, macs=conv.weight.size if node.op_type == "Conv" else 0)]
-    return _scaled_terms(node, value, channels, depth) or leaf
-
-
-def _scaled_terms(node: ir.Node, value: ir.Value, channels: int, depth: int) -> list[_Term] | None:
-    """The terms of a BatchNorm, or constant Mul, Div, Add, Sub per channel, of a sum."""
-    found = channel_affine(node, channels)
-    if found is None:
-        return None
-    x, scale, shift = found
-    inner = _terms(x, node.graph, depth - 1)
-    if inner is None:
-        return None
-    single = len(inner) == 1
-    terms = []
-    for k, term in enumerate(inner):
-        conv = term.conv.scaled(scale, shift if k == 0 else np.zeros_like(shift))
-        terms.append(replace(term, conv=conv, nodes=(*term.nodes, node), value=value if single else None))
-    return terms
-
-
-def _described(node: ir.Node) -> Convolution | None:
-    """A Conv with constant weights, or an AveragePool that divides by its kernel's size, as a Convolution."""
-    if attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return None
-    weight = _average_kernel(node) if node.op_type == "AveragePool" else float64_constant(node.inputs[1])
-    if weight is None:
-        return None
-    bias = np.zeros(weight.shape[0])
-    if node.op_type == "Conv" and len(node.inputs) > 2 and node.inputs[2] is not None:
-        given = float64_constant(node.inputs[2])
-        if given is None or given.shape != bias.shape:
-            return None
-        bias = given
-    rank = weight.ndim - 2
-    strides, dilations = (tuple(attribute(node, name, [1] * rank)) for name in ("strides", "dilations"))
-    pads = tuple(attribute(node, "pads", [0] * 2 * rank))
-    spans = [d * (k - 1) for d, k in zip(dilations, weight.shape[2:], strict=True)]
-    slack = tuple(pads[k] + pads[k + rank] - spans[k] for k in range(rank))
-    group = weight.shape[0] if node.op_type == "AveragePool" else attribute(node, "group", 1)
-    return Convolution(weight, bias, tuple(-p for p in pads[:rank]), slack, strides, dilations, group)
-
-
-def _average_kernel(node: ir.Node) -> np.ndarray | None:
-    kernel = attribute(node, "kernel_shape", ())
-    channels = static_length(node.outputs[0], 1)
-    padded = any(attribute(node, "pads", ()))
-    if channels is None or attribute(node, "ceil_mode", 0) or (padded and not attribute(node, "count_include_pad", 0)):
-        return None
-    return np.full((channels, 1, *kernel), 1 / np.prod(kernel))
-
-
-def _rebuild(graph: ir.Graph, root: ir.Node, gained: list[_Merged], alone: list[_Term]) -> None:
+def _rebuild(graph: ir.Graph, root: ir.Node, gained: list[_Merged], alone: list[Term]) -> None:
     """Put the merged convolutions, plus what could not be merged, in the place of a sum."""
     y = root.outputs[0]
     parts = [_emit(graph, root, group.terms[0].source, group.conv) for group in gained]

@@ -28,7 +28,7 @@ from bnfold.errors import InputRefused
 from bnfold.numerics.error_bounds import PooledError, unit_roundoff
 from bnfold.verification.criterion import K_ORDER
 from bnfold.verification.graph_facts import accumulation_lengths
-from bnfold.verification.localise_execution import localise_execution
+from bnfold.verification.localisation.execution import localise_execution
 from bnfold.verification.parameters import N_DRAWS, SMALL_FEED, stored_parameters
 
 if TYPE_CHECKING:

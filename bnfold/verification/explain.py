@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bnfold.errors import InputRefused
 from bnfold.verification.inputs import Feed, make_feeds
 from bnfold.verification.kinds import Unequal
-from bnfold.verification.localise import localise
-from bnfold.verification.localise_execution import localise_execution
+from bnfold.verification.localisation.execution import localise_execution
+from bnfold.verification.localisation.locate import localise
 from bnfold.verification.parameters import SMALL_FEED
 from bnfold.verification.reproduce import write_reproduction
 

@@ -19,15 +19,15 @@ from bnfold.errors import InputRefused
 from bnfold.graph.float64 import to_float64
 from bnfold.runtime import PROVIDERS
 from bnfold.verification.graph_facts import coarsest_format
-from bnfold.verification.localise_execution import Executed
-from bnfold.verification.localise_nodes import node_reads, widened
-from bnfold.verification.localise_walk import FLOAT64_FLOOR
+from bnfold.verification.localisation.execution import Executed
+from bnfold.verification.localisation.nodes import node_reads, widened
+from bnfold.verification.localisation.walk import FLOAT64_FLOOR
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from bnfold.verification.localise import Located
+    from bnfold.verification.localisation.locate import Located
 
 __all__ = ["FILES", "write_reproduction"]
 

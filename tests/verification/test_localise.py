@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
 from bnfold.verification.inputs import Feed
-from bnfold.verification.localise import FOLDED_AGAIN, SOURCE, localise
-from bnfold.verification.localise_execution import EXECUTION, localise_execution
+from bnfold.verification.localisation.execution import EXECUTION, localise_execution
+from bnfold.verification.localisation.locate import FOLDED_AGAIN, SOURCE, localise
 
 LAYER = {"convnet": "conv2", "bnnet": "fc"}
 

@@ -1,8 +1,8 @@
 """Where a file that is not equal to its source goes wrong: the first layer that departs, in the user's terms.
 
-The file is compared node by node (`bnfold.verification.localise_walk`) with the source folded again, whose values have
-the units that bnfold would have chosen, and with the source as it is. Of the two, the comparison that needs the fewest
-suspects explains the failure best: against the wrong one nearly every layer departs.
+The file is compared node by node (`bnfold.verification.localisation.walk`) with the source folded again, whose values
+have the units that bnfold would have chosen, and with the source as it is. Of the two, the comparison that needs the
+fewest suspects explains the failure best: against the wrong one nearly every layer departs.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from bnfold.folding import fold_model
 from bnfold.numerics.error_bounds import unit_roundoff
 from bnfold.records import Departure
 from bnfold.verification.graph_facts import coarsest_format
-from bnfold.verification.localise_layers import Layers
-from bnfold.verification.localise_nodes import Arrays, Nodes
-from bnfold.verification.localise_walk import Suspect, Walk
+from bnfold.verification.localisation.layers import Layers
+from bnfold.verification.localisation.nodes import Arrays, Nodes
+from bnfold.verification.localisation.walk import Suspect, Walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

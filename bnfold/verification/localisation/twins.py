@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnfold.verification.localise_nodes import Nodes, same_attributes
+from bnfold.verification.localisation.nodes import Nodes, same_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import onnx
     from onnx import NodeProto
 
-    from bnfold.verification.localise_walk import Suspect, Walk
+    from bnfold.verification.localisation.walk import Suspect, Walk
 
 __all__ = ["Layers", "Region", "blamed"]
 

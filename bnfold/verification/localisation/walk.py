@@ -23,8 +23,8 @@ import numpy as np
 from bnfold.errors import InputRefused
 from bnfold.numerics.error_bounds import PooledError, unit_roundoff
 from bnfold.verification.criterion import K_PARAMETERS
-from bnfold.verification.localise_nodes import Arrays, Nodes, same_definition, widened
-from bnfold.verification.localise_twins import Twins
+from bnfold.verification.localisation.nodes import Arrays, Nodes, same_definition, widened
+from bnfold.verification.localisation.twins import Twins
 from bnfold.verification.parameters import N_DRAWS, SMALL_FEED
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from bnfold.numerics.error_bounds import PooledError
 from bnfold.records import Departure
 from bnfold.verification.criterion import K_ORDER
 from bnfold.verification.graph_facts import accumulation_length
-from bnfold.verification.localise_nodes import Arrays, Nodes, widened
+from bnfold.verification.localisation.nodes import Arrays, Nodes, widened
 from bnfold.verification.plain_session import plain_session
 
 if TYPE_CHECKING:
