@@ -35,8 +35,8 @@ __all__ = ["CellResult", "measure_cell"]
 
 COLD_SHARE = 0.25  # of a cell's budget; one start of each file there is in any case
 NO_SEARCH = {"cudnn_conv_algo_search": "HEURISTIC"}
-"""Takes cuDNN's word for the algorithm of a convolution; the default tries them all in the first run
-(onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)."""
+"""Takes cuDNN's quick word for the algorithm of a convolution; the default has cuDNN think longer in the first run, and
+before ONNX Runtime 1.20 try them all (onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)."""
 
 
 @dataclass
@@ -71,6 +71,7 @@ def measure_cell(
     subjects: Sequence[Subject],
     specs: Sequence[InputSpec],
     *,
+    cold_starts: bool = True,
     budget_s: float,
     seed: int,
     progress: Callable[[float], None],
@@ -81,6 +82,7 @@ def measure_cell(
         result: says which cell under which load, and takes what is measured.
         subjects: in the order of the names in `result`.
         specs: the inputs.
+        cold_starts: load and run every file alone first, unless with a CUDA graph, whose first run captures it.
         budget_s: seconds for all of it, about.
         seed: of the input values and of the arrivals.
         progress: told the share that is done, 0 to 1.
@@ -92,7 +94,8 @@ def measure_cell(
         sources = [subject.file for subject in subjects]
         if cell.optimize == "offline":
             subjects = [optimized_offline(subject, cell, Path(folder)) for subject in subjects]
-        _start_cold(result, subjects, specs, budget_s * COLD_SHARE, seed)
+        if cold_starts and not cell.cuda_graph:
+            _start_cold(result, subjects, specs, budget_s * COLD_SHARE, seed)
         openers = [partial(_opened, subject, cell, inputs, result.load) for subject in subjects]
         meter = CpuMeter.now()
         try:

@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 from bnfold.benchmarking.axes import Cell, Optimize, OptLevel, as_axis, grid
 from bnfold.benchmarking.cell import CellResult, measure_cell
 from bnfold.benchmarking.cell_records import cell_ratios, cell_runs
+from bnfold.benchmarking.inputs import random_inputs
 from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.noise import merged_noise
 from bnfold.benchmarking.statistics import LEVEL
 from bnfold.benchmarking.subjects import distinct_names, file_subject, read_inputs, shapes_of
 from bnfold.records import BenchReport
-from bnfold.runtime import PROVIDERS, Provider, environment
+from bnfold.runtime import PROVIDERS, Provider, environment, require_onnxruntime
+from bnfold.runtime.cuda_libraries import library_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from bnfold.benchmarking.statistics import LEVEL
-from bnfold.benchmarking.subjects import Subject
+    from bnfold.benchmarking.subjects import Subject
+    from bnfold.records import InputSpec
 
 __all__ = ["bench_files", "bench_subjects"]
 
@@ -42,6 +44,7 @@ def bench_files(
     cuda_graph: bool = False,
     load: Load | None = None,
     profile: bool = False,
+    cold_starts: bool = True,
     batches: int | Sequence[int] = (1,),
     budget_s: float = 10.0,
     input_shapes: Sequence[tuple[int, ...]] | Sequence[Sequence[tuple[int, ...]]] | None = None,
@@ -66,6 +69,7 @@ def bench_files(
         cuda_graph: on "cuda", measure with CUDA graphs, too.
         load: how requests come in, None for one after the other.
         profile: tell where the time of each file goes, too; this takes a second for each, beyond the budget.
+        cold_starts: load and run every file in processes of its own, too, a second and more for each on "cuda".
         batches: batch sizes.
         budget_s: seconds for everything together, about: cold starts, loads, warm-up and timed runs.
         input_shapes: shapes of the inputs in their order, batch first, where axes besides the batch are dynamic; or
@@ -92,7 +96,7 @@ def bench_files(
     )
     subjects = [*(file_subject(name, file) for name, file in zip(names, files, strict=True)), *peers]
     return bench_subjects(
-        subjects, cells, load=load or Load(), profile=profile, budget_s=budget_s, seed=seed,
+        subjects, cells, load=load or Load(), profile=profile, cold_starts=cold_starts, budget_s=budget_s, seed=seed,
         progress=progress or _no_progress, partial=partial,
     )  # fmt: skip
 
@@ -103,6 +107,7 @@ def bench_subjects(
     *,
     load: Load,
     profile: bool = False,
+    cold_starts: bool = True,
     budget_s: float,
     seed: int,
     progress: Callable[[float], None],
@@ -115,6 +120,7 @@ def bench_subjects(
     facts = _facts(cells, options) | {"budget_s": budget_s, "seed": seed}
     shapes = [shapes_of(specs, cell) for cell in cells]  # all are checked before the first is measured
     inputs = next(iter(specs.values()))
+    _check_graphs(subjects, cells, shapes, inputs)
     located = tuple(placements)
     results: list[CellResult] = []
     try:
@@ -124,7 +130,7 @@ def bench_subjects(
             result.profiles = [] if profile else None
             results.append(result)
             measure_cell(
-                result, subjects, inputs,
+                result, subjects, inputs, cold_starts=cold_starts,
                 budget_s=max(0.0, deadline - time.monotonic()) / (len(cells) - index),
                 seed=seed,
                 progress=functools.partial(_part, progress, index, len(cells)),
@@ -136,12 +142,22 @@ def bench_subjects(
     return dataclasses.replace(_report(results, subjects, facts, seed), placements=located)
 
 
+def _check_graphs(
+    subjects: Sequence[Subject], cells: Sequence[Cell], shapes: Sequence[Mapping[str, Any]], specs: Sequence[InputSpec]
+) -> None:
+    """Make each CUDA graph of the grid once, so that a file that makes none is refused before anything is measured."""
+    for cell, own in zip(cells, shapes, strict=True):
+        for subject in subjects if cell.cuda_graph else ():
+            subject.opener(cell, random_inputs(specs, own, seed=0))
+
+
 def _facts(cells: Sequence[Cell], options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The environment, with the options that each provider says it has, by its name."""
     facts = environment("cuda" if PROVIDERS["cuda"] in options else "cpu", max(cell.threads for cell in cells))
     facts |= {"provider_options": next(iter(options.values())), "interval_level": LEVEL}
     if PROVIDERS["cuda"] in options:
         facts["tf32"] = options[PROVIDERS["cuda"]].get("use_tf32", "1") == "1"
+        facts |= library_versions(require_onnxruntime("cuda"))
     if len(options) > 1:
         facts["provider_options_of"] = options
     return facts

@@ -30,7 +30,7 @@ log = logging.getLogger("bnfold.benchmarking")
 N_LOADS = 20
 MIN_LOADS = 6  # Student's 99 % interval is 1.6 standard deviations of a load to each side, with 4 it were 2.9
 MIN_ROUNDS = 2  # one in each order
-WARM_UP_SHARE = 0.1  # of the budget
+WARM_UP_SHARE = 0.1  # of the budget, and of the time that opening takes: a GPU slows its clocks meanwhile
 
 T = TypeVar("T")
 
@@ -172,11 +172,11 @@ def time_files(
 
 
 def open_all(openers: Sequence[Callable[[], Runner]], turn: int, warm_up_s: float) -> tuple[list[Runner], float]:
-    """Open all files, in turn, and warm each up. Also the seconds that opening took."""
+    """Open all files, in turn, and warm each up, for `warm_up_s` or so. Also the seconds that opening took."""
     start = time.monotonic()
     opened = {index: openers[index]() for index in in_turn(range(len(openers)), turn)}
     load_s = time.monotonic() - start
     files = [opened[index] for index in range(len(openers))]
     for file in files:
-        file.warm_up(warm_up_s)
+        file.warm_up(max(warm_up_s, WARM_UP_SHARE * load_s))
     return files, load_s

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bnfold.benchmarking.inputs import check_same_inputs, input_specs, resolve_shapes
 from bnfold.benchmarking.offline import write_offline
 from bnfold.benchmarking.placements import placement_of
-from bnfold.benchmarking.timing import BoundFile, Runner
+from bnfold.benchmarking.timing import BoundFile, Runner, output_sizes
 from bnfold.errors import InputRefused
 from bnfold.runtime import PROVIDERS, open_session
 from bnfold.runtime.placement import record_placement
@@ -47,14 +46,27 @@ class Subject:
 
 def file_subject(name: str, file: Path) -> Subject:
     """An `.onnx` file on ONNX Runtime."""
-    return Subject(name, str(file), partial(_open_file, file), file)
+    return Subject(name, str(file), _FileOpener(file), file)
 
 
-def _open_file(file: Path, cell: Cell, inputs: Mapping[str, Any]) -> Runner:
-    return BoundFile(
-        file, inputs, provider=cell.provider, threads=cell.threads, opt_level=cell.load_level,
-        cuda_graph=cell.cuda_graph,
-    )  # fmt: skip
+class _FileOpener:
+    """Opens a file for a cell; what a CUDA graph's outputs measure is found once for each shape of the inputs."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._outputs: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+    def __call__(self, cell: Cell, inputs: Mapping[str, Any]) -> Runner:
+        return BoundFile(
+            self._file, inputs, provider=cell.provider, threads=cell.threads, opt_level=cell.load_level,
+            graph_outputs=self._graph_outputs(cell, inputs) if cell.cuda_graph else None,
+        )  # fmt: skip
+
+    def _graph_outputs(self, cell: Cell, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        key = (cell.provider, *((name, value.shape) for name, value in inputs.items()))
+        if key not in self._outputs:
+            self._outputs[key] = output_sizes(self._file, inputs, cell.provider)
+        return self._outputs[key]
 
 
 def optimized_offline(subject: Subject, cell: Cell, folder: Path) -> Subject:
@@ -63,7 +75,7 @@ def optimized_offline(subject: Subject, cell: Cell, folder: Path) -> Subject:
         return subject
     target = folder / f"{len(list(folder.iterdir()))}.onnx"
     write_offline(subject.file, target, cell.opt_level, cell.provider)
-    return replace(subject, file=target, opener=partial(_open_file, target))
+    return replace(subject, file=target, opener=_FileOpener(target))
 
 
 def distinct_names(files: Sequence[Path]) -> list[str]:

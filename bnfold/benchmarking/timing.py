@@ -62,9 +62,9 @@ def bind(session: Any, inputs: Mapping[str, Any], provider: Provider, outputs: M
     return binding
 
 
-def output_sizes(path: Path, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Name -> (shape, dtype) of each output of a file, found by running it once on the CPU."""
-    session = open_session(path)
+def output_sizes(path: Path, inputs: Mapping[str, Any], provider: Provider) -> dict[str, Any]:
+    """Name -> (shape, dtype) of each output of a file, found by running it once."""
+    session = open_session(path, provider=provider, fallback=True)
     names = [node.name for node in session.get_outputs()]
     values = session.run(names, dict(inputs))
     return {name: (list(value.shape), value.dtype) for name, value in zip(names, values, strict=True)}
@@ -135,14 +135,15 @@ class BoundFile(Runner):
         provider: "cpu" or "cuda".
         threads: threads of one operator, None for every CPU this process may use.
         opt_level: how far ONNX Runtime may change the graph.
-        cuda_graph: on "cuda", capture the kernels' launches once and replay them.
+        graph_outputs: from `output_sizes`: on "cuda", capture the kernels' launches once, in the first run, and replay
+            them; None for no CUDA graph.
         provider_options: of the CUDA provider.
 
-    Nodes that CUDA does not take run on the CPU, except with a CUDA graph, which has room for none; `placement` tells
-    which.
+    Nodes that CUDA does not take run on the CPU; `placement` tells which. A CUDA graph has room for none but arithmetic
+    on shapes, whose results it keeps: ONNX Runtime refuses others.
 
     Raises:
-        InputRefused: the file does not load, or does not run on these inputs.
+        InputRefused: the file does not load, does not run on these inputs, or makes no CUDA graph.
         EnvironmentNotReady: the provider does not load.
     """
 
@@ -154,22 +155,21 @@ class BoundFile(Runner):
         provider: Provider,
         threads: int | None,
         opt_level: OptLevel = "all",
-        cuda_graph: bool = False,
+        graph_outputs: Mapping[str, Any] | None = None,
         provider_options: Mapping[str, str] | None = None,
     ) -> None:
         configure = partial(set_opt_level, require_onnxruntime(provider), level=opt_level)
-        outputs = output_sizes(path, inputs) if cuda_graph else None
-        asked = {**(provider_options or {}), **({"enable_cuda_graph": "1"} if cuda_graph else {})}
+        asked = {**(provider_options or {}), **({} if graph_outputs is None else {"enable_cuda_graph": "1"})}
         start = time.perf_counter_ns()
         self.session = open_session(
             path, provider=provider, threads=threads, configure=configure, provider_options=asked,
-            fallback=not cuda_graph,
+            fallback=True,
         )  # fmt: skip
         self.load_ms = (time.perf_counter_ns() - start) / 1e6
-        bound = partial(bind, self.session, inputs, provider, outputs)
+        bound = partial(bind, self.session, inputs, provider, graph_outputs)
         # Inputs and outputs of its own for each call: a session may run several at once.
         super().__init__(self._bound(bound), partial(self._bound, bound))
-        if not cuda_graph:  # a graph replays its own addresses
+        if graph_outputs is None:  # a graph replays its own addresses
             self.end_to_end = partial(self.session.run, None, dict(inputs))
         try:
             self.first_ms = self.timed_ms()

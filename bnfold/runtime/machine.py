@@ -51,8 +51,8 @@ def cpu_model() -> str:
 
 
 def gpu_model() -> str | None:
-    """Name and driver of the first GPU as nvidia-smi gives them, None where it does not answer."""
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "--id=0"]
+    """Name, driver and memory of the first GPU as nvidia-smi gives them, None where it does not answer."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader", "--id=0"]
     try:
         answer = subprocess.run(  # noqa: S603  # the command is the constant above
             query, capture_output=True, text=True, timeout=20, check=True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 from bnfold.errors import EnvironmentNotReady
@@ -59,9 +60,23 @@ def installed_version(distribution: str) -> str | None:
 
 
 def installed_builds() -> dict[str, str]:
-    """The distributions of ONNX Runtime that are installed, with their versions."""
-    found = {name: installed_version(name) for name in BUILDS}
-    return {name: number for name, number in found.items() if number is not None}
+    """The distributions of ONNX Runtime that are installed where it is imported from, with their versions.
+
+    One that lies in another folder behind it on the path (`pip install --target`) is not used, and overwrites nothing.
+    """
+    found = [(name, own.version, _folder(own.locate_file(""))) for name in BUILDS for own in distributions(name=name)]
+    spec = find_spec("onnxruntime")
+    if spec is not None and spec.origin is not None:
+        home = _folder(spec.origin).parents[1]
+        found = [build for build in found if build[2] == home]
+    builds: dict[str, str] = {}
+    for name, number, _ in found:
+        builds.setdefault(name, number)  # the first on the path, where one is in several folders
+    return builds
+
+
+def _folder(path: Any) -> Path:
+    return Path(str(path)).resolve()
 
 
 def missing_package(package: str) -> EnvironmentNotReady:

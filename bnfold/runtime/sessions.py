@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import BnfoldError, EnvironmentNotReady, InputRefused
+from bnfold.runtime.cuda_libraries import cuda_fault, preload_cuda
 from bnfold.runtime.machine import available_threads
 from bnfold.runtime.packages import Provider, installed_builds, reinstall_line, require_onnxruntime
 
@@ -21,6 +20,7 @@ PROVIDERS: Mapping[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUD
 ERRORS_ONLY, NOTHING = 3, 4  # OrtLoggingLevel: 3 error, 4 fatal
 NO_FALLBACK = "session.disable_cpu_ep_fallback"  # onnxruntime_session_options_config_keys.h
 FALLBACK_REFUSED = "fallback to CPU EP has been explicitly disabled"  # ONNX Runtime's message for NO_FALLBACK
+GRAPH_REFUSED = "graph capture"  # in all of ONNX Runtime's messages where it makes no CUDA graph
 
 log = logging.getLogger("bnfold.runtime")
 
@@ -71,10 +71,10 @@ def open_session(
     except Exception as error:
         if FALLBACK_REFUSED in str(error):
             allowing = _session_options(ort, threads, optimized=optimized)
-            raise _fallback_error(_load(ort, model, provider, allowing, provider_options), where) from error
-        raise _load_error(error, where, provider) from error
+            raise _fallback_error(ort, _load(ort, model, provider, allowing, provider_options), where) from error
+        raise _load_error(ort, error, where, provider) from error
     if session.get_providers()[0] != PROVIDERS[provider]:
-        raise _provider_error(provider, f"the session fell back to {session.get_providers()[0]}")
+        raise _cuda_error(ort, f"the session fell back to {session.get_providers()[0]}")
     return session
 
 
@@ -106,12 +106,7 @@ def _require_cuda(ort: Any) -> None:
         raise _provider_error("cuda", f"a build with {', '.join(ort.get_available_providers())}")
     if not log.isEnabledFor(logging.DEBUG):
         ort.set_default_logger_severity(NOTHING)  # the reason comes with our own error
-    if hasattr(ort, "preload_dlls"):
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):  # it prints what it does not find; standard output is for results
-            ort.preload_dlls()
-        for line in printed.getvalue().splitlines():
-            log.debug("onnxruntime.preload_dlls: %s", line)
+    preload_cuda(ort)
 
 
 def _provider_error(provider: Provider, found: str) -> EnvironmentNotReady:
@@ -122,21 +117,41 @@ def _provider_error(provider: Provider, found: str) -> EnvironmentNotReady:
     )
 
 
-def _load_error(error: Exception, where: str, provider: Provider) -> BnfoldError:
+def _cuda_error(ort: Any, found: str) -> EnvironmentNotReady:
+    """The error for a build with CUDA that does not load it: what this machine lacks, or else what was seen."""
+    fault = cuda_fault(ort)
+    if fault is None or fault.reinstall:
+        return _provider_error("cuda", found if fault is None else fault.found)
+    return EnvironmentNotReady(
+        f"the provider {PROVIDERS['cuda']} does not load", found=fault.found,
+        remedy=f"{fault.remedy}, or use --provider cpu",
+    )  # fmt: skip
+
+
+def _load_error(ort: Any, error: Exception, where: str, provider: Provider) -> BnfoldError:
     """Our error for one of ONNX Runtime's: the provider's fault or the model's."""
     message = str(error)
     words = message.replace(where, "").lower()  # a path may hold the word, too
+    if GRAPH_REFUSED in words:
+        return InputRefused(
+            "ONNX Runtime makes no CUDA graph of it", where=where, found=message,
+            remedy="export the file with static shapes, or leave out --cuda-graph",
+        )  # fmt: skip
+    if provider == "cuda" and "out of memory" in words:
+        return EnvironmentNotReady(
+            "the GPU's memory is full", where=where, found=message, remedy="end other work on the GPU"
+        )
     if provider == "cuda" and ("cuda" in words or "cudnn" in words):
-        return _provider_error(provider, message)
+        return _cuda_error(ort, message)
     return InputRefused(
         "ONNX Runtime does not load it", where=where, found=message, remedy="check or re-export the file"
     )
 
 
-def _fallback_error(session: Any, where: str) -> BnfoldError:
+def _fallback_error(ort: Any, session: Any, where: str) -> BnfoldError:
     """Why nodes fell back, seen on a session that was allowed to: CUDA did not load, or not for every node."""
     if session.get_providers()[0] != PROVIDERS["cuda"]:
-        return _provider_error("cuda", "a CUDA build that loads no CUDA here")
+        return _cuda_error(ort, "a CUDA build that loads no CUDA here")
     return InputRefused(
         "some nodes do not run on CUDA, and none may fall back to the CPU", where=where,
         remedy="export the file with static shapes, or use --provider cpu",

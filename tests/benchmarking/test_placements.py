@@ -10,14 +10,13 @@ import pytest
 
 from bnfold.benchmarking import cell as cell_module
 from bnfold.benchmarking import subjects as subjects_module
-from bnfold.benchmarking import timing
 from bnfold.benchmarking.axes import Cell
-from bnfold.benchmarking.cell import NO_SEARCH, CellResult, measure_cell
+from bnfold.benchmarking.cell import CellResult, measure_cell
 from bnfold.benchmarking.cold_start import ColdStart
 from bnfold.benchmarking.measure import bench_files
 from bnfold.benchmarking.placements import placement_of, require_provider
 from bnfold.benchmarking.subjects import file_subject
-from bnfold.benchmarking.timing import BoundFile, bind, output_sizes
+from bnfold.benchmarking.timing import bind, output_sizes
 from bnfold.errors import EnvironmentNotReady, GateFailed
 from bnfold.records import BenchPlacement, InputSpec
 from bnfold.runtime import open_session
@@ -97,7 +96,7 @@ def test_strict_provider_is_exit_code_1_with_the_report(
 def test_outputs_that_keep_their_addresses(double: Path) -> None:
     """What a CUDA graph needs; the binding itself works on any device."""
     x = np.ones((2, 3), np.float32)
-    sizes = output_sizes(double, {"x": x})
+    sizes = output_sizes(double, {"x": x}, "cpu")
     assert sizes == {"y": ([2, 3], np.dtype("float32"))}
     session = open_session(double, threads=1)
     binding = bind(session, {"x": x}, "cpu", sizes)
@@ -108,25 +107,6 @@ def test_outputs_that_keep_their_addresses(double: Path) -> None:
         pointers.add(answer.data_ptr())
         np.testing.assert_array_equal(answer.numpy(), 2 * x)
     assert len(pointers) == 1
-
-
-@pytest.mark.parametrize("graph", [False, True])
-def test_cuda_options_reach_the_session(graph: bool, double: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
-
-    def on_the_cpu(path: Path, **options: Any) -> Any:
-        asked.update(options)
-        return open_session(path, threads=1)
-
-    monkeypatch.setattr(timing, "require_onnxruntime", lambda _provider: __import__("onnxruntime"))
-    monkeypatch.setattr(timing, "output_sizes", lambda *_args: {"y": ([1, 3], np.dtype("float32"))})
-    monkeypatch.setattr(timing, "open_session", on_the_cpu)
-    monkeypatch.setattr(timing, "bind", lambda session, inputs, _p, outputs=None: bind(session, inputs, "cpu", outputs))
-    file = BoundFile(double, {"x": np.ones((1, 3), np.float32)}, provider="cuda", threads=1, cuda_graph=graph,
-                     provider_options=NO_SEARCH)  # fmt: skip
-    assert asked["provider_options"] == {**NO_SEARCH, **({"enable_cuda_graph": "1"} if graph else {})}
-    assert asked["fallback"] is not graph
-    assert (file.end_to_end is None) == graph
 
 
 def test_the_search_of_cudnn_is_reported(double: Path, monkeypatch: pytest.MonkeyPatch) -> None:

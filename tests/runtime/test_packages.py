@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.machinery
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions, version
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,19 +14,25 @@ from bnfold.runtime import packages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 @pytest.fixture
-def pretend_installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make exactly these distributions look installed."""
+def pretend_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make exactly these distributions look installed, `folder/name` each; the folders are the path, in order."""
 
-    def pretend(*names: str) -> None:
-        def lookup(name: str) -> str:
-            if name not in names:
-                raise PackageNotFoundError(name)
-            return "1.2.3"
-
-        monkeypatch.setattr(packages, "version", lookup)
+    def pretend(*places: str) -> None:
+        folders = list(dict.fromkeys(place.partition("/")[0] for place in places))
+        for folder, _, name in (place.partition("/") for place in places):
+            package = tmp_path / folder / "onnxruntime" / "__init__.py"
+            package.parent.mkdir(parents=True, exist_ok=True)
+            package.touch()
+            metadata = tmp_path / folder / f"{name.replace('-', '_')}-1.2.3.dist-info" / "METADATA"
+            metadata.parent.mkdir()
+            metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2.3\n", encoding="utf-8")
+        path = [str(tmp_path / folder) for folder in folders]
+        monkeypatch.setattr(packages, "distributions", lambda name: distributions(name=name, path=path))
+        monkeypatch.setattr(packages, "find_spec", lambda name: importlib.machinery.PathFinder.find_spec(name, path))
 
     return pretend
 
@@ -57,13 +63,20 @@ def test_files_left_behind_by_an_uninstalled_build_are_no_build(
 
 @pytest.mark.parametrize(("provider", "extra"), [("cpu", "cpu"), ("cuda", "gpu")])
 def test_two_builds(pretend_installed: Callable[..., None], provider: Any, extra: str) -> None:
-    pretend_installed("onnxruntime", "onnxruntime-gpu")
+    pretend_installed("site/onnxruntime", "site/onnxruntime-gpu")
     with pytest.raises(EnvironmentNotReady) as caught:
         packages.require_onnxruntime(provider)
     assert caught.value.exit_code == 4
     assert "found onnxruntime and onnxruntime-gpu" in str(caught.value)
     line = f'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "bnfold[{extra}]"'
     assert str(caught.value).endswith(f"; run `{line}`")
+
+
+def test_a_build_behind_another_on_the_path_is_not_used(pretend_installed: Callable[..., None]) -> None:
+    """As `pip install --target` leaves it, with its folder in front."""
+    pretend_installed("target/onnxruntime-gpu", "venv/onnxruntime")
+    assert packages.installed_builds() == {"onnxruntime-gpu": "1.2.3"}
+    assert packages.require_onnxruntime("cuda").InferenceSession
 
 
 @pytest.mark.parametrize("error", [ImportError("libcudart.so.12 not found"), OSError("libcudart.so.12 not found")])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
+from unittest.mock import create_autospec
 
 import numpy as np
 import onnx.parser
 import onnxruntime as ort
 import pytest
+from onnxruntime.capi.onnxruntime_inference_collection import check_and_normalize_provider_args
 
 from bnfold.errors import BnfoldError, EnvironmentNotReady, InputRefused
 from bnfold.runtime import available_threads, open_session, probe, run_probe, sessions
+from bnfold.runtime.cuda_libraries import CudaFault
 from bnfold.runtime.sessions import NO_FALLBACK
 
 if TYPE_CHECKING:
@@ -26,6 +30,9 @@ double (float[N, 2] x) => (float[N, 2] y) <float two = {2.0}> { y = Mul (x, two)
 def model() -> bytes:
     content: bytes = onnx.parser.parse_model(DOUBLE).SerializeToString()
     return content
+
+
+INFERENCE_SESSION = ort.InferenceSession
 
 
 def forbids_fallback(options: Any) -> bool:
@@ -44,7 +51,10 @@ class FakeSession:
     only_strict = False  # the error comes only where no node may fall back
     seen: dict[str, Any]
 
-    def __init__(self, _model: Any, **kwargs: Any) -> None:
+    def __init__(self, model: Any, **kwargs: Any) -> None:
+        signature(INFERENCE_SESSION).bind(model, **kwargs)
+        names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        check_and_normalize_provider_args(kwargs["providers"], kwargs.get("provider_options"), names)
         type(self).seen = kwargs
         if self.error is not None and (forbids_fallback(kwargs["sess_options"]) or not self.only_strict):
             raise self.error
@@ -61,8 +71,9 @@ def cuda_build(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
         pass
 
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
-    monkeypatch.setattr(ort, "preload_dlls", lambda: None)
+    monkeypatch.setattr(ort, "preload_dlls", create_autospec(ort.preload_dlls))
     monkeypatch.setattr(ort, "InferenceSession", Session)
+    monkeypatch.setattr(sessions, "cuda_fault", lambda _ort: None)  # this machine may lack everything
     return Session
 
 
@@ -120,6 +131,12 @@ def test_a_silent_fallback_is_an_error(model: bytes, cuda_build: type[FakeSessio
         ("CUDA failure 35: CUDA driver version is insufficient", EnvironmentNotReady),
         ("Failed to load library libcudnn.so.9", EnvironmentNotReady),
         ("Protobuf parsing failed.", InputRefused),
+        ("BFCArena: CUDA failure 2: out of memory", EnvironmentNotReady),
+        (
+            "This session cannot use the graph capture feature as requested by the user as all compute graph nodes "
+            "have not been partitioned to the CUDAExecutionProvider",
+            InputRefused,
+        ),
     ],
 )
 def test_errors_on_cuda_are_sorted(
@@ -146,6 +163,29 @@ def test_nodes_that_fell_back_and_a_provider_that_did_not_load_are_told_apart(
     cuda_build.only_strict = True
     with pytest.raises(expected, match=says):
         open_session(model, provider="cuda")
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        (
+            CudaFault("no NVIDIA driver", "install the NVIDIA driver"),
+            "install the NVIDIA driver, or use --provider cpu",
+        ),
+        (CudaFault("libcublas.so.13 cannot be loaded", "", reinstall=True), 'pip install "bnfold[gpu]"'),
+    ],
+)
+def test_what_the_machine_lacks_is_said(
+    fault: CudaFault, remedy: str, model: bytes, cuda_build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "cuda_fault", lambda _ort: fault)
+    cuda_build.provider = "CPUExecutionProvider"
+    for error in (None, RuntimeError("CUDA failure 100: no CUDA-capable device")):  # it falls back, or raises
+        cuda_build.error = error
+        with pytest.raises(EnvironmentNotReady) as caught:
+            open_session(model, provider="cuda", fallback=True)
+        assert caught.value.found == fault.found
+        assert remedy in str(caught.value)
 
 
 def test_what_the_loader_prints_stays_off_standard_output(
