@@ -74,7 +74,7 @@ def _simplified(before: onnx.ModelProto) -> onnx.ModelProto:
         ) from error
     _drop_value_info(after)
     _restore_interface(after.graph.input, before.graph.input)
-    _restore_interface(after.graph.output, before.graph.output)
+    _restore_interface(after.graph.output, before.graph.output, inferred=True)
     n_before, n_after = count_batchnorms(before), count_batchnorms(after)
     if n_after > n_before or _opsets(after) != _opsets(before):
         raise RuntimeError(
@@ -92,10 +92,13 @@ def _simplified(before: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def _restore_interface(after: Sequence[onnx.ValueInfoProto], before: Sequence[onnx.ValueInfoProto]) -> None:
-    """Give inputs or outputs their declared types back, after a check that none was narrowed.
+def _restore_interface(
+    after: Sequence[onnx.ValueInfoProto], before: Sequence[onnx.ValueInfoProto], *, inferred: bool = False
+) -> None:
+    """Give inputs or outputs their declared types back, after a check that none was changed.
 
-    A size may have been found where none was declared; a named one, as the batch, must still be free.
+    A size may have been found where none was declared, and for outputs, whose sizes are inferred, where an exporter
+    gave a name to one that follows from fixed inputs. A named size of an input, as the batch, must still be free.
     """
     if [value.name for value in after] != [value.name for value in before]:
         raise RuntimeError(f"onnxsim changed {[value.name for value in before]} into {[value.name for value in after]}")
@@ -105,7 +108,8 @@ def _restore_interface(after: Sequence[onnx.ValueInfoProto], before: Sequence[on
         if new_type.HasField("shape") and old_type.HasField("shape"):
             new_dims, old_dims = new_type.shape.dim, old_type.shape.dim
             same &= len(new_dims) == len(old_dims) and all(
-                not was.HasField("value") or was == now for now, was in zip(new_dims, old_dims, strict=True)
+                was == now or not was.HasField("value") or (inferred and bool(was.dim_param))
+                for now, was in zip(new_dims, old_dims, strict=True)
             )
         if not same:
             raise RuntimeError(f"onnxsim changed {old.name} from {old.type} to {new.type}")

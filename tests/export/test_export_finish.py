@@ -105,6 +105,14 @@ def test_a_free_dimension_must_stay_free(plain: ir.Model) -> None:
         _restore_interface(narrowed, before)
 
 
+def test_an_output_keeps_the_names_of_sizes_that_follow_from_fixed_inputs() -> None:
+    """Many exporters name every axis of an output."""
+    text = '<ir_version: 8, opset_import: ["": 17]> net (float[N, 4] x) => (float[N, width] y) {y = Relu(x)}'
+    proto = onnx.parser.parse_model(text)
+
+    assert finish(ir.from_proto(proto)).graph.output[0] == proto.graph.output[0]
+
+
 def test_saving_writes_one_file(finished: onnx.ModelProto, tmp_path: Path) -> None:
     assert save(finished, tmp_path / "model.onnx") == (tmp_path / "model.onnx",)
     assert onnx.load_model(tmp_path / "model.onnx") == finished
