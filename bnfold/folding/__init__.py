@@ -27,6 +27,7 @@ from bnfold.folding.shifted_relu import move_behind_relu
 from bnfold.graph.canonical import canonicalise
 from bnfold.graph.constants import round_constants
 from bnfold.graph.edit import drop_unused_initializers
+from bnfold.graph.reading import read_model
 from bnfold.graph.subgraphs import subgraphs
 from bnfold.records import Ledger
 
@@ -39,15 +40,15 @@ def fold(onnx_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ledger]:
     """Fold the BatchNorms of a model and return the new model with the ledger; the argument stays as it is.
 
     Raises:
-        InputRefused: the argument is no `onnx.ModelProto`, a BatchNorm has a negative or non-finite variance, or a
-            weight leaves the range of its type.
+        InputRefused: the argument is no `onnx.ModelProto` or cannot be read, a BatchNorm has a negative or non-finite
+            variance, or a weight leaves the range of its type.
     """
     if not isinstance(onnx_model, onnx.ModelProto):
         raise InputRefused(
             "fold takes a model in memory", found=type(onnx_model).__name__, expected="an onnx.ModelProto",
             remedy="read the file with onnx.load, or give its path to fold_export",
         )  # fmt: skip
-    model = ir.from_proto(onnx_model)
+    model = read_model(onnx_model)
     ledger = fold_model(model)
     return ir.to_proto(model), ledger
 

@@ -64,7 +64,7 @@ def account(
         if fate is None and item.node.graph is None:
             fate = Fate("removed")
         elif fate is None:
-            unknown = "the rank of its input is unknown"
+            unknown = "its input has an unknown number of axes, or no axis of channels"
             fate = Fate("kept", reason=parameters.reason if isinstance(parameters, Refusal) else unknown)
         entries.append(_entry(item.name, fate, parameters))
     return Ledger(tuple(entries))
@@ -75,10 +75,12 @@ def _entry(name: str, fate: Fate, parameters: BatchNormParameters) -> LedgerEntr
         return LedgerEntry(name, fate.outcome, fate.into, fate.reason, np.nan, np.nan, 0)
     gamma, beta, mean, variance, epsilon = parameters
     scale, _ = batchnorm_affine(gamma, beta, mean, variance, epsilon)
-    ratio = float(variance.min() / epsilon) if epsilon else np.inf
+    ratio = float(variance.min(initial=np.inf) / epsilon) if epsilon else np.inf
     dead = int(np.sum(scale == 0))
     fresh = not mean.any() and bool((variance == 1).all())
-    return LedgerEntry(name, fate.outcome, fate.into, fate.reason, float(np.abs(scale).max()), ratio, dead, fresh)
+    return LedgerEntry(
+        name, fate.outcome, fate.into, fate.reason, float(np.abs(scale).max(initial=0.0)), ratio, dead, fresh
+    )
 
 
 @dataclass(frozen=True)

@@ -196,10 +196,13 @@ class AveragePool(OpRun):
 
 
 class BatchNormalization(OpRun):
-    """y = (x - mean) scale / sqrt(var + epsilon) + bias, epsilon as the node stores it."""
+    """y = (x - mean) scale / sqrt(var + epsilon) + bias, epsilon as the node stores it.
+
+    Parameters are one per channel or, with spatial=0 (opset 8 and earlier), one per element of a row.
+    """
 
     def _run(self, x: Array, scale: Array, bias: Array, mean: Array, var: Array, **attributes: Any) -> tuple[Array]:
-        shape = (-1, *(1,) * (x.ndim - 2))
+        shape = (-1, *(1,) * (x.ndim - 2)) if attributes.get("spatial", 1) else scale.shape
         gain = scale / np.sqrt(var + attributes["epsilon"])
         return ((x - mean.reshape(shape)) * gain.reshape(shape) + bias.reshape(shape),)
 

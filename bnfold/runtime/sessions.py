@@ -143,9 +143,10 @@ def _load_error(ort: Any, error: Exception, where: str, provider: Provider) -> B
         )
     if provider == "cuda" and ("cuda" in words or "cudnn" in words):
         return _cuda_error(ort, message)
-    return InputRefused(
-        "ONNX Runtime does not load it", where=where, found=message, remedy="check or re-export the file"
-    )
+    remedy = "check or re-export the file"
+    if "NOT_IMPLEMENTED" in message:
+        remedy = "this ONNX Runtime lacks the operator in that opset or type: convert the file (--opset, float32)"
+    return InputRefused("ONNX Runtime does not load it", where=where, found=message, remedy=remedy)
 
 
 def _fallback_error(ort: Any, session: Any, where: str) -> BnfoldError:

@@ -11,9 +11,11 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
 
 from bnfold.errors import InputRefused
+from bnfold.graph.inference import infer_shapes
+from bnfold.graph.reading import read_model, tidied
 from bnfold.records import InputSpec, SourceFacts
 from bnfold.sources.axes import tested_spec
-from bnfold.sources.external_data import external_files
+from bnfold.sources.external_data import external_tensors, locate_external_data
 from bnfold.sources.onnx_checks import all_nodes, refuse_unhealthy_graph
 from bnfold.sources.types import OnnxSource
 
@@ -32,7 +34,7 @@ def load_onnx(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] 
     """Read and check an `.onnx` file; external data is mapped, not copied.
 
     Args:
-        path: the file, or a link to it; its external data lies in the same folder as the file.
+        path: the file, or a link to it; its external data lies beside either.
         spec: the source as the user named it.
         input_shapes: sizes to test dynamic axes with, besides the batch, one per input.
 
@@ -42,12 +44,14 @@ def load_onnx(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] 
     """
     if not path.is_file():
         raise InputRefused("no such file", where=str(path), remedy="give the path of an existing .onnx file")
-    path = path.resolve()  # onnx looks for external data beside a link
     proto = _decoded(path)
-    data_files = external_files(proto, path)
-    _checked(path)
-    model = ir.load(path)
+    folder, data_files = locate_external_data(proto, path)
+    proto = tidied(proto)
+    _checked(proto, path)
+    model = read_model(proto)
+    ir.external_data.set_base_dir(model.graph, folder)
     _separate_parameters(model, spec)
+    _complete_outputs(model, spec)
     refuse_unhealthy_graph(model, spec)
     return OnnxSource(
         facts=SourceFacts(spec=spec, sha256=_sha256([path, *data_files]), n_parameters=_n_parameters(model)),
@@ -77,9 +81,22 @@ def _decoded(path: Path) -> onnx.ModelProto:
     return proto
 
 
-def _checked(path: Path) -> None:
+def _checked(proto: onnx.ModelProto, path: Path) -> None:
+    """Check all but the external data, and what ONNX Runtime does without: shapes of outputs, inputs for parameters."""
+    structure = onnx.ModelProto()
+    structure.CopyFrom(proto)
+    structure.ir_version = max(structure.ir_version, SEPARATE_SINCE)
+    for tensor in external_tensors(structure):
+        tensor.ClearField("data_location")
+        del tensor.external_data[:]
+        tensor.dims[:] = [0]  # which needs no data
+    for output in structure.graph.output:
+        if output.type.WhichOneof("value") in {None, "tensor_type"}:
+            tensor_type = output.type.tensor_type
+            tensor_type.elem_type = tensor_type.elem_type or onnx.TensorProto.FLOAT
+            tensor_type.shape.SetInParent()
     try:
-        onnx.checker.check_model(path)
+        onnx.checker.check_model(structure)
     except (onnx.checker.ValidationError, RuntimeError) as error:
         raise InputRefused(
             "the .onnx file breaks the ONNX specification",
@@ -108,6 +125,27 @@ def _separate_parameters(model: ir.Model, where: str) -> None:
         )
         inputs[:] = kept
     model.ir_version = SEPARATE_SINCE
+
+
+def _complete_outputs(model: ir.Model, where: str) -> None:
+    """Infer the element types and ranks of outputs that the exporter did not write, as ONNX Runtime does.
+
+    Raises:
+        InputRefused: one cannot be inferred, and the file that bnfold writes would lack it.
+    """
+    if all(value.shape is not None and value.dtype is not None for value in model.graph.outputs):
+        return
+    infer_shapes(model)
+    for value in model.graph.outputs:
+        if isinstance(value.type, ir.SequenceType | ir.OptionalType):
+            continue
+        if value.shape is None or value.dtype is None:
+            raise InputRefused(
+                f"output {value.name} has no shape, and none can be inferred",
+                where=where,
+                expected="an output of known rank and element type",
+                remedy="write its type into the file; sizes may be left open",
+            )
 
 
 def graph_inputs(

@@ -110,6 +110,7 @@ class GoldenReference:
     feeds: tuple[Feed, ...]
     answers: tuple[tuple[Arrays, list[Arrays]], ...]
     constants: Mapping[str, float]
+    is_file = True  # what it computed has been judged already
     plain = None
     graph64 = None
     coverage = None

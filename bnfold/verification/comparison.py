@@ -17,7 +17,7 @@ from bnfold.verification.file_sessions import AS_WRITTEN, DEPLOYED, FileSessions
 from bnfold.verification.graph_facts import accumulation_lengths, coarsest_format
 from bnfold.verification.kinds import Unequal, differing_names, is_finite, match_kind, matched_input
 from bnfold.verification.parameters import judge_parameters
-from bnfold.verification.rows import RowsAlone
+from bnfold.verification.rows import SOURCE, RowsAlone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -58,7 +58,7 @@ class Comparison:
         self.worst_order = math.sqrt(1 + length)
         self.coarser = max(self.u / unit_roundoff(reference.stored_format), 1.0)
         self.outputs: dict[str, OutputErrors] = {}
-        self.rows = RowsAlone()
+        self.rows = RowsAlone(source_may_mix=reference.is_file)
 
     def executions(self) -> tuple[Execution, ...]:
         """Where the nodes of each session run, and with which arithmetic."""
@@ -104,7 +104,7 @@ class Comparison:
                 is_float = answer.kinds[name].dtype.kind not in "iub"
                 self.outputs[name] = OutputErrors(name, self.relative_bound if is_float else 0.0, self.coarser)
             self._add_source(feed, name, answer, [execution[name] for execution in executions])
-        self.rows.add("the source in float64", feed, exact)
+        self.rows.add(SOURCE, feed, exact)
         answers.add(answer)
         give_back_memory()
 
@@ -170,12 +170,12 @@ class Comparison:
 
         Files of float64 are left to the first criterion: the reference has no digits beyond theirs.
         """
-        import onnx
+        from bnfold.sources.external_data import load_with_data
 
         if self.u <= unit_roundoff("float64"):
             return
         try:
-            judged = judge_parameters(onnx.load(self.candidate), self.reference, feeds, u=self.u, seed=seed)
+            judged = judge_parameters(load_with_data(self.candidate), self.reference, feeds, u=self.u, seed=seed)
         except InputRefused as refused:
             log.warning("the parameters of the file cannot be judged: %s", refused)
             return
@@ -190,6 +190,11 @@ class Comparison:
             if sentence is not None:
                 return sentence
         return None if self.outputs else "nothing was compared: the source has no outputs"
+
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd in the source and no fault of the file."""
+        found = (self.rows.warning(errors) for errors in self.outputs.values())
+        return tuple(sentence for sentence in found if sentence is not None)
 
     def describe_reference(self) -> str:
         """Who computed the float64 values, and which outputs are ill-conditioned."""

@@ -39,14 +39,14 @@ def explain(
     Returns:
         The departure, None where there is none to be named, and a clause for the verdict's sentence.
     """
-    import onnx
+    from bnfold.sources.external_data import load_with_data
 
     plain = comparison.reference.plain
     if plain is None:
         return None, "the layer is not known: the source has no unfolded graph"
     try:
         feeds = _feeds(comparison, inputs, samples=samples, seed=seed)
-        candidate = onnx.load(comparison.candidate)
+        candidate = load_with_data(comparison.candidate)
         located = localise(candidate, plain, feeds, seed=seed) or localise_execution(
             candidate, plain, feeds, u=comparison.u, seed=seed, provider=comparison.provider, threads=comparison.threads
         )

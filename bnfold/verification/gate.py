@@ -38,8 +38,8 @@ def verify_file(
 
     Names, dtypes, shapes and finiteness come before values; values are judged by `bnfold.verification.criterion`.
     Outputs of whole numbers or booleans must be equal wherever the source's own executions agree with float64 (they
-    need not where two scores tie). A row alone must equal the same row in a batch. The parameters of a file that bnfold
-    made are compared with those of a fold made anew.
+    need not where two scores tie). A row alone must equal the same row in a batch, unless the source is
+    a file where it does not. The parameters of a file that bnfold made are compared with those of a fold made anew.
 
     Args:
         candidate: the file.
@@ -90,15 +90,15 @@ def verify_file(
         coverage=coverage,
         parameters=refolded.facts,
         executions=comparison.executions(),
-        warnings=tuple(scope.warnings),
+        warnings=(*scope.warnings, *comparison.warnings()),
     )
 
 
 def _stored_parameters(comparison: Comparison) -> Refolded:
     """The parameters of the file against those of a fold made anew: all of them, whatever the inputs reach."""
-    import onnx
+    from bnfold.sources.external_data import load_with_data
 
-    file = onnx.load(comparison.candidate)  # for a moment twice in memory, so before the graph of the source
+    file = load_with_data(comparison.candidate)  # for a moment twice in memory, so before the graph of the source
     plain = comparison.reference.plain
     if plain is None:
         return Refolded(skipped="the source has no unfolded graph")

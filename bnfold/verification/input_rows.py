@@ -87,7 +87,7 @@ class InputRows:
         facts = self._facts
         if (facts.mean is None or facts.deviation is None) and self._samples is not None and self.shape:
             facts = channel_statistics(self._samples) or facts
-        if facts.mean is not None and facts.deviation is not None:
+        if facts.mean is not None and facts.deviation is not None and facts.mean.shape == self.shape[:1]:
             return facts.mean.reshape(channel), facts.deviation.reshape(channel)
         return np.zeros(()), np.ones(())
 

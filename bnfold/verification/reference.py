@@ -36,6 +36,10 @@ class Reference(Protocol):
         """Who computed the float64 values, such as "PyTorch float64"."""
 
     @property
+    def is_file(self) -> bool:
+        """Whether the source is an `.onnx` file, and no network that somebody may have left in train mode."""
+
+    @property
     def output_names(self) -> tuple[str, ...]:
         """In the order that the file must have."""
 
@@ -94,6 +98,7 @@ class OnnxReference:
     """
 
     description = "ONNX reference evaluator, float64"
+    is_file = True
 
     def __init__(self, model: onnx.ModelProto | ir.Model) -> None:
         self._model = model
@@ -160,6 +165,8 @@ class TorchReference:
         output_names: in the order of the flattened outputs.
         plain: the unfolded ONNX graph, or None where there is none.
     """
+
+    is_file = False
 
     def __init__(
         self,

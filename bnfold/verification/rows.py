@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from bnfold.verification.criterion import OutputErrors
     from bnfold.verification.inputs import Feed
 
-__all__ = ["RowsAlone"]
+__all__ = ["SOURCE", "RowsAlone"]
+
+SOURCE = "the source in float64"
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,14 @@ class RowsAlone:
     """Every row that ran alone, against itself in every batch that it is in, wherever it stands there.
 
     Outputs whose first axis is not the batch are left out, and so is what whole numbers say.
+
+    Args:
+        source_may_mix: whether rows of the source may depend on each other. In a file they do so on purpose (a loop
+            over the batch, a first axis that is time); in a network a layer may be in train mode.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, source_may_mix: bool = False) -> None:
+        self._source_may_mix = source_may_mix
         self._alone: dict[tuple[str, str, str, int], np.ndarray] = {}
         self._departures: dict[tuple[str, str], _Departure] = {}
         self.n_compared = 0
@@ -57,12 +64,22 @@ class RowsAlone:
 
     def failure(self, errors: OutputErrors) -> str | None:
         """The sentence for an output with a row that moved further than two right executions can lie apart."""
+        if self.warning(errors) is not None:
+            return None
+        found = (self._sentence(side, errors) for side, name in self._departures if name == errors.name)
+        return next((sentence for sentence in found if sentence is not None), None)
+
+    def warning(self, errors: OutputErrors) -> str | None:
+        """The same where the source does so and may: then the file must do it too, and is compared in every batch."""
+        return self._sentence(SOURCE, errors) if self._source_may_mix else None
+
+    def _sentence(self, side: str, errors: OutputErrors) -> str | None:
+        departure = self._departures.get((side, errors.name))
         allowed = 2 * errors.allowed_maximum  # each within allowed_maximum of the same answer
-        for (side, name), departure in self._departures.items():
-            if name == errors.name and not departure.size <= allowed:
-                return (
-                    f"output {name}: row {departure.row} alone and the same row in a batch of {departure.batch} differ "
-                    f"by {departure.size:.3g} in {side}, allowed {allowed:.3g}: rows depend on each other, as in train "
-                    "mode or with batch statistics"
-                )
-        return None
+        if departure is None or departure.size <= allowed:  # not so for NaN
+            return None
+        return (
+            f"output {errors.name}: row {departure.row} alone and the same row in a batch of {departure.batch} differ "
+            f"by {departure.size:.3g} in {side}, where rounding allows {allowed:.3g}: rows depend on each other, as in "
+            "train mode or with batch statistics, or the first axis is no batch"
+        )

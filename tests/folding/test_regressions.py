@@ -375,3 +375,18 @@ def test_parameter_that_is_an_output_too_stays(position, dead):
         name = node.input[position]
         model.graph.output.append(helper.make_tensor_value_info(name, net.element_type, shapes[name]))
     check_fold(model, net.feed())
+
+
+def test_a_batchnorm_of_no_channels_has_an_account():
+    net = _net(0, 4, 4)
+    folded, ledger = fold(net.model(net.batchnorm("x", 0)))
+    (entry,) = ledger.entries
+    assert (entry.outcome, entry.max_abs_scale, entry.min_var_over_eps) == ("absorbed", 0.0, np.inf)
+    assert not folded.graph.initializer
+
+
+def test_a_batchnorm_of_one_axis_stays():
+    """ONNX lets it have one channel, and no axis for it."""
+    net = Net(Parameters(0, dyadic=False), {"x": ("N",)})
+    _, ledger = check_fold(net.model(net.batchnorm("x", 1)), net.feed())
+    assert "no axis of channels" in next(iter(kept_reasons(ledger).values()))

@@ -170,3 +170,12 @@ def test_a_loop_with_and_without_its_condition(trips, condition):
     n_trips = 3 if trips == 3 else 6
     np.testing.assert_array_equal(got, np.stack([x.astype(np.float64) * 2.0**k for k in range(1, n_trips + 1)]))
     np.testing.assert_array_equal(evaluate(model, {"x": x})["last_h"], got[-1])
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 3, 4, 5)])
+def test_batchnorm_of_every_position_by_itself(shape):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    gamma, beta, mean, variance = np.random.default_rng(1).uniform(0.5, 2, (4, *shape[1:])).astype(np.float32)
+    model = _model("BatchNormalization", x, [gamma, beta, mean, variance], opset=7, spatial=0)
+    # Five operations, of which the difference may be 5 times as large as what it leaves.
+    _agrees(model, {"x": x}, 5 + 5)

@@ -13,6 +13,7 @@ from bnfold.errors import InputRefused
 from bnfold.export import finish
 from bnfold.records import InputSpec
 from bnfold.sources import OnnxSource, load_source
+from bnfold.sources.external_data import load_with_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +82,48 @@ def test_a_link_to_a_file_with_external_data(external: Path, tmp_path: Path) -> 
     link.parent.mkdir()
     link.symlink_to(external)
     assert load_source(str(link)).facts.sha256 == load_source(str(external)).facts.sha256
+
+
+@pytest.fixture
+def cached(external: Path, tmp_path: Path) -> Path:
+    """The model as the cache of the Hugging Face hub keeps it: links to files that are named by their digests."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0123"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for file, digest in ((external, "aaaa"), (external.with_name("net.data"), "bbbb")):
+        file.rename(blobs / digest)
+        (snapshot / file.name).symlink_to(f"../../blobs/{digest}")
+    return snapshot / external.name
+
+
+def test_a_cache_of_links(cached: Path, make_onnx: Make) -> None:
+    source = load_source(str(cached))
+
+    assert isinstance(source, OnnxSource)
+    for tensor in make_onnx().graph.initializer:
+        stored = source.model.graph.initializers[tensor.name].const_value
+        assert stored is not None
+        np.testing.assert_array_equal(stored.numpy(), numpy_helper.to_array(tensor))
+    assert load_with_data(cached).graph.initializer[0].raw_data == make_onnx().graph.initializer[0].raw_data
+
+
+def test_a_cache_whose_data_was_not_fetched(cached: Path) -> None:
+    cached.with_name("net.data").resolve().unlink()
+
+    assert "net.data is missing" in refusal(cached)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("offset", "here"), ("offset", "-4"), ("length", "-4"), ("length", "8"), ("length", "4096")]
+)
+def test_places_in_external_data_that_are_none(external: Path, key: str, value: str) -> None:
+    proto = onnx.load_model(external, load_external_data=False)
+    for entry in proto.graph.initializer[0].external_data:
+        if entry.key == key:
+            entry.value = value
+    external.write_bytes(proto.SerializeToString())
+
+    assert "the place of tensor w in its external data is wrong" in refusal(external)
 
 
 @pytest.mark.parametrize("location", ["../secret.data", "ABSOLUTE", "link.data"])
@@ -197,3 +240,35 @@ def test_parameters_among_the_inputs_are_constants_only_in_ir_version_3(
     finished = finish(source.model)
     assert [value.name for value in finished.graph.input] == inputs
     assert finished.ir_version >= 4
+
+
+def test_parameters_of_ir_version_3_that_are_no_inputs(make_onnx: Make, tmp_path: Path) -> None:
+    """Against the specification of that version, and ONNX Runtime takes it."""
+    proto = make_onnx()
+    proto.ir_version = 3
+    proto.opset_import[0].version = 8
+
+    assert load_source(str(saved(proto, tmp_path))).facts.n_parameters == 6 + 3 + 3
+
+
+@pytest.mark.parametrize("field", ["type", "shape"])
+def test_an_output_whose_type_is_not_written_has_it_inferred(make_onnx: Make, tmp_path: Path, field: str) -> None:
+    proto = make_onnx()
+    if field == "type":
+        proto.graph.output[0].ClearField("type")
+    else:
+        proto.graph.output[0].type.tensor_type.ClearField("shape")
+    source = load_source(str(saved(proto, tmp_path)))
+
+    assert isinstance(source, OnnxSource)
+    assert finish(source.model).graph.output == make_onnx().graph.output
+
+
+def test_an_output_whose_rank_cannot_be_inferred(make_onnx: Make, tmp_path: Path) -> None:
+    proto = make_onnx()
+    proto.graph.input.append(helper.make_tensor_value_info("shape", onnx.TensorProto.INT64, ["rank"]))
+    proto.graph.node.append(helper.make_node("Reshape", ["y", "shape"], ["z"]))
+    proto.graph.output[0].name = "z"
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+
+    assert "output z has no shape, and none can be inferred" in refusal(saved(proto, tmp_path))

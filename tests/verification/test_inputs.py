@@ -132,3 +132,10 @@ def test_graphs_tell_of_tables_statistics_and_sums():
         for tensor in model.graph.initializer:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(stored), tensor.name))
         assert coarsest_format(model) == name
+
+
+@pytest.mark.parametrize("shape", [(None,), (None, 3, 2)])
+def test_statistics_that_are_not_one_per_channel_are_not_taken(shape):
+    facts = {"x": InputFacts(mean=np.full(6, 100.0), deviation=np.ones(6))}
+    feeds = _feeds(InputSpec("x", shape, "float32"), facts=facts)
+    assert max(np.abs(feed.arrays["x"]).max() for feed in feeds) < 50

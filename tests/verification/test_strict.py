@@ -16,6 +16,9 @@ from bnfold.records import InputSpec
 from bnfold.runtime.placement import node_counts, rounds_to_tf32
 from bnfold.sources import load_source
 from bnfold.verification import OnnxReference, verify_file
+from bnfold.verification.criterion import OutputErrors
+from bnfold.verification.inputs import Feed
+from bnfold.verification.rows import SOURCE, RowsAlone
 
 NESTED = '''"""Outputs in a dict that holds a tuple and a list."""
 
@@ -88,11 +91,14 @@ def test_outputs_in_another_order_fail(nested, tmp_path):
     assert "outputs differ: another order" in bnfold.verify(source, tmp_path / "turned.onnx", threads=1).failure
 
 
-def _depends(tmp_path, body: str):
-    text = f'<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N, 4] y) {{ {body} }}'
-    model = onnx.parser.parse_model(text)
-    onnx.save(model, tmp_path / "file.onnx")
-    return verify_file(tmp_path / "file.onnx", OnnxReference(model), inputs=(X,), threads=1)
+def _depends(tmp_path, body: str, *, source: str | None = None):
+    texts = [
+        f'<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N, 4] y) {{ {b} }}'
+        for b in (body, source or body)
+    ]
+    file, plain = (onnx.parser.parse_model(text) for text in texts)
+    onnx.save(file, tmp_path / "file.onnx")
+    return verify_file(tmp_path / "file.onnx", OnnxReference(plain), inputs=(X,), threads=1)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +114,29 @@ def _depends(tmp_path, body: str):
     ],
 )
 def test_a_dependence_of_any_row_is_seen(tmp_path, body):
+    """In a file that is the source it is a warning: one that does the same is equal, one that does not is none."""
     verdict = _depends(tmp_path, body)
-    assert not verdict
-    assert "rows depend on each other" in verdict.failure
+    assert verdict, verdict.failure
+    (warning,) = verdict.warnings
+    assert "in the source in float64" in warning
+    assert "rows depend on each other" in warning
+    assert not _depends(tmp_path, body, source="y = Identity (x)")
+    assert not _depends(tmp_path, "y = Identity (x)", source=body)
+
+
+def test_rows_of_a_file_that_depend_on_each_other_by_more_than_rounding():
+    rows, errors = RowsAlone(source_may_mix=True), OutputErrors("y", 1e-6, 1.0)
+    errors.reference.add(np.ones((1, 4)))
+    alone = Feed("random", 1, {}, (0,))
+    company = Feed("random", 2, {}, (1, 0))
+    for side in (SOURCE, "the file"):
+        rows.add(side, alone, {"y": np.ones((1, 4))})
+    rows.add(SOURCE, company, {"y": np.ones((2, 4))})
+    rows.add("the file", company, {"y": np.full((2, 4), 1.5)})
+    assert "differ by 0.5 in the file" in rows.failure(errors)
+    rows.add(SOURCE, company, {"y": np.full((2, 4), 1.5)})
+    assert rows.failure(errors) is None
+    assert "differ by 0.5 in the source" in rows.warning(errors)
 
 
 def test_nothing_that_we_do_changes_the_source(tmp_path, monkeypatch):

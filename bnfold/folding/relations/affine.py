@@ -42,6 +42,16 @@ def batchnorm_parameters(node: ir.Node) -> tuple[Float64, Float64, Float64, Floa
         return Refusal("it normalises every position by itself (spatial=0)")
     if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
         return Refusal("its statistics are outputs")
+    given = next(
+        (
+            value
+            for value in node.inputs[1:5]
+            if value is not None and value.is_graph_input() and value.const_value is not None
+        ),
+        None,
+    )
+    if given is not None:
+        return Refusal(f"`{given.name}` is an input, whose value a caller may replace: take it off the graph's inputs")
     arrays = [float64_constant(value) for value in node.inputs[1:5]]
     gamma, beta, mean, variance = [*arrays, None, None, None, None][:4]
     if gamma is None or beta is None or mean is None or variance is None:
@@ -60,7 +70,9 @@ def relate_batchnorm(node: ir.Node, units: Units) -> Refusal | None:
     gamma, beta, mean, variance, epsilon = parameters
     x, y = node.inputs[0], node.outputs[0]
     if x is None or units.of(x).ndim < 2:
-        return Refusal("the rank of its input is unknown")
+        return Refusal("its input has an unknown number of axes, or no axis of channels")
+    if y.shape is None:  # ONNX infers none before opset 7
+        y.shape, y.type = x.shape, x.type
     try:
         scale, shift = batchnorm_affine(gamma, beta, mean, variance, epsilon)
     except ValueError as error:

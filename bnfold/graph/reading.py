@@ -1,0 +1,169 @@
+"""A model of any exporter as the IR holds it: what ONNX Runtime takes and the IR does not is written in its form first.
+
+Nodes in any order, several nodes of one name, sparse tensors, functions of another opset than the graph's.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx_ir as ir
+from onnx import AttributeProto, GraphProto, ModelProto, SparseTensorProto, TensorProto, helper, numpy_helper
+
+from bnfold.errors import InputRefused
+from bnfold.graph.float64_values import reads
+
+__all__ = ["read_model", "tidied"]
+
+
+def read_model(proto: ModelProto) -> ir.Model:
+    """The model in the IR, which shares the tensors of `proto`; `proto` is not changed.
+
+    Raises:
+        InputRefused: the IR cannot hold it.
+    """
+    try:
+        return ir.serde.deserialize_model(tidied(proto))
+    except (ir.serde.SerdeError, ValueError, TypeError, NotImplementedError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise InputRefused(
+            "the graph cannot be read", found=" ".join(f"{type(cause).__name__}: {cause}".split())[:300],
+            remedy="export it again; `onnx.checker.check_model(model, full_check=True)` may say more",
+        ) from error  # fmt: skip
+
+
+def tidied(proto: ModelProto) -> ModelProto:
+    """The same model, or a copy with its nodes sorted and named apart, its tensors dense and its functions inlined.
+
+    Nodes that read each other in a circle stay as they are.
+    """
+    if _mixes_opsets(proto):
+        proto = _inlined(proto)
+    if not any(_is_untidy(graph) for graph in _graphs(proto.graph)):
+        return proto
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    for graph in _graphs(copy.graph):
+        _sort(graph)
+        _make_dense(graph)
+        _name_apart(graph)
+    return copy
+
+
+def _mixes_opsets(proto: ModelProto) -> bool:
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    return any(
+        versions.get(entry.domain, entry.version) != entry.version
+        for function in proto.functions
+        for entry in function.opset_import
+    )
+
+
+def _inlined(proto: ModelProto) -> ModelProto:
+    typed = ModelProto()
+    typed.CopyFrom(proto)
+    for tensor in proto.graph.initializer:  # the converter asks for the types of what it meets
+        typed.graph.value_info.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    try:
+        return onnx.inliner.inline_local_functions(typed, convert_version=True)
+    except (RuntimeError, ValueError) as error:
+        raise InputRefused(
+            "functions of the model are written in another opset than its graph, and cannot be converted",
+            found=" ".join(str(error).split())[:200],
+            remedy="export it again with one opset",
+        ) from error
+
+
+def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """A graph and those inside it."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.type == AttributeProto.GRAPH else []), *attribute.graphs):
+                yield from _graphs(inner)
+
+
+def _is_untidy(graph: GraphProto) -> bool:
+    is_sparse = bool(graph.sparse_initializer or _sparse_constants(graph))
+    return is_sparse or _order(graph) is not None or max(_counts(graph).values(), default=1) > 1
+
+
+def _order(graph: GraphProto) -> list[int] | None:
+    """The nodes, each behind those that it reads and else as they stand; None if they stand so, or in a circle."""
+    writers = {name: k for k, node in enumerate(graph.node) for name in node.output if name}
+    read = [{writers[name] for name in reads(node) if name in writers} for node in graph.node]
+    if all(writer < k for k, before in enumerate(read) for writer in before):
+        return None
+    readers: list[list[int]] = [[] for _ in read]
+    for k, before in enumerate(read):
+        for writer in before:
+            readers[writer].append(k)
+    waits, order = [len(before) for before in read], []
+    ready = [k for k, count in enumerate(waits) if count == 0]
+    while ready:
+        order.append(heapq.heappop(ready))
+        for k in readers[order[-1]]:
+            waits[k] -= 1
+            if waits[k] == 0:
+                heapq.heappush(ready, k)
+    return order if len(order) == len(read) else None
+
+
+def _sort(graph: GraphProto) -> None:
+    order = _order(graph)
+    if order is not None:
+        nodes = GraphProto(node=[graph.node[k] for k in order]).node
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+
+def _sparse_constants(graph: GraphProto) -> list[AttributeProto]:
+    return [
+        attribute
+        for node in graph.node
+        for attribute in node.attribute
+        if node.op_type == "Constant" and attribute.name == "sparse_value"
+    ]
+
+
+def _make_dense(graph: GraphProto) -> None:
+    graph.initializer.extend(_dense(tensor) for tensor in graph.sparse_initializer)
+    del graph.sparse_initializer[:]
+    for attribute in _sparse_constants(graph):
+        attribute.CopyFrom(helper.make_attribute("value", _dense(attribute.sparse_tensor)))
+
+
+def _dense(sparse: SparseTensorProto) -> TensorProto:
+    """Indices are those of the flat tensor, or one row of them per value: https://onnx.ai/onnx/repo-docs/IR.html."""
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    array = np.zeros(tuple(sparse.dims), values.dtype)
+    if indices.ndim == 1:
+        array.reshape(-1)[indices] = values
+    else:
+        array[tuple(indices.T)] = values
+    return numpy_helper.from_array(array, sparse.values.name)
+
+
+def _counts(graph: GraphProto) -> Counter[str]:
+    return Counter(node.name for node in graph.node if node.name)
+
+
+def _name_apart(graph: GraphProto) -> None:
+    """Nodes of one name get numbers, as the ledger writes them: `bn`, `bn#2`."""
+    used, seen = set(_counts(graph)), Counter[str]()
+    for node in graph.node:
+        seen[node.name] += 1
+        count = seen[node.name]
+        if not node.name or count == 1:
+            continue
+        while (unique := f"{node.name}#{count}") in used:
+            count += 1
+        node.name = unique
+        used.add(unique)
