@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["BnfoldError", "EnvironmentNotReady", "GateFailed", "InputRefused"]
+import errno
+
+__all__ = ["FULL", "BnfoldError", "EnvironmentNotReady", "GateFailed", "InputRefused", "unwritable"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk without room."""
 
 
 class BnfoldError(Exception):
@@ -63,3 +68,18 @@ class EnvironmentNotReady(BnfoldError):  # noqa: N818 - named for what ended the
     """The machine cannot do the job as it is: a missing package, a provider that does not load (exit code 4)."""
 
     exit_code = 4
+
+
+def unwritable(what: str, error: OSError, *, where: str | None, remedy: str) -> BnfoldError:
+    """Our error for a write that the system refused: a full disk is the environment's fault, all else the path's.
+
+    Args:
+        what: what could not be written, one clause.
+        error: the system's.
+        where: the file.
+        remedy: for a path that cannot be written; a full disk wants room.
+    """
+    found = error.strerror or str(error)
+    if error.errno in FULL:
+        return EnvironmentNotReady(what, where=where, found=found, remedy="make room, or choose another disk")
+    return InputRefused(what, where=where, found=found, remedy=remedy)

@@ -94,8 +94,9 @@ def measure_cold_start(
 def _start_process(path: Path, job: str) -> ColdStart:
     home = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
+    # -P: no numpy.py of the working folder is imported in place of the package.
     done = subprocess.run(  # noqa: S603  # this interpreter, this module
-        [sys.executable, "-m", "bnfold.benchmarking.cold_start", job],
+        [sys.executable, "-P", "-m", "bnfold.benchmarking.cold_start", job],
         env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,12 +118,7 @@ def time_open_loop(
         timings.begin_load()
         found: dict[int, Found] = {}
         for turn, index in enumerate(in_turn(range(len(files)), search)):
-            workers = files[index]
-            if not isinstance(workers, Workers):
-                raise TypeError("the open loop wants workers")
-            capacity = _capacity_per_s(workers)
-            n = sizes.setdefault(index, n_requests(capacity, load.slo_p95_ms))
-            found[index] = highest_rate(workers, load.slo_p95_ms, capacity, n, seed + search)
+            found[index] = _search(files[index], load.slo_p95_ms, partial(sizes.setdefault, index), seed + search)
             progress((search + (turn + 1) / len(files)) / n_searches)
         timings.add_round([_as_block(found[index]) for index in range(len(files))])
         search += 1
@@ -130,6 +126,17 @@ def time_open_loop(
             n_searches = max(N_SEARCHES, min(N_LOADS, int(budget_s / (time.monotonic() - start))))
         files.clear()
     progress(1.0)
+
+
+def _search(workers: Runner, limit_ms: float, size: Callable[[int], int], seed: int) -> Found:
+    """One search of a file, with as many requests a trial as its first had, which `size` keeps."""
+    if not isinstance(workers, Workers):
+        raise TypeError("the open loop wants workers")
+    alone = [workers.timed_ms() for _ in range(MIN_REQUESTS // 20 + 1)]
+    if min(alone) > limit_ms:  # more than 5 % of a trial, and not one that waited for another
+        return Found(0.0, alone)
+    capacity = _capacity_per_s(workers)
+    return highest_rate(workers, limit_ms, capacity, size(n_requests(capacity, limit_ms)), seed)
 
 
 def _capacity_per_s(workers: Workers) -> float:

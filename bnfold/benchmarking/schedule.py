@@ -116,14 +116,16 @@ class Timings:
         loads = [load for load in self._loads if load and len(load) == len(self._loads[0])]
         if not loads:
             return None
-        return [
-            FileTimes(
-                np.array([[turn[index][0] for turn in load] for load in loads]),
-                np.array([[run for turn in load for run in turn[index][1]] for load in loads]),
-                np.array(self._end_to_end[index]) if self._end_to_end[index] else None,
-            )
-            for index in range(self._n_files)
-        ]
+        return [self._times(index, loads) for index in range(self._n_files)]
+
+    def _times(self, index: int, loads: Sequence[list[list[tuple[float, list[float]]]]]) -> FileTimes:
+        runs = [[run for turn in load for run in turn[index][1]] for load in loads]
+        least = min(map(len, runs))  # a search that finds no rate ends early
+        return FileTimes(
+            np.array([[turn[index][0] for turn in load] for load in loads]),
+            np.array([own[:least] for own in runs]),
+            np.array(self._end_to_end[index]) if self._end_to_end[index] else None,
+        )
 
 
 def time_files(
@@ -162,9 +164,7 @@ def time_files(
             timings.add_round([blocks[index] for index in range(len(files))])
             progress((load * plan.n_rounds + turn + 1) / (plan.n_loads * plan.n_rounds))
         for index in in_turn(range(len(files)), load):
-            end_to_end = files[index].end_to_end
-            if end_to_end is not None:
-                timings.add_end_to_end(index, Runner(end_to_end).block_ms(plan.n_runs[index]))
+            timings.add_end_to_end(index, files[index].end_to_end_ms(plan.n_runs[index]))
     times = timings.times()
     if times is None:
         raise RuntimeError("a plan without rounds")

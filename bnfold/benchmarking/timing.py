@@ -110,6 +110,10 @@ class Runner:
         self.settle()
         return [self.timed_ms() for _ in range(n_runs)]
 
+    def end_to_end_ms(self, n_runs: int) -> list[float]:
+        """A block of runs from NumPy arrays to NumPy arrays, none where that is no other thing than a call."""
+        return [] if self.end_to_end is None else Runner(self.end_to_end).block_ms(n_runs)
+
     def round_ms(self, n_runs: int) -> tuple[float, list[float]]:
         """What a block took for one request (the median), and every time of it."""
         times = self.block_ms(n_runs)
@@ -166,9 +170,9 @@ class BoundFile(Runner):
             fallback=True,
         )  # fmt: skip
         self.load_ms = (time.perf_counter_ns() - start) / 1e6
-        bound = partial(bind, self.session, inputs, provider, graph_outputs)
         # Inputs and outputs of its own for each call: a session may run several at once.
-        super().__init__(self._bound(bound), partial(self._bound, bound))
+        another = partial(_bound_call, self.session, inputs, provider, graph_outputs)
+        super().__init__(another(), another)
         if graph_outputs is None:  # a graph replays its own addresses
             self.end_to_end = partial(self.session.run, None, dict(inputs))
         try:
@@ -178,8 +182,11 @@ class BoundFile(Runner):
                 "ONNX Runtime does not run it", where=str(path), found=str(error), remedy="check or re-export the file"
             ) from error
 
-    def _bound(self, bound: Callable[[], Any]) -> Callable[[], object]:
-        return partial(self.session.run_with_iobinding, bound())
+
+def _bound_call(
+    session: Any, inputs: Mapping[str, Any], provider: Provider, outputs: Mapping[str, Any] | None
+) -> Callable[[], object]:
+    return partial(session.run_with_iobinding, bind(session, inputs, provider, outputs))
 
 
 def n_runs_for(run_ms: float, least: int = 1) -> int:

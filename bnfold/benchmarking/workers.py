@@ -101,11 +101,12 @@ class Workers(Runner):
                 done.append((time.perf_counter() - start[0], ms))
             return done
 
-        jobs = [self._pool.submit(work, call) for call in self._calls]
         try:
+            jobs = [self._pool.submit(work, call) for call in self._calls]
             return [pair for job in jobs for pair in job.result()]
-        finally:
-            self._stopped.set()  # an interrupt: nobody begins another request
+        finally:  # an interrupt: nobody begins another request, nor waits for a worker that never comes
+            self._stopped.set()
+            ready.abort()
 
 
 def _timed(call: Callable[[], object]) -> float:

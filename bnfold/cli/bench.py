@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import click
 from bnfold.cli.bench_options import Names, Percent, Seconds, ShapeList, Threads, check_usage
 from bnfold.cli.options import NamedPath, batch_option, json_option, seed_option, verbosity_options
 from bnfold.cli.outputs import require_writable, writable
-from bnfold.errors import GateFailed, InputRefused
+from bnfold.errors import GateFailed, unwritable
 from bnfold.workflows.arguments import MAX_THREADS
 
 if TYPE_CHECKING:
@@ -137,7 +138,10 @@ def command(
         require_matplotlib()  # before the work begins
     if slo_s is not None:
         options["slo_p95_ms"] = slo_s * 1e3
-    deliver = partial(_deliver, json_file=json_file, junit=junit, markdown_file=markdown_file)
+    deliver = partial(
+        _deliver, first=files[0], json_file=json_file, junit=junit, markdown_file=markdown_file, html=html,
+        picture=picture,
+    )  # fmt: skip
     so_far: list[BenchReport] = []
     try:
         with progress_bar("bench") as progress:
@@ -147,10 +151,8 @@ def command(
     except KeyboardInterrupt:
         for part in so_far:
             deliver(part)
-            _draw(part, files[0], html, picture)
         raise
     deliver(report)
-    _draw(report, files[0], html, picture)
     if strict_provider:
         require_provider(report.placements)
     failed = [gate for gate in report.gates if gate.verdict == "failed"]
@@ -163,22 +165,33 @@ def command(
         )  # fmt: skip
 
 
-def _deliver(report: BenchReport, *, json_file: str | None, junit: Path | None, markdown_file: Path | None) -> None:
-    """Print and write a report, or what there is of it; what cannot be written leaves the rest."""
-    from bnfold.benchmarking.summaries import junit_xml, markdown
-    from bnfold.report import write_bytes, write_json
+def _deliver(
+    report: BenchReport, *, first: Path, json_file: str | None, junit: Path | None, markdown_file: Path | None,
+    html: Path | None, picture: Path | None,
+) -> None:  # fmt: skip
+    """Print and write a report, or what there is of it; what cannot be written leaves the rest.
 
-    try:
-        if json_file != "-" and report.runs:
-            _echo(report)
-    finally:  # a reader that left the table to itself gets its files
-        if json_file is not None:
-            write_json(report, json_file)
-        if junit is not None:
-            write_bytes(junit_xml(report), junit)
+    The page holds the proof of the first file, where it lies beside it.
+    """
+    from bnfold.benchmarking.summaries import junit_xml, markdown
+    from bnfold.records import as_json
+    from bnfold.report import write_bytes, write_html, write_json, write_picture
+    from bnfold.workflows.proof import proof_beside
+
+    with ExitStack() as rest:  # from the last to the first, whichever of them fails
+        if picture is not None and report.runs:
+            rest.callback(write_picture, as_json(report), picture)
+        if html is not None:
+            rest.callback(write_html, report, html, proof=proof_beside(first))
+        rest.callback(_append_to_step_summary, markdown(report))
         if markdown_file is not None:
-            write_bytes(markdown(report).encode(), markdown_file)
-        _append_to_step_summary(markdown(report))
+            rest.callback(write_bytes, markdown(report).encode(), markdown_file)
+        if junit is not None:
+            rest.callback(write_bytes, junit_xml(report), junit)
+        if json_file is not None:
+            rest.callback(write_json, report, json_file)
+        if json_file != "-" and report.runs:
+            rest.callback(_echo, report)
 
 
 def _echo(report: BenchReport) -> None:
@@ -206,19 +219,8 @@ def _append_to_step_summary(text: str) -> None:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(text)
     except OSError as error:
-        raise InputRefused(
-            "cannot write the summary", where=f"{path} ($GITHUB_STEP_SUMMARY)", found=error.strerror,
-            remedy="name a file in a folder that exists and that you can write to",
-        ) from error  # fmt: skip
-
-
-def _draw(report: BenchReport, first: Path, html: Path | None, picture: Path | None) -> None:
-    """Write the page, with the proof of the first file where it lies beside it, and the pictures."""
-    from bnfold.records import as_json
-    from bnfold.report import write_html, write_picture
-    from bnfold.workflows.proof import proof_beside
-
-    if html is not None:
-        write_html(report, html, proof=proof_beside(first))
-    if picture is not None and report.runs:
-        write_picture(as_json(report), picture)
+        where, remedy = (
+            f"{path} ($GITHUB_STEP_SUMMARY)",
+            "name a file in a folder that exists and that you can write to",
+        )
+        raise unwritable("cannot write the summary", error, where=where, remedy=remedy) from error

@@ -15,7 +15,7 @@ import click
 
 from bnfold.cli.options import VERBOSITY, configure_logging
 from bnfold.cli.stdout import checked_stdout, silence_stdout
-from bnfold.errors import BnfoldError, EnvironmentNotReady, InputRefused
+from bnfold.errors import FULL, BnfoldError, EnvironmentNotReady, InputRefused, unwritable
 from bnfold.interrupts import Interrupted, handled_signals, interruptible
 from bnfold.runtime.packages import EXTRAS, missing_package
 from bnfold.version import __version__
@@ -130,8 +130,8 @@ def _fail_system(ctx: click.Context, error: OSError) -> NoReturn:
             expected="at most 255 bytes in the name of a file", remedy="choose a shorter name",
         )  # fmt: skip
         _fail(ctx, "; ".join([str(refused), *_notes(error)]), refused.exit_code)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        full = EnvironmentNotReady("cannot write", where=error.filename, found=reason, remedy="make room")
+    if error.errno in FULL:
+        full = unwritable("cannot write", error, where=error.filename, remedy="")
         _fail(ctx, "; ".join([str(full), *_notes(error)]), full.exit_code)
     _fail_internal(ctx, error)
 

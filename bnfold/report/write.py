@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bnfold.errors import InputRefused
+from bnfold.errors import unwritable
 from bnfold.records import as_json
 
 __all__ = ["write_bytes", "write_json"]
@@ -25,6 +25,7 @@ def write_json(record: Any, target: str | Path) -> None:
         target: the file, or "-" for standard output.
 
     Raises:
+        EnvironmentNotReady: the disk is full.
         InputRefused: the file cannot be written.
     """
     text = json.dumps(as_json(record), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -41,6 +42,7 @@ def write_bytes(content: bytes, path: Path) -> None:
     Behind a symbolic link the file it leads to is replaced, and the link stays.
 
     Raises:
+        EnvironmentNotReady: the disk is full.
         InputRefused: the file cannot be written.
     """
     try:
@@ -49,10 +51,8 @@ def write_bytes(content: bytes, path: Path) -> None:
         else:
             _replace(Path(os.path.realpath(path)), content)
     except OSError as error:
-        raise InputRefused(
-            "cannot write the report", where=str(path), found=error.strerror or str(error),
-            remedy="choose a file in a folder that exists and that you can write to",
-        ) from error  # fmt: skip
+        remedy = "choose a file in a folder that exists and that you can write to"
+        raise unwritable("cannot write the report", error, where=str(path), remedy=remedy) from error
 
 
 def _write_into(path: Path, content: bytes) -> None:

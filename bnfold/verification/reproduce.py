@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from bnfold.errors import InputRefused
+from bnfold.errors import InputRefused, unwritable
 from bnfold.graph.float64 import to_float64
 from bnfold.runtime import PROVIDERS
 from bnfold.verification.graph_facts import coarsest_format
@@ -71,12 +71,8 @@ def write_reproduction(located: Located | Executed, folder: Path, *, provider: L
         title = title.replace("\\", "/").replace('"', "'")
         (folder / "reproduce.py").write_text(SCRIPT.format(title=title, provider=PROVIDERS[provider]), "utf-8")
     except OSError as error:
-        raise InputRefused(
-            "cannot write the reproduction",
-            where=str(folder),
-            found=error.strerror or str(error),
-            remedy="choose a folder that you can write to",
-        ) from error
+        remedy = "choose a folder that you can write to"
+        raise unwritable("cannot write the reproduction", error, where=str(folder), remedy=remedy) from error
 
 
 Layer = tuple[onnx.ModelProto, dict[str, np.ndarray]]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from typing import TYPE_CHECKING
 
-from bnfold.errors import EnvironmentNotReady, InputRefused
+from bnfold.errors import unwritable
 from bnfold.records import OutputFacts
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from bnfold.sources.types import Source
 
 __all__ = ["output_facts", "plain_file", "write_model"]
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_model(model: onnx.ModelProto, path: Path, *, output: Path) -> tuple[Path, ...]:
@@ -39,13 +36,8 @@ def write_model(model: onnx.ModelProto, path: Path, *, output: Path) -> tuple[Pa
     try:
         return save(model, path)
     except OSError as error:
-        kind = EnvironmentNotReady if error.errno in _FULL else InputRefused
-        raise kind(
-            "cannot write the file",
-            where=str(output / path.name),
-            found=error.strerror or str(error),
-            remedy="make room, or choose another folder with -o",
-        ) from error
+        remedy = "choose another folder with -o"
+        raise unwritable("cannot write the file", error, where=str(output / path.name), remedy=remedy) from error
 
 
 def output_facts(files: Sequence[Path], model: onnx.ModelProto) -> OutputFacts:

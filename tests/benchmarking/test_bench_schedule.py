@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnfold.benchmarking.schedule import MIN_LOADS, MIN_ROUNDS, N_LOADS, Plan, Timings, in_turn, time_files
-from bnfold.benchmarking.timing import BLOCK_MS
+from bnfold.benchmarking.timing import BLOCK_MS, Runner
 
 
 class Recorded:
     """Stands for an opened file whose runs take `run_ms`, and writes down what happens to it."""
 
     least_runs = 1
-    end_to_end = None
+    end_to_end: Any = None
+    end_to_end_ms = Runner.end_to_end_ms
 
     def __init__(self, name: str, run_ms: float, events: list[tuple[str, str]]) -> None:
         self.name, self.run_ms, self.events = name, run_ms, events
@@ -65,16 +66,23 @@ def test_only_one_set_of_sessions_is_open(small_plan: Plan) -> None:
     """Two sets would double the memory, and the second would always lie elsewhere."""
     alive = {"n": 0, "most": 0}
 
-    class Counted(Recorded):
+    class Session:
         def __init__(self) -> None:
-            super().__init__("A", 1.0, [])
             alive["n"] += 1
             alive["most"] = max(alive["most"], alive["n"])
+
+        def run(self) -> None:
+            """Answers at once."""
 
         def __del__(self) -> None:
             alive["n"] -= 1
 
-    openers: list[Any] = [Counted, Counted]
+    class Opened(Recorded):
+        def __init__(self) -> None:
+            super().__init__("A", 1.0, [])
+            self.end_to_end = Session().run
+
+    openers: list[Any] = [Opened, Opened]
     time_files(openers, 1.0, lambda _share: None)
     assert alive == {"n": 0, "most": 2}
 

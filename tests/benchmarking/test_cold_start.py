@@ -27,6 +27,15 @@ def test_memory_holds_at_least_the_weights(product: Callable[[int], Path]) -> No
     assert start.peak_mb >= size * size * 4 / 2**20
 
 
+def test_files_of_the_working_folder_are_not_imported(
+    double: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise RuntimeError('imported')\n", encoding="ascii")
+    monkeypatch.chdir(tmp_path)
+    start = measure_cold_start(double, [SPEC], {"x": (2, 3)}, provider="cpu", threads=1, seed=0)
+    assert start.n_starts == 3
+
+
 def test_a_process_that_dies_is_reported(double: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     failing = tmp_path / "python"
     failing.write_text("#!/bin/sh\necho first >&2\necho Killed >&2\nexit 9\n", encoding="ascii")

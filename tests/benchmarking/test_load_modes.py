@@ -92,6 +92,16 @@ def test_a_limit_that_no_rate_keeps(clock: Clock, one_worker: Workers) -> None:
     assert len(found.times_ms) == 200
 
 
+def test_a_model_slower_than_the_limit_costs_no_trials(
+    product: Callable[[int], Path], quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_loop, "highest_rate", lambda *_args: pytest.fail("searched"))
+    load = Load("open-loop", 2, slo_p95_ms=1e-4)
+    (run,) = bench_files([product(64)], threads=1, budget_s=0.01, load=load).runs
+    assert (run.rate_per_s, run.images_per_s, run.rates_per_s) == (0.0, 0.0, (0.0, 0.0))
+    assert run.median_ms > load.slo_p95_ms
+
+
 def test_a_trial_is_long_against_the_limit() -> None:
     assert n_requests(1000.0, 10.0) == 500
     assert n_requests(10.0, 10.0) == open_loop.MIN_REQUESTS
@@ -126,6 +136,26 @@ def test_an_error_in_a_worker_ends_the_work() -> None:
 
     with pytest.raises(ZeroDivisionError):
         Workers(Runner(fail_later), 2).round_ms(10)
+
+
+def test_an_interrupt_leaves_no_worker_that_waits_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes when the first worker stands at the barrier already: the end of the process would wait for it."""
+    served = Workers(Runner(lambda: None), 2)
+    submit, calls = served._pool.submit, []
+
+    def interrupted(*job: Any) -> Any:
+        calls.append(job)
+        if len(calls) == 4:  # two that warm up, and the first of the workers
+            raise KeyboardInterrupt
+        return submit(*job)
+
+    monkeypatch.setattr(served._pool, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        served.round_ms(LEAST_EACH)
+    ended = threading.Thread(target=served._pool.shutdown, daemon=True)
+    ended.start()
+    ended.join(timeout=60)
+    assert not ended.is_alive()
 
 
 @pytest.mark.parametrize("wrong", [{"mode": "fast"}, {"concurrency": 2}, {"mode": "open-loop", "slo_p95_ms": 0}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,15 @@ def test_runs_are_timed_one_by_one(double: Path) -> None:
     assert len(times) == 20
     assert min(times) > 0
     assert file.load_ms + file.first_ms + sum(times) < elapsed_ms
+
+
+def test_an_opened_file_goes_with_its_last_user(double: Path) -> None:
+    """Not only when Python collects its garbage: ten sessions of two gigabytes would wait for that."""
+    with garbage_collection_paused():
+        file = BoundFile(double, {"x": X}, provider="cpu", threads=1)
+        session = weakref.ref(file)
+        del file
+        assert session() is None
 
 
 def test_warm_up_ends(double: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,16 +187,26 @@ def test_files_are_checked_before_the_measurement(
     assert result.stderr.startswith(f"error: cannot write the report in {path}: found ")
 
 
-@pytest.mark.parametrize("option", ["--junit", "--markdown", "--json"])
-def test_the_table_is_printed_even_where_a_file_cannot_be_written(
-    option: str, cli: Callable[..., Result], relu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+WRITTEN = ("--junit", "--markdown", "--json", "--html", "--picture")
+
+
+@pytest.mark.parametrize("absent", [*WRITTEN, "GITHUB_STEP_SUMMARY"])
+def test_what_cannot_be_written_leaves_the_rest(
+    absent: str, cli: Callable[..., Result], relu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder goes while the measurement runs."""
+    """The folder of one file goes while the measurement runs."""
     monkeypatch.setattr("bnfold.cli.outputs.require_writable", lambda _path: None)
-    result = cli("bench", relu, *QUICK, option, tmp_path / "absent" / "file")
+    monkeypatch.setattr("bnfold.cli.bench.require_writable", lambda _path: None)
+    (tmp_path / "there").mkdir()
+    places = {name: tmp_path / ("absent" if name == absent else "there") / f"{name}.svg" for name in WRITTEN}
+    summary = tmp_path / ("there" if absent in WRITTEN else "absent") / "step.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    result = cli("bench", relu, *QUICK, *(part for name, path in places.items() for part in (name, path)))
     assert result.exit_code == 3
     assert "relu" in result.stdout
-    assert "cannot write the report in" in result.stderr
+    assert "error: cannot write the " in result.stderr
+    written = {path.name for path in (tmp_path / "there").iterdir()}
+    assert written == {path.name for path in (*places.values(), summary) if path.parent.name == "there"}
 
 
 def test_gates_without_a_rival(cli: Callable[..., Result], relu: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_name_too_long_for_a_file(arguments: tuple[str, ...], cli: Callable[..
 
 def test_a_full_disk_elsewhere_is_no_fault_of_ours() -> None:
     result = end_with(OSError(errno.ENOSPC, "No space left on device", "out/model.onnx"), "-q")
-    line = "error: cannot write in out/model.onnx: found No space left on device; make room\n"
+    line = "error: cannot write in out/model.onnx: found No space left on device; make room, or choose another disk\n"
     assert (result.exit_code, result.stderr) == (4, line)
 
 

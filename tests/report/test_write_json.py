@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 
 import pytest
 
-from bnfold.errors import InputRefused
+from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.records import BenchRatio, Ledger
 from bnfold.report import write_json
 
@@ -46,6 +47,17 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     for target in (tmp_path / "absent" / "report.json", tmp_path / "file" / "report.json"):
         with pytest.raises(InputRefused, match=r"cannot write the report in .*report\.json: found .*; choose"):
             write_json({}, target)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_not_the_input_s_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, "no room")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(EnvironmentNotReady, match=r"cannot write the report in .*found no room; make room"):
+        write_json({}, tmp_path / "report.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pipe_is_written_into(tmp_path: Path) -> None:
