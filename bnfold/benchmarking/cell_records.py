@@ -68,6 +68,10 @@ def _run(result: CellResult, subject: Subject, times: FileTimes) -> BenchRun:
     median_ms = points["median_ms"] = float(np.median(times.runs))
     request_ms = median_ms if result.load.mode == "latency" else float(np.median(times.rounds))
     rates = _rates(result, times) if result.load.mode == "open-loop" else {}
+    intervals = {name: (value[1], value[2]) for name, value in found.items() if value is not None}
+    served = None if result.load.mode == "latency" else _interval_per_s(times)
+    if served is not None:
+        intervals["images_per_s"] = (result.cell.batch * served[0], result.cell.batch * served[1])
     return BenchRun(
         name=subject.name,
         path=subject.path,
@@ -76,7 +80,7 @@ def _run(result: CellResult, subject: Subject, times: FileTimes) -> BenchRun:
         first_ms=None if cold is None else cold.first_ms,
         images_per_s=result.cell.batch * rates.get("rate_per_s", 1e3 / request_ms),
         peak_mb=None if cold is None else cold.peak_mb,
-        intervals={name: (value[1], value[2]) for name, value in found.items() if value is not None},
+        intervals=intervals,
         n_starts=0 if cold is None else cold.n_starts,
         engine=subject.engine,
         end_to_end_ms=None if times.end_to_end is None else float(np.median(times.end_to_end)),
@@ -85,6 +89,12 @@ def _run(result: CellResult, subject: Subject, times: FileTimes) -> BenchRun:
         **_where(result),
         **rates,
     )
+
+
+def _interval_per_s(times: FileTimes) -> tuple[float, float] | None:
+    """Low and high end of the requests per second, None where the rounds do not support an interval."""
+    found = quantile(times.rounds, 0.5) if np.isfinite(times.rounds).all() else None
+    return None if found is None or found[1] <= 0 else (1e3 / found[2], 1e3 / found[1])
 
 
 def _rates(result: CellResult, times: FileTimes) -> dict[str, Any]:

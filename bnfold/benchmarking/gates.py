@@ -8,11 +8,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bnfold.benchmarking.statistics import NO_WINNER
 from bnfold.errors import InputRefused
 from bnfold.records import BenchGate, BenchReport, BenchRun, GateVerdict
+from bnfold.records.grid import differing, setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,24 +67,24 @@ def read_baseline(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_run(run: Any, where: str) -> None:
-    """Refuse a run of a baseline whose times cannot be compared with."""
-    if not isinstance(run, dict) or not _is_time(run.get("median_ms")):
+    """Refuse a run of a baseline that cannot be compared with."""
+    key = _measure(run) if isinstance(run, dict) else "median_ms"
+    if not isinstance(run, dict) or not _is_positive(run.get(key)):
         raise InputRefused(
-            "the baseline is damaged: median_ms is no time", where=where,
-            found=repr(run.get("median_ms") if isinstance(run, dict) else run), expected="milliseconds above 0",
-            remedy=ANEW,
+            f"the baseline is damaged: {key} is not above 0", where=where,
+            found=repr(run.get(key) if isinstance(run, dict) else run), remedy=ANEW,
         )  # fmt: skip
     intervals = run.get("intervals", {})
-    if isinstance(intervals, dict) and "median_ms" not in intervals:
+    if isinstance(intervals, dict) and key not in intervals:
         raise InputRefused(
             "the baseline has runs without an interval", where=where, remedy=f"{ANEW} and a larger --budget"
         )
-    ends = intervals["median_ms"] if isinstance(intervals, dict) else intervals
-    is_pair = isinstance(ends, list) and len(ends) == 2 and _is_time(ends[1]) and _is_number(ends[0])
-    if not is_pair or not ends[0] <= run["median_ms"] <= ends[1]:
+    ends = intervals[key] if isinstance(intervals, dict) else intervals
+    is_pair = isinstance(ends, list) and len(ends) == 2 and _is_positive(ends[1]) and _is_number(ends[0])
+    if not is_pair or not ends[0] <= run[key] <= ends[1]:
         raise InputRefused(
-            "the baseline is damaged: the interval of median_ms is none", where=where, found=repr(ends),
-            expected=f"two times, {run['median_ms']} between them", remedy=ANEW,
+            f"the baseline is damaged: the interval of {key} is none", where=where, found=repr(ends),
+            expected=f"two numbers, {run[key]} between them", remedy=ANEW,
         )  # fmt: skip
     shapes = run.get("input_shapes") or {}
     has_shapes = isinstance(shapes, dict) and all(isinstance(shape, list) for shape in shapes.values())
@@ -90,19 +92,25 @@ def _check_run(run: Any, where: str) -> None:
         raise InputRefused("the baseline is damaged: a run has no name, or no input shapes", where=where, remedy=ANEW)
 
 
+def _measure(run: Mapping[str, Any]) -> str:
+    """What a run is judged by: the time of one request alone; under load, how much was served."""
+    return "median_ms" if run.get("mode", "latency") == "latency" else "images_per_s"
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_time(value: Any) -> bool:
+def _is_positive(value: Any) -> bool:
     return _is_number(value) and value > 0
 
 
 def against_baseline(report: BenchReport, baseline: Mapping[str, Any], limit: float, where: str) -> list[BenchGate]:
-    """A gate for each run that the baseline has, too; the ratio is time(now) / time(then).
+    """A gate for each run; the ratio is time(now) / time(then), of a request.
 
-    The two medians were measured apart, so that their relative errors add like independent ones: with the logarithm's
-    half widths h, `log(high / ratio) = sqrt(h_now^2 + h_then^2)`, for each side.
+    Under load the time of a request is what one costs, 1 / images_per_s, as in the ratios of one report. The two were
+    measured apart, so that their relative errors add like independent ones: with the logarithm's half widths h,
+    `log(high / ratio) = sqrt(h_now^2 + h_then^2)`, for each side.
 
     Args:
         report: of today.
@@ -115,28 +123,48 @@ def against_baseline(report: BenchReport, baseline: Mapping[str, Any], limit: fl
     """
     earlier = {_key(run): run for run in baseline["runs"]}
     noisy_then = baseline["environment"].get("noise") == "noisy"
-    pairs = [(run, earlier[_key(run.__dict__)]) for run in report.runs if _key(run.__dict__) in earlier]
-    if report.runs and not pairs:
+    runs = [vars(run) for run in report.runs]
+    if runs and not any(_key(run) in earlier for run in runs):
         raise InputRefused(
             "no run of today is in the baseline", where=where,
-            found=_runs_in_words(baseline["runs"]), expected=_runs_in_words([run.__dict__ for run in report.runs]),
+            found=_runs_in_words(baseline["runs"]), expected=_runs_in_words(runs),
             remedy="measure files of the same names, at the same batch sizes and threads",
         )  # fmt: skip
     noise = "the baseline was measured on a noisy machine" if noisy_then else _noise(report)
-    return [_baseline_gate(run, then, limit, noise) for run, then in pairs]
+    names = [f"{run['name']} / baseline ({_cell(run, runs)})" for run in runs]
+    return [
+        _baseline_gate(name, run, earlier.get(_key(run)), limit, noise)
+        for name, run in zip(names, runs, strict=True)
+    ]  # fmt: skip
 
 
-def _baseline_gate(run: BenchRun, then: Mapping[str, Any], limit: float, noise: str | None) -> BenchGate:
-    ratio = run.median_ms / then["median_ms"]
-    now_low, now_high = run.intervals.get("median_ms", (math.nan, math.nan))
-    then_low, then_high = then["intervals"]["median_ms"]
-    up = math.hypot(_log_gap(run.median_ms, now_high), _log_gap(then_low, then["median_ms"]))
-    down = math.hypot(_log_gap(now_low, run.median_ms), _log_gap(then["median_ms"], then_high))
-    cell = f"batch {run.batch}, {run.threads} threads, {run.opt_level}, {run.provider}"
-    name = f"{run.name} / baseline ({cell})"
-    if math.isnan(now_low):
-        return BenchGate(name, 1 + limit, ratio, ratio, ratio, "undecided", "too few runs for an interval")
-    return _gate(name, (ratio, ratio * math.exp(-down), ratio * math.exp(up)), limit, noise)
+def _baseline_gate(
+    name: str, run: Mapping[str, Any], then: Mapping[str, Any] | None, limit: float, noise: str | None
+) -> BenchGate:
+    undecided = partial(BenchGate, name, 1 + limit, math.nan, math.nan, math.nan, "undecided")
+    key = _measure(run)
+    if then is None:
+        return undecided("the baseline has no such run")
+    if not run[key]:
+        return _gate(name, (math.inf,) * 3, limit, "no rate keeps the limit")
+    if key not in run["intervals"]:
+        return undecided("too few runs for an interval")
+    now_low, now_high = run["intervals"][key]
+    then_low, then_high = then["intervals"][key]
+    up = math.hypot(_log_gap(run[key], now_high), _log_gap(then_low, then[key]))
+    down = math.hypot(_log_gap(now_low, run[key]), _log_gap(then[key], then_high))
+    ratio = run[key] / then[key]
+    low, high = ratio * math.exp(-down), ratio * math.exp(up)
+    if key == "images_per_s":  # more is better
+        ratio, low, high = 1 / ratio, 1 / high, 1 / low if low > 0 else math.inf
+    return _gate(name, (ratio, low, high), limit, noise)
+
+
+def _cell(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Where in the grid: what every name of a gate tells, and the axes besides on which the rows differ."""
+    words = setting(row)
+    always = {axis: words[axis] for axis in ("threads", "opt_level", "provider")}
+    return ", ".join([f"batch {row['batch']}", *{**always, **differing(row, rows)}.values()])
 
 
 def _log_gap(low: float, high: float) -> float:
@@ -146,11 +174,14 @@ def _log_gap(low: float, high: float) -> float:
 
 def against_name(report: BenchReport, name: str, limit: float) -> list[BenchGate]:
     """A gate for each ratio of the first file to the named one, in every cell of the grid."""
-    return [_ratio_gate(ratio, limit, _noise(report)) for ratio in report.ratios if ratio.b == name]
+    rows = [vars(ratio) for ratio in report.ratios]
+    return [
+        _ratio_gate(ratio, _cell(vars(ratio), rows), limit, _noise(report))
+        for ratio in report.ratios if ratio.b == name
+    ]  # fmt: skip
 
 
-def _ratio_gate(ratio: BenchRatio, limit: float, noise: str | None) -> BenchGate:
-    cell = f"batch {ratio.batch}, {ratio.threads} threads, {ratio.opt_level}, {ratio.provider}"
+def _ratio_gate(ratio: BenchRatio, cell: str, limit: float, noise: str | None) -> BenchGate:
     note = noise if ratio.note is None else ratio.note.removeprefix(NO_WINNER)
     return _gate(f"{ratio.a} / {ratio.b} ({cell})", (ratio.ratio, ratio.low, ratio.high), limit, note)
 

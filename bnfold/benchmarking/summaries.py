@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from bnfold.records.grid import in_grid
+
 if TYPE_CHECKING:
-    from bnfold.records import BenchGate, BenchReport
+    from collections.abc import Sequence
+
+    from bnfold.records import BenchGate, BenchRatio, BenchReport, BenchRun
 
 __all__ = ["gate_sentence", "junit_xml", "markdown"]
 
@@ -38,46 +43,68 @@ def junit_xml(report: BenchReport) -> bytes:
 
 def gate_sentence(gate: BenchGate) -> str:
     """A gate in words."""
-    found = f"{gate.name}: {gate.ratio:.3f} ({gate.low:.3f} to {gate.high:.3f}), allowed {gate.limit:.3f}"
-    return f"{found}, {gate.verdict}" + (f": {gate.note}" if gate.note else "")
+    found = f"{gate.ratio:.3f} ({gate.low:.3f} to {gate.high:.3f}), allowed {gate.limit:.3f}, "
+    said = f"{gate.name}: {'' if gate.verdict == 'undecided' else found}{gate.verdict}"
+    return said + (f": {gate.note}" if gate.note else "")
 
 
 def markdown(report: BenchReport) -> str:
-    """The runs, ratios and gates as tables of GitHub Flavored Markdown."""
-    lines = ["### bnfold bench", ""]
-    lines += _row("file", "provider", "threads", "level", "batch", "median ms", "99 % interval", "p95 ms", "images/s")
-    lines += _row(*["---"] * 4, *["---:"] * 5)
-    for run in report.runs:
-        low, high = run.intervals.get("median_ms", (float("nan"), float("nan")))
-        lines += _row(
-            run.name, run.provider, run.threads, run.opt_level, run.batch, f"{run.median_ms:.4g}",
-            f"{low:.4g} to {high:.4g}", "-" if run.p95_ms is None else f"{run.p95_ms:.4g}", f"{run.images_per_s:.4g}",
-        )  # fmt: skip
-    if report.ratios:
-        lines += ["", *_row("time ratio", "batch", "ratio", "99 % interval", "verdict")]
-        lines += _row("---", "---:", "---:", "---:", "---")
-    for ratio in report.ratios:
-        verdict = f"{ratio.verdict} ({ratio.note})" if ratio.note else ratio.verdict
-        interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
-        lines += _row(f"{ratio.a} / {ratio.b}", ratio.batch, f"{ratio.ratio:.3f}", interval, verdict)
-    rates = [run for run in report.runs if run.rate_per_s is not None]
-    if rates:
-        lines += ["", *_row("open loop", "batch", "p95 limit ms", "requests/s", "confirmed")]
-        lines += _row("---", "---:", "---:", "---:", "---")
-    for run in rates:
-        confirmed = "yes" if run.rate_confirmed else "no"
-        lines += _row(run.name, run.batch, f"{run.slo_p95_ms:.4g}", f"{run.rate_per_s:.4g}", confirmed)
-    if report.gates:
-        lines += ["", *(f"- {gate_sentence(gate)}" for gate in report.gates)]
-    if report.missing:
-        lines += ["", *(f"- missing: {peer.name}: {peer.reason}; {peer.remedy}" for peer in report.missing)]
+    """The runs, ratios, rates and gates as tables of GitHub Flavored Markdown."""
+    blocks = [["### bnfold bench"], _runs(report.runs), _ratios(report.ratios), _rates(report.runs)]
+    blocks.append([f"- {_text(gate_sentence(gate))}" for gate in report.gates])
+    blocks.append([f"- missing: {_text(f'{peer.name}: {peer.reason}; {peer.remedy}')}" for peer in report.missing])
     facts = report.environment
-    noise = facts.get("noise")
-    lines += ["", f"{facts.get('gpu') or facts.get('cpu')}, onnxruntime {facts.get('onnxruntime')}, {noise} machine"]
+    device, threads = facts.get("gpu") or facts.get("cpu"), facts.get("threads")
+    plural = "" if threads == 1 else "s"
+    version, noise = facts.get("onnxruntime"), facts.get("noise")
+    blocks.append([_text(f"{device}, {threads} thread{plural}, onnxruntime {version}, {noise} machine")])
     if not report.complete:
-        lines += ["", "Interrupted: this is what was measured so far."]
-    return "\n".join(lines) + "\n"
+        blocks.append(["Interrupted: this is what was measured so far."])
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def _row(*cells: object) -> list[str]:
-    return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"]
+def _runs(runs: Sequence[BenchRun]) -> list[str]:
+    every = [vars(run) for run in runs]
+    rows = []
+    for run in runs:
+        ends = run.intervals.get("median_ms")
+        interval = "-" if ends is None else f"{ends[0]:.4g} to {ends[1]:.4g}"
+        p95 = "-" if run.p95_ms is None else f"{run.p95_ms:.4g}"
+        name = in_grid(run.name, vars(run), every)
+        rows.append((name, run.batch, f"{run.median_ms:.4g}", interval, p95, f"{run.images_per_s:.4g}"))
+    return _table(("file", "batch", "median ms", "99 % interval", "p95 ms", "images/s"), rows)
+
+
+def _ratios(ratios: Sequence[BenchRatio]) -> list[str]:
+    every = [vars(ratio) for ratio in ratios]
+    rows = []
+    for ratio in ratios:
+        verdict = f"{ratio.verdict} ({ratio.note})" if ratio.note else ratio.verdict
+        pair = in_grid(f"{ratio.a} / {ratio.b}", vars(ratio), every)
+        rows.append((pair, ratio.batch, f"{ratio.ratio:.3f}", f"{ratio.low:.3f} to {ratio.high:.3f}", verdict))
+    return _table(("time ratio", "batch", "ratio", "99 % interval", "verdict"), rows)
+
+
+def _rates(runs: Sequence[BenchRun]) -> list[str]:
+    every = [vars(run) for run in runs]
+    rows = [
+        (
+            in_grid(run.name, vars(run), every), run.batch, f"{run.slo_p95_ms:.4g}", f"{run.rate_per_s:.4g}",
+            "yes" if run.rate_confirmed else "no",
+        )
+        for run in runs if run.rate_per_s is not None
+    ]  # fmt: skip
+    return _table(("open loop", "batch", "p95 limit ms", "requests/s", "confirmed"), rows)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A table whose first column is text; nothing where it has no rows."""
+    if not rows:
+        return []
+    body = [" | ".join(_text(str(cell)) for cell in row) for row in rows]
+    return [f"| {line} |" for line in (" | ".join(heads), " | ".join(["---", *["---:"] * (len(heads) - 1)]), *body)]
+
+
+def _text(text: str) -> str:
+    """Text that is no markup, on one line (CommonMark, section 2.4: any ASCII punctuation may follow a backslash)."""
+    return re.sub(r"([\\`*_<\[|~&])", r"\\\1", " ".join(text.split()))

@@ -30,7 +30,8 @@ class BenchRun:
 
     `load_ms`, `first_ms` and `peak_mb` are the median of `n_starts` processes that loaded this file alone, None for a
     peer that has no file. `intervals` holds (low, high) in milliseconds of each percentile by the name of its field;
-    a percentile that the count does not support is None, and has no interval.
+    a percentile that the count does not support is None, and has no interval. In the other modes than latency it holds
+    one of `images_per_s`, too.
 
     `mode` is "latency" (one request after the other), "throughput" (`concurrency` requests at a time) or "open-loop"
     (requests arrive at random times, whether or not there is a free worker). `images_per_s` is what the mode measured.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnfold.records.grid import in_grid
 from bnfold.report.tables import new_table, number, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bnfold.records import BenchPlacement, BenchProfile, BenchRatio, BenchReport, BenchRun, ProfileEntry
+    from bnfold.records import BenchPlacement, BenchProfile, BenchReport, BenchRun, ProfileEntry
 
 __all__ = ["render_bench"]
 
@@ -20,10 +21,11 @@ N_LAYERS = 15
 def render_bench(report: BenchReport) -> None:
     """Print the runs, the ratios, and what the numbers depend on."""
     runs = new_table("file", ["batch", "median ms", "p95 ms", "images/s", "load ms", "first ms", "MiB"])
+    every = [vars(run) for run in report.runs]
     for run in report.runs:
         others = (run.p95_ms, run.images_per_s, run.load_ms, run.first_ms, run.peak_mb)
         runs.add_row(
-            _in_grid(run.name, run, report.runs),
+            in_grid(run.name, vars(run), every),
             str(run.batch),
             number(run.median_ms, 4),
             *(number(value, 3) for value in others),
@@ -31,14 +33,15 @@ def render_bench(report: BenchReport) -> None:
     print_table(runs)
     if report.ratios:
         ratios = new_table("time ratio", ["batch", "ratio", "99 % interval", "verdict"])
+        pairs = [vars(ratio) for ratio in report.ratios]
         for ratio in report.ratios:
             interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
-            pair = _in_grid(f"{ratio.a} / {ratio.b}", ratio, report.ratios)
+            pair = in_grid(f"{ratio.a} / {ratio.b}", vars(ratio), pairs)
             ratios.add_row(pair, str(ratio.batch), f"{ratio.ratio:.3f}", interval, ratio.verdict)
         print_table(ratios)
     for run in report.runs:
         if run.rate_per_s is not None:
-            say(_rate_sentence(run, report.runs))
+            say(_rate_sentence(run, in_grid(run.name, vars(run), every)))
     for note in dict.fromkeys(ratio.note for ratio in report.ratios if ratio.note):
         say(note)
     _placements(report.placements)
@@ -56,9 +59,9 @@ def render_bench(report: BenchReport) -> None:
         )
 
 
-def _rate_sentence(run: BenchRun, runs: Sequence[BenchRun]) -> str:
-    """What the open loop found for a file."""
-    name, limit = f"{_in_grid(run.name, run, runs)}, batch {run.batch}", f"{number(run.slo_p95_ms)} ms"
+def _rate_sentence(run: BenchRun, where: str) -> str:
+    """What the open loop found for a file, `where` in the grid."""
+    name, limit = f"{where}, batch {run.batch}", f"{number(run.slo_p95_ms)} ms"
     if not run.rate_per_s:
         return f"{name}: no rate keeps p95 within {limit}; one request alone takes {number(run.median_ms)} ms"
     rates = [number(rate, 4) for rate in sorted(run.rates_per_s)]
@@ -67,21 +70,6 @@ def _rate_sentence(run: BenchRun, runs: Sequence[BenchRun]) -> str:
     )
     word = "confirmed" if run.rate_confirmed else "NOT confirmed"
     return f"{name}: {number(run.rate_per_s, 4)} requests/s keep p95 within {limit}, {word} ({searches})"
-
-
-def _in_grid(name: str, record: BenchRun | BenchRatio, records: Sequence[BenchRun | BenchRatio]) -> str:
-    """The name, and in brackets where in the grid it was measured: the axes on which the records differ."""
-
-    def settings(one: BenchRun | BenchRatio) -> list[str]:
-        shapes = " ".join("x".join(map(str, shape[1:])) for shape in one.input_shapes.values())
-        provider = (one.provider or "").removesuffix("ExecutionProvider").lower()
-        graph = "CUDA graph" if one.cuda_graph else "no CUDA graph"
-        threads = f"{one.threads} thread{'' if one.threads == 1 else 's'}"
-        return [provider, graph, threads, one.opt_level, one.optimize, shapes]
-
-    every = [settings(other) for other in records]
-    told = [value for axis, value in enumerate(settings(record)) if any(other[axis] != value for other in every)]
-    return f"{name} [{', '.join(told)}]" if told else name
 
 
 def _placements(placements: Sequence[BenchPlacement]) -> None:

@@ -122,42 +122,22 @@ def _draw_spreads(figure: FigureBase, report: Facts) -> None:
 
 
 def _draw_spread(axes: Axes, row: int, run: Facts, colour: str) -> None:
-    """Box and whiskers where the report holds quantiles; else the median, its interval and the percentiles there are.
-
-    `quantiles_ms` are equally spaced, from the least to the largest run.
-    """
-    quantiles = run.get("quantiles_ms") or []
-    line = {"color": colour, "linewidth": 1.5}
-    if len(quantiles) >= 21:
-        low, first, middle, third, high = (quantiles[round(p * (len(quantiles) - 1))] for p in _BOX)
-        box = {"med": middle, "q1": first, "q3": third, "whislo": low, "whishi": high, "fliers": []}
-        axes.bxp(
-            [box], positions=[row], orientation="horizontal", widths=0.3, manage_ticks=False, patch_artist=True,
-            boxprops={"facecolor": colour, "alpha": 0.35, "edgecolor": colour}, whiskerprops=line, capprops=line,
-            medianprops={**line, "linewidth": 2.5},
-        )  # fmt: skip
-    else:
-        low, high = (run.get("intervals") or {}).get("median_ms") or (run["median_ms"], run["median_ms"])
-        axes.plot([low, high], [row, row], color=colour, linewidth=5, alpha=0.5, solid_capstyle="butt")
-        axes.plot([run["median_ms"]], [row], color=colour, marker="o", markersize=5)
-        beyond = [run[key] for key in ("p90_ms", "p95_ms") if run.get(key) is not None]
-        axes.plot([run["median_ms"], *beyond], [row] * (1 + len(beyond)), color=colour, linewidth=1)
-        axes.plot(beyond, [row] * len(beyond), color=colour, marker="|", markersize=9, linestyle="none")
+    """The median with its interval, and the percentiles there are."""
+    low, high = (run.get("intervals") or {}).get("median_ms") or (run["median_ms"], run["median_ms"])
+    axes.plot([low, high], [row, row], color=colour, linewidth=5, alpha=0.5, solid_capstyle="butt")
+    axes.plot([run["median_ms"]], [row], color=colour, marker="o", markersize=5)
+    beyond = [run[key] for key in ("p90_ms", "p95_ms") if run.get(key) is not None]
+    axes.plot([run["median_ms"], *beyond], [row] * (1 + len(beyond)), color=colour, linewidth=1)
+    axes.plot(beyond, [row] * len(beyond), color=colour, marker="|", markersize=9, linestyle="none")
     if run.get("p99_ms") is not None:
         axes.plot([run["p99_ms"]], [row], color=colour, marker="x", markersize=5, linestyle="none")
 
 
-_BOX = (0.05, 0.25, 0.5, 0.75, 0.95)
-
-
 def _spread_caption(report: Facts) -> str:
     """How to read the rows that `_draw_spread` makes of these runs."""
-    runs = report["runs"]
-    if any(run.get("quantiles_ms") for run in runs):
-        text = "Boxes hold the middle half of the runs, whiskers 90 %, the thick line is the median."
-    else:
-        text = "Dots are medians, the ticks behind them the 90th and 95th percentile, as far as the runs support them."
-    return text + (" Crosses are the 99th percentile." if any(run.get("p99_ms") is not None for run in runs) else "")
+    text = "Dots are medians, the ticks behind them the 90th and 95th percentile, as far as the runs support them."
+    crosses = any(run.get("p99_ms") is not None for run in report["runs"])
+    return text + (" Crosses are the 99th percentile." if crosses else "")
 
 
 def _draw_batches(figure: FigureBase, report: Facts) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnfold.records.grid import differing
+
 __all__ = ["label", "medians", "settings", "shortened"]
 
 Facts = Mapping[str, Any]
@@ -22,32 +24,16 @@ def settings(rows: Sequence[Facts]) -> dict[str, list[Facts]]:
 
 def label(row: Facts, rows: Sequence[Facts]) -> str:
     """The setting of one row in words: its batch, and whatever else differs among all the rows."""
-    return ", ".join([f"batch {row['batch']}", *_differing(row, rows)])
+    return ", ".join([f"batch {row['batch']}", *differing(row, rows).values()])
 
 
 def medians(runs: Sequence[Facts]) -> dict[str, list[tuple[int, float]]]:
     """(batch, median milliseconds) of each file and setting besides the batch, by its name, batches in order."""
     lines: dict[str, list[tuple[int, float]]] = {}
     for run in runs:
-        name = ", ".join([run["name"], *_differing(run, runs)])
+        name = ", ".join([run["name"], *differing(run, runs).values()])
         lines.setdefault(name, []).append((run["batch"], run["median_ms"]))
     return {name: sorted(points) for name, points in lines.items()}
-
-
-def _differing(row: Facts, rows: Sequence[Facts]) -> list[str]:
-    """The settings besides the batch that are not the same in all rows, in words."""
-    differing = [key for key in _SETTINGS[1:] if len({str(other.get(key)) for other in rows}) > 1]
-    words = [
-        str(row.get(key)) if key in ("provider", "mode", "optimize") else f"{key.replace('_', ' ')} {row.get(key)}"
-        for key in differing
-    ]
-    shapes = row.get("input_shapes") or {}
-    at_batch_one = {
-        str({name: shape[1:] for name, shape in (other.get("input_shapes") or {}).items()}) for other in rows
-    }
-    if len(at_batch_one) > 1:
-        words.append(", ".join("x".join(map(str, shape)) for shape in shapes.values()))
-    return words
 
 
 def shortened(text: str, length: int) -> str:

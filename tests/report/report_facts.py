@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 
 from bnfold.records import (
+    BenchRatio,
+    BenchReport,
+    BenchRun,
     FoldExportReport,
     GraphFacts,
     Ledger,
@@ -16,6 +19,7 @@ from bnfold.records import (
     OutputVerdict,
     SourceFacts,
     Verdict,
+    as_json,
 )
 
 SCRIPT = "<script>alert(1)</script>"
@@ -43,20 +47,21 @@ def fold_export_report(*, passed: bool = True) -> FoldExportReport:
 def bench_facts() -> dict[str, Any]:
     """The JSON of `bnfold bench`: three files at two batch sizes."""
     names = ("folded", "$plain$", SCRIPT)
-    runs = [run(name, batch, batch * (0.8 + 0.1 * k)) for batch in (1, 8) for k, name in enumerate(names)]
+    cpu = {"provider": "CPUExecutionProvider", "threads": 1}
     ratios = [
-        {"a": "folded", "b": b, "batch": batch, "ratio": r, "low": r - 0.0123, "high": r + 0.0201, "verdict": verdict}
+        BenchRatio("folded", b, batch, r, r - 0.0123, r + 0.0201, verdict, input_shapes={"x": (batch, 3, 8)}, **cpu)
         for batch in (1, 8)
         for b, r, verdict in (("$plain$", 0.7411, "faster"), (SCRIPT, 0.9953, "tie"))
     ]
     environment = {"cpu": "Some CPU", "threads": 1, "onnxruntime": "1.32.0", "noise": "quiet", "affinity": [0, 1]}
-    return {"schema": "bnfold.bench/1", "environment": environment, "runs": runs, "ratios": ratios, "complete": True}
+    runs = [run(name, batch, batch * (0.8 + 0.1 * k)) for batch in (1, 8) for k, name in enumerate(names)]
+    return as_json(BenchReport(environment, tuple(runs), tuple(ratios)))  # type: ignore[no-any-return]
 
 
 def open_loop_facts() -> dict[str, Any]:
     """The JSON of `bnfold bench --mode open-loop --profile`: two files, one whose rate is not confirmed."""
     facts = bench_facts()
-    rates = {"mode": "open-loop", "concurrency": 2, "slo_p95_ms": 10.0, "cuda_graph": False}
+    rates: dict[str, Any] = {"mode": "open-loop", "concurrency": 2, "slo_p95_ms": 10.0, "cuda_graph": False}
     runs = [
         {**run, **rates, "rate_per_s": 412.5, "rates_per_s": [400.0, 425.0], "rate_confirmed": run["name"] == "folded"}
         for run in facts["runs"][:2]
@@ -70,13 +75,12 @@ def open_loop_facts() -> dict[str, Any]:
     return {**facts, "runs": runs, "ratios": [], "profiles": [profile], "placements": [placement]}
 
 
-def run(name: str, batch: int, scale: float) -> dict[str, Any]:
+def run(name: str, batch: int, scale: float) -> BenchRun:
     times = scale * (1 + 0.05 * np.random.default_rng(batch).gamma(2, 1, 2000))
     median, p95, p99 = (float(np.quantile(times, p)) for p in (0.5, 0.95, 0.99))
-    return {
-        "name": name, "path": f"files/{name}.onnx", "provider": "CPUExecutionProvider", "batch": batch, "n": 2000,
-        "load_ms": 12.345, "first_ms": 3.0, "median_ms": median, "p95_ms": p95, "p99_ms": p99,
-        "images_per_s": batch / median * 1e3, "peak_mb": 61.25, "threads": 1,
-        "intervals": {"median_ms": [median * 0.99, median * 1.01]},
-        "quantiles_ms": np.quantile(times, np.linspace(0, 1, 21)).tolist(),
-    }  # fmt: skip
+    return BenchRun(
+        name=name, path=f"files/{name}.onnx", provider="CPUExecutionProvider", batch=batch, n=2000, load_ms=12.345,
+        first_ms=3.0, median_ms=median, p95_ms=p95, p99_ms=p99, images_per_s=batch / median * 1e3, peak_mb=61.25,
+        threads=1, input_shapes={"x": (batch, 3, 8)}, intervals={"median_ms": (median * 0.99, median * 1.01)},
+        n_starts=3,
+    )  # fmt: skip
