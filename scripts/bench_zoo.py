@@ -1,12 +1,15 @@
 """Latency of folded networks against the plain `torch.onnx.export` file, interleaved, with intervals.
 
-    python scripts/bench_zoo.py [--provider cpu|cuda] [--cuda-graph] [--batch 1] [--threads 1] [--budget 10]
+    python scripts/bench_zoo.py [--provider cpu|cuda] [--cuda-graph] [--batch 1] [--threads 1] [--budget 10] [--jobs 1]
                                 [--json FILE] [--markdown benchmarks/FILE.md] [--picture FILE.svg] [NAME ...]
 
 NAME is a network of timm, or one of scripts/pattern_networks.py; without names, the list of scripts/fold_zoo.py. The
 plain file is what `torch.onnx.export(..., dynamo=True)` writes by default, its own optimizations included; both files
 run at ONNX Runtime's full graph optimization. With --cuda-graph, each pair is measured with CUDA graphs, too. The files
-are written after every network, so that an interrupt loses none. On a machine with a GPU:
+are written after every network, so that an interrupt loses none, and networks that --json FILE has already are not
+measured again: the same command goes on where it ended. --jobs exports in so many processes, all networks before the
+first is measured. A network that fails is named, the others are measured, and the exit code is 1. On CUDA no file is
+started in a process of its own (`load_ms`, `first_ms` and `peak_mb` are null). On a machine with a GPU:
 
     python scripts/bench_zoo.py --provider cuda --cuda-graph --batch 1 32 --markdown benchmarks/cuda.md
 """
@@ -15,38 +18,38 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
+import torch
+from bench_page import headings, markdown, named_ratios, plain_line, rows
 from fold_zoo import TIMM, build, calibrate, randomise, source_of
 from onnxscript import optimizer
 from pattern_networks import PATTERNS
 
 from bnfold.benchmarking import bench_files
+from bnfold.errors import BnfoldError, InputRefused
 from bnfold.export import finish, plain_graph
 from bnfold.folding import fold_model
 from bnfold.records import as_json
 from bnfold.report import write_picture
+from bnfold.runtime import environment, run_probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
-    from bnfold.records import BenchRatio, BenchReport
-
-ROW = "{:18} {:>5} {:>5} {:>10} {:>10} {:>7} {:>16} {:>7}"
-HEADINGS = ("network", "batch", "graph", "plain ms", "folded ms", "ratio", "99 % interval", "verdict")
-FACTS = (
-    "cpu", "gpu", "n_cpus", "threads", "memory_mb", "os", "python", "onnxruntime_build", "onnxruntime", "torch",
-    "provider_options", "tf32", "interval_level", "budget_s",
-)  # fmt: skip
+SAME = ("cpu", "gpu", "onnxruntime", "onnxruntime_build", "provider")  # of networks in one table
 
 
 def write_pair(name: str, folder: Path) -> tuple[Path, Path]:
-    """The folded and the plain file of a network."""
+    """The folded and the plain file of a network, in a folder that is made."""
     module, inputs = build(name)
     randomise(module, "positive", seed=1)
     calibrate(module, inputs)
@@ -54,61 +57,100 @@ def write_pair(name: str, folder: Path) -> tuple[Path, Path]:
     plain = ir.from_proto(ir.to_proto(model))
     optimizer.optimize(plain)
     fold_model(model)
+    folder.mkdir()
     paths = folder / "folded.onnx", folder / "plain.onnx"
     for proto, path in zip((finish(model), ir.to_proto(plain)), paths, strict=True):
         onnx.save(proto, path)
     return paths
 
 
-def measure(name: str, options: dict[str, Any]) -> BenchReport:
-    """Compare the two files of a network."""
-    with tempfile.TemporaryDirectory() as folder:
-        return bench_files(write_pair(name, Path(folder)), **options)
+def pairs(names: Sequence[str], folder: Path, jobs: int) -> Iterator[tuple[str, Callable[[], tuple[Path, Path]]]]:
+    """Each name with what gives its files, or raises: written when they are asked for, or all before, in processes."""
+    if jobs == 1:
+        yield from ((name, partial(write_pair, name, folder / name)) for name in names)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = [(name, pool.submit(write_pair, name, folder / name)) for name in names]
+    yield from ((name, future.result) for name, future in futures)
 
 
-def rows(name: str, report: BenchReport) -> list[tuple[str, ...]]:
-    """The cells of a network's lines, one for each ratio."""
-    medians = {(run.name, run.batch, run.cuda_graph): run.median_ms for run in report.runs}
-    return [
-        (
-            name,
-            str(ratio.batch),
-            "yes" if ratio.cuda_graph else "no",
-            *(f"{medians[which, ratio.batch, ratio.cuda_graph]:.3f}" for which in ("plain", "folded")),
-            f"{ratio.ratio:.3f}",
-            f"{ratio.low:.3f} to {ratio.high:.3f}",
-            verdict(ratio),
-        )
-        for ratio in report.ratios
-    ]
+def measure(files: tuple[Path, Path], options: dict[str, Any]) -> dict[str, Any]:
+    """Compare the two files of a network; without CUDA graphs, and with the reason, where a file makes none."""
+    try:
+        report: dict[str, Any] = as_json(bench_files(files, **options))
+    except InputRefused as error:
+        if not options["cuda_graph"]:
+            raise
+        report = as_json(bench_files(files, **{**options, "cuda_graph": False}))
+        report["no_cuda_graph"] = f"{Path(error.where or '').stem}: {error.found or error.what}"
+    return report
 
 
-def named_ratios(reports: dict[str, Any]) -> list[dict[str, Any]]:
-    """The ratios of all networks, each under the network's name, without the shapes of its inputs."""
-    return [{**ratio, "a": name, "input_shapes": {}} for name, report in reports.items() for ratio in report["ratios"]]
+def earlier(path: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The reports of an earlier run of the same command on the same machine, none where there was no run.
+
+    Raises:
+        InputRefused: they are of another machine, or of other options.
+    """
+    if path is None or not path.is_file():
+        return {}
+    reports: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    now = environment(options["provider"])
+    for name, report in reports.items():
+        cells = {(ratio["batch"], ratio["threads"]) for ratio in report["ratios"]}
+        then = {key: report["environment"].get(key) for key in SAME}
+        if then != {key: now.get(key) for key in SAME} or cells != {
+            (b, options["threads"]) for b in options["batches"]
+        }:
+            raise InputRefused(
+                "the table holds measurements of another machine, or with other options", where=f"{path}, {name}",
+                remedy="name another file with --json, or remove it",
+            )  # fmt: skip
+    return reports
 
 
-def verdict(ratio: BenchRatio) -> str:
-    """The verdict, with the reason where no winner was named."""
-    return f"{ratio.verdict} ({ratio.note})" if ratio.note else ratio.verdict
+def write(arguments: argparse.Namespace, reports: dict[str, Any], failures: dict[str, str]) -> None:
+    """Write the files that were asked for."""
+    if not reports:
+        return
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
+    if arguments.markdown is not None:
+        command = f"python scripts/bench_zoo.py {' '.join(sys.argv[1:])}"
+        arguments.markdown.write_text(markdown(command, reports, failures), encoding="utf-8")
+    if arguments.picture is not None:
+        write_picture({"ratios": named_ratios(reports), "runs": []}, arguments.picture)
 
 
-def markdown(lines: list[tuple[str, ...]], reports: dict[str, Any]) -> str:
-    """The table and what it depends on."""
-    facts = next(iter(reports.values()))["environment"]
-    text = ["# Folded networks against the plain export", "", f"`python scripts/bench_zoo.py {' '.join(sys.argv[1:])}`"]
-    text += ["", "Ratios are time(folded) / time(plain), from interleaved runs; random weights, calibrated statistics."]
-    text += ["", "| " + " | ".join(HEADINGS) + " |", "|---|---:|---|---:|---:|---:|---:|---|"]
-    text += ["| " + " | ".join(line) + " |" for line in lines]
-    text += ["", "| environment | |", "|---|---|"]
-    text += [f"| {key} | {json.dumps(facts[key]) if isinstance(facts[key], dict) else facts[key]} |"
-             for key in FACTS if facts.get(key) is not None]  # fmt: skip
-    noisy = [name for name, report in reports.items() if report["environment"]["noise"] == "noisy"]
-    text += ["", f"Noisy while measured: {', '.join(noisy) or 'none'}."]
-    return "\n".join(text) + "\n"
+def bench_all(arguments: argparse.Namespace, options: dict[str, Any], show: Callable[[str], None]) -> dict[str, str]:
+    """Measure the networks that are not measured yet, and write the files after each; why others were not, by name."""
+    run_probe(arguments.provider)  # before minutes of exporting
+    on_cuda = arguments.provider == "cuda"
+    reports = earlier(arguments.json, options)
+    failures: dict[str, str] = {}
+    show(plain_line(headings(on_cuda=on_cuda), on_cuda=on_cuda))
+    names = [name for name in arguments.names if name not in reports]
+    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
+        for name, files in pairs(names, Path(folder), arguments.jobs):
+            try:
+                reports[name] = measure(files(), options)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the other networks are measured
+                failures[name] = " ".join(f"{type(error).__name__}: {error}".split())
+                show(f"{name}  not measured, {failures[name]}")
+            else:
+                for line in rows(name, reports[name], on_cuda=on_cuda):
+                    show(plain_line(line, on_cuda=on_cuda))
+            write(arguments, reports, failures)
+    return failures
 
 
-def main(show: Callable[[str], None] = print) -> None:
+def say(text: str) -> None:
+    """Print a line at once: a pipe may be all that is left of an interrupted run."""
+    print(text, flush=True)
+
+
+def main(show: Callable[[str], None] = say) -> None:
     """Measure, print the table, and write JSON and Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=[*PATTERNS, *TIMM])
@@ -117,6 +159,7 @@ def main(show: Callable[[str], None] = print) -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--budget", type=float, default=10.0, help="seconds per network")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that export, before anything is measured")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--picture", type=Path)
@@ -124,25 +167,18 @@ def main(show: Callable[[str], None] = print) -> None:
     options = {
         "provider": arguments.provider,
         "cuda_graph": arguments.cuda_graph,
+        "cold_starts": arguments.provider == "cpu",
         "threads": arguments.threads,
         "batches": tuple(arguments.batch),
         "budget_s": arguments.budget,
     }
-    show(ROW.format(*HEADINGS))
-    reports: dict[str, Any] = {}
-    lines: list[tuple[str, ...]] = []
-    for name in arguments.names:
-        report = measure(name, options)
-        reports[name] = as_json(report)
-        lines += rows(name, report)
-        for line in rows(name, report):
-            show(ROW.format(*line))
-        if arguments.json is not None:
-            arguments.json.write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
-        if arguments.markdown is not None:
-            arguments.markdown.write_text(markdown(lines, reports), encoding="utf-8")
-        if arguments.picture is not None:
-            write_picture({"ratios": named_ratios(reports), "runs": []}, arguments.picture)
+    try:
+        failures = bench_all(arguments, options, show)
+    except BnfoldError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    if failures:
+        sys.exit(f"error: {len(failures)} networks were not measured: {', '.join(failures)}")
 
 
 if __name__ == "__main__":

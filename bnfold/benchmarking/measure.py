@@ -157,7 +157,8 @@ def _facts(cells: Sequence[Cell], options: Mapping[str, Mapping[str, Any]]) -> d
     facts |= {"provider_options": next(iter(options.values())), "interval_level": LEVEL}
     if PROVIDERS["cuda"] in options:
         facts["tf32"] = options[PROVIDERS["cuda"]].get("use_tf32", "1") == "1"
-        facts |= library_versions(require_onnxruntime("cuda"))
+        ort = require_onnxruntime("cuda")
+        facts |= {**library_versions(ort), "build_info": ort.get_build_info()}
     if len(options) > 1:
         facts["provider_options_of"] = options
     return facts

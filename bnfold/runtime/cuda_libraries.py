@@ -120,12 +120,12 @@ def library_versions(ort: Any) -> dict[str, str | None]:
         ort: the imported package.
 
     Returns:
-        `cuda`, `cuda_driver` and `cudnn`, None where it cannot be asked.
+        `cuda_build`, `cuda_driver` and `cudnn`, None where it cannot be asked.
     """
     preload_cuda(ort)
     driver, cudnn = _driver_version(), _cudnn_version()
     return {
-        "cuda": str(getattr(ort, "cuda_version", "")) or None,
+        "cuda_build": str(getattr(ort, "cuda_version", "")) or None,
         "cuda_driver": None if driver is None else f"{driver // 1000}.{driver % 1000 // 10}",
         "cudnn": None if cudnn is None else f"{cudnn // 10000}.{cudnn % 10000 // 100}.{cudnn % 100}",
     }

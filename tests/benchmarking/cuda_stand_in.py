@@ -13,6 +13,8 @@ from unittest.mock import create_autospec
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_inference_collection import check_and_normalize_provider_args
 
+from bnfold.runtime.sessions import NO_FALLBACK
+
 if TYPE_CHECKING:
     import pytest
 
@@ -62,6 +64,7 @@ class CudaSession(ort.InferenceSession):
             if unknown or self._asked.get("cudnn_conv_algo_search", "DEFAULT") not in SEARCHES:
                 raise RuntimeError(f"Unknown provider option: {self._asked}")
             self.opened.append(self._asked)
+            sess_options.add_session_config_entry(NO_FALLBACK, "0")  # every node of ours is on CUDA
         super().__init__(path_or_bytes, sess_options, providers=[CPU], **more)
         self._replays = self._asked is not None and self._asked.get("enable_cuda_graph") == "1"
         self._addresses: tuple[int, ...] | None = None

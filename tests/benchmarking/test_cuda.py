@@ -40,7 +40,7 @@ def test_every_cell_with_and_without_graphs(double: Path, cuda: type[CudaSession
     assert [(ratio.cuda_graph, ratio.batch) for ratio in report.ratios] == cells
     assert {run.provider for run in report.runs} == {CUDA}
     assert {(run.cuda_graph, run.end_to_end_ms is None) for run in report.runs} == {(False, False), (True, True)}
-    assert {"gpu", "cuda", "cuda_driver", "cudnn", "tf32"} <= set(report.environment)
+    assert {"gpu", "cuda_build", "cuda_driver", "cudnn", "tf32", "build_info"} <= set(report.environment)
     assert report.environment["tf32"] is True
     assert report.environment["provider_options"]["cudnn_conv_algo_search"] == "EXHAUSTIVE"
     assert all(options in ({}, {"enable_cuda_graph": "1"}) for options in cuda.opened)

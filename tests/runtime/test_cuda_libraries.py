@@ -139,7 +139,7 @@ def test_nothing_is_missing(runtime: Any, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(cuda_libraries, "find_spec", lambda _name: None)
     load(monkeypatch, FakeDriver(version=13020))
     assert cuda_fault(runtime) is None
-    assert library_versions(runtime) == {"cuda": "13.0", "cuda_driver": "13.2", "cudnn": None}
+    assert library_versions(runtime) == {"cuda_build": "13.0", "cuda_driver": "13.2", "cudnn": None}
 
 
 def test_the_version_of_cudnn_in_its_own_digits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,4 +157,4 @@ def test_the_version_of_cudnn_in_its_own_digits(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(ctypes, "CDLL", open_library)
     monkeypatch.setattr(cuda_libraries, "_driver_version", lambda: None)
-    assert library_versions(SimpleNamespace()) == {"cuda": None, "cuda_driver": None, "cudnn": "9.24.0"}
+    assert library_versions(SimpleNamespace()) == {"cuda_build": None, "cuda_driver": None, "cudnn": "9.24.0"}
