@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import onnx
-import onnx.shape_inference
-
 from bnfold.errors import EnvironmentNotReady, GateFailed
 from bnfold.records import BenchPlacement, PlacedNode
 from bnfold.runtime import PROVIDERS
-from bnfold.runtime.placement import node_counts, node_providers
+from bnfold.runtime.placement import computes, node_counts, node_providers, output_types
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bnfold.runtime import Provider
 
 __all__ = ["placement_of", "require_provider"]
 
-FLOATS = {
-    onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16,
-}  # fmt: skip
 N_NAMED = 3
 
 
@@ -37,35 +31,15 @@ def placement_of(name: str, file: Path, session: Any, provider: Provider) -> Ben
     """
     placed = node_providers(session)
     elsewhere = [node for node in placed or () if node[2] != PROVIDERS[provider]]
-    types = _output_types(file) if elsewhere else {}
+    types = output_types(file) if elsewhere else {}
     return BenchPlacement(
         name=name,
         provider=PROVIDERS[provider],
         nodes=node_counts(session),
         elsewhere=tuple(
-            PlacedNode(node, kind, where, computes=_computes(node, types)) for node, kind, where in elsewhere
+            PlacedNode(node, kind, where, computes=computes(node, types)) for node, kind, where in elsewhere
         ),
     )
-
-
-def _computes(name: str, types: Mapping[str, set[int]]) -> bool:
-    """Whether a node writes floating-point values, or is not known to write none.
-
-    Arithmetic on shapes, in integers, belongs on the CPU: ONNX Runtime puts it there for speed.
-    """
-    return name not in types or bool(types[name] & FLOATS)
-
-
-def _output_types(file: Path) -> dict[str, set[int]]:
-    """Name of a node -> element types of its outputs, where all of them are known."""
-    model = onnx.load(str(file), load_external_data=False)
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    known = {info.name: info.type.tensor_type.elem_type for info in (*graph.value_info, *graph.output, *graph.input)}
-    return {
-        node.name: {known[output] for output in node.output if output}
-        for node in graph.node
-        if node.name and all(known.get(output) for output in node.output if output)
-    }
 
 
 def require_provider(placements: Sequence[BenchPlacement]) -> None:

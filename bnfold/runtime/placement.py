@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["node_counts", "node_providers", "record_placement", "rounds_to_tf32"]
+import onnx
+import onnx.shape_inference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bnfold.runtime.packages import Provider
+
+__all__ = [
+    "computes",
+    "node_counts",
+    "node_providers",
+    "output_types",
+    "record_placement",
+    "rounds_to_tf32",
+    "without_tf32",
+]
+
+FLOATS = {
+    onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16,
+}  # fmt: skip
 
 # onnxruntime_session_options_config_keys.h; versions that do not know an entry ignore it.
 _RECORD = "session.record_ep_graph_assignment_info"
@@ -49,3 +70,32 @@ def rounds_to_tf32(session: Any) -> bool | None:
     """
     options = session.get_provider_options().get(_CUDA)
     return None if options is None else str(options.get("use_tf32", "1")).lower() in {"1", "true"}
+
+
+def without_tf32(provider: Provider) -> dict[str, str]:
+    """The provider's options with which float32 is computed as float32, to 24 bits."""
+    return {"use_tf32": "0"} if provider == "cuda" else {}
+
+
+def computes(name: str, types: Mapping[str, set[int]]) -> bool:
+    """Whether a node writes floating-point values, or is not known to write none.
+
+    Arithmetic on shapes, in integers, belongs on the CPU: ONNX Runtime puts it there for speed.
+
+    Args:
+        name: of the node.
+        types: from `output_types`.
+    """
+    return name not in types or bool(types[name] & FLOATS)
+
+
+def output_types(model: Path | bytes) -> dict[str, set[int]]:
+    """Name of a node -> element types of its outputs, where all of them are known."""
+    proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False)
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    known = {info.name: info.type.tensor_type.elem_type for info in (*graph.value_info, *graph.output, *graph.input)}
+    return {
+        node.name: {known[output] for output in node.output if output}
+        for node in graph.node
+        if node.name and all(known.get(output) for output in node.output if output)
+    }

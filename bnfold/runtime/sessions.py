@@ -10,6 +10,7 @@ from bnfold.errors import BnfoldError, EnvironmentNotReady, InputRefused
 from bnfold.runtime.cuda_libraries import cuda_fault, preload_cuda
 from bnfold.runtime.machine import available_threads
 from bnfold.runtime.packages import Provider, installed_builds, reinstall_line, require_onnxruntime
+from bnfold.runtime.placement import computes, node_providers, output_types, record_placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ PROVIDERS: Mapping[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUD
 ERRORS_ONLY, NOTHING = 3, 4  # OrtLoggingLevel: 3 error, 4 fatal
 NO_FALLBACK = "session.disable_cpu_ep_fallback"  # onnxruntime_session_options_config_keys.h
 FALLBACK_REFUSED = "fallback to CPU EP has been explicitly disabled"  # ONNX Runtime's message for NO_FALLBACK
+N_NAMED = 3  # nodes in an error
 GRAPH_REFUSED = "graph capture"  # in all of ONNX Runtime's messages where it makes no CUDA graph
 
 log = logging.getLogger("bnfold.runtime")
@@ -37,8 +39,8 @@ def open_session(
 ) -> Any:
     """Load a model into an `onnxruntime.InferenceSession`, on the asked provider or not at all.
 
-    On "cuda" no node may fall back to the CPU: a graph with a node that CUDA cannot run, or that ONNX Runtime
-    prefers to run on the CPU (arithmetic on shapes), is refused.
+    On "cuda" no node that computes may fall back to the CPU: a graph with one is refused. Arithmetic on shapes, in
+    integers, runs there, where ONNX Runtime prefers it.
 
     Args:
         model: a file (external data is found beside it) or the bytes of a ModelProto.
@@ -69,10 +71,14 @@ def open_session(
     try:
         session = _load(ort, model, provider, options, provider_options)
     except Exception as error:
-        if FALLBACK_REFUSED in str(error):
-            allowing = _session_options(ort, threads, optimized=optimized)
-            raise _fallback_error(ort, _load(ort, model, provider, allowing, provider_options), where) from error
-        raise _load_error(ort, error, where, provider) from error
+        if FALLBACK_REFUSED not in str(error):
+            raise _load_error(ort, error, where, provider) from error
+        options = _session_options(ort, threads, optimized=optimized)
+        if configure is not None:
+            configure(options)
+        record_placement(options)
+        session = _load(ort, model, provider, options, provider_options)
+        _check_fallback(ort, session, model, where)
     if session.get_providers()[0] != PROVIDERS[provider]:
         raise _cuda_error(ort, f"the session fell back to {session.get_providers()[0]}")
     return session
@@ -149,11 +155,17 @@ def _load_error(ort: Any, error: Exception, where: str, provider: Provider) -> B
     return InputRefused("ONNX Runtime does not load it", where=where, found=message, remedy=remedy)
 
 
-def _fallback_error(ort: Any, session: Any, where: str) -> BnfoldError:
-    """Why nodes fell back, seen on a session that was allowed to: CUDA did not load, or not for every node."""
+def _check_fallback(ort: Any, session: Any, model: Path | bytes, where: str) -> None:
+    """Refuse a session with nodes on the CPU: CUDA did not load, or does not take a node that computes."""
     if session.get_providers()[0] != PROVIDERS["cuda"]:
-        return _cuda_error(ort, "a CUDA build that loads no CUDA here")
-    return InputRefused(
-        "some nodes do not run on CUDA, and none may fall back to the CPU", where=where,
-        remedy="export the file with static shapes, or use --provider cpu",
-    )  # fmt: skip
+        raise _cuda_error(ort, "a CUDA build that loads no CUDA here")
+    placed = node_providers(session)
+    elsewhere = [(name, kind) for name, kind, place in placed or () if place != PROVIDERS["cuda"]]
+    types = output_types(model)
+    fell = [f"{name or 'unnamed'} ({kind})" for name, kind in elsewhere if computes(name, types)]
+    if placed is None or fell:
+        raise InputRefused(
+            "some nodes do not run on CUDA, and none that computes may fall back to the CPU", where=where,
+            found=", ".join(fell[:N_NAMED]) + f" and {len(fell) - N_NAMED} more" * (len(fell) > N_NAMED),
+            remedy="export the file with static shapes, or use --provider cpu",
+        )  # fmt: skip

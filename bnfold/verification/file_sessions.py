@@ -57,7 +57,7 @@ class FileSessions:
 
     def _opened(self, label: str) -> Any:
         from bnfold.runtime import open_session
-        from bnfold.runtime.placement import node_counts, rounds_to_tf32
+        from bnfold.runtime.placement import node_counts, rounds_to_tf32, without_tf32
 
         give_back_memory()
         session = open_session(
@@ -65,6 +65,7 @@ class FileSessions:
             provider=self._provider,
             threads=self._threads,
             optimized=label == DEPLOYED,
+            provider_options=without_tf32(self._provider),
             configure=_configure,
         )
         self._executions[label] = Execution(OPTIMIZATIONS[label], node_counts(session), rounds_to_tf32(session))

@@ -33,6 +33,7 @@ def plain_session(
         InputRefused: ONNX Runtime does not load it.
     """
     from bnfold.runtime import open_session
+    from bnfold.runtime.placement import without_tf32
 
     structure = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
     for field, value in model.graph.ListFields():
@@ -47,7 +48,14 @@ def plain_session(
         with path.with_name("plain.onnx.data").open("wb") as data:
             structure.graph.initializer.extend(_stored(model.graph.initializer, data))
         path.write_bytes(structure.SerializeToString())
-        return open_session(path, provider=provider, threads=threads, optimized=False, configure=without_arena)
+        return open_session(
+            path,
+            provider=provider,
+            threads=threads,
+            optimized=False,
+            provider_options=without_tf32(provider),
+            configure=without_arena,
+        )
 
 
 def without_arena(options: Any) -> None:

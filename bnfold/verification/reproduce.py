@@ -18,6 +18,7 @@ from onnx import helper
 from bnfold.errors import InputRefused, unwritable
 from bnfold.graph.float64 import to_float64
 from bnfold.runtime import PROVIDERS
+from bnfold.runtime.placement import without_tf32
 from bnfold.verification.graph_facts import coarsest_format
 from bnfold.verification.localisation.execution import Executed
 from bnfold.verification.localisation.nodes import node_reads, widened
@@ -38,7 +39,7 @@ import numpy as np, onnxruntime as ort
 here = Path(__file__).resolve().parent
 inputs, outputs = np.load(here / "inputs.npz"), []
 for name in ("source", "candidate"):
-    session = ort.InferenceSession(here / f"{{name}}.onnx", providers=["{provider}"])
+    session = ort.InferenceSession(here / f"{{name}}.onnx", providers={providers})
     feed = {{value.name: inputs[f"{{name}}/{{value.name}}"] for value in session.get_inputs()}}
     outputs.append(session.run(None, feed)[0].astype(np.float64))
     print(f"{{name:9}} {{outputs[-1].shape}}, root mean square {{np.sqrt(np.mean(outputs[-1] ** 2)):.6g}}")
@@ -69,7 +70,8 @@ def write_reproduction(located: Located | Executed, folder: Path, *, provider: L
         savez: Any = np.savez  # its type would have the arrays be its options
         savez(folder / "inputs.npz", **arrays)
         title = title.replace("\\", "/").replace('"', "'")
-        (folder / "reproduce.py").write_text(SCRIPT.format(title=title, provider=PROVIDERS[provider]), "utf-8")
+        providers = [(PROVIDERS[provider], without_tf32(provider))]
+        (folder / "reproduce.py").write_text(SCRIPT.format(title=title, providers=providers), "utf-8")
     except OSError as error:
         remedy = "choose a folder that you can write to"
         raise unwritable("cannot write the reproduction", error, where=str(folder), remedy=remedy) from error

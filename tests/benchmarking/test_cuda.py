@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from click.testing import Result
     from cuda_stand_in import CudaSession
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -104,3 +106,15 @@ def test_the_stand_in_refuses_what_cuda_refuses(double: Path, cuda: type[CudaSes
         bind(file.session, {"x": X}, "gpuu")  # type: ignore[arg-type]  # what the test is about
     with pytest.raises(RuntimeError, match="Unknown provider option"):
         cuda(str(double), providers=[(CUDA, {"cudnn_search": "HEURISTIC"})], enable_fallback=0)
+
+
+def test_a_file_is_proven_in_float32(network: Path, cuda: type[CudaSession], cli: Callable[..., Result]) -> None:
+    """TF32 keeps 11 bits of 24: it would be the device's arithmetic that fails, whatever the file."""
+    result = cli("verify", network, network, "--provider", "cuda", "--json", "-", "-q")
+    assert result.exit_code == 0
+    executions = json.loads(result.stdout)["executions"]
+    assert [(one["tf32"], set(one["nodes"])) for one in executions] == 2 * [(False, {CUDA})]
+    probe, *sessions = cuda.opened
+    assert probe == {}
+    assert sessions
+    assert all(options == {"use_tf32": "0"} for options in sessions)

@@ -188,6 +188,33 @@ def test_what_the_machine_lacks_is_said(
         assert remedy in str(caught.value)
 
 
+@pytest.mark.parametrize(("kind", "refused"), [("Shape", False), ("Relu", True)])
+def test_arithmetic_on_shapes_may_run_on_the_cpu_and_no_other(
+    kind: str, refused: bool, cuda_build: type[FakeSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> net (float[N, 3] x) => (float[N, 3] y)'
+        "{ s = Shape (x)\n r = Reshape (x, s)\n y = Relu (r) }"
+    )
+    for node in model.graph.node:
+        node.name = f"node_{node.op_type}"
+    cuda_build.error = RuntimeError("... but fallback to CPU EP has been explicitly disabled by the user.")
+    cuda_build.only_strict = True
+    placed = [
+        (f"node_{op}", op, "CPUExecutionProvider" if op == kind else "CUDAExecutionProvider")
+        for op in ("Shape", "Reshape", "Relu")
+    ]
+    monkeypatch.setattr(sessions, "node_providers", lambda _session: placed)
+    if not refused:
+        assert isinstance(open_session(model.SerializeToString(), provider="cuda", threads=2), cuda_build)
+        options = cuda_build.seen["sess_options"]
+        assert options.get_session_config_entry("session.record_ep_graph_assignment_info") == "1"
+        assert options.intra_op_num_threads == 2
+        return
+    with pytest.raises(InputRefused, match=r"found node_Relu \(Relu\)"):
+        open_session(model.SerializeToString(), provider="cuda")
+
+
 def test_what_the_loader_prints_stays_off_standard_output(
     model: bytes, cuda_build: type[FakeSession], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
