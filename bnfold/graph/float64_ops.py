@@ -21,6 +21,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_max_pool import MaxPool as OnnxMaxPool
 
 from bnfold.graph.float64_mended import MENDED
+from bnfold.graph.float64_resize import Resize, Upsample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -257,5 +258,7 @@ OPERATORS: tuple[type[OpRun], ...] = (
     GroupNormalization,
     HardSwish,
     MaxPool,
+    Resize,
+    Upsample,
     *MENDED,
 )
