@@ -21,7 +21,7 @@ Array = np.ndarray
 _WITH_ROI = 11  # the opset from which inputs are (X, roi, scales, sizes), before: (X, scales)
 
 
-class Resize(OnnxResize):
+class Resize(OpRun):
     """y[i] = sum_k w_k(i) x[clip(k)] along each axis, with the coordinate of i as coordinate_transformation_mode says.
 
     https://onnx.ai/onnx/operators/onnx__Resize.html. Antialiased ones are the evaluator's.
@@ -38,8 +38,9 @@ class Resize(OnnxResize):
         if self.run_params["opsets"].get("", _WITH_ROI) < _WITH_ROI:
             return (_simple(x, roi, str(attributes["mode"])),)
         if attributes.get("antialias"):
-            antialiased: Any = super()._run
-            return (antialiased(x, roi, scales, sizes, **attributes)[0],)
+            original: Any = OnnxResize(self.onnx_node, self.run_params)
+            antialiased: tuple[Array] = original._run(x, roi, scales, sizes, **attributes)
+            return antialiased
         axes = [axis % x.ndim for axis in attributes.get("axes") or range(x.ndim)]
         lengths, factors = _lengths(x, axes, scales, sizes, attributes.get("keep_aspect_ratio_policy"))
         cropped = attributes["coordinate_transformation_mode"] == "tf_crop_and_resize"
@@ -116,36 +117,42 @@ def _coordinates(n: int, length: int, factor: Any, *, crop: Any, how: str, real:
     """Where each new cell lies among the old ones."""
     i = np.arange(length, dtype=real)
     half = real(0.5)
+    at: Array | None = None
     match how:
         case "asymmetric":
-            return i / factor
+            at = i / factor
         case "align_corners":
-            return i * real(n - 1) / real(length - 1) if length > 1 else np.zeros(1, real)
+            at = i * real(n - 1) / real(max(length - 1, 1))
         case "half_pixel":
-            return (i + half) / factor - half
+            at = (i + half) / factor - half
         case "pytorch_half_pixel":
-            return (i + half) / factor - half if length > 1 else np.zeros(1, real)
+            at = (i + half) / factor - half if length > 1 else i
         case "half_pixel_symmetric":
             offset = real(n) / 2 * (1 - real(length) / (factor * real(n)))
-            return offset + (i + half) / factor - half
+            at = offset + (i + half) / factor - half
         case "tf_half_pixel_for_nn":
-            return (i + half) / factor
+            at = (i + half) / factor
         case "tf_crop_and_resize" if crop is not None:
-            start, end = (real(bound) for bound in crop)
-            if length == 1:
-                return np.full(1, half * (start + end) * real(n - 1))
-            return start * real(n - 1) + i * (end - start) * real(n - 1) / real(length - 1)
-    raise ValueError(f"coordinate_transformation_mode {how}, roi {crop}")
+            start, end = (real(bound) * real(n - 1) for bound in crop)
+            at = start + i * (end - start) / real(length - 1) if length > 1 else i + half * (start + end)
+    if at is None:
+        raise ValueError(f"coordinate_transformation_mode {how}, roi {crop}")
+    return at
 
 
 def _nearest(at: Array, how: str) -> Array:
-    rules = {
-        "round_prefer_floor": lambda v: np.ceil(v - v.dtype.type(0.5)),
-        "round_prefer_ceil": lambda v: np.floor(v + v.dtype.type(0.5)),
-        "floor": np.floor,
-        "ceil": np.ceil,
-    }
-    return np.asarray(rules[how](at)).astype(np.int64)
+    match how:
+        case "round_prefer_floor":
+            at = np.ceil(at - at.dtype.type(0.5))
+        case "round_prefer_ceil":
+            at = np.floor(at + at.dtype.type(0.5))
+        case "floor":
+            at = np.floor(at)
+        case "ceil":
+            at = np.ceil(at)
+        case _:
+            raise ValueError(f"nearest_mode {how}")
+    return at.astype(np.int64)
 
 
 def _cubic(distance: Array, a: float) -> Array:

@@ -75,7 +75,9 @@ def compare_parameters(file: onnx.ModelProto, plain: onnx.ModelProto) -> Refolde
         return Refolded(
             skipped=f"the file was made by {file.producer_name or 'an unnamed tool'}, which folds in its way"
         )
-    stored = {tensor.name: tensor for tensor in file.graph.initializer if tensor.data_type in _FORMATS}
+    scales = {name for node in file.graph.node if node.op_type in {"Resize", "Upsample"} for name in node.input[1:]}
+    floats = (tensor for tensor in file.graph.initializer if tensor.data_type in _FORMATS)
+    stored = {tensor.name: tensor for tensor in floats if tensor.name not in scales}  # which onnxsim may have computed
     try:
         expected = _expected(plain, stored)
     except InputRefused as refused:

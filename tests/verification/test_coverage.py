@@ -155,6 +155,15 @@ def test_the_unfolded_graph_and_other_units_are_right_too(tmp_path):
     assert "other units" in verdict.warnings[0]
 
 
+def test_scales_of_a_resize_are_no_parameters():
+    """onnxsim computes them where the source has them from the shapes of its inputs."""
+    source = _network()
+    file = _folded(source)
+    file.graph.initializer.append(numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales"))
+    file.graph.node.append(helper.make_node("Resize", ["y", "", "scales"], ["larger"]))
+    assert compare_parameters(file, source).facts == compare_parameters(_folded(source), source).facts
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_each_format_has_its_own_last_place(dtype):
     source = _network(dtype=np.float32)
