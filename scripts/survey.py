@@ -1,0 +1,196 @@
+"""Count the BatchNorms that each tool leaves in the networks of timm and torchvision.
+
+    python scripts/survey.py [--json FILE] [--missing] [--markdown FILE] [NAME ...]
+
+NAME is `timm:NAME` or `torchvision:NAME`; without names, the list of scripts/survey_networks.py. Weights are random,
+gamma and beta are drawn and statistics measured as in scripts/fold_zoo.py. What is counted are the nodes
+BatchNormalization: those of the unoptimized export are `found`, the others are what is left in
+
+    export              what `torch.onnx.export` writes by default: its graph after onnxscript's optimizer and fusions,
+    onnxsim, onnxslim   the unoptimized export after either,
+    ort                 the file that ONNX Runtime writes of `export` at its level "extended",
+    bnfold              the folded file.
+
+A tool that fails on a network is told on standard error and has a dash there; totals are over the networks that every
+tool handled. --json appends a line for every network, so that several runs may share a file; --missing takes up what it
+has; --markdown writes docs/survey.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import onnx_ir as ir
+import onnxscript.optimizer
+import onnxscript.rewriter.onnx_fusions
+import torch
+from fold_zoo import calibrate, randomise, source_of
+from right_page import versions
+from survey_networks import NETWORKS
+
+from bnfold.benchmarking.offline import write_offline
+from bnfold.export import finish, plain_graph, save
+from bnfold.folding import fold_model
+from bnfold.sources.library import build_timm, build_torchvision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bnfold.records import Ledger
+
+OTHERS = ("export", "onnxsim", "onnxslim", "ort")
+TOOLS = (*OTHERS, "bnfold")
+ROW = "{:40} {:>6}" + " {:>8}" * len(TOOLS)
+PACKAGES = {
+    "torch": "PyTorch", "torchvision": "torchvision", "timm": "timm", "onnxscript": "onnxscript",
+    "onnxsim": "onnxsim", "onnxslim": "onnxslim", "onnxruntime": "ONNX Runtime",
+}  # fmt: skip
+PAGE = """\
+# BatchNorms that stay
+
+Of the networks of timm and torchvision: nodes BatchNormalization in the unoptimized export (`found`), and what is left of
+them in the default file of `torch.onnx.export`, after onnxsim or onnxslim, in what ONNX Runtime writes at its level
+"extended", and in the file of bnfold. Taken are the smallest network with BatchNorms of each module of timm and of each
+family of torchvision (classification, video, segmentation), and the networks of scripts/fold_zoo.py. Weights are random, gammas from 0.5 to 1.5, statistics
+measured on random data.
+
+    cd scripts && python survey.py --json survey.jsonl --markdown ../docs/survey.md
+
+{n_networks} networks, {versions}.
+
+{table}
+
+Why bnfold leaves these, layers and channels left out:
+
+{reasons}
+"""
+
+
+def build(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """The network with drawn parameters and measured statistics, and what these were measured on."""
+    torch.manual_seed(0)
+    library, _, network = name.partition(":")
+    make: Callable[..., Any] = {"timm": build_timm, "torchvision": build_torchvision}[library]
+    module, shape = make(network, pretrained=False)
+    inputs = (torch.randn(4, *shape[1:]),)
+    module.eval()
+    randomise(module, "positive", seed=1)
+    calibrate(module, inputs)
+    return module, inputs
+
+
+def measure(name: str) -> dict[str, Any]:
+    """What each tool leaves of the BatchNorms of one network."""
+    module, inputs = build(name)
+    model = plain_graph(source_of(name, module, inputs))
+    unfolded = ir.to_proto(model)
+    with tempfile.TemporaryDirectory() as folder:
+        left = {tool: _left(name, tool, unfolded, Path(folder)) for tool in OTHERS}
+    ledger = fold_model(model)
+    left["bnfold"] = n_batchnorms(finish(model))
+    return {"network": name, "found": ledger.found, "left": left, "kept": ledger.kept, "reasons": reasons(ledger)}
+
+
+def _left(name: str, tool: str, unfolded: onnx.ModelProto, folder: Path) -> int | None:
+    try:
+        return n_batchnorms(optimized(tool, unfolded, folder))
+    except Exception as error:  # noqa: BLE001 - other projects' tools may raise anything; it is told, and counts as none
+        print(f"{name}: {tool}: {type(error).__name__}: {error}".splitlines()[0], file=sys.stderr, flush=True)
+        return None
+
+
+def optimized(tool: str, unfolded: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+    """What a tool makes of the unoptimized export."""
+    if tool == "onnxsim":
+        model: onnx.ModelProto = import_module("onnxsim").simplify(unfolded)[0]
+        return model
+    if tool == "onnxslim":
+        slim: onnx.ModelProto = import_module("onnxslim").slim(onnx.ModelProto.FromString(unfolded.SerializeToString()))
+        return slim
+    plain = ir.from_proto(unfolded)
+    onnxscript.optimizer.optimize_ir(plain)
+    onnxscript.rewriter.onnx_fusions.fuse(plain)
+    if tool == "export":
+        return ir.to_proto(plain)
+    before, after = folder / "export.onnx", folder / "ort.onnx"
+    save(ir.to_proto(plain), before)
+    write_offline(before, after, "extended")
+    return onnx.load(after)
+
+
+def n_batchnorms(model: onnx.ModelProto) -> int:
+    """The nodes BatchNormalization of a model, those in subgraphs and functions included."""
+    found = ir.from_proto(model)
+    nodes = [
+        *found.graph.all_nodes(),
+        *(node for function in found.functions.values() for node in function.all_nodes()),
+    ]
+    return sum(node.op_type == "BatchNormalization" for node in nodes)
+
+
+def reasons(ledger: Ledger) -> dict[str, int]:
+    """The reasons of the BatchNorms that stayed, without the names of layers and the numbers of channels."""
+    kept = (entry.reason for entry in ledger.entries if entry.outcome == "kept")
+    return dict(Counter(re.sub(r"`[^`]*`", "...", re.sub(r"\d[\d.e+-]*", "N", reason or "")) for reason in kept))
+
+
+def totals(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """The last line: sums over the networks that every tool handled."""
+    whole = [row for row in rows if all(row["left"][tool] is not None for tool in TOOLS)]
+    sums = (sum(row["left"][tool] for row in whole) for tool in TOOLS)
+    return (f"total of {len(whole)}", str(sum(row["found"] for row in whole)), *map(str, sums))
+
+
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """One network of the table."""
+    return (row["network"], str(row["found"]), *("-" if row["left"][t] is None else str(row["left"][t]) for t in TOOLS))
+
+
+def write_page(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the page on what was counted."""
+    lines = [cells(row) for row in rows] + [tuple(f"**{cell}**" for cell in totals(rows))]
+    table = [f"| network | found | {' | '.join(TOOLS)} |", f"|---|{'---:|' * (1 + len(TOOLS))}"]
+    table += [f"| {' | '.join(line)} |" for line in lines]
+    why: Counter[str] = sum((Counter(row["reasons"]) for row in rows), Counter())
+    text = PAGE.format(
+        n_networks=len(rows), versions=versions(PACKAGES), table="\n".join(table),
+        reasons="\n".join(f"- {n}: {reason}" for reason, n in why.most_common()),
+    )  # fmt: skip
+    path.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Count, print the table, and write JSON and Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--missing", action="store_true")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    known = arguments.json.read_text().splitlines() if arguments.json and arguments.json.exists() else []
+    rows = {row["network"]: row for row in map(json.loads, known)}
+    print(ROW.format("network", "found", *TOOLS), flush=True)
+    for name in arguments.names:
+        if not (arguments.missing and name in rows):
+            rows[name] = measure(name)
+            if arguments.json:
+                with arguments.json.open("a") as lines:
+                    lines.write(json.dumps(rows[name]) + "\n")
+        print(ROW.format(*cells(rows[name])), flush=True)
+    measured = [rows[name] for name in arguments.names]
+    print(ROW.format(*totals(measured)))
+    if arguments.markdown:
+        write_page(arguments.markdown, measured)
+
+
+if __name__ == "__main__":
+    main()
