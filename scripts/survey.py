@@ -57,11 +57,11 @@ PACKAGES = {
 PAGE = """\
 # BatchNorms that stay
 
-Of the networks of timm and torchvision: nodes BatchNormalization in the unoptimized export (`found`), and what is left of
-them in the default file of `torch.onnx.export`, after onnxsim or onnxslim, in what ONNX Runtime writes at its level
+Of the networks of timm and torchvision: nodes BatchNormalization in the unoptimized export (`found`), and what is left
+of them in the default file of `torch.onnx.export`, after onnxsim or onnxslim, in what ONNX Runtime writes at its level
 "extended", and in the file of bnfold. Taken are the smallest network with BatchNorms of each module of timm and of each
-family of torchvision (classification, video, segmentation), and the networks of scripts/fold_zoo.py. Weights are random, gammas from 0.5 to 1.5, statistics
-measured on random data.
+family of torchvision (classification, video, segmentation), and those of scripts/fold_zoo.py. Weights are random,
+gammas from 0.5 to 1.5, statistics measured on random data.
 
     cd scripts && python survey.py --json survey.jsonl --markdown ../docs/survey.md
 
