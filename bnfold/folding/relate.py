@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bnfold.folding.relations import RULES, Rule
+from bnfold.folding.relations import RULES, Kind, Rule
 from bnfold.folding.units import Refusal, Units
 from bnfold.graph.constants import is_float
 from bnfold.graph.layers import layer_name
@@ -36,10 +36,11 @@ def _relate_node(node: ir.Node, units: Units) -> None:
     why = Refusal(f"{node.op_type} has no rule") if rule is None else None
     if rule is not None:
         known = all(value is None or value.shape is not None for value in node.inputs)
-        why = rule.relate(node, units) if known else Refusal("the rank of its input is unknown")
-        if why is None:
-            _note_uses(node, rule, units)
+        outcome = rule.relate(node, units) if known else Refusal("the rank of its input is unknown")
+        if not isinstance(outcome, Refusal):
+            _note_uses(node, rule, outcome or rule.kind, units)
             return
+        why = outcome
     label = f"{node.op_type} `{layer_name(node)}`"
     if rule is not None and why is not None:
         label += f" ({why.reason})"
@@ -54,14 +55,14 @@ def _relate_node(node: ir.Node, units: Units) -> None:
             units.unruled[value] = label
 
 
-def _note_uses(node: ir.Node, rule: Rule, units: Units) -> None:
+def _note_uses(node: ir.Node, rule: Rule, kind: Kind, units: Units) -> None:
     x, y = node.inputs[0], node.outputs[0]
-    if rule.kind == "linear" and x is not None:
+    if kind == "linear" and x is not None:
         units.readers.append((units.of(x).ravel(), node))
-    picks = rule.kind == "carry" and x in units.ids  # a Gather of data, not of an embedding's table
-    if rule.kind != "site" and rule.rewrite is not None and not picks:
+    picks = kind == "carry" and x in units.ids  # a Gather of data, not of an embedding's table; a MatMul of data
+    if kind != "site" and rule.rewrite is not None and not picks:
         units.writers.append((units.of(y).ravel(), node))
-    if rule.kind == "other":
+    if kind == "other":
         for value in node.inputs:
             if value in units.ids and value is not None:
                 units.use(units.of(value))

@@ -1,10 +1,11 @@
 """One rule per operator: how the units of its inputs and outputs hang together, and how its parameters follow."""
 
 from bnfold.folding.relations import affine, layout, linear, maximum, norms, pointwise, pooling, sequence
-from bnfold.folding.relations.registry import RULES, Parameters, Rule
+from bnfold.folding.relations.registry import RULES, Kind, Parameters, Rule
 
 __all__ = [
     "RULES",
+    "Kind",
     "Parameters",
     "Rule",
     "affine",

@@ -12,7 +12,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bnfold.folding.gauge import Gauge
-from bnfold.folding.relations.registry import Parameters, relation, rewrites, unhandled_attributes
+from bnfold.folding.relations.attention import relate_weighted_mean
+from bnfold.folding.relations.registry import Kind, Parameters, relation, rewrites, unhandled_attributes
 from bnfold.folding.units import Ids, Refusal, Units
 from bnfold.graph.constants import attribute, constant_shape, float64_constant, operand, parameter, tensor_of
 from bnfold.graph.layers import layer_name
@@ -197,11 +198,11 @@ def _through(node: ir.Node, offset: Float64, *, transposed: bool = False) -> Flo
 
 
 @relation("MatMul", kind="linear")
-def relate_matmul(node: ir.Node, units: Units) -> Refusal | None:
+def relate_matmul(node: ir.Node, units: Units) -> Refusal | Kind | None:
     """ONNX MatMul: x (..., K) times a constant W (K, N). For an offset of y it becomes Gemm, or gains an Add."""
     weight = _weights(node)
     if isinstance(weight, Refusal):
-        return weight
+        return relate_weighted_mean(node, units)
     x = node.inputs[0]
     if len(weight) != 2 or x is None or units.of(x).ndim < 2:
         return Refusal("it is not (..., K) times a constant matrix (K, N)")
@@ -212,8 +213,10 @@ def relate_matmul(node: ir.Node, units: Units) -> Refusal | None:
 
 
 @rewrites("MatMul")
-def rewrite_matmul(node: ir.Node, gauge: Gauge) -> Parameters:
+def rewrite_matmul(node: ir.Node, gauge: Gauge) -> Parameters | None:
     """W' = a_y W / a_x; the bias -a_y W d_x + c_y is given as a third input, for `apply` to place."""
+    if constant_shape(node.inputs[1]) is None:
+        return None  # of data
     weight = tensor_of(node, 1)
     k, n = weight.shape.numpy()
     inverse, offset = gauge.read(operand(node), -1, k)

@@ -2,7 +2,8 @@
 
 A rule relates the units around one node (`relate`) and, where the node has parameters, recomputes them in the chosen
 units (`rewrite`, pure NumPy). Kinds: `carry` rearranges elements, `linear` reads channels through weights, `site` is an
-affine map that may vanish, `other` restricts units.
+affine map that may vanish, `other` restricts units. Where a node is of another kind than its operator's rule, the
+relation returns it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from bnfold.folding.gauge import Gauge
 from bnfold.folding.units import Refusal, Units
 from bnfold.graph.scaled import Scaled
 
-__all__ = ["RULES", "Parameters", "Rule", "relation", "rewrites"]
+__all__ = ["RULES", "Kind", "Parameters", "Rule", "relation", "rewrites"]
 
-Relate = Callable[[ir.Node, Units], Refusal | None]
+Kind = Literal["carry", "linear", "site", "other"]
+Relate = Callable[[ir.Node, Units], Refusal | Kind | None]
 # New parameters by input index.
 Parameters = Mapping[int, NDArray[np.float64] | Scaled]
 # None: this node has no parameters (an Add of two tensors).
 Rewrite = Callable[[ir.Node, Gauge], Parameters | None]
-Kind = Literal["carry", "linear", "site", "other"]
 
 
 @dataclass

@@ -1,0 +1,59 @@
+"""Weighted means: a MatMul of data with weights that sum to 1, as the values of an attention have.
+
+    y = A v,  sum_k A[i, k] = 1:   A a (v + d) = a (y + d)
+
+for a and d that are uniform along the axis that is summed over, and whatever A is.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bnfold.folding.relations.registry import Kind
+from bnfold.folding.units import Refusal, Units
+from bnfold.graph.constants import attribute, constant_shape, is_float
+from bnfold.graph.layers import layer_name
+from bnfold.graph.shapes import dims_of
+
+__all__ = ["relate_weighted_mean"]
+
+_SAME_ELEMENTS = ("Cast", "Dropout", "Identity")
+
+
+def relate_weighted_mean(node: ir.Node, units: Units) -> Refusal | Kind:
+    """ONNX MatMul of data, one operand a Softmax: y keeps the units of the other."""
+    left, right = node.inputs
+    y = dims_of(node.outputs[0])
+    if left is None or right is None or y is None or min(units.of(left).ndim, units.of(right).ndim) < 2:
+        return Refusal("its weight is not a constant")
+    if _sums_to_one(left, -1):
+        weights, values, summed = left, right, -2
+    elif _sums_to_one(right, -2):
+        weights, values, summed = right, left, -1
+    else:
+        return Refusal("its weight is not a constant")
+    if constant_shape(values) is not None:
+        return Refusal("its operands are a Softmax and a constant")
+    units.pin(units.of(weights), node, f"MatMul `{layer_name(node)}`")
+    units.use(units.of(weights))
+    ids = units.of(values)
+    ids = units.collapse(ids, [summed % ids.ndim])
+    units.ids[node.outputs[0]] = ids.reshape((1,) * (len(y) - ids.ndim) + ids.shape)
+    return "carry"
+
+
+def _sums_to_one(value: ir.Value, axis: int) -> bool:
+    """Whether a value is a Softmax along an axis, counted from the last, perhaps transposed since."""
+    node = value.producer()
+    if node is None or node.domain not in ("", "ai.onnx") or not node.inputs or not is_float(node.inputs[0]):
+        return False
+    rank = len(value.shape or ())
+    x = node.inputs[0]
+    if node.op_type in _SAME_ELEMENTS and len(node.inputs) < 3:
+        return _sums_to_one(x, axis)
+    if node.op_type == "Transpose":
+        perm = attribute(node, "perm", list(range(rank))[::-1])
+        return _sums_to_one(x, perm[axis] - rank)
+    # Before opset 13 Softmax sums over all axes from its own one on.
+    opset = node.graph.opset_imports.get("", 0) if node.graph is not None else 0
+    return node.op_type == "Softmax" and opset >= 13 and attribute(node, "axis", -1) in (axis, axis + rank)
