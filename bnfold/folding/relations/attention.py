@@ -44,11 +44,10 @@ def relate_weighted_mean(node: ir.Node, units: Units) -> Refusal | Kind:
 
 def _sums_to_one(value: ir.Value, axis: int) -> bool:
     """Whether a value is a Softmax along an axis, counted from the last, perhaps transposed since."""
-    node = value.producer()
-    if node is None or node.domain not in ("", "ai.onnx") or not node.inputs or not is_float(node.inputs[0]):
+    node, rank = value.producer(), len(value.shape or ())
+    x = node.inputs[0] if node is not None and node.inputs else None
+    if node is None or node.domain not in ("", "ai.onnx") or x is None or not is_float(x):
         return False
-    rank = len(value.shape or ())
-    x = node.inputs[0]
     if node.op_type in _SAME_ELEMENTS and len(node.inputs) < 3:
         return _sums_to_one(x, axis)
     if node.op_type == "Transpose":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -24,6 +24,7 @@ __all__ = ["RULES", "Kind", "Parameters", "Rule", "relation", "rewrites"]
 
 Kind = Literal["carry", "linear", "site", "other"]
 Relate = Callable[[ir.Node, Units], Refusal | Kind | None]
+_Related = TypeVar("_Related", bound=Relate)
 # New parameters by input index.
 Parameters = Mapping[int, NDArray[np.float64] | Scaled]
 # None: this node has no parameters (an Add of two tensors).
@@ -42,10 +43,10 @@ class Rule:
 RULES: dict[str, Rule] = {}
 
 
-def relation(*op_types: str, kind: Kind) -> Callable[[Relate], Relate]:
+def relation(*op_types: str, kind: Kind) -> Callable[[_Related], _Related]:
     """Register a relation for operators of the default ONNX domain."""
 
-    def register(function: Relate) -> Relate:
+    def register(function: _Related) -> _Related:
         for op_type in op_types:
             RULES[op_type] = Rule(function, kind)
         return function
