@@ -7,6 +7,8 @@ They vanish if `a_x = a_y s` and `s d_x = d_y + t`. One that stays is rewritten 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 
@@ -14,7 +16,7 @@ from bnfold.errors import InputRefused
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations.operands import channel_axis, constant_operand, per_channel, slim
 from bnfold.folding.relations.pointwise import relate_product, relate_sum
-from bnfold.folding.relations.registry import Parameters, Relate, relation, rewrites
+from bnfold.folding.relations.registry import Parameters, relation, rewrites
 from bnfold.folding.units import Ids, Refusal, Site, Units
 from bnfold.graph.constants import attribute, float64_constant, operand
 from bnfold.graph.layers import layer_name
@@ -180,7 +182,7 @@ def relate_mul(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-def _of_data(node: ir.Node, units: Units, relate: Relate) -> Refusal | None:
+def _of_data(node: ir.Node, units: Units, relate: Callable[[ir.Node, Units], Refusal | None]) -> Refusal | None:
     for value in node.inputs:
         if value is not None:
             units.use(units.of(value))
