@@ -23,8 +23,8 @@ the first run, which is not counted, and replayed on inputs that are on the GPU.
 
 
 def headings(*, on_cuda: bool) -> tuple[str, ...]:
-    """The columns; on CUDA with the times end to end."""
-    return (*HEADINGS[:2], "CUDA graph", *HEADINGS[3:5], *END_TO_END, *HEADINGS[5:]) if on_cuda else HEADINGS
+    """The columns; on CUDA with the inputs, and the times end to end."""
+    return (*HEADINGS[:2], "input", "CUDA graph", *HEADINGS[3:5], *END_TO_END, *HEADINGS[5:]) if on_cuda else HEADINGS
 
 
 def plain_line(cells: Sequence[str], *, on_cuda: bool) -> str:
@@ -42,6 +42,7 @@ def rows(name: str, report: Mapping[str, Any], *, on_cuda: bool) -> list[tuple[s
         lines.append((
             name,
             str(ratio["batch"]),
+            *((_shapes(ratio),) if on_cuda else ()),
             "yes" if ratio["cuda_graph"] else "no",
             *(f"{run['median_ms']:.3f}" for run in pair),
             *((_time(run["end_to_end_ms"]) for run in pair) if on_cuda else ()),
@@ -50,9 +51,14 @@ def rows(name: str, report: Mapping[str, Any], *, on_cuda: bool) -> list[tuple[s
             f"{ratio['verdict']} ({ratio['note']})" if ratio["note"] else ratio["verdict"],
         ))  # fmt: skip
     if report.get("no_cuda_graph"):
-        empty = ("-",) * (len(headings(on_cuda=on_cuda)) - 4)
-        lines.append((name, "all", "none", *empty, f"no CUDA graph: {report['no_cuda_graph']}"))
+        empty = ("-",) * (len(headings(on_cuda=on_cuda)) - 5)
+        lines.append((name, "all", "all", "none", *empty, f"no CUDA graph: {report['no_cuda_graph']}"))
     return lines
+
+
+def _shapes(ratio: Mapping[str, Any]) -> str:
+    """The shapes of the inputs, without the batch."""
+    return " and ".join("x".join(map(str, shape[1:])) for shape in ratio["input_shapes"].values())
 
 
 def _time(time_ms: float | None) -> str:
@@ -79,7 +85,12 @@ def markdown(command: str, reports: Mapping[str, Any], failures: Mapping[str, st
     text = ["# Folded networks against the plain export", "", f"`{command}`", ""]
     text += ["Ratios are time(folded) / time(plain), from interleaved runs; random weights, calibrated statistics."]
     text += ["", ON_CUDA] if on_cuda else []
-    text += ["", *_table(columns, ["---", "---:", "---", *["---:"] * (len(columns) - 4), "---"], lines)]
+    text += [
+        "",
+        *_table(
+            columns, ["---", "---:", *["---"] * on_cuda, "---", *["---:"] * (len(columns) - 4 - on_cuda), "---"], lines
+        ),
+    ]
     shown = [(key, facts[key]) for key in FACTS if facts.get(key) is not None]
     values = [(key, json.dumps(value) if isinstance(value, dict) else str(value)) for key, value in shown]
     text += ["", *_table(("environment", ""), ["---", "---"], values)]

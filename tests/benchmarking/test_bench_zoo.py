@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 COLUMNS = (
-    "network", "batch", "CUDA graph", "plain ms", "folded ms", "plain end to end ms", "folded end to end ms", "ratio",
-    "99 % interval", "verdict",
+    "network", "batch", "input", "CUDA graph", "plain ms", "folded ms", "plain end to end ms", "folded end to end ms",
+    "ratio", "99 % interval", "verdict",
 )  # fmt: skip
 
 
@@ -52,10 +52,11 @@ def test_plain_and_folded_with_and_without_graphs(
     heading, _, *lines = bench("--cuda-graph", "--batch", "1", "32", "--", "bnnet", "tabular")
     assert tuple(heading) == COLUMNS
     cells = [(graph, batch) for graph in ("no", "yes") for batch in ("1", "32")]
-    assert [(line[2], line[1]) for line in lines] == 2 * cells
+    assert [(line[3], line[1]) for line in lines] == 2 * cells
     assert [line[0] for line in lines] == 4 * ["bnnet"] + 4 * ["tabular"]
-    assert all((line[5] == "-") == (line[2] == "yes") for line in lines)
-    assert all(float(line[7]) > 0 for line in lines)
+    assert {(line[0], line[2]) for line in lines} == {("bnnet", "512"), ("tabular", "3 and 6")}
+    assert all((line[6] == "-") == (line[3] == "yes") for line in lines)
+    assert all(float(line[8]) > 0 for line in lines)
     text = (tmp_path / "page.md").read_text(encoding="utf-8")
     for fact in ("onnxruntime |", "provider_options | {", "tf32 | True", "Nodes on the CPU: none."):
         assert fact in text
@@ -65,8 +66,9 @@ def test_a_file_that_makes_no_graph_keeps_its_line(bench: Callable[..., Any], mo
     session = pretend_cuda(monkeypatch)
     monkeypatch.setattr(session, "makes_graphs", False)
     *_, line, last = bench("--cuda-graph", "bnnet")
-    assert line[:3] == ["bnnet", "1", "no"]
-    assert last[:3] == ["bnnet", "all", "none"]
+    assert line[:4] == ["bnnet", "1", "512", "no"]
+    assert last[:4] == ["bnnet", "all", "all", "none"]
+    assert len(last) == len(line)
     assert last[-1].startswith("no CUDA graph: folded: This session cannot use the graph capture feature")
 
 
