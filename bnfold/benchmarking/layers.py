@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from bnfold.graph.layers import layer_name, parameter_layer
+from bnfold.runtime import is_ort_format
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["NO_LAYER", "Layers"]
 
-NO_LAYER = "(added by ONNX Runtime)"
+NO_LAYER = "(unnamed, or added by ONNX Runtime)"
 _LAYOUTS = ("_nchwc", "_nhwc")  # what the layout transformers append to the name of the output they replace
 
 
@@ -22,12 +23,11 @@ class Layers:
     """The layers of a file's nodes.
 
     Args:
-        file: the file before ONNX Runtime changes it.
+        file: the file before ONNX Runtime changes it; one in its own format tells no layers.
     """
 
     def __init__(self, file: Path) -> None:
-        model = ir.load(file)
-        nodes = list(model.graph.all_nodes())
+        nodes = [] if is_ort_format(file) else list(ir.load(file).graph.all_nodes())
         self._by_name = {node.name: node for node in nodes if node.name}
         self._by_output = {value.name: node for node in nodes for value in node.outputs if value.name}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,28 +47,37 @@ class Noise:
         """Whether no winner may be named."""
         return max(self.dispersion, self.displaced, self.stolen, self.throttled) >= NOISY_SHARE or self.n_hot > 0
 
-    def reason(self) -> str | None:
-        """Why it was noisy, in words; None where it was quiet."""
+    def causes(self) -> str:
+        """What made it noisy, in words; empty where it was quiet."""
         found = [
             (self.dispersion >= NOISY_SHARE, f"rounds scatter by {self.dispersion:.0%}"),
             (self.displaced >= NOISY_SHARE, f"others kept {self.others:.1f} CPUs busy"),
             (self.stolen >= NOISY_SHARE, f"the hypervisor took {self.stolen:.0%} of our time"),
             (self.throttled >= NOISY_SHARE, f"the control group held us back for {self.throttled:.0%} of the time"),
-            (self.n_hot > 0, f"CPUs slowed down {self.n_hot} times because they were hot"),
+            (self.n_hot > 0, f"CPUs were hot and slowed down (counted: {self.n_hot})"),
         ]
-        said = ", ".join(text for holds, text in found if holds)
-        return f"noisy machine: {said}" if said else None
+        return ", ".join(text for holds, text in found if holds)
+
+    def reason(self) -> str | None:
+        """Why no winner may be named; None where it was quiet."""
+        return f"noisy machine: {self.causes()}" if self.noisy else None
 
 
 def merged_noise(cells: Sequence[Noise]) -> dict[str, Any]:
-    """Facts for the environment of a report: `noise`, and the numbers it was decided on, the worst of the cells."""
+    """Facts for the environment of a report, of the worst cells: `noise`, its causes, and the numbers behind them."""
+    names = [own.name for own in fields(Noise) if own.name != "n_hot"]
+    worst = Noise(
+        **{name: max((getattr(cell, name) for cell in cells), default=0.0) for name in names},
+        n_hot=sum(cell.n_hot for cell in cells),
+    )
     return {
-        "noise": "noisy" if any(cell.noisy for cell in cells) else "quiet",
-        "round_dispersion": round(max((cell.dispersion for cell in cells), default=0.0), 4),
-        "cpus_taken_by_others": round(max((cell.others for cell in cells), default=0.0), 3),
-        "cpus_stolen": round(max((cell.steal for cell in cells), default=0.0), 3),
-        "throttled_share": round(max((cell.throttled for cell in cells), default=0.0), 4),
-        "n_thermal_throttles": sum(cell.n_hot for cell in cells),
+        "noise": "noisy" if worst.noisy else "quiet",
+        "noise_causes": worst.causes() or None,
+        "round_dispersion": round(worst.dispersion, 4),
+        "cpus_taken_by_others": round(worst.others, 3),
+        "cpus_stolen": round(worst.steal, 3),
+        "throttled_share": round(worst.throttled, 4),
+        "n_thermal_throttles": worst.n_hot,
     }
 
 

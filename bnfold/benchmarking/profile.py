@@ -63,7 +63,7 @@ def profile_file(name: str, file: Path, source: Path, cell: Cell, inputs: Mappin
     places = [
         layers.of(event["name"].removesuffix(_NODE), kind) for event, kind in zip(nodes, kinds, strict=True)
     ]  # fmt: skip
-    times_ms = [event["dur"] / 1e3 for event in nodes]
+    times_ms = [own_us / 1e3 for own_us in _own_us(nodes)]
     return BenchProfile(
         name=name,
         provider=PROVIDERS[cell.provider],
@@ -99,6 +99,23 @@ def _profiled(file: Path, cell: Cell, inputs: Mapping[str, Any], prefix: str) ->
         n_runs += 1
     events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     return events
+
+
+def _own_us(nodes: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The time of each node without that of the nodes in its subgraphs: an If or a Loop holds the time of its body.
+
+    Args:
+        nodes: events of operators that ran one after the other: two that overlap are one inside the other.
+    """
+    own = [event["dur"] for event in nodes]
+    around: list[int] = []
+    for index in sorted(range(len(nodes)), key=lambda index: (nodes[index]["ts"], -nodes[index]["dur"])):
+        while around and nodes[around[-1]]["ts"] + nodes[around[-1]]["dur"] <= nodes[index]["ts"]:
+            around.pop()
+        if around:
+            own[around[-1]] -= nodes[index]["dur"]
+        around.append(index)
+    return [max(0, us) for us in own]  # the clock counts whole microseconds
 
 
 def _summed(names: Sequence[str], times_ms: Sequence[float], n_runs: int) -> tuple[ProfileEntry, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from bnfold.runtime import Provider
 
 __all__ = ["Subject", "distinct_names", "file_subject", "optimized_offline", "read_inputs", "shapes_of"]
+
+NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of a surrogate pair, ends of lines
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Signs that set the direction of what follows them (Unicode Standard Annex 9, section 2)."""
 
 
 @dataclass(frozen=True)
@@ -79,19 +84,23 @@ def optimized_offline(subject: Subject, cell: Cell, folder: Path) -> Subject:
 
 
 def distinct_names(files: Sequence[Path]) -> list[str]:
-    """The files' stems; with the parent folder where stems clash, with a number where that clashes too."""
-    names = [file.stem for file in files]
-    folders = {stem: {file.resolve().parent for file in files if file.stem == stem} for stem in names}
-    names = [
-        f"{file.resolve().parent.name}/{stem}" if len(folders[stem]) > 1 else stem
-        for file, stem in zip(files, names, strict=True)
-    ]
-    seen: Counter[str] = Counter()
-    for index, name in enumerate(names):
-        seen[name] += 1
-        if seen[name] > 1:
-            names[index] = f"{name}#{seen[name]}"
+    """The files' stems; with the parent folder where stems clash, with a number where that clashes too.
+
+    What would turn the text around it, or is no text, becomes a replacement character: names go into tables, XML and
+    pictures.
+    """
+    stems = [file.stem for file in files]
+    folders = {stem: {file.resolve().parent for file in files if file.stem == stem} for stem in stems}
+    names: list[str] = []
+    for file, stem in zip(files, stems, strict=True):
+        wanted = _as_text(f"{file.resolve().parent.name}/{stem}" if len(folders[stem]) > 1 else stem)
+        numbered = (f"{wanted}#{number}" for number in itertools.count(2))
+        names.append(next(name for name in itertools.chain([wanted], numbered) if name not in names))
     return names
+
+
+def _as_text(name: str) -> str:
+    return "".join("\ufffd" if unicodedata.category(sign) in NO_TEXT or sign in TURNING else sign for sign in name)
 
 
 def read_inputs(

@@ -105,9 +105,10 @@ def _fold_export_speed(report: Facts) -> Element:
 
 def _bench_speed(report: Facts) -> Element:
     question = "How fast is it?"
-    unsure = (
-        None if report["environment"].get("noise") != "noisy" else "The machine was noisy: repeat before relying on it."
-    )
+    facts, unsure = report["environment"], None
+    if facts.get("noise") == "noisy":
+        causes = f": {facts['noise_causes']}" if facts.get("noise_causes") else ""
+        unsure = f"The machine was noisy{causes}. Repeat before relying on it."
     ratios, runs = report["ratios"], report["runs"]
     rates = [run for run in runs if run.get("rate_per_s") is not None]
     if rates and not ratios:
@@ -116,7 +117,8 @@ def _bench_speed(report: Facts) -> Element:
         run = runs[0] if runs else None
         headline = "Not measured" if run is None else f"{number(run['median_ms'], 4)} ms"
         detail = None if run is None else f"median, {label(run, runs)}"
-        return _answer(question, headline, detail, unsure, tone="neutral")
+        more = f"and {len(runs) - 1} more below" if len(runs) > 1 else None
+        return _answer(question, headline, detail, more, unsure, tone="neutral")
     lines: list[Child] = []
     for ratio in ratios[:N_RATIOS]:
         interval = f"{ratio['low']:.3f} to {ratio['high']:.3f}"

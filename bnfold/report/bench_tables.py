@@ -53,10 +53,7 @@ def render_bench(report: BenchReport) -> None:
     threads = facts.get("threads")
     say(f"{facts.get('gpu') or facts.get('cpu')}, {threads} thread{'' if threads == 1 else 's'}, {build}")
     if facts.get("noise") == "noisy":
-        say(
-            f"The machine was noisy: rounds scatter by {facts.get('round_dispersion', 0):.0%}, other processes kept "
-            f"{facts.get('cpus_taken_by_others', 0):.1f} CPUs busy. Repeat on a quiet machine before you rely on this."
-        )
+        say(f"The machine was noisy: {facts.get('noise_causes')}. Repeat on a quiet machine before you rely on this.")
 
 
 def _rate_sentence(run: BenchRun, where: str) -> str:

@@ -100,7 +100,7 @@ def _draw_ratios(figure: FigureBase, report: Facts) -> None:
         axes.plot([ratio["ratio"]], [row], color=colour, marker="o", markersize=6, linestyle="none")
         where = f", {label(ratio, varying)}" if varying else ""
         name = shortened(f"{ratio['a']} / {ratio['b']}{where}", 42)
-        _name_row(axes, row, f"{name}: {ratio['ratio']:.3f}, {ratio['verdict']}")
+        _name_row(axes, row, f"{ratio['ratio']:.3f}, {ratio['verdict']}: {name}")
         axes.plot([1, 1], [row - 0.2, row + 0.2], color="black", linewidth=1.2)
     ends = [1.0, *(ratio[key] for ratio in ratios for key in ("low", "high"))]
     margin = max(0.01, 0.1 * (max(ends) - min(ends)))
@@ -117,7 +117,7 @@ def _draw_spreads(figure: FigureBase, report: Facts) -> None:
     for axes, runs in zip(grid[:, 0], cells.values(), strict=True):
         for row, run in enumerate(runs):
             _draw_spread(axes, row, run, COLOURS[order.index(run["name"]) % len(COLOURS)])
-            _name_row(axes, row, f"{shortened(run['name'], 46)}: {number(run['median_ms'], 4)} ms")
+            _name_row(axes, row, f"{number(run['median_ms'], 4)} ms: {shortened(run['name'], 46)}")
         _finish(axes, len(runs), NEAR_MS, f"Latency, {label(runs[0], report['runs'])}")
 
 
@@ -172,6 +172,7 @@ def _plain_ticks(axes: Axes, times: list[float]) -> None:
 
 
 def _name_row(axes: Axes, row: int, text: str) -> None:
+    """Write a row's text above it; a name comes last, since one in Hebrew or Arabic would change places with a number."""
     axes.annotate(
         text, (0, row), xycoords=("axes fraction", "data"), xytext=(0, 7), textcoords="offset points", fontsize=9
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bnfold.runtime.machine import available_threads, environment, usable_cpus
 from bnfold.runtime.packages import Provider, installed_builds, missing_package, require_onnxruntime
+from bnfold.runtime.placement import is_ort_format
 from bnfold.runtime.probe import run_probe
 from bnfold.runtime.sessions import PROVIDERS, open_session
 
@@ -13,6 +14,7 @@ __all__ = [
     "available_threads",
     "environment",
     "installed_builds",
+    "is_ort_format",
     "missing_package",
     "open_session",
     "require_onnxruntime",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "computes",
+    "is_ort_format",
     "node_counts",
     "node_providers",
     "output_types",
@@ -89,8 +90,15 @@ def computes(name: str, types: Mapping[str, set[int]]) -> bool:
     return name not in types or bool(types[name] & FLOATS)
 
 
+def is_ort_format(path: Path) -> bool:
+    """Whether ONNX Runtime takes a file for one in its own format, which only it reads: it goes by the name."""
+    return path.suffix == ".ort"
+
+
 def output_types(model: Path | bytes) -> dict[str, set[int]]:
     """Name of a node -> element types of its outputs, where all of them are known."""
+    if not isinstance(model, bytes) and is_ort_format(model):
+        return {}
     proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False)
     graph = onnx.shape_inference.infer_shapes(proto).graph
     known = {info.name: info.type.tensor_type.elem_type for info in (*graph.value_info, *graph.output, *graph.input)}

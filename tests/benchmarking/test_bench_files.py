@@ -107,6 +107,9 @@ def test_a_provider_that_is_missing(double: Path, monkeypatch: pytest.MonkeyPatc
         (["a/model.onnx", "b/model.onnx", "b/plain.onnx"], ["a/model", "b/model", "plain"]),
         (["a/model.onnx", "a/model.onnx"], ["model", "model#2"]),
         (["x/a/model.onnx", "y/a/model.onnx"], ["a/model", "a/model#2"]),
+        (["a.onnx", "a.onnx", "a#2.onnx"], ["a", "a#2", "a#2#2"]),
+        (["a\x1b[31m\n\x01.onnx", "\u202ea\udcff.onnx"], ["a\ufffd[31m\ufffd\ufffd", "\ufffda\ufffd"]),
+        (["שלום 模型 é.onnx"], ["שלום 模型 é"]),
     ],
 )
 def test_names(files: list[str], names: list[str]) -> None:

@@ -211,6 +211,19 @@ def test_offline_is_an_axis(write: Callable[[str, str], Path]) -> None:
     assert len({run.name for run in report.runs}) == 1
 
 
+def test_weights_beside_the_file_go_with_the_offline_one(product: Callable[[int], Path], tmp_path: Path) -> None:
+    """PyTorch's exporter writes them there, and the file made of such a one had looked for them in its own folder."""
+    import onnx
+
+    path = tmp_path / "beside" / "net.onnx"
+    path.parent.mkdir()
+    model = onnx.load(product(64))
+    onnx.save(model, path, save_as_external_data=True, location="net.onnx.data", size_threshold=0)
+    report = bench_files([path], threads=1, budget_s=0.01, optimize="offline", profile=True)
+    assert [run.optimize for run in report.runs] == ["offline"]
+    assert {file.name for file in path.parent.iterdir()} == {"net.onnx", "net.onnx.data"}
+
+
 def test_the_offline_file_is_loaded_as_it_is(write: Callable[[str, str], Path], tmp_path: Path) -> None:
     import onnx
     import onnxruntime as ort

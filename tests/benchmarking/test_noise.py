@@ -30,7 +30,7 @@ def test_threads_without_a_cpu(others: float, threads: int, n_cpus: int, share: 
         (Noise(others=1.5, displaced=0.5), "noisy machine: others kept 1.5 CPUs busy"),
         (Noise(steal=0.3, stolen=0.3), "noisy machine: the hypervisor took 30% of our time"),
         (Noise(throttled=0.2), "noisy machine: the control group held us back for 20% of the time"),
-        (Noise(n_hot=2), "noisy machine: CPUs slowed down 2 times because they were hot"),
+        (Noise(n_hot=2), "noisy machine: CPUs were hot and slowed down (counted: 2)"),
     ],
 )
 def test_reason(noise: Noise, says: str | None) -> None:
@@ -41,10 +41,11 @@ def test_reason(noise: Noise, says: str | None) -> None:
 def test_the_worst_cell_speaks_for_the_report() -> None:
     facts = merged_noise([Noise(dispersion=0.01, others=2.0), Noise(dispersion=0.3, steal=0.25, n_hot=1)])
     assert facts == {
-        "noise": "noisy", "round_dispersion": 0.3, "cpus_taken_by_others": 2.0, "cpus_stolen": 0.25,
+        "noise": "noisy", "noise_causes": "rounds scatter by 30%, CPUs were hot and slowed down (counted: 1)",
+        "round_dispersion": 0.3, "cpus_taken_by_others": 2.0, "cpus_stolen": 0.25,
         "throttled_share": 0.0, "n_thermal_throttles": 1,
     }  # fmt: skip
-    assert merged_noise([])["noise"] == "quiet"
+    assert (merged_noise([])["noise"], merged_noise([])["noise_causes"]) == ("quiet", None)
 
 
 def test_the_meter_reads_what_happened_since(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -15,9 +17,12 @@ from bnfold.benchmarking.cell_records import cell_runs
 from bnfold.benchmarking.layers import NO_LAYER, Layers
 from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.measure import bench_files
-from bnfold.benchmarking.profile import profile_file
+from bnfold.benchmarking.profile import _profiled, profile_file
 from bnfold.benchmarking.subjects import file_subject
 from bnfold.report import render_bench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture
@@ -67,8 +72,43 @@ def test_layers_of_fused_operators(network: Path, level: str) -> None:
         assert sum(entry.share for entry in entries) == pytest.approx(1.0)
         assert [entry.ms for entry in entries] == sorted((entry.ms for entry in entries), reverse=True)
     assert 0 < profile.n <= 200
-    # The nodes' times are inside the runs: their sum exceeds the median run only by what the runs scatter.
     assert profile.run_ms > 0
+
+
+def test_a_loop_is_not_counted_twice(write: Callable[[str, str], Path]) -> None:
+    """ONNX Runtime's time of a Loop holds that of its body: Loop had 63 %, its body the same time once more."""
+    body = "b (int64 i, bool c, float[N, 3] a) => (bool d, float[N, 3] r) { d = Identity (c)\n r = Relu (a) }"
+    path = write(
+        "loop.onnx",
+        "net (float[N, 3] x) => (float[N, 3] y) <int64 n = {5}, bool go = {1}> "
+        f"{{ y = Loop (n, go, x) <body = {body}> }}",
+    )
+    cell, x = Cell("cpu", 1, "disabled", None, 1), {"x": np.ones((1, 3), np.float32)}
+    with pytest.MonkeyPatch.context() as patch:
+        events: list[dict[str, Any]] = []
+        patch.setattr(
+            "bnfold.benchmarking.profile._profiled", lambda *given: events.extend(_profiled(*given)) or events
+        )
+        profile = profile_file("loop", path, path, cell, x)
+    loops = [
+        event["dur"]
+        for event in events
+        if event["name"].endswith("_kernel_time") and event["args"]["op_name"] == "Loop"
+    ]
+    assert {entry.name: entry.n_nodes for entry in profile.operators} == {"Loop": 1, "Identity": 5, "Relu": 5}
+    assert sum(entry.ms for entry in profile.operators) * profile.n == pytest.approx(sum(loops[-profile.n :]) / 1e3)
+    assert [entry.name for entry in profile.layers] == [NO_LAYER]
+
+
+def test_a_file_in_onnx_runtime_s_own_format(network: Path, tmp_path: Path) -> None:
+    """It had ended as a fault of the program: nobody else can read it."""
+    path = tmp_path / "net.ort"
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    report = bench_files([path], threads=1, budget_s=0.01, optimize=("online", "offline"), profile=True)
+    assert [[entry.name for entry in profile.layers] for profile in report.profiles] == [[NO_LAYER]] * 2
+    assert all(len(profile.operators) > 1 for profile in report.profiles)
 
 
 def test_names_of_a_fused_and_moved_operator(network: Path) -> None:
