@@ -104,33 +104,42 @@ def _fold_export_speed(report: Facts) -> Element:
 
 
 def _bench_speed(report: Facts) -> Element:
-    question = "How fast is it?"
-    facts, unsure = report["environment"], None
-    if facts.get("noise") == "noisy":
-        causes = f": {facts['noise_causes']}" if facts.get("noise_causes") else ""
-        unsure = f"The machine was noisy{causes}. Repeat before relying on it."
+    question, unsure = "How fast is it?", _unsure(report)
     ratios, runs = report["ratios"], report["runs"]
     rates = [run for run in runs if run.get("rate_per_s") is not None]
     if rates and not ratios:
-        return element("section", element("h2", question), *_rates(rates), class_="answer")
+        return element("section", element("h2", question), *_rates(rates), *unsure, class_="answer")
     if not ratios:
         run = runs[0] if runs else None
         headline = "Not measured" if run is None else f"{number(run['median_ms'], 4)} ms"
         detail = None if run is None else f"median, {label(run, runs)}"
         more = f"and {len(runs) - 1} more below" if len(runs) > 1 else None
-        return _answer(question, headline, detail, more, unsure, tone="neutral")
+        return _answer(question, headline, detail, more, *unsure, tone="neutral")
     lines: list[Child] = []
     for ratio in ratios[:N_RATIOS]:
         interval = f"{ratio['low']:.3f} to {ratio['high']:.3f}"
         name = shortened(ratio["b"], NAME_LENGTH)
-        note = f" ({ratio['note']})" if ratio.get("note") else ""
-        shown = element("strong", f"{ratio['ratio']:.3f} × {name}", class_=TONES.get(ratio["verdict"], "neutral"))
-        lines += [shown, element("p", f"{ratio['verdict']}, {interval}, {label(ratio, ratios)}{note}")]
+        note = ratio.get("note") or ""
+        said = note.partition(":")[0] if unsure else note  # the machine's noise is told once
+        shown = f"{ratio['ratio']:.3f} × the time of {name}"
+        lines.append(element("strong", shown, class_=TONES.get(ratio["verdict"], "neutral")))
+        lines.append(
+            element("p", f"{ratio['verdict']}, {interval}, {label(ratio, ratios)}" + (f" ({said})" if said else ""))
+        )
     if len(ratios) > N_RATIOS:
         lines.append(element("p", f"and {len(ratios) - N_RATIOS} more below"))
-    if unsure is not None:
-        lines.append(element("p", unsure, class_="bad"))
-    return element("section", element("h2", question), *lines, class_="answer")
+    return element("section", element("h2", question), *lines, *unsure, class_="answer")
+
+
+def _unsure(report: Facts) -> list[Element]:
+    """What a reader must know before relying on a number: gates that failed, a noisy machine."""
+    gates = report.get("gates") or ()
+    failed = sum(gate["verdict"] == "failed" for gate in gates)
+    lines = [f"{failed} of {len(gates)} gates failed: slower than allowed."] if failed else []
+    if report["environment"].get("noise") == "noisy":
+        causes = report["environment"].get("noise_causes")
+        lines.append(f"The machine was noisy{f': {causes}' if causes else ''}. Repeat before relying on it.")
+    return [element("p", line, class_="bad") for line in lines]
 
 
 def _rates(runs: Sequence[Facts]) -> list[Child]:

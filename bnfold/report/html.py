@@ -62,7 +62,7 @@ def render_html(report: Facts, *, proof: Facts | None = None) -> bytes:
         name, body = str(report["source"]["spec"]), _fold_export(report)
     elif schema.startswith("bnfold.bench/"):
         names = dict.fromkeys(shortened(run["name"], NAME_LENGTH) for run in report["runs"])
-        name, body = ", ".join(names), _bench(report, proof)
+        name, body = ", ".join(names) or "nothing measured", _bench(report, proof)
     else:
         raise ValueError(f"no page for the schema {schema}")
     command = schema.partition("/")[0].replace(".", " ")
@@ -92,10 +92,11 @@ def _bench(report: Facts, proof: Facts | None) -> list[Child]:
         first = ("name", "batch", "median_ms", "p90_ms", "p95_ms", "p99_ms", "images_per_s", "n")
         unused = [key for key in _SELDOM if not any(run.get(key) for run in report["runs"])]
         runs = table(report["runs"], "runs", first=first, leave_out=unused, formats=_RUN)
+    figures = _figures(report)
     return [
         unfinished,
         bench_answers(report, proof),
-        _section("Pictures", *_figures(report)),
+        _section("Pictures", *figures) if figures else None,
         _section("Ratios", element("p", "time(file) / time(compared with)", class_="note"), ratios) if ratios else None,
         _section("Runs", runs) if runs else None,
         *_profiles(report),

@@ -172,7 +172,7 @@ def _plain_ticks(axes: Axes, times: list[float]) -> None:
 
 
 def _name_row(axes: Axes, row: int, text: str) -> None:
-    """Write a row's text above it; a name comes last, since one in Hebrew or Arabic would change places with a number."""
+    """Write a row's text above it. Names come last: one in Hebrew would change places with a number behind it."""
     axes.annotate(
         text, (0, row), xycoords=("axes fraction", "data"), xytext=(0, 7), textcoords="offset points", fontsize=9
     )
