@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bnfold.benchmarking.statistics import NO_WINNER
@@ -141,14 +140,13 @@ def against_baseline(report: BenchReport, baseline: Mapping[str, Any], limit: fl
 def _baseline_gate(
     name: str, run: Mapping[str, Any], then: Mapping[str, Any] | None, limit: float, noise: str | None
 ) -> BenchGate:
-    undecided = partial(BenchGate, name, 1 + limit, math.nan, math.nan, math.nan, "undecided")
     key = _measure(run)
     if then is None:
-        return undecided("the baseline has no such run")
+        return _undecided(name, limit, "the baseline has no such run")
     if not run[key]:
         return _gate(name, (math.inf,) * 3, limit, "no rate keeps the limit")
     if key not in run["intervals"]:
-        return undecided("too few runs for an interval")
+        return _undecided(name, limit, "too few runs for an interval")
     now_low, now_high = run["intervals"][key]
     then_low, then_high = then["intervals"][key]
     up = math.hypot(_log_gap(run[key], now_high), _log_gap(then_low, then[key]))
@@ -173,12 +171,26 @@ def _log_gap(low: float, high: float) -> float:
 
 
 def against_name(report: BenchReport, name: str, limit: float) -> list[BenchGate]:
-    """A gate for each ratio of the first file to the named one, in every cell of the grid."""
-    rows = [vars(ratio) for ratio in report.ratios]
-    return [
-        _ratio_gate(ratio, _cell(vars(ratio), rows), limit, _noise(report))
-        for ratio in report.ratios if ratio.b == name
-    ]  # fmt: skip
+    """A gate for the first file and the named one in every cell of the grid, undecided where there is no ratio."""
+    rows, noise = [vars(ratio) for ratio in report.ratios], _noise(report)
+    gates = [_ratio_gate(ratio, _cell(vars(ratio), rows), limit, noise) for ratio in report.ratios if ratio.b == name]
+    compared = {_place(vars(ratio)) for ratio in report.ratios if ratio.b == name}
+    runs = [vars(run) for run in report.runs if run.name == name]
+    return gates + [
+        _undecided(
+            f"{report.runs[0].name} / {name} ({_cell(run, runs)})", limit, "too few searches, or none with a rate"
+        )
+        for run in runs
+        if _place(run) not in compared
+    ]
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (row["batch"], *setting(row).values())
+
+
+def _undecided(name: str, limit: float, note: str) -> BenchGate:
+    return BenchGate(name, 1 + limit, math.nan, math.nan, math.nan, "undecided", note)
 
 
 def _ratio_gate(ratio: BenchRatio, cell: str, limit: float, noise: str | None) -> BenchGate:

@@ -71,7 +71,7 @@ def _runs(runs: Sequence[BenchRun]) -> list[str]:
         interval = "-" if ends is None else f"{ends[0]:.4g} to {ends[1]:.4g}"
         p95 = "-" if run.p95_ms is None else f"{run.p95_ms:.4g}"
         name = in_grid(run.name, vars(run), every)
-        rows.append((name, run.batch, f"{run.median_ms:.4g}", interval, p95, f"{run.images_per_s:.4g}"))
+        rows.append((name, run.batch, f"{run.median_ms:.4g}", interval, p95, _count(run.images_per_s)))
     return _table(("file", "batch", "median ms", "99 % interval", "p95 ms", "images/s"), rows)
 
 
@@ -89,12 +89,16 @@ def _rates(runs: Sequence[BenchRun]) -> list[str]:
     every = [vars(run) for run in runs]
     rows = [
         (
-            in_grid(run.name, vars(run), every), run.batch, f"{run.slo_p95_ms:.4g}", f"{run.rate_per_s:.4g}",
+            in_grid(run.name, vars(run), every), run.batch, f"{run.slo_p95_ms:.4g}", _count(run.rate_per_s),
             "yes" if run.rate_confirmed else "no",
         )
         for run in runs if run.rate_per_s is not None
     ]  # fmt: skip
     return _table(("open loop", "batch", "p95 limit ms", "requests/s", "confirmed"), rows)
+
+
+def _count(per_s: float) -> str:
+    return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.3g}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

@@ -12,7 +12,7 @@ from bnfold.benchmarking.axes import as_axis
 from bnfold.benchmarking.gates import against_baseline, against_name, read_baseline
 from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.subjects import distinct_names
-from bnfold.errors import InputRefused
+from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.runtime import available_threads, environment
 from bnfold.workflows.arguments import batch_sizes, check_positive, check_provider, check_threads
 from bnfold.workflows.user_code import runs_user_code
@@ -91,7 +91,8 @@ def bench(
         pretrained: take the pretrained parameters of timm or torchvision.
 
     Raises:
-        EnvironmentNotReady: ONNX Runtime is missing or doubled, or the provider does not load.
+        EnvironmentNotReady: ONNX Runtime is missing or doubled, the provider does not load, or `rival` is a peer that
+            cannot take part.
         InputRefused: a file is missing, does not load or run, or the files cannot be compared.
     """
     batch = batch_sizes(batch)
@@ -101,10 +102,11 @@ def bench(
     check_positive("slo_p95_ms", slo_p95_ms)
     paths = [Path(file) for file in files]
     known = distinct_names(paths) if names is None else list(names)
-    if rival is not None and rival not in (*known[1:], *against):
+    others = [*known[1:], *(_peer_name(peer, known) for peer in against)]
+    if rival is not None and rival not in others:
         raise InputRefused(
             "no other file has the name that the first shall not be slower than", found=rival,
-            expected=", ".join([*known[1:], *against]) or "a second file",
+            expected=", ".join(others) or "a second file",
             remedy="name one of the files as the table does",
         )  # fmt: skip
     earlier = None if baseline is None else _read_baseline(Path(baseline), provider)
@@ -118,6 +120,7 @@ def bench(
             pretrained=pretrained,
             input_shapes=input_shapes,
         )
+        _require_rival(rival, missing, known)
         report = bench_files(
             paths,
             names=known,
@@ -140,6 +143,21 @@ def bench(
     if earlier is not None and limit is not None:
         gates += against_baseline(report, earlier, limit, str(baseline))
     return dataclasses.replace(report, gates=tuple(gates), missing=tuple(missing))
+
+
+def _peer_name(peer: str, known: Sequence[str]) -> str:
+    """A file may have a peer's name: plain.onnx beside the peer "plain"."""
+    return f"{peer}{' (built)' * (peer in known)}"
+
+
+def _require_rival(rival: str | None, missing: Sequence[MissingPeer], known: Sequence[str]) -> None:
+    """Refuse a gate against a peer that cannot take part: it would never fail."""
+    for peer in missing:
+        if _peer_name(peer.name, known) == rival:
+            raise EnvironmentNotReady(
+                "the peer that the first file shall not be slower than cannot take part", where=peer.name,
+                found=peer.reason, remedy=peer.remedy,
+            )  # fmt: skip
 
 
 def _load(mode: Mode, concurrency: int | None, slo_p95_ms: float) -> Load:
@@ -172,7 +190,4 @@ def _peers(
 
     first = [shape if isinstance(shape[0], int) else shape[0] for shape in input_shapes or ()]
     peers, missing = build_peers(against, load_source(source, input_shapes=first or None, **options), folder)
-    # A file may have a peer's name: plain.onnx beside the peer "plain".
-    return [
-        dataclasses.replace(peer, name=f"{peer.name}{' (built)' * (peer.name in known)}") for peer in peers
-    ], missing
+    return [dataclasses.replace(peer, name=_peer_name(peer.name, known)) for peer in peers], missing

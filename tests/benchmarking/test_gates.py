@@ -156,6 +156,16 @@ def test_the_named_file_and_the_limit() -> None:
     assert (noisy.verdict, noisy.note) == ("passed", "noisy machine")
 
 
+def test_a_cell_without_a_ratio_is_undecided() -> None:
+    """Two searches of the open loop make no ratio, and the gate had vanished: exit code 0, and nothing said."""
+    rates = {"mode": "open-loop", "rate_per_s": 9.0}
+    runs = [run(1.0, 0.1, name=name, batch=batch, **rates) for batch in (1, 8) for name in ("new", "old", "peer")]
+    with_ratio = ratio(1.5, provider="CPUExecutionProvider", input_shapes={"x": (1, 3)})
+    decided, undecided = against_name(BenchReport(FACTS, tuple(runs), (with_ratio,)), "old", 0.0)
+    assert (decided.verdict, undecided.verdict) == ("failed", "undecided")
+    assert undecided.name == "new / old (batch 8, 1 thread, all, cpu)"
+
+
 GATES = (
     BenchGate("a <b>", 1.03, 1.1, 1.05, 1.2, "failed"),
     BenchGate("c", 1.03, 1.0, 0.9, 1.1, "passed"),

@@ -83,5 +83,19 @@ def test_peers_stand_in_the_table(network: Path, monkeypatch: pytest.MonkeyPatch
     assert [peer.name for peer in report.missing] == ["openvino"]
 
 
+@pytest.mark.parametrize(("rival", "code"), [("openvino", 4), ("plain", 3), ("plain (built)", 0)])
+def test_a_gate_against_a_peer(
+    rival: str, code: int, cli: Callable[..., Result], network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that cannot take part, or has another name beside a file of its name, made no gate: exit code 0."""
+    monkeypatch.setattr(peers_module, "find_spec", lambda name: None if name == "openvino" else find(name))
+    twin = network.rename(network.with_name("plain.onnx"))
+    options = ("--against", "plain,openvino", "--source", twin, "--threads", "1", "--budget", "0.1")
+    result = cli("bench", twin, *options, "--fail-if-slower-than", rival, "--fail-if-slower", "900%")
+    assert result.exit_code == code, result.stderr
+    assert ("error: " in result.stderr) == bool(code)
+    assert ("plain / plain (built) (batch 1, 1 thread, all, cpu): " in result.stdout) == (code == 0)
+
+
 def test_peers_want_a_source(cli: Callable[..., Result], network: Path) -> None:
     assert cli("bench", network, "--against", "plain").exit_code == 2
