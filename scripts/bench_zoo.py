@@ -8,8 +8,9 @@ plain file is what `torch.onnx.export(..., dynamo=True)` writes by default, its 
 run at ONNX Runtime's full graph optimization. With --cuda-graph, each pair is measured with CUDA graphs, too. The files
 are written after every network, so that an interrupt loses none, and networks that --json FILE has already are not
 measured again: the same command goes on where it ended. --jobs exports in so many processes, all networks before the
-first is measured. A network that fails is named, the others are measured, and the exit code is 1. On CUDA no file is
-started in a process of its own (`load_ms`, `first_ms` and `peak_mb` are null). On a machine with a GPU:
+first is measured. A network that fails is named, the others are measured, and the exit code is 1. On CUDA another
+process measures, which may die; no file is started alone (`load_ms`, `first_ms` and `peak_mb` are null). On a machine
+with a GPU:
 
     python scripts/bench_zoo.py --provider cuda --cuda-graph --batch 1 32 --markdown benchmarks/cuda.md
 """
@@ -22,6 +23,7 @@ import multiprocessing
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,15 +77,50 @@ def pairs(names: Sequence[str], folder: Path, jobs: int) -> Iterator[tuple[str, 
     yield from ((name, future.result) for name, future in futures)
 
 
-def measure(files: tuple[Path, Path], options: dict[str, Any]) -> dict[str, Any]:
+class Isolated:
+    """A process that works, replaced after a failure: an error of CUDA lasts as long as its process, or ends it."""
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __call__(self, work: Callable[..., Any], *values: Any) -> Any:
+        """What `work` gives for the values in that process, or its error.
+
+        Raises:
+            BrokenProcessPool: the process died.
+        """
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        try:
+            return self._pool.submit(work, *values).result()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the process."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+def compare(files: tuple[Path, Path], options: dict[str, Any]) -> dict[str, Any]:
+    """The report of the two files of a network."""
+    report: dict[str, Any] = as_json(bench_files(files, **options))
+    return report
+
+
+def measure(files: tuple[Path, Path], options: dict[str, Any], run: Callable[..., Any]) -> dict[str, Any]:
     """Compare the two files of a network; without CUDA graphs, and with the reason, where a file makes none."""
     try:
-        report: dict[str, Any] = as_json(bench_files(files, **options))
-    except InputRefused as error:
+        report: dict[str, Any] = run(compare, files, options)
+    except (InputRefused, BrokenProcessPool) as error:
         if not options["cuda_graph"]:
             raise
-        report = as_json(bench_files(files, **{**options, "cuda_graph": False}))
-        report["no_cuda_graph"] = f"{Path(error.where or '').stem}: {error.found or error.what}"
+        report = run(compare, files, {**options, "cuda_graph": False})
+        report["no_cuda_graph"] = "the process died"
+        if isinstance(error, InputRefused):
+            report["no_cuda_graph"] = f"{Path(error.where or '').stem}: {error.found or error.what}"
     return report
 
 
@@ -123,9 +160,10 @@ def write(arguments: argparse.Namespace, reports: dict[str, Any], failures: dict
         write_picture({"ratios": named_ratios(reports), "runs": []}, arguments.picture)
 
 
-def bench_all(arguments: argparse.Namespace, options: dict[str, Any], show: Callable[[str], None]) -> dict[str, str]:
+def bench_all(
+    arguments: argparse.Namespace, options: dict[str, Any], run: Callable[..., Any], show: Callable[[str], None]
+) -> dict[str, str]:
     """Measure the networks that are not measured yet, and write the files after each; why others were not, by name."""
-    run_probe(arguments.provider)  # before minutes of exporting
     on_cuda = arguments.provider == "cuda"
     reports = earlier(arguments.json, options)
     failures: dict[str, str] = {}
@@ -134,7 +172,7 @@ def bench_all(arguments: argparse.Namespace, options: dict[str, Any], show: Call
     with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
         for name, files in pairs(names, Path(folder), arguments.jobs):
             try:
-                reports[name] = measure(files(), options)
+                reports[name] = measure(files(), options, run)
             except Exception as error:  # noqa: BLE001  # whatever it is, the other networks are measured
                 failures[name] = " ".join(f"{type(error).__name__}: {error}".split())
                 show(f"{name}  not measured, {failures[name]}")
@@ -143,6 +181,11 @@ def bench_all(arguments: argparse.Namespace, options: dict[str, Any], show: Call
                     show(plain_line(line, on_cuda=on_cuda))
             write(arguments, reports, failures)
     return failures
+
+
+def here(work: Callable[..., Any], *values: Any) -> Any:
+    """What `work` gives for the values, in this process."""
+    return work(*values)
 
 
 def say(text: str) -> None:
@@ -172,11 +215,16 @@ def main(show: Callable[[str], None] = say) -> None:
         "batches": tuple(arguments.batch),
         "budget_s": arguments.budget,
     }
+    isolated = Isolated()
+    run = isolated if arguments.provider == "cuda" else here
     try:
-        failures = bench_all(arguments, options, show)
+        run(run_probe, arguments.provider)  # before minutes of exporting
+        failures = bench_all(arguments, options, run, show)
     except BnfoldError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    finally:
+        isolated.close()
     if failures:
         sys.exit(f"error: {len(failures)} networks were not measured: {', '.join(failures)}")
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cuda_stand_in import pretend_cuda
+
+from bnfold.errors import InputRefused
+from bnfold.runtime import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +32,13 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     import bench_zoo
 
+    class Here(bench_zoo.Isolated):
+        """In this process, where the stand-in is."""
+
+        def __call__(self, work: Callable[..., Any], *values: Any) -> Any:
+            return work(*values)
+
+    monkeypatch.setattr(bench_zoo, "Isolated", Here)
     return bench_zoo
 
 
@@ -70,6 +82,33 @@ def test_a_file_that_makes_no_graph_keeps_its_line(bench: Callable[..., Any], mo
     assert last[:4] == ["bnnet", "all", "all", "none"]
     assert len(last) == len(line)
     assert last[-1].startswith("no CUDA graph: folded: This session cannot use the graph capture feature")
+
+
+def test_a_process_that_dies_is_replaced(script: Any) -> None:
+    isolated = script.Isolated.__base__()
+    with pytest.raises(BrokenProcessPool):
+        isolated(os._exit, 3)
+    assert isolated(os.getpid) == isolated(os.getpid) != os.getpid()
+    with pytest.raises(ValueError, match="invalid literal"):
+        isolated(int, "x")
+    with pytest.raises(InputRefused) as caught:
+        isolated(open_session, Path("/no/such/file"))
+    assert caught.value.where == "/no/such/file"
+    isolated.close()
+
+
+def test_a_network_whose_graph_kills_the_process_is_measured_without(script: Any) -> None:
+    asked: list[bool] = []
+
+    def run(_work: Any, _files: Any, options: dict[str, Any]) -> dict[str, Any]:
+        asked.append(options["cuda_graph"])
+        if options["cuda_graph"]:
+            raise BrokenProcessPool
+        return {"ratios": []}
+
+    report = script.measure((), {"cuda_graph": True}, run)
+    assert report == {"ratios": [], "no_cuda_graph": "the process died"}
+    assert asked == [True, False]
 
 
 def test_a_network_that_fails_loses_no_other_and_is_tried_again(
