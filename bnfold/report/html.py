@@ -97,8 +97,10 @@ def _bench(report: Facts, proof: Facts | None) -> list[Child]:
         unfinished,
         bench_answers(report, proof),
         _section("Pictures", *figures) if figures else None,
-        _section("Ratios", element("p", "time(file) / time(compared with)", class_="note"), ratios) if ratios else None,
-        _section("Runs", runs) if runs else None,
+        _section("Ratios", element("p", "time(file) / time(compared with)", class_="note"), ratios)
+        if ratios is not None
+        else None,
+        _section("Runs", runs) if runs is not None else None,
         *_profiles(report),
         *([] if proof is None else _proof_sections(proof, "report.json:")),
         *_other_sections(report, ("schema", "complete", "runs", "ratios", "profiles", "environment")),
