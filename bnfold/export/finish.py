@@ -60,7 +60,8 @@ def finish(model: ir.Model) -> onnx.ModelProto:
 
 def _simplified(before: onnx.ModelProto) -> onnx.ModelProto:
     """Run onnxsim and check that the interface, the opset and the BatchNorms are still the same."""
-    onnxsim = require("onnxsim", extra="cpu", purpose="simplifying the graph")
+    # no extra: the one that is not in use would bring a second ONNX Runtime
+    onnxsim = require("onnxsim", extra=None, purpose="simplifying the graph")
     inputs = {value.name for value in before.graph.input}
     overridable = any(tensor.name in inputs for tensor in before.graph.initializer)  # inputs with a default value
     try:

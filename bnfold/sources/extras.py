@@ -10,18 +10,18 @@ from bnfold.errors import EnvironmentNotReady
 __all__ = ["require", "require_torch"]
 
 
-def require(package: str, *, extra: str, purpose: str) -> Any:
+def require(package: str, *, extra: str | None, purpose: str) -> Any:
     """Import an optional package.
 
     Args:
         package: the import name.
-        extra: the extra of bnfold that installs it.
+        extra: the extra of bnfold that installs it, None where it is installed by itself.
         purpose: what it is needed for, for the message.
 
     Raises:
         EnvironmentNotReady: the package is missing or cannot be loaded.
     """
-    remedy = f'run `pip install "bnfold[{extra}]"`'
+    remedy = f'run `pip install "bnfold[{extra}]"`' if extra else f"run `pip install {package}`"
     try:
         return import_module(package)
     except ModuleNotFoundError as error:

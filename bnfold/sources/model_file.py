@@ -19,6 +19,7 @@ from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
+from bnfold.sources.extras import require_torch
 from bnfold.sources.usercode import build_module, import_file
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def load_model_file(spec: str) -> ModelFile:
             remedy=nearest(spec, zoo_names(), listing=f"known names: {', '.join(zoo_names())}")
             + "; a network of your own is given as the path of its .py file",
         )
+    if path.is_file():
+        require_torch()  # the file imports it, and an error in there would be the file's
     module = import_file(path)
     build = getattr(module, "build", None)
     if not callable(build):

@@ -14,6 +14,7 @@ import onnx_ir as ir
 import pytest
 
 import bnfold
+from bnfold.errors import EnvironmentNotReady
 from bnfold.export import count_batchnorms, finish, save
 from bnfold.export import sizes as limits
 
@@ -138,3 +139,10 @@ def test_a_large_model_is_finished_without_onnxsim(
 
     assert count_batchnorms(finish(plain)) == 1
     assert "without simplification" in caplog.text
+
+
+def test_a_missing_onnxsim_is_installed_by_itself(plain: ir.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bnfold[cpu]` would install a second ONNX Runtime beside that of `bnfold[gpu]`."""
+    monkeypatch.setitem(sys.modules, "onnxsim", None)
+    with pytest.raises(EnvironmentNotReady, match="onnxsim, which is not installed; run `pip install onnxsim`"):
+        finish(plain)

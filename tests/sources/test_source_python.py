@@ -282,3 +282,12 @@ def test_a_factory_of_a_file_has_the_shape_and_dtype_of_the_file(write_py: Calla
     path = write_py("INPUT_SHAPE = (1, 7)\nINPUT_DTYPE = 'int64'\ndef make():\n    return nn.Embedding(5, 3)")
 
     assert loaded(f"{path}:make").inputs == (InputSpec("input", (None, 7), "int64"),)
+
+
+@pytest.mark.parametrize("spec", ["bnnet", "FILE"])
+def test_without_torch_no_fault_is_found_in_the_file(
+    spec: str, net_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(EnvironmentNotReady, match=r'torch, which is not installed; run `pip install "bnfold\[torch\]"'):
+        load_source(str(net_file) if spec == "FILE" else spec)
