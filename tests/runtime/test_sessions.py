@@ -221,7 +221,7 @@ def test_what_the_loader_prints_stays_off_standard_output(
     def complain(**_options: Any) -> None:
         print("Failed to load libcudnn")  # noqa: T201  # as it does
 
-    monkeypatch.setattr(ort, "preload_dlls", create_autospec(ort.preload_dlls, side_effect=complain))
+    monkeypatch.setattr(ort.preload_dlls, "side_effect", complain)
     open_session(model, provider="cuda")
     assert capsys.readouterr().out == ""
 
