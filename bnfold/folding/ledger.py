@@ -64,7 +64,7 @@ def account(
         if fate is None and item.node.graph is None:
             fate = Fate("removed")
         elif fate is None:
-            unknown = "its input has an unknown number of axes, or no axis of channels"
+            unknown = "its input has an unknown number of axes, or no axis of as many channels"
             fate = Fate("kept", reason=parameters.reason if isinstance(parameters, Refusal) else unknown)
         entries.append(_entry(item.name, fate, parameters))
     return Ledger(tuple(entries))

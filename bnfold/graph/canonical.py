@@ -41,6 +41,17 @@ def _compute_constants(model: ir.Model) -> None:
     optimizer.fold_constants(model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.RemoveUnusedNodesPass()(model)
+    for graph in (model.graph, *subgraphs(model.graph)):
+        _store_text(graph)
+
+
+def _store_text(graph: ir.Graph) -> None:
+    """Hold computed strings as the IR can write them."""
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and tensor.dtype == ir.DataType.STRING and not isinstance(tensor, ir.StringTensor):
+            texts = [text if isinstance(text, bytes) else str(text).encode() for text in tensor.numpy().ravel()]
+            value.const_value = ir.StringTensor(texts, shape=ir.Shape(tensor.shape.numpy()), name=value.name)
 
 
 def _drop_whole_slices(graph: ir.Graph) -> None:

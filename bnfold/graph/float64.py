@@ -32,7 +32,6 @@ _RANDOM = frozenset(
 _QUANTIZED = frozenset(
     {
         "ConvInteger",
-        "DequantizeLinear",
         "DynamicQuantizeLinear",
         "MatMulInteger",
         "QLinearConv",
@@ -208,7 +207,7 @@ def _convert_attribute(node: NodeProto, attribute: AttributeProto) -> None:
             _convert_graph(graph)
     elif attribute.type == AttributeProto.TENSOR:
         attribute.t.CopyFrom(_widened_tensor(attribute.t))
-    elif attribute.name in {"to", "dtype", "softmax_precision"} and attribute.i in _NARROW:
+    elif attribute.name in {"to", "dtype", "output_dtype", "softmax_precision"} and attribute.i in _NARROW:
         attribute.i = TensorProto.DOUBLE
     elif node.op_type == "Constant" and attribute.name in {"value_float", "value_floats"}:
         number = attribute.f if attribute.name == "value_float" else list(attribute.floats)

@@ -27,7 +27,14 @@ def infer_shapes(model: ir.Model) -> None:
     if all(_infer_integers(node, model) for node in gaps):
         return
     stated = {value: value.shape for node in model.graph for value in node.outputs if value.shape is not None}
+    texts = {
+        value: value.const_value for value in model.graph.initializers.values() if value.dtype == ir.DataType.STRING
+    }
+    for value in texts:
+        value.const_value = None  # the pass asks for its size, which strings have not
     passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    for value, text in texts.items():
+        value.const_value = text
     for value, shape in stated.items():
         value.shape = shape
 

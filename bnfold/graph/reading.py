@@ -1,6 +1,7 @@
 """A model of any exporter as the IR holds it: what ONNX Runtime takes and the IR does not is written in its form first.
 
-Nodes in any order, several nodes of one name, sparse tensors, functions of another opset than the graph's.
+Nodes in any order, several nodes of one name, sparse tensors, functions of another opset than the graph's, and sizes
+of -1, which stand for one that is not known.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ import numpy as np
 import onnx
 import onnx.inliner
 import onnx_ir as ir
-from onnx import AttributeProto, GraphProto, ModelProto, SparseTensorProto, TensorProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    SparseTensorProto,
+    TensorProto,
+    TensorShapeProto,
+    helper,
+    numpy_helper,
+)
 
 from bnfold.errors import InputRefused
 from bnfold.graph.float64_values import reads
@@ -40,7 +50,7 @@ def read_model(proto: ModelProto) -> ir.Model:
 
 
 def tidied(proto: ModelProto) -> ModelProto:
-    """The same model, or a copy with its nodes sorted and named apart, its tensors dense and its functions inlined.
+    """The same model, or a copy: nodes sorted and named apart, tensors dense, functions inlined, unknown sizes open.
 
     Nodes that read each other in a circle stay as they are.
     """
@@ -54,6 +64,8 @@ def tidied(proto: ModelProto) -> ModelProto:
         _sort(graph)
         _make_dense(graph)
         _name_apart(graph)
+        for size in _negative_sizes(graph):
+            size.Clear()
     return copy
 
 
@@ -91,8 +103,8 @@ def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
 
 
 def _is_untidy(graph: GraphProto) -> bool:
-    is_sparse = bool(graph.sparse_initializer or _sparse_constants(graph))
-    return is_sparse or _order(graph) is not None or max(_counts(graph).values(), default=1) > 1
+    is_odd = bool(graph.sparse_initializer or _sparse_constants(graph) or [*_negative_sizes(graph)])
+    return is_odd or _order(graph) is not None or max(_counts(graph).values(), default=1) > 1
 
 
 def _order(graph: GraphProto) -> list[int] | None:
@@ -149,6 +161,11 @@ def _dense(sparse: SparseTensorProto) -> TensorProto:
     else:
         array[tuple(indices.T)] = values
     return numpy_helper.from_array(array, sparse.values.name)
+
+
+def _negative_sizes(graph: GraphProto) -> Iterator[TensorShapeProto.Dimension]:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield from (size for size in value.type.tensor_type.shape.dim if size.dim_value < 0)
 
 
 def _counts(graph: GraphProto) -> Counter[str]:

@@ -172,6 +172,13 @@ def graph_inputs(
                 remedy="export it again with typed inputs",
             )
         shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+        if 0 in shape[:1]:
+            raise InputRefused(
+                f"input {value.name} has a batch of 0, so that nothing can be compared",
+                where=where,
+                found="x".join("?" if size is None else str(size) for size in shape),
+                remedy="export it again with a dynamic batch",
+            )
         given = shapes[index] if shapes is not None and index < len(shapes) else None
         specs.append(tested_spec(str(value.name), shape, value.dtype.numpy().name, given, where=where))
     return tuple(specs)

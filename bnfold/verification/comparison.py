@@ -85,6 +85,14 @@ class Comparison:
         expected = list(self.reference.output_names)
         if list(self.file.outputs) != expected:
             raise Unequal(differing_names("outputs", list(self.file.outputs), expected))
+        for name, declared in self.file.outputs.items():
+            if not declared.type.startswith("tensor(") or declared.type == "tensor(string)":
+                raise InputRefused(
+                    "an output is no tensor of numbers, and others cannot be compared",
+                    where=f"output {name}",
+                    found=declared.type,
+                    remedy="take it off the outputs of the graph",
+                )
 
     def ask_source(self, feed: Feed, answers: Answers) -> None:
         """Add the source's answer to a feed, and pool its own errors.

@@ -35,7 +35,7 @@ class Declared:
 
 def matched_input(spec: InputSpec, declared: Declared) -> InputSpec:
     """The source's input with the axes that the file fixes."""
-    dtype = {"float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16"}
+    dtype = {"float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16", "string": "object"}
     found = declared.type.removeprefix("tensor(").removesuffix(")")
     found = dtype.get(found, found)
     if found != spec.dtype:

@@ -132,6 +132,36 @@ def test_the_modes_of_grid_sample(x, opset, mode):
     _agrees(model, {"x": x}, 4 * 5 * 2 * 16)
 
 
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_global_pooling_by_a_norm(x, p):
+    # Twenty powers, their sum and its root: a power of p counts p roundings, the root keeps 1 / p of them.
+    _agrees(_model("GlobalLpPool", x, opset=13, p=p), {"x": x}, 20 + p)
+
+
+@pytest.mark.parametrize("axis", [None, 1])
+def test_stored_integers_are_numbers(axis):
+    """(x - zero_point) scale, which needs no rounding."""
+    x = np.arange(-6, 6, dtype=np.int8).reshape(2, 3, 2)
+    scale, zero = np.array([0.25, 0.1, 3.0], np.float32), np.array([0, 1, -2], np.int8)
+    if axis is None:
+        scale, zero = scale[1], zero[1]
+    node = helper.make_node(
+        "DequantizeLinear", ["x", "scale", "zero"], ["y"], **({} if axis is None else {"axis": axis})
+    )
+    graph = helper.make_graph(
+        [node],
+        "one_node",
+        [helper.make_tensor_value_info("x", TensorProto.INT8, x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, x.shape)],
+        [numpy_helper.from_array(scale, "scale"), numpy_helper.from_array(zero, "zero")],
+    )
+    got = evaluate(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), {"x": x})["y"]
+    wide, shape = scale.astype(np.float64), (-1, 1)
+    wanted = (x - zero.reshape(shape).astype(np.float64)) * wide.reshape(shape)
+    assert got.dtype == np.float64
+    np.testing.assert_array_equal(got, wanted)
+
+
 def _loop(*, trips: int | None, condition: bool | None, stop_at: int = 5) -> onnx.ModelProto:
     """h <- 2 h while i < stop_at, and every h kept; y is the last h and z all of them."""
     number, flag, real = TensorProto.INT64, TensorProto.BOOL, TensorProto.FLOAT

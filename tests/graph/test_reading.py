@@ -132,6 +132,26 @@ def test_a_function_of_another_opset_is_converted():
     assert not model.functions
 
 
+def test_a_size_below_0_is_open():
+    model = _net()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    read = read_model(model)
+    assert [value.shape[0].value for value in (*read.graph.inputs, *read.graph.outputs)] == [None, None]
+
+
+def test_text_is_kept_and_does_not_stop_inference():
+    model = _net()
+    model.graph.initializer.append(helper.make_tensor("labels", TensorProto.STRING, [2], [b"cat", b"dog"]))
+    model.graph.node.append(helper.make_node("Identity", ["labels"], ["names"]))
+    model.graph.output.append(helper.make_tensor_value_info("names", TensorProto.STRING, [2]))
+    folded, ledger = fold(model)
+    assert (ledger.found, ledger.kept) == (1, 1)
+    assert "Relu" in str(ledger.entries[0].reason)
+    (names,) = (tensor for tensor in folded.graph.initializer if tensor.data_type == TensorProto.STRING)
+    assert list(numpy_helper.to_array(names)) in (["cat", "dog"], [b"cat", b"dog"])
+
+
 def test_what_the_ir_cannot_hold_is_refused():
     model = _net()
     model.graph.initializer[0].data_type = 99

@@ -272,3 +272,11 @@ def test_an_output_whose_rank_cannot_be_inferred(make_onnx: Make, tmp_path: Path
     proto.graph.output[0].type.tensor_type.ClearField("shape")
 
     assert "output z has no shape, and none can be inferred" in refusal(saved(proto, tmp_path))
+
+
+def test_a_batch_of_nothing(make_onnx: Make, tmp_path: Path) -> None:
+    proto = make_onnx()
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 0
+
+    assert "input x has a batch of 0" in refusal(saved(proto, tmp_path))

@@ -337,6 +337,23 @@ def test_a_file_may_mix_rows(tmp_path):
     assert "row 2 alone and the same row in a batch of 3 differ by" in warning
 
 
+@pytest.mark.parametrize(
+    ("output", "node"),
+    [("seq(float[N, 4]) s", "s = SequenceConstruct (x, x)"), ("string[N, 4] s", "s = Cast <to = 8> (x)")],
+)
+def test_an_output_that_is_no_tensor_of_numbers_is_refused(tmp_path, output, node):
+    text = f"(float[N, 4] x) => (float[N, 4] y, {output}) {{ y = Relu (x) {node} }}"
+    with pytest.raises(InputRefused, match="no tensor of numbers") as caught:
+        _verdict(tmp_path, text, text, X)
+    assert "output s" in str(caught.value)
+
+
+def test_an_input_of_text_is_refused(tmp_path):
+    text = "(float[N, 4] x, string[N] t) => (float[N, 4] y, int64[1] z) { y = Relu (x) z = Shape (t) }"
+    with pytest.raises(InputRefused, match="no inputs can be made up in input t"):
+        _verdict(tmp_path, text, text, X, InputSpec("t", (None,), "object"))
+
+
 def test_whole_numbers_must_be_equal(tmp_path):
     largest = "(float[N, 4] x) => (int64[N] y) {{ y = {} <axis = 1, keepdims = 0> (x) }}"
     assert _verdict(tmp_path, largest.format("ArgMax"), largest.format("ArgMax"), X)

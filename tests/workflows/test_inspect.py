@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
 from bnfold.records import as_json
@@ -57,6 +60,24 @@ def test_table_names_the_layer_and_its_end(cli: Callable[..., Result], network: 
     assert result.exit_code == 0
     assert "absorbed" in result.stdout
     assert "1 found, 1 absorbed" in result.stdout
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (4, 1)])
+def test_parameters_that_are_not_one_for_each_channel(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """No runtime runs such a file, but the checker takes it."""
+    names = ["gamma", "beta", "mean", "variance"]
+    graph = helper.make_graph(
+        [helper.make_node("BatchNormalization", ["x", *names], ["y"], name="bn")],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4, 3])],
+        [numpy_helper.from_array(np.ones(shape, np.float32), name) for name in names],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    (entry,) = bnfold.inspect(tmp_path / "net.onnx").ledger.entries
+    assert entry.outcome == "kept"
+    assert "channel" in str(entry.reason)
 
 
 def test_onnx_file_loads_neither_torch_nor_onnxruntime(network: Path) -> None:

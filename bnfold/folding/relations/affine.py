@@ -58,6 +58,8 @@ def batchnorm_parameters(node: ir.Node) -> tuple[Float64, Float64, Float64, Floa
     gamma, beta, mean, variance = [*arrays, None, None, None, None][:4]
     if gamma is None or beta is None or mean is None or variance is None:
         return Refusal("its parameters are not constants")
+    if {array.shape for array in (gamma, beta, mean, variance)} != {(gamma.size,)}:
+        return Refusal("its parameters are not one for each channel")
     epsilon = attribute(node, "epsilon", _DEFAULT_EPSILON)
     is_double = node.outputs[0].dtype == ir.DataType.DOUBLE
     return gamma, beta, mean, variance, epsilon if is_double else float(np.float32(epsilon))
@@ -72,9 +74,11 @@ def relate_batchnorm(node: ir.Node, units: Units) -> Refusal | None:
     gamma, beta, mean, variance, epsilon = parameters
     x, y = node.inputs[0], node.outputs[0]
     if x is None or units.of(x).ndim < 2:
-        return Refusal("its input has an unknown number of axes, or no axis of channels")
+        return Refusal("its input has an unknown number of axes, or no axis of as many channels")
     if y.shape is None:  # ONNX infers none before opset 7
         y.shape, y.type = x.shape, x.type
+    if static_length(x, 1) not in {None, gamma.size}:
+        return Refusal("its input has another number of channels")
     try:
         scale, shift = batchnorm_affine(gamma, beta, mean, variance, epsilon)
     except ValueError as error:
