@@ -59,11 +59,20 @@ class Plan:
             least_runs: of a block.
         """
         n_runs = tuple(n_runs_for(time_ms, least_runs) for time_ms in run_ms)
-        round_s = sum((count + 1) * time_ms for count, time_ms in zip(n_runs, run_ms, strict=True)) / 1e3
+        round_s = _round_s(n_runs, run_ms)
         least_s = max(2 * load_s, load_s + MIN_ROUNDS * round_s)
         n_loads = max(MIN_LOADS, min(N_LOADS, int(budget_s * (1 - WARM_UP_SHARE) / least_s)))
         left_s = budget_s * (1 - WARM_UP_SHARE) / n_loads - load_s
         return cls(n_loads, max(MIN_ROUNDS, math.floor(left_s / round_s)), n_runs)
+
+    def duration_s(self, run_ms: Sequence[float], load_s: float) -> float:
+        """Seconds that the plan takes; the arguments are those of `within`."""
+        return self.n_loads * (load_s + self.n_rounds * _round_s(self.n_runs, run_ms))
+
+
+def _round_s(n_runs: Sequence[int], run_ms: Sequence[float]) -> float:
+    """Seconds of a round: a run of each file to settle, and those that count."""
+    return sum((count + 1) * time_ms for count, time_ms in zip(n_runs, run_ms, strict=True)) / 1e3
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,11 @@ def time_files(
     warm_up_s = budget_s * WARM_UP_SHARE / N_LOADS / len(openers)
     files, load_s = open_all(openers, 0, warm_up_s)
     least = max(file.least_runs for file in files)
-    plan = Plan.within(budget_s, [float(np.median(file.block_ms(max(3, least)))) for file in files], load_s, least)
+    run_ms = [float(np.median(file.block_ms(max(3, least)))) for file in files]
+    plan = Plan.within(budget_s, run_ms, load_s, least)
+    needed_s = plan.duration_s(run_ms, load_s)
+    if needed_s > budget_s:
+        log.info("about %.2g s more than the budget: %d loads are the least", needed_s - budget_s, plan.n_loads)
     for load in range(plan.n_loads):
         if load > 0:
             files.clear()  # before the next ones are opened: only one set in memory

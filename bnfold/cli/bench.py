@@ -69,7 +69,7 @@ PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile"
 )  # fmt: skip
 @click.option(
     "--budget", "budget_s", type=Seconds(), default=20.0, show_default="20s", metavar="TIME",
-    help="Time for everything together, about: 60, 60s, 2m.",
+    help="Time for everything together, about: 60, 60s, 2m. Six loads of each file are made in any case.",
 )  # fmt: skip
 @click.option("--baseline", type=NamedPath(), metavar="FILE", help="What --json wrote on this machine earlier.")
 @click.option(

@@ -103,6 +103,7 @@ def test_a_plan_has_enough_loads_and_rounds_and_keeps_the_budget(
     if plan.n_rounds > MIN_ROUNDS:
         round_s = sum((n + 1) * time_ms for n, time_ms in zip(plan.n_runs, run_ms, strict=True)) / 1e3
         assert plan.n_loads * (load_s + plan.n_rounds * round_s) <= budget_s
+        assert plan.duration_s(run_ms, load_s) <= budget_s
 
 
 @pytest.mark.parametrize(("n_rounds", "kept"), [(0, None), (2, (1, 2)), (5, (1, 3)), (6, (2, 3))])

@@ -62,6 +62,10 @@ def test_a_file_that_is_read_is_not_overwritten(
     assert [file.name for file in tmp_path.iterdir()] == ["relu.onnx"]
 
 
+def test_a_budget_that_is_not_kept_is_said(cli: Callable[..., Result], relu: Path) -> None:
+    assert "more than the budget: 6 loads are the least" in cli("bench", relu, "--budget", "1ms").stderr
+
+
 def test_a_grid(cli: Callable[..., Result], relu: Path) -> None:
     result = cli(
         "bench", relu, "--threads", "1,2", "--opt-level", "basic", "--provider", "cpu", "--input-shape", "1x3",
