@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The tests with the lowest versions that pyproject.toml allows, in an environment of their own. Options go to pytest.
+#
+#   PYTHON=python3.11 ./scripts/test_lowest.sh   makes .venv-lowest; newer Pythons have no wheels of versions that old
+set -euo pipefail
+# shellcheck source=scripts/venv.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
+
+ensure_venv .venv-lowest dev scripts/constraints-lowest.txt
+cd -- "$ROOT"
+say "pytest"
+"$ROOT/.venv-lowest/bin/python" -m pytest -m "not zoo" "$@"
