@@ -14,14 +14,12 @@ from bnfold.cli.bench_options import Names, Percent, Seconds, ShapeList, Threads
 from bnfold.cli.options import NamedPath, batch_option, json_option, seed_option, verbosity_options
 from bnfold.cli.outputs import require_writable, writable
 from bnfold.errors import GateFailed, unwritable
-from bnfold.workflows.arguments import MAX_THREADS
+from bnfold.workflows.arguments import MAX_THREADS, PEERS
 
 if TYPE_CHECKING:
     from bnfold.records import BenchReport
 
 __all__ = ["command"]
-
-PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile", "openvino")
 
 
 @click.command(name="bench")
@@ -73,11 +71,11 @@ PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile"
 )  # fmt: skip
 @click.option("--baseline", type=NamedPath(), metavar="FILE", help="What --json wrote on this machine earlier.")
 @click.option(
-    "--fail-if-slower", "limit", type=Percent(), metavar="3%",
+    "--fail-if-slower", type=Percent(), metavar="3%",
     help="Exit code 1 if the whole interval is slower than the baseline by more than this.",
 )  # fmt: skip
 @click.option(
-    "--fail-if-slower-than", "rival", metavar="NAME",
+    "--fail-if-slower-than", metavar="NAME",
     help="Exit code 1 if the first file is slower than this one, beyond --fail-if-slower or 0 %.",
 )  # fmt: skip
 @click.option(

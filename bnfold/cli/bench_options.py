@@ -109,11 +109,11 @@ def check_usage(
             {len(shapes) for shapes in input_shapes}
         )
         > 1,
-        "--fail-if-slower wants --baseline FILE or --fail-if-slower-than NAME.": options["limit"] is not None
+        "--fail-if-slower wants --baseline FILE or --fail-if-slower-than NAME.": options["fail_if_slower"] is not None
         and options["baseline"] is None
-        and options["rival"] is None,
+        and options["fail_if_slower_than"] is None,
         "--baseline wants --fail-if-slower 3%, the limit it is held to.": options["baseline"] is not None
-        and options["limit"] is None,
+        and options["fail_if_slower"] is None,
         "--source, --weights and --pretrained want --against PEER[,...], the peers to build.": not options["against"]
         and (options["source"] is not None or options["weights"] is not None or options["pretrained"]),
         "--against wants --source SOURCE, which the peers are built from.": options["against"]

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_BATCH",
     "MAX_THREADS",
+    "PEERS",
     "batch_sizes",
+    "check_names",
     "check_positive",
     "check_provider",
     "check_threads",
@@ -25,6 +27,7 @@ __all__ = [
 
 MAX_THREADS = 1024
 MAX_BATCH = 65536
+PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile", "openvino")
 
 
 def batch_sizes(batch: int | Sequence[int] | None, batches: int | Sequence[int] = ()) -> tuple[int, ...]:
@@ -74,11 +77,24 @@ def check_provider(provider: Any) -> None:
     """
     from bnfold.runtime import PROVIDERS
 
-    for name in _several(provider):
-        if name not in PROVIDERS:
-            raise InputRefused(
-                "no such provider", found=repr(name), expected=" or ".join(PROVIDERS), remedy="give one of these"
-            )
+    check_names("provider", provider, tuple(PROVIDERS))
+
+
+def check_names(what: str, names: Any, known: Sequence[str]) -> None:
+    """Refuse names that there are not.
+
+    Args:
+        what: they are names of.
+        names: one, or several.
+        known: those there are.
+
+    Raises:
+        InputRefused: a name is none of `known`.
+    """
+    for name in _several(names):
+        if name not in known:
+            expected = " or ".join((", ".join(known[:-1]), known[-1]))
+            raise InputRefused(f"no such {what}", found=repr(name), expected=expected, remedy="give one of these")
 
 
 def require_provider(provider: Provider) -> None:

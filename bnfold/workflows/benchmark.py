@@ -5,24 +5,21 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from bnfold.benchmarking import bench_files
-from bnfold.benchmarking.axes import as_axis
+from bnfold.benchmarking.axes import Optimize, OptLevel, as_axis
 from bnfold.benchmarking.gates import against_baseline, against_name, read_baseline
-from bnfold.benchmarking.load import Load
+from bnfold.benchmarking.load import Load, Mode
 from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.runtime import available_threads, environment
-from bnfold.workflows.arguments import batch_sizes, check_positive, check_provider, check_threads
+from bnfold.workflows.arguments import PEERS, batch_sizes, check_names, check_positive, check_provider, check_threads
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bnfold.benchmarking import OptLevel
-    from bnfold.benchmarking.axes import Optimize
-    from bnfold.benchmarking.load import Mode
     from bnfold.benchmarking.subjects import Subject
     from bnfold.records import BenchReport, MissingPeer
     from bnfold.runtime import Provider
@@ -50,8 +47,8 @@ def bench(
     progress: Callable[[float], None] | None = None,
     partial: Callable[[BenchReport], None] | None = None,
     baseline: str | Path | None = None,
-    limit: float | None = None,
-    rival: str | None = None,
+    fail_if_slower: float | None = None,
+    fail_if_slower_than: str | None = None,
     against: Sequence[str] = (),
     source: str | None = None,
     weights: Path | None = None,
@@ -82,9 +79,9 @@ def bench(
         seed: of the input values and of the bootstrap.
         progress: told the share that is done, 0 to 1.
         partial: given what was measured so far when an interrupt ends the work.
-        baseline: the JSON report of an earlier run on this machine; with `limit`, each run it has becomes a gate.
-        limit: 0.03 lets a file be 3 % slower; decided on the interval.
-        rival: the name of another file; that the first is not slower than it becomes a gate.
+        baseline: the JSON report of an earlier run on this machine; each run it has becomes a gate.
+        fail_if_slower: for these gates, 0.03 lets a file be 3 % slower; decided on the interval.
+        fail_if_slower_than: the name of another file; that the first is not slower than it becomes a gate.
         against: other ways to run `source`, some of `PEERS`, built from it and measured in the same rounds.
         source: what the files were made from, see SOURCE in the README.
         weights: parameters for a source that has none of its own.
@@ -98,17 +95,15 @@ def bench(
     batch = batch_sizes(batch)
     check_threads(threads)
     check_provider(provider)
+    check_names("optimization level", opt_level, get_args(OptLevel))
+    check_names("time of optimization", optimize, get_args(Optimize))
+    check_names("mode", mode, get_args(Mode))
+    check_names("peer", tuple(against), PEERS)
     check_positive("budget_s", budget_s)
     check_positive("slo_p95_ms", slo_p95_ms)
     paths = [Path(file) for file in files]
     known = distinct_names(paths) if names is None else list(names)
-    others = [*known[1:], *(_peer_name(peer, known) for peer in against)]
-    if rival is not None and rival not in others:
-        raise InputRefused(
-            "no other file has the name that the first shall not be slower than", found=rival,
-            expected=", ".join(others) or "a second file",
-            remedy="name one of the files as the table does",
-        )  # fmt: skip
+    _check_gates(baseline, fail_if_slower, fail_if_slower_than, [*known[1:], *(_peer_name(p, known) for p in against)])
     earlier = None if baseline is None else _read_baseline(Path(baseline), provider)
     with TemporaryDirectory(prefix="bnfold-") as folder:
         peers, missing = _peers(
@@ -120,7 +115,7 @@ def bench(
             pretrained=pretrained,
             input_shapes=input_shapes,
         )
-        _require_rival(rival, missing, known)
+        _require_rival(fail_if_slower_than, missing, known)
         report = bench_files(
             paths,
             names=known,
@@ -139,10 +134,28 @@ def bench(
             progress=progress,
             partial=_with_missing(partial, missing),
         )
-    gates = [] if rival is None else against_name(report, rival, limit or 0.0)
-    if earlier is not None and limit is not None:
+    rival, limit = fail_if_slower_than, fail_if_slower or 0.0
+    gates = [] if rival is None else against_name(report, rival, limit)
+    if earlier is not None:
         gates += against_baseline(report, earlier, limit, str(baseline))
     return dataclasses.replace(report, gates=tuple(gates), missing=tuple(missing))
+
+
+def _check_gates(baseline: Any, fail_if_slower: float | None, rival: str | None, others: Sequence[str]) -> None:
+    """Refuse what would make no gate."""
+    if fail_if_slower is None and baseline is not None:
+        raise InputRefused("a baseline wants a limit it is held to", remedy="give fail_if_slower=0.03, or another")
+    if fail_if_slower is not None and baseline is None and rival is None:
+        raise InputRefused(
+            "there is nothing that the files shall not be slower than", found=f"fail_if_slower={fail_if_slower}",
+            remedy="give a baseline, or fail_if_slower_than",
+        )  # fmt: skip
+    if rival is not None and rival not in others:
+        raise InputRefused(
+            "no other file has the name that the first shall not be slower than", found=rival,
+            expected=", ".join(others) or "a second file",
+            remedy="name one of the files as the table does",
+        )  # fmt: skip
 
 
 def _peer_name(peer: str, known: Sequence[str]) -> str:

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from bnfold.benchmarking.axes import Cell
     from bnfold.sources import Source
 
-__all__ = ["PEERS", "build_peers"]
+__all__ = ["build_peers"]
 
-PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile", "openvino")
 PACKAGES = {"onnxsim": "onnxsim", "onnxslim": "onnxslim", "torch": "torch", "torch-compile": "torch"} | {
     "openvino": "openvino"
 }
@@ -38,7 +37,7 @@ def build_peers(names: Sequence[str], source: Source, folder: Path) -> tuple[lis
     """Build each peer from one source.
 
     Args:
-        names: some of `PEERS`.
+        names: some of `bnfold.workflows.arguments.PEERS`.
         source: the network that all of them compute.
         folder: takes the files of the peers; they must outlive the measurement.
 

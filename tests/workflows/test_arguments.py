@@ -59,6 +59,24 @@ def test_a_budget_is_a_time(relu: Path, budget_s: float) -> None:
         bnfold.bench(relu, slo_p95_ms=budget_s)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"opt_level": "most"}, "no such optimization level: found 'most', expected disabled, basic, extended or all"),
+        ({"opt_level": ["all", "most"]}, "no such optimization level: found 'most'"),
+        ({"optimize": "later"}, "no such time of optimization: found 'later', expected online or offline"),
+        ({"mode": "fast"}, "no such mode: found 'fast', expected latency, throughput or open-loop"),
+        ({"against": ["plane"], "source": "net"}, "no such peer: found 'plane', expected plain, onnxsim"),
+        ({"baseline": "earlier.json"}, "a baseline wants a limit it is held to"),
+        ({"fail_if_slower": 0.03}, "nothing that the files shall not be slower than: found fail_if_slower=0.03"),
+        ({"fail_if_slower_than": "plain"}, "no other file has the name .* found plain, expected a second file"),
+    ],
+)
+def test_measuring_refuses_names_and_gates_that_are_none(relu: Path, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputRefused, match=says):
+        bnfold.bench(relu, **options)
+
+
 def test_two_names_of_one_argument() -> None:
     assert batch_sizes(None) == ()
     assert batch_sizes(8) == batch_sizes(None, 8) == batch_sizes([8]) == batch_sizes(None, (8,)) == (8,)

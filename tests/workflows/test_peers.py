@@ -10,11 +10,10 @@ import onnxruntime as ort
 import pytest
 
 from bnfold.benchmarking.axes import Cell
-from bnfold.cli.bench import PEERS as OFFERED
 from bnfold.sources import load_source
 from bnfold.workflows import peers as peers_module
 from bnfold.workflows.benchmark import bench
-from bnfold.workflows.peers import PEERS, build_peers
+from bnfold.workflows.peers import build_peers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 
 FILES = ("plain", "onnxsim", "onnxslim", "ort-offline")
 CELL = Cell("cpu", 1, "all", None, 2)
-
-
-def test_the_command_offers_every_peer() -> None:
-    assert OFFERED == PEERS
 
 
 def test_files_of_peers_compute_the_source(network: Path, tmp_path: Path) -> None:
