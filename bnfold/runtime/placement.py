@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import onnx
-import onnx.shape_inference
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -25,9 +22,7 @@ __all__ = [
     "without_tf32",
 ]
 
-FLOATS = {
-    onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16,
-}  # fmt: skip
+FLOATS = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")  # onnx.TensorProto
 
 # onnxruntime_session_options_config_keys.h; versions that do not know an entry ignore it.
 _RECORD = "session.record_ep_graph_assignment_info"
@@ -78,7 +73,7 @@ def without_tf32(provider: Provider) -> dict[str, str]:
     return {"use_tf32": "0"} if provider == "cuda" else {}
 
 
-def computes(name: str, types: Mapping[str, set[int]]) -> bool:
+def computes(name: str, types: Mapping[str, set[str]]) -> bool:
     """Whether a node writes floating-point values, or is not known to write none.
 
     Arithmetic on shapes, in integers, belongs on the CPU: ONNX Runtime puts it there for speed.
@@ -87,7 +82,7 @@ def computes(name: str, types: Mapping[str, set[int]]) -> bool:
         name: of the node.
         types: from `output_types`.
     """
-    return name not in types or bool(types[name] & FLOATS)
+    return name not in types or not types[name].isdisjoint(FLOATS)
 
 
 def is_ort_format(path: Path) -> bool:
@@ -95,15 +90,18 @@ def is_ort_format(path: Path) -> bool:
     return path.suffix == ".ort"
 
 
-def output_types(model: Path | bytes) -> dict[str, set[int]]:
-    """Name of a node -> element types of its outputs, where all of them are known."""
+def output_types(model: Path | bytes) -> dict[str, set[str]]:
+    """Name of a node -> element types of its outputs as onnx.TensorProto names them, where all of them are known."""
+    import onnx
+    import onnx.shape_inference
+
     if not isinstance(model, bytes) and is_ort_format(model):
         return {}
     proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False)
     graph = onnx.shape_inference.infer_shapes(proto).graph
     known = {info.name: info.type.tensor_type.elem_type for info in (*graph.value_info, *graph.output, *graph.input)}
     return {
-        node.name: {known[output] for output in node.output if output}
+        node.name: {onnx.TensorProto.DataType.Name(known[output]) for output in node.output if output}
         for node in graph.node
         if node.name and all(known.get(output) for output in node.output if output)
     }
