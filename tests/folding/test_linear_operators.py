@@ -6,6 +6,7 @@ derandomised: the same ones in every run and on every machine, so that a failure
 
 from __future__ import annotations
 
+import onnx
 import pytest
 from fold_checks import check_fold, kept_reasons
 from fold_models import Net, Parameters
@@ -20,6 +21,9 @@ parameters = st.builds(
     dyadic=st.booleans(),
     gammas=st.sampled_from(["positive", "mixed", "zeros", "tiny"]),
 )
+# The evaluator of ONNX before 1.23 has no recurrent operator in two directions: bnfold then asks for another reference.
+ONNX = tuple(int(part) for part in onnx.__version__.split(".")[:2])
+directions_of_recurrent = ["forward", "bidirectional"] if ONNX >= (1, 23) else ["forward"]
 live = st.builds(Parameters, st.integers(0, 2**16), dyadic=st.booleans(), gammas=st.sampled_from(["positive", "mixed"]))
 
 
@@ -209,9 +213,7 @@ def test_linear_over_c_with_batchnorm_over_t_is_not_linear_batchnorm(scale):
 
 
 @examples
-@given(
-    parameters, st.sampled_from(["LSTM", "GRU", "RNN"]), st.booleans(), st.sampled_from(["forward", "bidirectional"])
-)
+@given(parameters, st.sampled_from(["LSTM", "GRU", "RNN"]), st.booleans(), st.sampled_from(directions_of_recurrent))
 def test_batchnorm_in_front_of_recurrent(p, op_type, bias, direction):
     gates, directions = {"LSTM": 4, "GRU": 3, "RNN": 1}[op_type], 1 + (direction == "bidirectional")
     p.dyadic = False  # the gates are not exact

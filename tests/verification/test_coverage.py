@@ -62,6 +62,12 @@ def _edit(model: onnx.ModelProto, name: str, index, change) -> onnx.ModelProto:
     return model
 
 
+def _two_up(number: np.floating, towards: float = np.inf) -> np.floating:
+    """Two units in the last place of the number's own type: with a Python float, NumPy 1 steps in float64."""
+    end = number.dtype.type(towards)
+    return np.nextafter(np.nextafter(number, end), end)
+
+
 def _verdict(tmp_path, source: onnx.ModelProto, file: onnx.ModelProto):
     onnx.save(file, tmp_path / "file.onnx")
     return verify_file(tmp_path / "file.onnx", OnnxReference(source), inputs=(X,), threads=1)
@@ -85,7 +91,7 @@ def test_a_channel_that_is_never_active_is_counted(tmp_path, opset):
     ("name", "index", "change"),
     [
         ("first_weight", (DEAD, 0, 1, 1), lambda w: w * 1.01),
-        ("first_weight", (DEAD, 1, 0, 2), lambda w: np.nextafter(np.nextafter(w, np.inf), np.inf)),
+        ("first_weight", (DEAD, 1, 0, 2), _two_up),
         ("first_weight", (DEAD, 1, 0, 2), lambda w: w.astype(np.float16)),
         ("first_bias", DEAD, lambda b: b * 1.01),
         ("second_weight", (2, DEAD, 0, 0), lambda w: -w),
@@ -155,6 +161,15 @@ def test_the_unfolded_graph_and_other_units_are_right_too(tmp_path):
     assert "other units" in verdict.warnings[0]
 
 
+def test_a_comparison_of_nothing_is_none():
+    source = _network(dtype=np.float32)
+    file = _folded(source)
+    del file.graph.initializer[:]
+    refolded = compare_parameters(file, source)
+    assert refolded.facts is None
+    assert "no initializers" in refolded.skipped
+
+
 def test_scales_of_a_resize_are_no_parameters():
     """onnxsim computes them where the source has them from the shapes of its inputs."""
     source = _network()
@@ -173,7 +188,7 @@ def test_each_format_has_its_own_last_place(dtype):
     refolded = compare_parameters(file, source)
     assert refolded.failure is None
     assert 0 < refolded.facts.max_ulps <= 0.5 + 2**-20
-    two_up = _edit(file, "second_bias", 1, lambda b: np.nextafter(np.nextafter(b, dtype(9)), dtype(9)))
+    two_up = _edit(file, "second_bias", 1, lambda b: _two_up(b, 9))
     assert compare_parameters(two_up, source).facts.max_ulps == pytest.approx(2, abs=0.51)
 
 
