@@ -10,7 +10,9 @@ import onnx_ir as ir
 
 from bnfold.folding.classes import Classes, border_pins
 from bnfold.folding.relations import RULES
+from bnfold.folding.relations.attention import values_of
 from bnfold.folding.units import Ids, Pin, Site, Units
+from bnfold.graph.constants import operand
 from bnfold.graph.layers import layer_name
 
 __all__ = ["Reasons"]
@@ -151,6 +153,9 @@ def _origin(value: ir.Value, units: Units) -> str:
 def _moved_by(node: ir.Node) -> list[ir.Value]:
     """What an operator that only moves elements takes them from; nothing for any other operator."""
     rule = RULES.get(node.op_type)
+    values = values_of(node) if node.op_type == "MatMul" else None
+    if values is not None:
+        return [operand(node, values)]
     if rule is None or rule.kind != "carry":
         return []
     data = node.inputs if node.op_type == "Concat" else node.inputs[:1]

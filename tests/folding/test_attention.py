@@ -77,6 +77,15 @@ def test_other_weights_pin_the_values(name):
     assert "by MatMul" in reason
 
 
+def test_a_batchnorm_behind_names_what_pins_the_values():
+    net = _net(Parameters(5, dyadic=False, gammas="positive"))
+    values = net.node("Sigmoid", ["x"], name="gate")
+    y = WRITTEN["weights @ values"](net, net.node("Softmax", ["scores"], axis=-1), values)
+    _, ledger = check_fold(net.model(net.node("Relu", [net.batchnorm(y, C)], name="act")), net.feed())
+    (reason,) = kept_reasons(ledger).values()
+    assert reason.startswith("scale pinned by Sigmoid `gate` on its input and by graph output")
+
+
 def test_a_constant_between_is_read_by_the_softmax_alone():
     """Values that are a constant have no units, and the weights keep theirs."""
     net = _net(Parameters(4, dyadic=False))

@@ -11,35 +11,35 @@ import onnx_ir as ir
 
 from bnfold.folding.relations.registry import Kind
 from bnfold.folding.units import Refusal, Units
-from bnfold.graph.constants import attribute, constant_shape, is_float
+from bnfold.graph.constants import attribute, constant_shape, is_float, operand
 from bnfold.graph.layers import layer_name
 from bnfold.graph.shapes import dims_of
 
-__all__ = ["relate_weighted_mean"]
+__all__ = ["relate_weighted_mean", "values_of"]
 
 _SAME_ELEMENTS = ("Cast", "Dropout", "Identity")
 
 
 def relate_weighted_mean(node: ir.Node, units: Units) -> Refusal | Kind:
     """ONNX MatMul of data, one operand a Softmax: y keeps the units of the other."""
-    left, right = node.inputs
-    y = dims_of(node.outputs[0])
-    if left is None or right is None or y is None or min(units.of(left).ndim, units.of(right).ndim) < 2:
+    y, values = dims_of(node.outputs[0]), values_of(node)
+    if y is None or values is None or constant_shape(node.inputs[values]) is not None:
         return Refusal("its weight is not a constant")
-    if _sums_to_one(left, -1):
-        weights, values, summed = left, right, -2
-    elif _sums_to_one(right, -2):
-        weights, values, summed = right, left, -1
-    else:
-        return Refusal("its weight is not a constant")
-    if constant_shape(values) is not None:
-        return Refusal("its operands are a Softmax and a constant")
-    units.pin(units.of(weights), node, f"MatMul `{layer_name(node)}`")
-    units.use(units.of(weights))
-    ids = units.of(values)
-    ids = units.collapse(ids, [summed % ids.ndim])
+    weights = units.of(operand(node, 1 - values))
+    units.pin(weights, node, f"MatMul `{layer_name(node)}`")
+    units.use(weights)
+    ids = units.of(operand(node, values))
+    ids = units.collapse(ids, [ids.ndim - (2 if values == 1 else 1)])
     units.ids[node.outputs[0]] = ids.reshape((1,) * (len(y) - ids.ndim) + ids.shape)
     return "carry"
+
+
+def values_of(node: ir.Node) -> int | None:
+    """Which operand of a MatMul the other, a Softmax, takes the mean of; None if neither is one."""
+    left, right = node.inputs
+    if left is None or right is None or min(len(left.shape or ()), len(right.shape or ())) < 2:
+        return None
+    return 1 if _sums_to_one(left, -1) else 0 if _sums_to_one(right, -2) else None
 
 
 def _sums_to_one(value: ir.Value, axis: int) -> bool:
