@@ -21,8 +21,6 @@ may share a file; --missing measures only what that file lacks; --markdown write
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import statistics
 import sys
@@ -37,6 +35,7 @@ import onnx_ir as ir
 import onnxscript.optimizer
 import onnxscript.rewriter.onnx_fusions
 from fold_zoo import source_of
+from measured_rows import measured_rows, parse
 from right_networks import NETWORKS, has_small_rows, network
 from right_page import write_page
 
@@ -222,27 +221,13 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=list(NETWORKS))
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--missing", action="store_true")
-    parser.add_argument("--markdown", type=Path, metavar="FILE")
-    arguments = parser.parse_args()
-    known = arguments.json.read_text().splitlines() if arguments.json and arguments.json.exists() else []
-    rows = {row["network"]: row for row in map(json.loads, known)}
+    arguments = parse(__doc__, NETWORKS)
     print(ROW.format("network", *FILES, "typical", "passed", "decided by", "seconds"), flush=True)
-    for name in arguments.names:
-        if not (arguments.missing and name in rows):
-            rows[name] = measure(name)
-            if arguments.json:
-                with arguments.json.open("a") as lines:
-                    lines.write(json.dumps(rows[name]) + "\n")
-        print(table_row(rows[name]), flush=True)
-    measured = [rows[name] for name in arguments.names]
-    print("\n".join(summary(measured)))
+    rows = measured_rows(arguments, measure, table_row)
+    print("\n".join(summary(rows)))
     if arguments.markdown:
-        write_page(arguments.markdown, measured, FILES)
-    raise SystemExit(any(not row["passed"] for row in measured))
+        write_page(arguments.markdown, rows, FILES)
+    raise SystemExit(any(not row["passed"] for row in rows))
 
 
 if __name__ == "__main__":

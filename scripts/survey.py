@@ -18,8 +18,6 @@ has; --markdown writes docs/survey.md.
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import sys
 import tempfile
@@ -34,6 +32,7 @@ import onnxscript.optimizer
 import onnxscript.rewriter.onnx_fusions
 import torch
 from fold_zoo import calibrate, randomise, source_of
+from measured_rows import measured_rows, parse
 from right_page import versions
 from survey_networks import NETWORKS
 
@@ -170,26 +169,12 @@ def write_page(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Count, print the table, and write JSON and Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=list(NETWORKS))
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--missing", action="store_true")
-    parser.add_argument("--markdown", type=Path, metavar="FILE")
-    arguments = parser.parse_args()
-    known = arguments.json.read_text().splitlines() if arguments.json and arguments.json.exists() else []
-    rows = {row["network"]: row for row in map(json.loads, known)}
+    arguments = parse(__doc__, NETWORKS)
     print(ROW.format("network", "found", *TOOLS), flush=True)
-    for name in arguments.names:
-        if not (arguments.missing and name in rows):
-            rows[name] = measure(name)
-            if arguments.json:
-                with arguments.json.open("a") as lines:
-                    lines.write(json.dumps(rows[name]) + "\n")
-        print(ROW.format(*cells(rows[name])), flush=True)
-    measured = [rows[name] for name in arguments.names]
-    print(ROW.format(*totals(measured)))
+    rows = measured_rows(arguments, measure, lambda row: ROW.format(*cells(row)))
+    print(ROW.format(*totals(rows)))
     if arguments.markdown:
-        write_page(arguments.markdown, measured)
+        write_page(arguments.markdown, rows)
 
 
 if __name__ == "__main__":
