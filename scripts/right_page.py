@@ -42,10 +42,9 @@ measured on 4 rows only.
 
 {passed} of {networks} pass with every draw.
 
-A merged
-convolution (RepVGG) adds the terms of all its branches up in one long sum, and a Linear that has taken a BatchNorm adds
-up inputs with their means, which its bias takes off again: both cost a part of a digit, the second the more the larger
-a mean is against its deviation (`bnnet+few`).
+A merged convolution (RepVGG) adds the terms of all its branches up in one long sum, and a Linear that has taken a
+BatchNorm adds up inputs with their means, which its bias takes off again: both cost a part of a digit, the second the
+more the larger a mean is against its deviation (`bnnet+few`).
 """
 PACKAGES = {"torch": "PyTorch", "timm": "timm", "onnxruntime": "ONNX Runtime", "onnxsim": "onnxsim"}
 
