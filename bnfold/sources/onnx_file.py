@@ -44,10 +44,10 @@ def load_onnx(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] 
     """
     if not path.is_file():
         raise InputRefused("no such file", where=str(path), remedy="give the path of an existing .onnx file")
-    proto = _decoded(path)
-    folder, data_files = locate_external_data(proto, path)
-    proto = tidied(proto)
-    _checked(proto, path)
+    decoded = _decoded(path)
+    folder, data_files = locate_external_data(decoded, path)
+    proto = tidied(decoded)
+    _checked(proto, path, as_written=proto is decoded)
     model = read_model(proto)
     ir.external_data.set_base_dir(model.graph, folder)
     _separate_parameters(model, spec)
@@ -81,8 +81,37 @@ def _decoded(path: Path) -> onnx.ModelProto:
     return proto
 
 
-def _checked(proto: onnx.ModelProto, path: Path) -> None:
-    """Check all but the external data, and what ONNX Runtime does without: shapes of outputs, inputs for parameters."""
+def _checked(proto: onnx.ModelProto, path: Path, *, as_written: bool) -> None:
+    """Check all but the external data, and what ONNX Runtime does without: shapes of outputs, inputs for parameters.
+
+    Args:
+        proto: the model, as it goes on from here.
+        path: its file.
+        as_written: whether the file holds the same; where nothing is left out, it is checked without a copy in memory.
+    """
+    whole = as_written and proto.ir_version >= SEPARATE_SINCE and not any(external_tensors(proto))
+    try:
+        if whole and all(_is_typed(output) for output in proto.graph.output):
+            onnx.checker.check_model(path)
+        else:
+            onnx.checker.check_model(_structure(proto))
+    except (onnx.checker.ValidationError, RuntimeError) as error:
+        raise InputRefused(
+            "the .onnx file breaks the ONNX specification",
+            where=str(path),
+            found=" ".join(str(error).split())[:300],
+            remedy="export it again; `onnx.checker.check_model` shows the whole message",
+        ) from error
+
+
+def _is_typed(output: onnx.ValueInfoProto) -> bool:
+    tensor_type = output.type.tensor_type
+    is_other = output.type.WhichOneof("value") not in {None, "tensor_type"}
+    return is_other or (tensor_type.elem_type != 0 and tensor_type.HasField("shape"))
+
+
+def _structure(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy without what `_checked` leaves out."""
     structure = onnx.ModelProto()
     structure.CopyFrom(proto)
     structure.ir_version = max(structure.ir_version, SEPARATE_SINCE)
@@ -91,19 +120,11 @@ def _checked(proto: onnx.ModelProto, path: Path) -> None:
         del tensor.external_data[:]
         tensor.dims[:] = [0]  # which needs no data
     for output in structure.graph.output:
-        if output.type.WhichOneof("value") in {None, "tensor_type"}:
+        if not _is_typed(output):
             tensor_type = output.type.tensor_type
             tensor_type.elem_type = tensor_type.elem_type or onnx.TensorProto.FLOAT
             tensor_type.shape.SetInParent()
-    try:
-        onnx.checker.check_model(structure)
-    except (onnx.checker.ValidationError, RuntimeError) as error:
-        raise InputRefused(
-            "the .onnx file breaks the ONNX specification",
-            where=str(path),
-            found=" ".join(str(error).split())[:300],
-            remedy="export it again; `onnx.checker.check_model` shows the whole message",
-        ) from error
+    return structure
 
 
 def _separate_parameters(model: ir.Model, where: str) -> None:

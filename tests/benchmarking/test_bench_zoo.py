@@ -16,7 +16,7 @@ from bnfold.errors import InputRefused
 from bnfold.runtime import open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 COLUMNS = (
@@ -157,6 +157,17 @@ def test_without_the_provider_nothing_is_exported(
     assert capsys.readouterr().err.startswith("error: the provider CUDAExecutionProvider does not load")
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch in this process as in those that export: statistics are summed in another order by several threads."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_exports_in_processes_are_the_same_files(script: Any, tmp_path: Path) -> None:
     for jobs in (1, 2):
         (tmp_path / str(jobs)).mkdir()

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
+import onnx.shape_inference
 import pytest
 
 import bnfold.folding
@@ -23,6 +25,15 @@ MOST_NODES, MOST_BYTES = 300, 1 << 24  # the tests of large graphs measure time 
 STAGES = ("canonicalise", "merge_branches", "apply_choice", "remove_dead_channels")
 
 
+def is_valid(model: onnx.ModelProto) -> bool:
+    """Whether ONNX takes the model that a test folds; some tests have one on purpose that it does not."""
+    try:
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except onnx.shape_inference.InferenceError:
+        return False
+    return True
+
+
 def is_small(model: ir.Model) -> bool:
     """Whether a test means the graph, and not what a large one takes."""
     n_bytes = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
@@ -34,16 +45,16 @@ def _valid_after_each_stage() -> Iterator[None]:
     """Wrap the stages of `bnfold.folding`: each must leave a valid graph, whichever test runs it."""
     from validity import AFTER_A_STAGE, violations, written
 
-    folded: list[ir.Model] = []  # the model whose stages run
+    folded: list[ir.Model] = []  # the model whose stages run, if they are checked
 
     def checked(name: str, stage: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(stage)
         def run(first: Any, *rest: Any) -> Any:
-            result = stage(first, *rest)
             if name == "canonicalise":
-                folded[:] = [first]
-            if is_small(folded[0]):
-                broken = violations(written(folded[0]), AFTER_A_STAGE)
+                folded[:] = [first] if is_small(first) and is_valid(written(first)) else []
+            result = stage(first, *rest)
+            for model in folded:
+                broken = violations(written(model), AFTER_A_STAGE)
                 assert not broken, f"after {name}:\n" + "\n".join(broken)
             return result
 
