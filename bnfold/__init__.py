@@ -16,19 +16,35 @@ if TYPE_CHECKING:
     from bnfold.workflows.benchmark import bench
     from bnfold.workflows.compare import verify
     from bnfold.workflows.diagnose import doctor
+    from bnfold.workflows.evaluate import evaluate
     from bnfold.workflows.fold_export import fold_export
     from bnfold.workflows.inspect_source import inspect
+    from bnfold.workflows.predict import predict
     from bnfold.workflows.recalibrate import recalibrate
     from bnfold.workflows.train_model import train
 
-__all__ = ["__version__", "bench", "doctor", "fold", "fold_export", "inspect", "recalibrate", "train", "verify"]
+__all__ = [
+    "__version__",
+    "bench",
+    "doctor",
+    "evaluate",
+    "fold",
+    "fold_export",
+    "inspect",
+    "predict",
+    "recalibrate",
+    "train",
+    "verify",
+]
 
 _HOMES = {
     "bench": "bnfold.workflows.benchmark",
     "doctor": "bnfold.workflows.diagnose",
+    "evaluate": "bnfold.workflows.evaluate",
     "fold": "bnfold.folding",
     "fold_export": "bnfold.workflows.fold_export",
     "inspect": "bnfold.workflows.inspect_source",
+    "predict": "bnfold.workflows.predict",
     "recalibrate": "bnfold.workflows.recalibrate",
     "train": "bnfold.workflows.train_model",
     "verify": "bnfold.workflows.compare",

@@ -14,6 +14,7 @@ from bnfold.cli.options import (
     NamedPath,
     comparison_options,
     json_option,
+    metadata_options,
     provider_option,
     seed_option,
     source_options,
@@ -45,6 +46,7 @@ __all__ = ["command"]
     "--static-batch", type=click.IntRange(min=1, max=MAX_BATCH), metavar="N",
     help="Fix the batch dimension to N.  [default: dynamic]",
 )  # fmt: skip
+@metadata_options
 @comparison_options
 @provider_option
 @threads_option

@@ -21,7 +21,7 @@ def command(source: str, json_file: str | None, **options: Any) -> None:
 
     An .onnx file needs neither PyTorch nor ONNX Runtime.
     """
-    from bnfold.report import render_ledger, write_json
+    from bnfold.report import render_facts, render_ledger, write_json
     from bnfold.workflows.inspect_source import inspect
 
     options["input_shapes"] = options["input_shapes"] or None
@@ -30,3 +30,4 @@ def command(source: str, json_file: str | None, **options: Any) -> None:
         write_json(report, json_file)
     if json_file != "-":
         render_ledger(report.ledger)
+        render_facts(report.facts)

@@ -35,6 +35,8 @@ COMMANDS = {
     "fold-export": ("bnfold.cli.fold_export", "Fold every BatchNorm that can vanish, export ONNX, prove it equal."),
     "bench": ("bnfold.cli.bench", "Measure .onnx files side by side."),
     "verify": ("bnfold.cli.verify", "Compare an .onnx file with the network it came from."),
+    "evaluate": ("bnfold.cli.evaluate", "Say how good .onnx files are on labelled data, and how they differ."),
+    "predict": ("bnfold.cli.predict", "Say what is in images, in the words of the file."),
     "inspect": ("bnfold.cli.inspect", "Show what would happen to each BatchNorm, without writing anything."),
     "doctor": ("bnfold.cli.doctor", "Check this machine; print the command that mends what is missing."),
 }

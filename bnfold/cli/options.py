@@ -25,6 +25,7 @@ __all__ = [
     "configure_logging",
     "input_shape_option",
     "json_option",
+    "metadata_options",
     "provider_option",
     "seed_option",
     "source_options",
@@ -190,6 +191,20 @@ def comparison_options(function: F) -> F:
         help="Compare on these: arrays by input name, as the network reads them, or a folder of images.",
     )  # fmt: skip
     return batch(inputs(function))
+
+
+def metadata_options(function: F) -> F:
+    """Add --classes (`classes: str | None`) and --normalize (`normalize: str | None`)."""
+    classes = click.option(
+        "--classes", default=None, metavar="FILE|imagenet",
+        help="Class names in the order of the output, a name a line.  [default: what the source says]",
+    )  # fmt: skip
+    normalize = click.option(
+        "--normalize", default=None, metavar="imagenet|KEY=VALUE,...",
+        help="How images become the input: divide=255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,channels=bgr,"
+        "crop=0.875.  [default: what the source says]",
+    )  # fmt: skip
+    return classes(normalize(function))
 
 
 def seed_option(function: F) -> F:

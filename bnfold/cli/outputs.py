@@ -15,10 +15,11 @@ __all__ = ["refuse_overwriting", "require_writable", "writable"]
 
 P = TypeVar("P", str, Path, None)
 
-READ = ("source", "weights", "inputs", "files", "baseline", "model", "run")
+READ = ("source", "weights", "inputs", "files", "baseline", "model", "run", "file", "images", "classes")
 """Parameters of the commands that name what is read."""
 WRITTEN = {
     "json_file": "--json", "junit": "--junit", "markdown_file": "--markdown", "html": "--html", "picture": "--picture",
+    "differences": "--differences",
 }  # fmt: skip
 """Parameters of the commands that name a file to write, and the options that set them."""
 

@@ -15,6 +15,18 @@ from bnfold.records.benchmark import (
     RatioVerdict,
 )
 from bnfold.records.conversion import FoldExportReport, GraphFacts, InspectReport, OutputFacts, SourceFacts
+from bnfold.records.evaluation import (
+    ClassMetrics,
+    DataFacts,
+    EvaluatedFile,
+    EvaluatePair,
+    EvaluateReport,
+    Metric,
+    MetricGate,
+    Mistake,
+    Prediction,
+)
+from bnfold.records.file_facts import FileFacts, Preprocessing
 from bnfold.records.ledger import Ledger, LedgerEntry, MeasuredChoice, Outcome
 from bnfold.records.machine import Check, CheckStatus, DoctorReport
 from bnfold.records.recalibration import LayerStatistics, RecalibrationReport
@@ -31,10 +43,16 @@ __all__ = [
     "BenchRun",
     "Check",
     "CheckStatus",
+    "ClassMetrics",
     "Coverage",
+    "DataFacts",
     "Departure",
     "DoctorReport",
+    "EvaluatePair",
+    "EvaluateReport",
+    "EvaluatedFile",
     "Execution",
+    "FileFacts",
     "FoldExportReport",
     "GateVerdict",
     "GraphFacts",
@@ -44,11 +62,16 @@ __all__ = [
     "Ledger",
     "LedgerEntry",
     "MeasuredChoice",
+    "Metric",
+    "MetricGate",
     "MissingPeer",
+    "Mistake",
     "Outcome",
     "OutputFacts",
     "OutputVerdict",
     "PlacedNode",
+    "Prediction",
+    "Preprocessing",
     "ProfileEntry",
     "RatioVerdict",
     "RecalibrationReport",

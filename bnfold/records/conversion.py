@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
+from bnfold.records.file_facts import FileFacts
 from bnfold.records.ledger import Ledger
 from bnfold.records.verification import Verdict
 
@@ -45,7 +46,10 @@ class GraphFacts:
 
 @dataclasses.dataclass(frozen=True)
 class FoldExportReport:
-    """What `bnfold fold-export` did; `seconds` holds load, export, fold, simplify, verify."""
+    """What `bnfold fold-export` did; `seconds` holds load, export, fold, simplify, verify.
+
+    `facts` are what the file's metadata says of it.
+    """
 
     passed: bool
     source: SourceFacts
@@ -54,15 +58,17 @@ class FoldExportReport:
     graph: GraphFacts
     verify: Verdict
     seconds: Mapping[str, float]
+    facts: FileFacts = dataclasses.field(default_factory=FileFacts)
     schema: ClassVar[str] = "bnfold.fold-export/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
 
 
 @dataclasses.dataclass(frozen=True)
 class InspectReport:
-    """What `bnfold inspect` found: the ledger that fold-export would report."""
+    """What `bnfold inspect` found: the ledger that fold-export would report, and what the source says of itself."""
 
     source: SourceFacts
     ledger: Ledger
+    facts: FileFacts = dataclasses.field(default_factory=FileFacts)
     schema: ClassVar[str] = "bnfold.inspect/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from bnfold.report.bench_tables import render_bench
+from bnfold.report.evaluation_tables import (
+    metric_gate_sentence,
+    render_evaluation,
+    render_facts,
+    render_predictions,
+)
 from bnfold.report.html import write_html
 from bnfold.report.pictures import write_picture
 from bnfold.report.progress import progress_bar
@@ -12,10 +18,14 @@ from bnfold.report.tables import render_doctor, render_ledger, render_verdict
 from bnfold.report.write import write_bytes, write_json
 
 __all__ = [
+    "metric_gate_sentence",
     "progress_bar",
     "render_bench",
     "render_doctor",
+    "render_evaluation",
+    "render_facts",
     "render_ledger",
+    "render_predictions",
     "render_recalibration",
     "render_verdict",
     "require_matplotlib",

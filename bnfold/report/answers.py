@@ -13,7 +13,7 @@ from bnfold.report.tables import number
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-__all__ = ["bench_answers", "fold_export_answers"]
+__all__ = ["bench_answers", "evaluation_answers", "fold_export_answers"]
 
 Facts = Mapping[str, Any]
 
@@ -58,6 +58,26 @@ def bench_answers(report: Facts, proof: Facts | None) -> Element:
     return _answers(
         _answer("What is it?", shortened(first, NAME_LENGTH) + against, where), equal, _bench_speed(report), stayed
     )
+
+
+def evaluation_answers(report: Facts) -> Element:
+    """The answers that the JSON of `bnfold evaluate` gives."""
+    data, files = report["data"], report["files"]
+    what = f"{data['n']:,} samples of {data['spec']}, split {data['split']}"
+    cards = [_answer("What is it?", _few([file["name"] for file in files]), what)]
+    metric, own = next(iter(files[0]["metrics"].items()))
+    interval = f"{own['low']:.4f} to {own['high']:.4f}"
+    cards.append(_answer("How good is it?", f"{metric} {own['value']:.4f}", f"99 % interval {interval}"))
+    for pair in report["pairs"][:1]:
+        sign = "better" if pair["low"] > 0 else "worse" if pair["high"] < 0 else "no difference shown"
+        text = f"{pair['difference']:+.4f} ({pair['low']:+.4f} to {pair['high']:+.4f}) against {pair['b']}"
+        cards.append(_answer("Is it as good as the other?", sign, text, tone="bad" if sign == "worse" else "good"))
+    verdicts = [gate["verdict"] for gate in report["gates"]]
+    if verdicts:
+        worst = next(word for word in ("failed", "undecided", "passed") if word in verdicts)
+        tone = {"failed": "bad", "undecided": "neutral", "passed": "good"}[worst]
+        cards.append(_answer("Does it pass?", worst, f"{len(verdicts)} gates", tone=tone))
+    return _answers(*cards)
 
 
 def machine(environment: Facts) -> list[str]:

@@ -12,7 +12,7 @@ __all__ = ["Child", "element", "number_cell", "page"]
 Child = Element | str | None
 """What an element may hold; None is left out."""
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def element(tag: str, *children: Child, **attributes: str) -> Element:

@@ -6,13 +6,14 @@ full value, and a field that this module does not know is shown under its own na
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bnfold.records import as_json
-from bnfold.report.answers import NAME_LENGTH, OUTCOMES, bench_answers, fold_export_answers
+from bnfold.report.answers import NAME_LENGTH, OUTCOMES, bench_answers, evaluation_answers, fold_export_answers
 from bnfold.report.cells import error, fact_list, is_empty, plain, table, title, value
 from bnfold.report.elements import Child, element, page
+from bnfold.report.evaluation_page import confusion_matrix, differences, metrics, mistakes
 from bnfold.report.pictures import WIDTH_IN, panels
 from bnfold.report.settings import shortened
 from bnfold.report.svg import drawing, inline_svg, new_figure
@@ -36,22 +37,24 @@ _SELDOM = ("cuda_graph",)  # columns that are shown where a row has a yes
 _OUTPUT = dict.fromkeys(("e_source", "e_output", "allowed"), error)
 
 
-def write_html(record: Any, target: Path, *, proof: Facts | None = None) -> None:
+def write_html(record: Any, target: Path, *, proof: Facts | None = None, pictures: Sequence[bytes] = ()) -> None:
     """Write a report as a page; see `render_html`.
 
     Raises:
         InputRefused: the file cannot be written.
         EnvironmentNotReady: matplotlib is missing, which the pictures of a measurement need.
     """
-    write_bytes(render_html(as_json(record), proof=proof), target)
+    write_bytes(render_html(as_json(record), proof=proof, pictures=pictures), target)
 
 
-def render_html(report: Facts, *, proof: Facts | None = None) -> bytes:
+def render_html(report: Facts, *, proof: Facts | None = None, pictures: Sequence[bytes] = ()) -> bytes:
     """The page of a report, the same bytes every time.
 
     Args:
-        report: the JSON of `bnfold fold-export` or `bnfold bench`.
+        report: the JSON of `bnfold fold-export`, `bnfold bench` or `bnfold evaluate`.
         proof: for `bench`, the JSON of `fold-export` on the first file, which tells whether it is equal.
+
+        pictures: for `evaluate`, PNG files of the worst mistakes of the first file, in their order.
 
     Raises:
         ValueError: another schema.
@@ -63,6 +66,8 @@ def render_html(report: Facts, *, proof: Facts | None = None) -> bytes:
     elif schema.startswith("bnfold.bench/"):
         names = dict.fromkeys(shortened(run["name"], NAME_LENGTH) for run in report["runs"])
         name, body = ", ".join(names) or "nothing measured", _bench(report, proof)
+    elif schema.startswith("bnfold.evaluate/"):
+        name, body = str(report["data"]["spec"]), _evaluation(report, pictures)
     else:
         raise ValueError(f"no page for the schema {schema}")
     command = schema.partition("/")[0].replace(".", " ")
@@ -106,6 +111,29 @@ def _bench(report: Facts, proof: Facts | None) -> list[Child]:
         *_other_sections(report, ("schema", "complete", "runs", "ratios", "profiles", "environment")),
         _section("Environment", fact_list(report["environment"], "environment")),
     ]
+
+
+def _evaluation(report: Facts, pictures: Sequence[bytes]) -> list[Child]:
+    first = report["files"][0]
+    pairs = differences(report)
+    weakest = sorted(first["per_class"], key=lambda own: own["recall"])
+    sections: list[Child] = [
+        evaluation_answers(report),
+        _section("Metrics", element("p", "With 99 % intervals.", class_="note"), metrics(report)),
+        None if pairs is None else _section("Differences, sample by sample", pairs),
+        None if not report["gates"] else _section("Gates", table(report["gates"], "gates", first=("name", "verdict"))),
+    ]
+    for index, file in enumerate(report["files"]):
+        matrix = confusion_matrix(file, index)
+        if matrix:
+            sections.append(_section(f"Confusion of {file['name']}", *matrix))
+    if weakest:
+        sections.append(_section("Classes, weakest first", table(weakest, "files.0.per_class", first=("name",))))
+    wrong = mistakes(first, pictures)
+    if wrong is not None:
+        sections.append(_section("The surest mistakes", wrong))
+    known = ("schema", "data", "task", "files", "pairs", "gates", "seconds")
+    return [*sections, *_other_sections(report, known), _section("Data", fact_list(report["data"], "data"))]
 
 
 def _profiles(report: Facts) -> list[Element]:

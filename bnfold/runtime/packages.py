@@ -41,7 +41,8 @@ EXTRAS: dict[str, str | None] = {
     "onnxsim": None,  # in `cpu` and in `gpu`, and the wrong one would bring a second ONNX Runtime
     "torch": "torch",
     "safetensors": "torch",
-    "sklearn": "train",
+    "sklearn": "evaluate",
+    "PIL": "images",
     "accelerate": "train",
     "tensorboardX": "tensorboard",
     "timm": "zoo",

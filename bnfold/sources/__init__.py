@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bnfold.sources.file_facts import facts_of, stated
 from bnfold.sources.load import load_source
 from bnfold.sources.onnx_file import graph_inputs
 from bnfold.sources.types import OnnxSource, Source, TorchSource
 
-__all__ = ["OnnxSource", "Source", "TorchSource", "graph_inputs", "load_source"]
+__all__ = ["OnnxSource", "Source", "TorchSource", "facts_of", "graph_inputs", "load_source", "stated"]

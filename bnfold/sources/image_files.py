@@ -10,10 +10,21 @@ from bnfold.sources.extras import require
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["MODES", "SUFFIXES", "require_pillow", "unreadable_image", "upright_image"]
+    import numpy as np
+
+__all__ = [
+    "INTERPOLATIONS",
+    "MODES",
+    "SUFFIXES",
+    "fitted_pixels",
+    "require_pillow",
+    "unreadable_image",
+    "upright_image",
+]
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's modes by number of channels
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
 def require_pillow(purpose: str) -> Any:
@@ -54,3 +65,27 @@ def unreadable_image(file: Path, error: Exception) -> InputRefused:
         found=" ".join(str(error).split())[:200] or type(error).__name__,
         remedy="replace it, or take it out of the folder",
     )
+
+
+def fitted_pixels(
+    image: Any, size: tuple[int, int] | None, *, crop: float = 1.0, interpolation: str = "bilinear"
+) -> np.ndarray:
+    """The pixels of an image, cropped at the centre and resized to a size.
+
+    Args:
+        image: a PIL.Image.Image.
+        size: height and width; None leaves the image as large as it is.
+        crop: the centred part of its sides that is kept; what the aspect ratio wants is cropped besides.
+        interpolation: one of `INTERPOLATIONS`.
+
+    Returns:
+        (height, width, channels), float64, 0 to 255 for images of 8 bits.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    if size is not None:
+        method = Image.Resampling[interpolation.upper()]
+        image = ImageOps.fit(image, (size[1], size[0]), method=method, bleed=(1 - crop) / 2)
+    pixels = np.asarray(image, dtype=np.float64)
+    return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]

@@ -76,6 +76,7 @@ def write_bundle(
         "schema": SCHEMA,
         "source": report.source,
         "model": report.output,
+        "facts": report.facts,
         "reference": reference.description,
         "stored_format": reference.stored_format,
         "inputs": inputs,

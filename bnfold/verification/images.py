@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bnfold.errors import InputRefused
-from bnfold.sources.image_files import MODES, SUFFIXES, require_pillow, upright_image
+from bnfold.sources.image_files import MODES, SUFFIXES, fitted_pixels, require_pillow, upright_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def read_images(folder: Path, inputs: Sequence[InputSpec]) -> dict[str, np.ndarr
         EnvironmentNotReady: Pillow is not installed.
     """
     spec, channels_first = _image_input(inputs, folder)
-    pillow = require_pillow("a folder of images")
+    require_pillow("a folder of images")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise InputRefused(
@@ -50,7 +50,7 @@ def read_images(folder: Path, inputs: Sequence[InputSpec]) -> dict[str, np.ndarr
         files = [files[i * len(files) // MAX_IMAGES] for i in range(MAX_IMAGES)]
     sizes = [size for size in spec.shape[1:] if size is not None]
     channels, height, width = sizes if channels_first else (sizes[2], sizes[0], sizes[1])
-    rows = [_pixels(pillow, file, channels, (width, height)).astype(spec.dtype) for file in files]
+    rows = [_pixels(file, channels, (height, width)).astype(spec.dtype) for file in files]
     return {spec.name: np.stack([row.transpose(2, 0, 1) if channels_first else row for row in rows])}
 
 
@@ -68,10 +68,8 @@ def _image_input(inputs: Sequence[InputSpec], folder: Path) -> tuple[InputSpec, 
     )  # fmt: skip
 
 
-def _pixels(pillow: Any, file: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
+def _pixels(file: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
     """One image as (H, W, C), pixels over 255."""
-    from PIL import ImageOps
-
     image = upright_image(file)
     if image.mode in ("P", "1", "CMYK", "YCbCr", "HSV", "LAB", "PA", "La", "RGBa"):
         has_alpha = "transparency" in image.info or image.mode in ("PA", "La", "RGBa")
@@ -83,6 +81,4 @@ def _pixels(pillow: Any, file: Path, channels: int, size: tuple[int, int]) -> np
             expected=f"mode {MODES[channels]}, for {channels} channels",
             remedy=f"convert the images, with Pillow: image.convert({MODES[channels]!r})",
         )  # fmt: skip
-    fitted = ImageOps.fit(image, size, method=pillow.Resampling.BILINEAR)
-    pixels = np.asarray(fitted, dtype=np.float64) / 255.0
-    return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+    return fitted_pixels(image, size) / 255.0

@@ -21,6 +21,7 @@ from bnfold.workflows.user_code import runs_user_code
 if TYPE_CHECKING:
     import onnx
 
+    from bnfold.records import FileFacts
     from bnfold.sources.types import Source
 
 __all__ = ["FAILED_NAME", "MODEL_NAME", "PLAIN_NAME", "REPORT_NAME", "STAGES", "fold_export", "plain_file"]
@@ -55,6 +56,8 @@ def fold_export(
     batch: int | Sequence[int] | None = None,
     batches: int | Sequence[int] = (),
     inputs: Path | None = None,
+    classes: str | os.PathLike[str] | None = None,
+    normalize: str | None = None,
     provider: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
     seed: int = 0,
@@ -83,6 +86,9 @@ def fold_export(
         batches: the same by another name.
         inputs: an `.npz` file of arrays by input name, or a folder of images, that the file is compared on; see
             `bnfold.verification.user_inputs`. None takes the source's own samples, or random inputs.
+        classes: a file with the names of the classes in the order of the output, or "imagenet", for the file's metadata;
+            None takes what the source says, see `bnfold.sources.file_facts`.
+        normalize: how images become the input, see `bnfold.sources.preprocessing`, likewise.
         provider: the ONNX Runtime provider that the file is compared on.
         threads: threads of ONNX Runtime; None takes all that this process may use.
         seed: seed of the random inputs of the comparison.
@@ -99,7 +105,7 @@ def fold_export(
         EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
     """
     from bnfold.report import write_html, write_json
-    from bnfold.sources import load_source
+    from bnfold.sources import facts_of, load_source, stated
     from bnfold.verification.user_inputs import with_inputs
 
     spec, folder = os.fspath(source), Path(output)
@@ -113,12 +119,14 @@ def fold_export(
         with watch.stage("load"):
             loaded = load_source(spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes)
             loaded = with_inputs(loaded, inputs)
+            facts = stated(facts_of(loaded), classes=classes, normalize=normalize)
         conversion = _convert(loaded, watch, opset=opset, static_batch=static_batch)
         if measure and conversion.ledger.kept:
             with watch.stage("measure"):
                 conversion = _measured(
                     conversion, batch=static_batch or 1, provider=provider, threads=threads, input_shapes=input_shapes
                 )
+        facts = _into_metadata(facts, loaded, conversion)
         files = write_model(conversion.folded, stage / MODEL_NAME, output=folder)
         with watch.stage("verify"):
             verdict = _verify(
@@ -132,6 +140,7 @@ def fold_export(
             graph=conversion.graph,
             verify=verdict,
             seconds=watch.seconds,
+            facts=facts,
         )
         if not report.passed:
             for file in files:
@@ -139,13 +148,30 @@ def fold_export(
             if keep_failed:
                 write_model(conversion.folded, stage / FAILED_NAME, output=folder)
         elif keep_plain:
-            write_model(plain_file(loaded, conversion.plain), stage / PLAIN_NAME, output=folder)
+            write_model(_with_facts(plain_file(loaded, conversion.plain), facts), stage / PLAIN_NAME, output=folder)
         if golden and report.passed:
             _write_golden(stage / GOLDEN_NAME, loaded, conversion.plain, report, seed=seed)
         write_json(report, stage / REPORT_NAME)
         if html:
             write_html(report, stage / HTML_NAME)
     return report
+
+
+def _into_metadata(facts: FileFacts, source: Source, conversion: _Conversion) -> FileFacts:
+    """Write what is known of the folded file into its metadata; the facts, completed, come back."""
+    from bnfold.export import complete_facts, write_facts
+
+    facts = complete_facts(facts, source, conversion.plain, conversion.ledger)
+    write_facts(conversion.folded, facts)
+    return facts
+
+
+def _with_facts(plain: onnx.ModelProto, facts: FileFacts) -> onnx.ModelProto:
+    """The file to compare with, with the same metadata but for the ledger."""
+    from bnfold.export import write_facts
+
+    write_facts(plain, replace(facts, ledger=None))
+    return plain
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ def inspect(
         EnvironmentNotReady: a package that the source needs is missing.
     """
     from bnfold.export import plain_graph
-    from bnfold.sources import load_source
+    from bnfold.sources import facts_of, load_source
 
     loaded = load_source(os.fspath(source), weights=weights, pretrained=pretrained, input_shapes=input_shapes)
     model = plain_graph(loaded)
-    return InspectReport(source=loaded.facts, ledger=fold_accounted(model))
+    return InspectReport(source=loaded.facts, ledger=fold_accounted(model), facts=facts_of(loaded))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
 from bnfold.runtime.machine import available_threads
-from bnfold.sources.image_files import MODES
+from bnfold.sources.image_files import MODES, fitted_pixels
 from bnfold.training.data.batches import Batch, IndexedData, Split
 from bnfold.training.data.splits import refuse_empty, refuse_labels
 
@@ -124,13 +124,8 @@ def _decoded(source: ImageSplit, numbers: Sequence[int], shape: tuple[int, int, 
 
 
 def _fitted(source: ImageSplit, shape: tuple[int, int, int], number: int) -> np.ndarray:
-    import numpy as np
-    from PIL import Image, ImageOps
-
     image = source.read(number).convert(MODES[shape[0]])
-    fitted = ImageOps.fit(image, (shape[2], shape[1]), method=Image.Resampling.BILINEAR)
-    pixels = np.asarray(fitted, dtype=np.float64) / 255.0
-    return pixels.reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1)
+    return (fitted_pixels(image, shape[1:]) / 255.0).transpose(2, 0, 1)
 
 
 def _statistics(train: ImageSplit, shape: tuple[int, int, int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
