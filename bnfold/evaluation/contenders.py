@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ def open_contender(
     *,
     provider: Provider,
     threads: int | None,
-    classes: str | Path | None,
+    classes: str | os.PathLike[str] | None,
     normalize: str | None,
     **source_options: Any,
 ) -> Contender:

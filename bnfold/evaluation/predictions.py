@@ -14,13 +14,14 @@ from bnfold.sources.image_files import upright_image
 from bnfold.sources.preprocessing import as_input
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from bnfold.evaluation.contenders import Contender
     from bnfold.records.file_facts import Preprocessing
 
     Say = Callable[[Path, Preprocessing], Prediction]
+    Box = tuple[str, float, float, float, float, float]
 
 __all__ = ["predictor"]
 
@@ -95,9 +96,10 @@ def _boxes(file: Path, preprocessing: Preprocessing, contender: Contender, pictu
     names = _names(contender, heat.shape[1])
     stride = x.shape[-1] // heat.shape[-1]
     scores, labels, corners = (own[0] for own in boxes_of.detections(heat, distances, stride))
-    found = tuple(
-        (names[int(label)], float(score), *map(float, box))
-        for score, label, box in zip(scores, labels, corners, strict=True)
+    rows = zip(scores.tolist(), labels.tolist(), corners.tolist(), strict=True)
+    found: tuple[Box, ...] = tuple(
+        (names[label], score, left, upper, right, lower)
+        for score, label, (left, upper, right, lower) in rows
         if score >= LEAST_SCORE
     )
     picture = None
@@ -128,7 +130,7 @@ def _mask_picture(mask: np.ndarray, n: int) -> Any:
     return Image.fromarray((255 * palette[mask]).round().astype(np.uint8))
 
 
-def _box_picture(image: Any, size: tuple[int, ...], boxes: tuple[tuple[Any, ...], ...]) -> Any:
+def _box_picture(image: Any, size: tuple[int, ...], boxes: Sequence[Box]) -> Any:
     from PIL import ImageDraw, ImageOps
 
     fitted = ImageOps.fit(image.convert("RGB"), (size[1], size[0]))

@@ -11,12 +11,12 @@ import numpy as np
 from scipy import sparse
 
 from bnfold.errors import InputRefused
-from bnfold.evaluation.intervals import Interval, Paired, bootstrap, wilson
+from bnfold.evaluation.intervals import Interval, Paired, bootstrap, jackknife, wilson
 from bnfold.records import ClassMetrics, Metric, Mistake
 from bnfold.sources.extras import require
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bnfold.training.data import Batch
     from bnfold.training.tasks import Task
@@ -229,13 +229,15 @@ class Tallied:
         return (self.task.goal, *others)
 
     def metrics(self) -> dict[str, Interval]:
-        """The metrics of the task, with intervals over samples drawn with replacement."""
-        return {name: bootstrap(functools.partial(self._metric, name), self.n) for name in self.names}
+        """The metrics of the task; intervals are over samples drawn with replacement, of distances by the jackknife."""
+        return {name: self._interval(functools.partial(self._metric, name)) for name in self.names}
+
+    def _interval(self, statistic: Callable[[np.ndarray], float]) -> Interval:
+        return (bootstrap if self.task.maximise else jackknife)(statistic, self.n)
 
     def difference(self, other: Tallied, metric: str) -> Difference:
         """Of a metric, over the same draws of both."""
-        interval = bootstrap(lambda drawn: self._metric(metric, drawn) - other._metric(metric, drawn), self.n)
-        return Difference(interval)
+        return Difference(self._interval(lambda drawn: self._metric(metric, drawn) - other._metric(metric, drawn)))
 
 
 def as_metric(interval: Interval) -> Metric:

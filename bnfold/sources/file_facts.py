@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ def facts_in(properties: Mapping[str, str], where: str) -> FileFacts:
         ) from error
 
 
-def stated(facts: FileFacts, *, classes: str | Path | None, normalize: str | None) -> FileFacts:
+def stated(facts: FileFacts, *, classes: str | os.PathLike[str] | None, normalize: str | None) -> FileFacts:
     """The facts with what the user says in their place; a contradiction is logged as a warning.
 
     Args:
@@ -84,7 +85,7 @@ def stated(facts: FileFacts, *, classes: str | Path | None, normalize: str | Non
     return facts
 
 
-def read_classes(place: str | Path) -> tuple[str, ...]:
+def read_classes(place: str | os.PathLike[str]) -> tuple[str, ...]:
     """Class names, in the order of the output.
 
     Args:
@@ -145,11 +146,11 @@ def _of_images(data: Mapping[str, Any], shape: Sequence[int | None]) -> Preproce
     height, width = (shape[2], shape[3]) if len(shape) == 4 else (None, None)
     if height is None or width is None or shape[1] not in _GRAY_OR_COLOUR or "mean" not in scaling:
         return None
-    mean, std = (tuple(np_list(scaling[key])) for key in ("mean", "std"))
+    mean, std = (tuple(_numbers(scaling[key])) for key in ("mean", "std"))
     return Preprocessing(mean=mean, std=std, channels=_GRAY_OR_COLOUR[shape[1]], size=(height, width))
 
 
-def np_list(value: float | Sequence[float]) -> list[float]:
+def _numbers(value: float | Sequence[float]) -> list[float]:
     """One number, or several, as a list."""
     return [float(value)] if isinstance(value, (int, float)) else [float(number) for number in value]
 
@@ -157,8 +158,8 @@ def np_list(value: float | Sequence[float]) -> list[float]:
 def _of_timm(configuration: Mapping[str, Any], shape: Sequence[int | None]) -> FileFacts:
     """The facts of a `pretrained_cfg`: https://huggingface.co/docs/timm (pretrained_cfg)."""
     own = Preprocessing(
-        mean=tuple(np_list(configuration.get("mean", 0.0))),
-        std=tuple(np_list(configuration.get("std", 1.0))),
+        mean=tuple(_numbers(configuration.get("mean", 0.0))),
+        std=tuple(_numbers(configuration.get("std", 1.0))),
         size=None if len(shape) != 4 or shape[2] is None or shape[3] is None else (shape[2], shape[3]),
         crop=float(configuration.get("crop_pct") or 1.0),
         interpolation=str(configuration.get("interpolation", "bicubic")),

@@ -46,7 +46,7 @@ def parse_preprocessing(text: str) -> Preprocessing:
         elif not sign or key not in _VALUES:
             raise InputRefused(
                 "the preprocessing cannot be read", where=f"--normalize {text}", found=part, expected=_FORM,
-                remedy=nearest(key, [*KNOWN, *_VALUES], listing=f"names: {', '.join(KNOWN)}; keys: {', '.join(_VALUES)}"),
+                remedy=nearest(key, [*KNOWN, *_VALUES], listing=f"known: {', '.join([*KNOWN, *_VALUES])}"),
             )  # fmt: skip
         else:
             chosen = dataclasses.replace(chosen, **{key: _value(key, value, text)})
@@ -140,7 +140,7 @@ def as_input(image: Any, preprocessing: Preprocessing) -> np.ndarray:
     pixels = fitted_pixels(
         image, preprocessing.size, crop=preprocessing.crop, interpolation=preprocessing.interpolation
     )
-    return normalised(pixels[np.newaxis], preprocessing)[0]
+    return np.asarray(normalised(pixels[np.newaxis], preprocessing)[0])
 
 
 def normalised(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -148,7 +148,7 @@ def normalised(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     ordered = pixels[..., ::-1] if preprocessing.channels == "bgr" else pixels
     values = (ordered / preprocessing.divide - np.array(preprocessing.mean)) / np.array(preprocessing.std)
     placed = values.transpose(0, 3, 1, 2) if preprocessing.layout == "nchw" else values
-    return np.ascontiguousarray(placed, dtype=np.float32)
+    return np.asarray(np.ascontiguousarray(placed, dtype=np.float32))
 
 
 def fits(preprocessing: Preprocessing, shape: Sequence[int | None]) -> bool:

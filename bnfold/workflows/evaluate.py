@@ -102,7 +102,7 @@ def evaluation(
     specs = [os.fspath(file) for file in files]
     contenders = [
         open_contender(
-            spec, provider=provider, threads=threads, classes=None if classes is None else os.fspath(classes),
+            spec, provider=provider, threads=threads, classes=classes,
             normalize=normalize, weights=weights, pretrained=pretrained, input_shapes=input_shapes,
         )
         for spec in specs
@@ -181,10 +181,11 @@ def _pairs(contenders: Sequence[Contender], judged: Judged) -> list[tuple[Evalua
     for contender, other in zip(contenders[1:], judged.scores[1:], strict=True):
         difference = first.difference(other, judged.goal)
         paired, interval = difference.paired, difference.interval
-        counts = {} if paired is None else {"gained": paired.gained, "lost": paired.lost, "p_value": paired.p_value()}
         pair = EvaluatePair(
             a=contenders[0].name, b=contender.name, metric=judged.goal, difference=interval.value, low=interval.low,
-            high=interval.high, agreement=difference.agreement, **counts,
+            high=interval.high, agreement=difference.agreement,
+            gained=None if paired is None else paired.gained, lost=None if paired is None else paired.lost,
+            p_value=None if paired is None else paired.p_value(),
         )  # fmt: skip
         pairs.append((pair, difference))
     return pairs

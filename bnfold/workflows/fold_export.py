@@ -86,8 +86,8 @@ def fold_export(
         batches: the same by another name.
         inputs: an `.npz` file of arrays by input name, or a folder of images, that the file is compared on; see
             `bnfold.verification.user_inputs`. None takes the source's own samples, or random inputs.
-        classes: a file with the names of the classes in the order of the output, or "imagenet", for the file's metadata;
-            None takes what the source says, see `bnfold.sources.file_facts`.
+        classes: for the file's metadata: a file with the class names in the order of the output, or "imagenet"; None
+            takes what the source says, see `bnfold.sources.file_facts`.
         normalize: how images become the input, see `bnfold.sources.preprocessing`, likewise.
         provider: the ONNX Runtime provider that the file is compared on.
         threads: threads of ONNX Runtime; None takes all that this process may use.

@@ -64,8 +64,7 @@ def predict(
     require_pillow("bnfold predict")
     files = _image_files(images)
     contender = open_contender(
-        os.fspath(file), provider=provider, threads=threads, normalize=normalize,
-        classes=None if classes is None else os.fspath(classes), **source_options,
+        os.fspath(file), provider=provider, threads=threads, normalize=normalize, classes=classes, **source_options,
     )  # fmt: skip
     preprocessing = preprocessing_of(contender, "images")
     say = predictor(task or contender.facts.task or "classification", contender, top=top, pictures=pictures)
