@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
 N_DRAWS = 2000
+WELL_KNOWN = 8  # bags: what is no longer called one was one, so that samples are lost and hardly any gained
 MODEL = '''"""A small convolutional network for images of 28 pixels."""
 
 from torch import nn
@@ -101,18 +102,18 @@ def prepare(folder: Path, data: Path) -> None:
 
 
 def make_worse(folder: Path, points: float) -> Path:
-    """A file whose accuracy on the test images is lower by so many points, for the bias of one class is raised."""
+    """A file whose accuracy on the test images is lower by so many points: the bias of a class known well is lowered."""
     model = onnx.load(folder / "out" / "model.onnx")
     name = next(node for node in reversed(model.graph.node) if node.op_type == "Gemm").input[2]
     tensor = next(own for own in model.graph.initializer if own.name == name)
     bias = numpy_helper.to_array(tensor).copy()
     target = folder / "worse.onnx"
-    low, high = 0.0, 8.0
+    low, high = 0.0, 64.0
     own = accuracy(folder, folder / "out" / "model.onnx")
-    for _ in range(12):
+    for _ in range(16):
         middle = (low + high) / 2
         changed = bias.copy()
-        changed[6] += np.float32(middle)
+        changed[WELL_KNOWN] -= np.float32(middle)
         tensor.CopyFrom(numpy_helper.from_array(changed, name))
         onnx.save(model, target)
         drop = own - accuracy(folder, target)
