@@ -20,6 +20,7 @@ from rich.table import Table
 
 import bnfold
 from bnfold.records import FoldExportReport, TrainReport
+from bnfold.records.verdicts import verdict_in_words
 from bnfold.sources.checkpoint import read_run
 
 
@@ -97,7 +98,7 @@ def main() -> None:
     )
     for ratio in timing.ratios:
         interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
-        print(f"time ratio {ratio.a} / {ratio.b}: {ratio.ratio:.3f} ({interval}), {ratio.verdict}")
+        print(f"time ratio {ratio.a} / {ratio.b}: {ratio.ratio:.3f} ({interval}), {verdict_in_words(vars(ratio))}")
     for note in dict.fromkeys(ratio.note for ratio in timing.ratios if ratio.note):
         print(note)
 

@@ -27,6 +27,7 @@ from run_table import figure
 import bnfold
 from bnfold.errors import BnfoldError
 from bnfold.records import as_json
+from bnfold.records.verdicts import verdict_in_words
 from bnfold.sources.model_file import load_model_file, zoo_names
 from bnfold.sources.usercode import import_file
 
@@ -140,7 +141,7 @@ def latency(facts: Facts) -> list[str]:
     return [
         f"{median[ratio['b']] * 1000:.1f}",
         f"{median[ratio['a']] * 1000:.1f}",
-        f"{ratio['ratio']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}), {ratio['verdict']}",
+        f"{ratio['ratio']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}), {verdict_in_words(ratio)}",
     ]
 
 

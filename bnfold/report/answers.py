@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bnfold.records.verdicts import verdict_in_words
 from bnfold.report.cells import plain
 from bnfold.report.elements import Child, element
 from bnfold.report.settings import label, shortened
@@ -18,7 +19,7 @@ __all__ = ["bench_answers", "fold_export_answers"]
 Facts = Mapping[str, Any]
 
 OUTCOMES = ("absorbed", "merged", "removed", "kept")
-TONES = {"faster": "good", "slower": "bad", "tie": "neutral"}
+TONES = {"faster": "good", "slower": "bad", "tie": "neutral", "undecided": "neutral"}
 N_RATIOS = 3  # more would push the next answer off a phone's first screen
 NAME_LENGTH = 48
 
@@ -96,7 +97,7 @@ def _fold_export_speed(report: Facts) -> Element:
         return _answer("How fast is it?", "Not measured", work, how, tone="neutral")
     interval = f"{measured['low']:.3f} to {measured['high']:.3f}"
     taken = "taken" if measured["taken"] else "not taken"
-    text = f"{measured['rewrite']}: {taken} ({interval}, {measured['verdict']})"
+    text = f"{measured['rewrite']}: {taken} ({interval}, {verdict_in_words(measured)})"
     headline = f"{number(measured['with_ms' if measured['taken'] else 'without_ms'], 4)} ms"
     return _answer(
         "How fast is it?", headline, text, work, tone=TONES[measured["verdict"]] if measured["taken"] else ""
@@ -124,7 +125,9 @@ def _bench_speed(report: Facts) -> Element:
         shown = f"{ratio['ratio']:.3f} × the time of {name}"
         lines.append(element("strong", shown, class_=TONES.get(ratio["verdict"], "neutral")))
         lines.append(
-            element("p", f"{ratio['verdict']}, {interval}, {label(ratio, ratios)}" + (f" ({said})" if said else ""))
+            element(
+                "p", f"{verdict_in_words(ratio)}, {interval}, {label(ratio, ratios)}" + (f" ({said})" if said else "")
+            )
         )
     if len(ratios) > N_RATIOS:
         lines.append(element("p", f"and {len(ratios) - N_RATIOS} more below"))

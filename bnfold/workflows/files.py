@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from bnfold.errors import unwritable
 from bnfold.records import OutputFacts
+from bnfold.sources.digests import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,14 +42,9 @@ def write_model(model: onnx.ModelProto, path: Path, *, output: Path) -> tuple[Pa
 
 def output_facts(files: Sequence[Path], model: onnx.ModelProto) -> OutputFacts:
     """Facts of the file; with external data, size and digest cover both files, one after the other."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
     return OutputFacts(
         path=files[0].name,
-        sha256=digest.hexdigest(),
+        sha256=sha256_of(files),
         opset=next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
         ir_version=model.ir_version,
         bytes=sum(file.stat().st_size for file in files),

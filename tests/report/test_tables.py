@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -69,6 +70,19 @@ def test_a_noisy_machine_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     render_bench(bench_report("noisy"))
     out = capsys.readouterr().out
     assert "The machine was noisy: the control group held us back for 20% of the time. Repeat on a quiet" in out
+
+
+def test_undecided_says_where_it_leans(capsys: pytest.CaptureFixture[str]) -> None:
+    """A ratio of 1.604 (1.565 to 1.640) had been printed as a tie."""
+    note = "no winner is named: noisy machine: rounds scatter by 12%"
+    slow = BenchRatio(LONG, "plain", 1, 1.604, 1.565, 1.640, "undecided", note=note, leaning="slower")
+    render_bench(replace(bench_report("noisy"), ratios=(slow,)))
+    out = capsys.readouterr().out
+    assert {"1.604", "1.565", "1.640"} <= words(out)
+    assert "undecided, leaning to slower" in out
+    assert note in out
+    assert "tie" not in words(out)
+    assert max(len(line) for line in out.splitlines() if "The machine was noisy" not in line) <= 80
 
 
 def test_a_narrow_terminal_gets_long_lines_instead_of_cut_numbers(
