@@ -92,7 +92,8 @@ def _check_ratios(ratios: Any, path: Path) -> None:
         if not is_whole or not isinstance(shapes, dict) or not all(isinstance(own, list) for own in shapes.values()):
             raise InputRefused(
                 "the baseline is damaged: a ratio does not lie in its interval, or says not of what it is",
-                where=f"{path}, ratio {number}", found=repr(ends), expected="low, ratio and high, above 0, in that order", remedy=ANEW,
+                where=f"{path}, ratio {number}", found=repr(ends), remedy=ANEW,
+                expected="low, ratio and high, above 0, in that order",
             )  # fmt: skip
 
 

@@ -53,13 +53,22 @@ def fold(onnx_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ledger]:
     return ir.to_proto(model), ledger
 
 
-def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: bool = True) -> Ledger:
+def fold_model(
+    model: ir.Model,
+    *,
+    move_behind_relus: bool = False,
+    merge_branches: bool = True,
+    remove_channels: bool = True,
+    rounded: bool = True,
+) -> Ledger:
     """Fold the BatchNorms of a model in place; inputs, outputs and their names stay.
 
     Args:
         model: the model to fold.
         move_behind_relus: whether a BatchNorm that could not vanish in front of a ReLU goes behind it, which makes the
             ReLU a Max with a constant; whether that is faster depends on the runtime.
+        merge_branches: whether sums of convolutions of one tensor become one convolution.
+        remove_channels: whether channels that are constant leave.
         rounded: whether new parameters are rounded to their type at the end; else they keep their float64 digits, and
             the ledger does not say which are beyond float16.
 
@@ -73,16 +82,19 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: boo
     canonicalise(model)
     facts = {item.node: batchnorm_parameters(item.node) for item in found}
     graphs = [*subgraphs(model.graph), model.graph]
-    fates = _settle(model, graphs, found)
+    fates = _settle(model, graphs, found, merge=merge_branches, prune=remove_channels)
     if move_behind_relus:
         moved = move_behind_relu(item.node for item in found if fates.get(item.node, _KEPT).outcome == "kept")
-        fates |= _fold_once(model, graphs) if moved else {}
-    fates |= _merge(model, graphs)  # branches that had BatchNorms in front of them have one source now
+        fates |= _fold_once(model, graphs, merge=merge_branches) if moved else {}
+    fates |= _merge(
+        model, graphs, merge=merge_branches
+    )  # branches that had BatchNorms in front of them have one source now
     ledger = account(found, facts, fates)
     beyond: list[str] = []
     try:
         for graph in graphs:
-            remove_dead_channels(graph, model.opset_imports.get("", 20))
+            if remove_channels:
+                remove_dead_channels(graph, model.opset_imports.get("", 20))
             beyond += round_constants(graph) if rounded else ()
     except OverflowError as error:
         raise InputRefused(
@@ -95,29 +107,35 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: boo
     return dataclasses.replace(ledger, beyond_float16=tuple(beyond))
 
 
-def _settle(model: ir.Model, graphs: list[ir.Graph], found: tuple[Found, ...]) -> dict[ir.Node, Fate]:
+def _settle(
+    model: ir.Model, graphs: list[ir.Graph], found: tuple[Found, ...], *, merge: bool, prune: bool
+) -> dict[ir.Node, Fate]:
     """Fold until nothing more goes: what vanishes may leave linear branches, or a dead channel, not seen before."""
     fates: dict[ir.Node, Fate] = {}
     settled = False
     while not settled:
-        news = _fold_once(model, graphs)
-        n_dead = sum(remove_dead_channels(graph, model.opset_imports.get("", 20)) for graph in graphs)
+        news = _fold_once(model, graphs, merge=merge)
+        n_dead = sum(remove_dead_channels(graph, model.opset_imports.get("", 20)) for graph in graphs if prune)
         kept = any(news[item.node].outcome == "kept" for item in found if item.node in news)
         settled = not kept or (not n_dead and all(fate.outcome == "kept" for fate in news.values()))
         fates |= news
     return fates
 
 
-def _fold_once(model: ir.Model, graphs: list[ir.Graph]) -> dict[ir.Node, Fate]:
-    fates = _merge(model, graphs)
+def _fold_once(model: ir.Model, graphs: list[ir.Graph], *, merge: bool) -> dict[ir.Node, Fate]:
+    fates = _merge(model, graphs, merge=merge)
     for graph in graphs:
         fates |= _choose_units(graph)
     return fates
 
 
-def _merge(model: ir.Model, graphs: list[ir.Graph]) -> dict[ir.Node, Fate]:
-    """Merge branches, and drop what they were made of: it must not tie any units."""
-    fates = {node: Fate("merged", (layer,)) for graph in graphs for node, layer in merge_branches(graph).items()}
+def _merge(model: ir.Model, graphs: list[ir.Graph], *, merge: bool) -> dict[ir.Node, Fate]:
+    """Merge branches, if that is wanted, and drop what they were made of: it must not tie any units."""
+    fates = {
+        node: Fate("merged", (layer,))
+        for graph in graphs if merge
+        for node, layer in merge_branches(graph).items()
+    }  # fmt: skip
     passes.RemoveUnusedNodesPass()(model)
     return fates
 

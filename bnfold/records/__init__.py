@@ -19,6 +19,7 @@ from bnfold.records.conversion import FoldExportReport, GraphFacts, InspectRepor
 from bnfold.records.ledger import Ledger, LedgerEntry, MeasuredChoice, Outcome
 from bnfold.records.machine import Check, CheckStatus, DoctorReport
 from bnfold.records.recalibration import LayerStatistics, RecalibrationReport
+from bnfold.records.timing import SlowerPart, Timing
 from bnfold.records.training import TrainPlan, TrainReport
 from bnfold.records.verification import Coverage, Departure, Execution, OutputVerdict, StoredParameters, Verdict
 
@@ -54,8 +55,10 @@ __all__ = [
     "ProfileEntry",
     "RatioVerdict",
     "RecalibrationReport",
+    "SlowerPart",
     "SourceFacts",
     "StoredParameters",
+    "Timing",
     "TrainPlan",
     "TrainReport",
     "Verdict",

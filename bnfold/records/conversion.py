@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from bnfold.records.ledger import Ledger
+from bnfold.records.timing import Timing
 from bnfold.records.verification import Verdict
 
 __all__ = ["FoldExportReport", "GraphFacts", "InspectReport", "OutputFacts", "SourceFacts"]
@@ -45,7 +46,10 @@ class GraphFacts:
 
 @dataclasses.dataclass(frozen=True)
 class FoldExportReport:
-    """What `bnfold fold-export` did; `seconds` holds load, export, fold, simplify, verify."""
+    """What `bnfold fold-export` did; `seconds` holds load, export, fold, simplify, verify, bench.
+
+    `passed`: the file is equal, and no slower than was allowed. `timing` is None where nothing was measured.
+    """
 
     passed: bool
     source: SourceFacts
@@ -54,6 +58,7 @@ class FoldExportReport:
     graph: GraphFacts
     verify: Verdict
     seconds: Mapping[str, float]
+    timing: Timing | None = None
     schema: ClassVar[str] = "bnfold.fold-export/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
 

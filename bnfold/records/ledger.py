@@ -6,7 +6,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from bnfold.records.base import MIN_VARIANCE_OVER_EPSILON, few
-from bnfold.records.benchmark import RatioVerdict
+from bnfold.records.benchmark import Leaning, RatioVerdict
 
 __all__ = ["MAX_SCALE", "Ledger", "LedgerEntry", "MeasuredChoice", "Outcome"]
 
@@ -47,19 +47,22 @@ class MeasuredChoice:
     low: float
     high: float
     verdict: RatioVerdict
+    leaning: Leaning | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Ledger:
     """Every BatchNorm of the source, exactly once, in the graph's order.
 
-    `beyond_float16` names the folded parameters that a conversion to float16 would overflow. `measured` is the choice
-    that a measurement decided, None where nothing was measured.
+    `beyond_float16` names the folded parameters that a conversion to float16 would overflow. `choices` are those that
+    measurements decided, in their order; `measured` is the one about BatchNorms in front of ReLUs, None where there is
+    none.
     """
 
     entries: tuple[LedgerEntry, ...]
     beyond_float16: tuple[str, ...] = ()
     measured: MeasuredChoice | None = None
+    choices: tuple[MeasuredChoice, ...] = ()
     json_properties: ClassVar[tuple[str, ...]] = ("found", "absorbed", "merged", "removed", "kept", "warnings")
 
     def count(self, outcome: Outcome) -> int:

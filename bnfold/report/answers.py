@@ -10,6 +10,7 @@ from bnfold.report.cells import plain
 from bnfold.report.elements import Child, element
 from bnfold.report.settings import label, shortened
 from bnfold.report.tables import number
+from bnfold.report.timings import AGAINST, slower_warning, timing_sentence
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -86,12 +87,17 @@ def _equal(verify: Facts) -> Element:
 
 
 def _fold_export_speed(report: Facts) -> Element:
-    graph, measured = report["graph"], report["ledger"].get("measured")
+    graph, measured, timing = report["graph"], report["ledger"].get("measured"), report.get("timing")
     work = f"Nodes: {graph['nodes_before']:,} before, {graph['nodes_after']:,} after."
     if graph["macs_before"] is not None and graph["macs_after"] is not None:
         same = graph["macs_before"] == graph["macs_after"]
         change = "unchanged" if same else f"{_big(graph['macs_before'])} before, {_big(graph['macs_after'])} after"
         work += f" Multiply-adds: {change}."
+    if timing is not None:
+        headline = f"{timing['ratio']:.3f} × the time of {AGAINST[timing['against']]}"
+        limit = f"Slower than allowed (at most {timing['limit']:.3f})." if timing["failed"] else None
+        details = (limit, timing_sentence(timing), slower_warning(timing), work)
+        return _answer("How fast is it?", headline, *details, tone=TONES[timing["verdict"]])
     if measured is None:
         how = "bnfold bench model.onnx --html FILE measures it." if report["passed"] else None
         return _answer("How fast is it?", "Not measured", work, how, tone="neutral")

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 __all__ = ["check_file", "fold_accounted"]
 
 
-def fold_accounted(model: ir.Model, *, move_behind_relus: bool = False) -> Ledger:
+def fold_accounted(model: ir.Model, **rewrites: bool) -> Ledger:
     """Fold a model in place; its ledger has one entry for each BatchNormalization node, or one in parts, there was.
 
     Args:
         model: the model to fold.
-        move_behind_relus: see `bnfold.folding.fold_model`.
+        rewrites: which ones to do, by the names that `bnfold.folding.fold_model` has for them.
 
     Raises:
         RuntimeError: the counts differ, or a kept entry has no reason; a fault of the fold core.
@@ -31,7 +31,7 @@ def fold_accounted(model: ir.Model, *, move_behind_relus: bool = False) -> Ledge
         passes.InlinePass()(model)  # a function called twice holds two BatchNorms
     compose_batchnorms(model)  # one in parts is one
     n_before = _count_batchnorms(model)
-    ledger = fold_model(model, move_behind_relus=move_behind_relus)
+    ledger = fold_model(model, **rewrites)
     n_ended = ledger.absorbed + ledger.merged + ledger.removed + ledger.kept
     if ledger.found != n_before or n_ended != n_before:
         raise RuntimeError(f"the graph had {n_before} BatchNorms, the ledger has {ledger.found}, {n_ended} with an end")
