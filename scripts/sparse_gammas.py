@@ -47,7 +47,7 @@ def trained_and_folded(
 ) -> tuple[TrainReport, FoldExportReport]:
     """One network, trained with a penalty or without (0), folded and proven equal."""
     trained = bnfold.train(name, folder / "run", epochs=epochs, seed=seed, l1_gamma=l1_gamma)
-    return trained, bnfold.fold_export(folder / "run", folder / "out", keep_plain=True)
+    return trained, bnfold.fold_export(folder / "run", folder / "out", keep_plain=True, budget_s=0)
 
 
 def main() -> None:

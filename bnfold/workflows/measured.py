@@ -73,6 +73,7 @@ def fastest_variant(
         choice = _measured(
             rewrite, candidate, folded,
             provider=provider, batches=(batch,), threads=threads, input_shapes=input_shapes, budget_s=budget_s,
+            cold_starts=False,
         )  # fmt: skip
         choices[rewrite] = choice
         if choice.taken:

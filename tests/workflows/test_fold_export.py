@@ -257,7 +257,7 @@ def test_same_bytes_when_run_twice_in_different_processes(tmp_path: Path) -> Non
     for hash_seed in ("1", "2"):
         output = tmp_path / hash_seed
         subprocess.run(
-            [sys.executable, "-m", "bnfold", "fold-export", "resnet", "-o", output, "--keep-plain", "-q"],
+            [sys.executable, "-m", "bnfold", "fold-export", "resnet", "-o", output, "--budget", "0", "--keep-plain"],
             cwd=tmp_path, env={**ENVIRONMENT, "PYTHONHASHSEED": hash_seed}, check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         digests.append(
