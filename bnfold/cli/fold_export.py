@@ -138,8 +138,8 @@ def _echo_summary(report: FoldExportReport, output: Path, *, html: bool) -> None
     if report.timing is not None:
         facts = as_json(report.timing)
         click.echo(f"time: {timing_sentence(facts)}")
-        if (warning := slower_warning(facts)) is not None:
-            click.echo(f"warning: {warning}")
+        if (lost := slower_warning(facts)) is not None:
+            click.echo(f"warning: {lost}")
     if report.output is not None:
         click.echo(f"{output / report.output.path}: {report.output.bytes:,} bytes, opset {report.output.opset}")
     click.echo(str(output / "report.json"))
