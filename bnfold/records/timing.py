@@ -26,7 +26,7 @@ class Timing:
 
     `against` is "plain", what `torch.onnx.export` makes by default, or "source", the `.onnx` file that was folded.
     `limit` is the ratio that was allowed, None where none was given. `slower` names what lost, those that lost most
-    first, where the verdict is `slower`.
+    first, where the verdict is `slower`. `note`: why no winner is named, or that the machine was noisy.
     """
 
     against: Literal["plain", "source"]

@@ -111,6 +111,8 @@ def _shapes(source: Source, file: Path) -> list[list[tuple[int, ...]]] | None:
 
 def _timing(report: BenchReport, against: Literal["plain", "source"], fail_if_slower: float | None) -> Timing:
     (ratio,), (made, other) = report.ratios, report.runs
+    noisy = report.environment.get("noise") == "noisy"
+    noise = f"noisy machine: {report.environment.get('noise_causes')}" if noisy else None
     return Timing(
         against=against,
         ratio=ratio.ratio,
@@ -118,7 +120,7 @@ def _timing(report: BenchReport, against: Literal["plain", "source"], fail_if_sl
         high=ratio.high,
         verdict=ratio.verdict,
         leaning=ratio.leaning,
-        note=ratio.note,
+        note=ratio.note or noise,
         provider=made.provider,
         batch=made.batch,
         threads=made.threads,

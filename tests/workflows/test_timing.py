@@ -36,12 +36,14 @@ FIELDS = {"against", "ratio", "low", "high", "verdict", "leaning"}
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let the measurement at the end find a verdict; everything else of it is as it was measured."""
 
-    def found(low: float, high: float, verdict: str, leaning: str | None = None) -> None:
+    def found(
+        low: float, high: float, verdict: str, leaning: str | None = None, noise: dict[str, str] | None = None
+    ) -> None:
         def measure(files: Any, **options: Any) -> BenchReport:
             report = bench_files(files, **{**options, "budget_s": 0.05})
             changes: dict[str, Any] = {"verdict": verdict, "leaning": leaning}
             ratio = replace(report.ratios[0], ratio=(low + high) / 2, low=low, high=high, **changes)
-            return replace(report, ratios=(ratio,))
+            return replace(report, ratios=(ratio,), environment={**report.environment, **(noise or {})})
 
         monkeypatch.setattr("bnfold.benchmarking.bench_files", measure)
 
@@ -138,6 +140,15 @@ def test_undecided_is_said_with_its_leaning(
     result = cli("fold-export", network, "-o", tmp_path / "out", "--budget", "1s", "--fail-if-slower", "0")
     assert (result.exit_code, "undecided, leaning to slower (batch 1, " in result.stdout) == (0, True)
     assert "warning: the file is slower" not in result.stdout
+
+
+def test_a_noisy_machine_is_said_whatever_the_verdict(
+    cli: Callable[..., Result], network: Path, tmp_path: Path, pretend: Callable[..., None]
+) -> None:
+    """An interval of 0.65 to 2.6 had been called a tie, and nothing else."""
+    pretend(0.65, 2.6, "tie", None, {"noise": "noisy", "noise_causes": "rounds scatter by 41%"})
+    result = cli("fold-export", network, "-o", tmp_path / "out", "--budget", "1s")
+    assert "noisy machine: rounds scatter by 41%)" in result.stdout
 
 
 def test_one_digest_never_fails(network: Path, tmp_path: Path, pretend: Callable[..., None]) -> None:
