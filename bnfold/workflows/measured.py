@@ -56,7 +56,7 @@ def faster_behind_relus(
     other = fold_accounted(model, move_behind_relus=True)
     if other.kept >= ledger.kept:
         return folded, ledger
-    candidate = finish(model)
+    candidate = finish(model, opset=next(entry.version for entry in folded.opset_import if entry.domain == ""))
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for name, proto in (("with", candidate), ("without", folded)):
