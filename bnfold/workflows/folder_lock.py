@@ -53,18 +53,15 @@ def _locked(folder: Path) -> int:
     path = folder / LOCK_NAME
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            taken = not _lock(descriptor)
-            if taken:
+        with contextlib.ExitStack() as held:
+            held.callback(os.close, descriptor)
+            if not _lock(descriptor):
                 raise _in_use(folder, os.read(descriptor, 200).decode("utf-8", "replace"))
             if _is_still(descriptor, path):
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, f"{os.getpid()} {socket.gethostname()}".encode())
+                held.pop_all()
                 return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:

@@ -42,9 +42,7 @@ def require_free(output: Path, names: Sequence[str], *, force: bool) -> None:
 def _refuse_existing(what: str, output: Path, names: Sequence[str], *, force: bool) -> None:
     existing = existing_outputs(output, names)
     if existing and not force:
-        raise InputRefused(
-            what, where=str(existing[0]), remedy="pass --force to replace it, or another folder with -o"
-        )
+        raise InputRefused(what, where=str(existing[0]), remedy="pass --force to replace it, or another folder with -o")
 
 
 def require_writable(folder: Path) -> None:

@@ -69,7 +69,7 @@ def test_files_that_appeared_meanwhile_are_replaced_with_force_only(tmp_path: Pa
     if force:
         write()
     else:
-        with pytest.raises(InputRefused, match="the output appeared meanwhile in .*model.onnx; .*--force"):
+        with pytest.raises(InputRefused, match=r"the output appeared meanwhile in .*model\.onnx; .*--force"):
             write()
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"model.onnx": "late" if force else "early"}
 
