@@ -47,12 +47,14 @@ def few(names: Sequence[str], n: int = 3) -> str:
 class InputSpec:
     """One input of a network: its name, its shape with None on dynamic axes, its NumPy dtype name ("float32").
 
-    Axis 0 is the batch: `batch_dynamic` says whether it may take any length.
+    Axis 0 is the batch: `batch_dynamic` says whether it may take any length from `smallest_batch` to `largest_batch`.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    smallest_batch: int = 1
+    largest_batch: int | None = None
 
     @property
     def batch_dynamic(self) -> bool:

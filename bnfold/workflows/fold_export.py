@@ -52,6 +52,7 @@ def fold_export(
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
+    input_dtypes: Sequence[str] | None = None,
     opset: int | None = None,
     static_batch: int | None = None,
     batch: int | Sequence[int] | None = None,
@@ -82,6 +83,7 @@ def fold_export(
         weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
         pretrained: take the pretrained parameters of timm or torchvision, which may download them.
         input_shapes: one shape per input, batch first, where the source does not tell them.
+        input_dtypes: NumPy's name of each input's type, or one for all, where Python code does not tell them.
         opset: the ONNX opset of the file; None takes the exporter's own.
         static_batch: fix the batch dimension to this size; None keeps it dynamic.
         batch: batch sizes at which the file is compared besides 1, 2 and 3, or one of them.
@@ -121,7 +123,9 @@ def fold_export(
     watch = Stopwatch(progress or _log_stage)
     with staged_folder(folder, _OUTPUT_NAMES, force=force) as stage:
         with watch.stage("load"):
-            loaded = load_source(spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes)
+            loaded = load_source(
+                spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes, input_dtypes=input_dtypes
+            )
             loaded = with_inputs(loaded, inputs)
         conversion = _convert(loaded, watch, opset=opset, static_batch=static_batch)
         if measure:
@@ -188,7 +192,7 @@ def _convert(source: Source, watch: Stopwatch, *, opset: int | None, static_batc
     with watch.stage("fold"):
         ledger = fold_accounted(model)
     with watch.stage("simplify"):
-        folded = finish(model)
+        folded = finish(model, opset=opset, where=source.facts.spec)
         graph = graph_facts(plain, folded)
     check_file(ledger, n_left=graph.batchnorm_after)
     return _Conversion(plain, folded, ledger, graph)

@@ -62,12 +62,13 @@ def fastest_variant(
     """
     options: dict[str, bool] = {}
     choices: dict[str, MeasuredChoice] = {}
+    opset = next(entry.version for entry in folded.opset_import if entry.domain == "")
     for rewrite, changes in VARIANTS.items():
         if rewrite == REWRITE and not ledger.kept:
             continue
         model = ir.from_proto(plain)
         other = fold_accounted(model, **options, **changes)
-        candidate = finish(model)
+        candidate = finish(model, opset=opset)
         if (rewrite == REWRITE and other.kept >= ledger.kept) or _work(candidate) == _work(folded):
             continue
         choice = _measured(
