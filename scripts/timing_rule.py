@@ -30,10 +30,11 @@ def narrow(measure: Callable[[int], Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         The facts, and `n_measured`.
     """
-    taken = [dict(measure(0))]
+    taken: list[dict[str, Any]] = [dict(measure(0))]
     while _width(taken[-1]) > WIDEST and len(taken) <= MOST_AGAIN:
         taken.append(dict(measure(len(taken))))
-    return {**min(taken, key=_width), "n_measured": len(taken)}
+    narrowest: dict[str, Any] = min(taken, key=_width)
+    return {**narrowest, "n_measured": len(taken)}
 
 
 def _width(timing: Mapping[str, Any]) -> float:
