@@ -95,7 +95,7 @@ def test_two_files_are_measured_at_the_shapes_of_a_request(script: Callable[[str
     )
     file = tmp_path / "net.onnx"
     onnx.save(model, file)
-    facts = script("timing_rule").measured(file, file, shapes=((1, 300), (2, 1)), budget_s=0.2)
+    facts = script("timing_rule").measured(file, file, shapes=((1, 300), (2, 1)), budget_s=0.05)
     assert facts["low"] <= facts["ratio"] <= facts["high"]
     assert np.isfinite(facts["ratio"])
     assert 1 <= facts["n_measured"] <= 4
@@ -191,12 +191,12 @@ def test_networks_of_every_page_are_held_to_the_rule(
         return {**timing(1.1, 1.12), "n_measured": 1}
 
     monkeypatch.setattr(never_slower, "measured", measured)
-    options = ("--only", "zoo:bnnet", "cpu:bnnet", "--budget", "0.5", "--runs", str(tmp_path), "--json", str(memory))
+    options = ("--only", "zoo:bnnet", "--budget", "0.5", "--runs", str(tmp_path), "--json", str(memory))
     for _ in range(2):
         assert run(never_slower, monkeypatch, *options) == 1
-    assert len(pairs) == 2
-    assert [json.loads(line)["network"] for line in memory.read_text().splitlines()] == ["zoo:bnnet", "cpu:bnnet"]
-    assert "0 of 2 are not slower" in capsys.readouterr().out
+    assert len(pairs) == 1
+    assert [json.loads(line)["network"] for line in memory.read_text().splitlines()] == ["zoo:bnnet"]
+    assert "0 of 1 are not slower" in capsys.readouterr().out
 
 
 def test_cache_is_where_the_environment_says(script: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
