@@ -15,6 +15,7 @@ import onnx_ir.passes.common as passes
 
 from bnfold.errors import InputRefused
 from bnfold.folding.apply import apply_choice, plan_parameters
+from bnfold.folding.blocks import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK
 from bnfold.folding.choose import choose
 from bnfold.folding.compose import compose_batchnorms
 from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
@@ -29,15 +30,17 @@ from bnfold.graph.constants import round_constants
 from bnfold.graph.edit import drop_unused_initializers
 from bnfold.graph.reading import read_model
 from bnfold.graph.subgraphs import subgraphs
-from bnfold.records import Ledger
+from bnfold.records import Ledger, RemovedChannels
 
-__all__ = ["fold", "fold_model"]
+__all__ = ["CHANNEL_BLOCK", "CUDA_CHANNEL_BLOCK", "fold", "fold_model"]
 
 _KEPT = Fate("kept")
 
 
-def fold(onnx_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ledger]:
+def fold(onnx_model: onnx.ModelProto, *, channel_block: int = CHANNEL_BLOCK) -> tuple[onnx.ModelProto, Ledger]:
     """Fold the BatchNorms of a model and return the new model with the ledger; the argument stays as it is.
+
+    `channel_block`: see `fold_model`.
 
     Raises:
         InputRefused: the argument is no `onnx.ModelProto` or cannot be read, a BatchNorm has a negative or non-finite
@@ -49,11 +52,13 @@ def fold(onnx_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ledger]:
             remedy="read the file with onnx.load, or give its path to fold_export",
         )  # fmt: skip
     model = read_model(onnx_model)
-    ledger = fold_model(model)
+    ledger = fold_model(model, channel_block=channel_block)
     return ir.to_proto(model), ledger
 
 
-def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: bool = True) -> Ledger:
+def fold_model(
+    model: ir.Model, *, move_behind_relus: bool = False, rounded: bool = True, channel_block: int = CHANNEL_BLOCK
+) -> Ledger:
     """Fold the BatchNorms of a model in place; inputs, outputs and their names stay.
 
     Args:
@@ -62,6 +67,8 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: boo
             ReLU a Max with a constant; whether that is faster depends on the runtime.
         rounded: whether new parameters are rounded to their type at the end; else they keep their float64 digits, and
             the ledger does not say which are beyond float16.
+        channel_block: dead channels leave in such blocks, see `bnfold.folding.blocks`: a property of the target, so
+            that the same source gives the same file on whatever machine.
 
     Raises:
         InputRefused: a BatchNorm has a negative or non-finite variance, or a weight leaves the range of its type.
@@ -73,7 +80,8 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: boo
     canonicalise(model)
     facts = {item.node: batchnorm_parameters(item.node) for item in found}
     graphs = [*subgraphs(model.graph), model.graph]
-    fates = _settle(model, graphs, found)
+    pruning = _Pruning(model.opset_imports.get("", 20), channel_block)
+    fates = _settle(model, graphs, found, pruning)
     if move_behind_relus:
         moved = move_behind_relu(item.node for item in found if fates.get(item.node, _KEPT).outcome == "kept")
         fates |= _fold_once(model, graphs) if moved else {}
@@ -82,7 +90,7 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: boo
     beyond: list[str] = []
     try:
         for graph in graphs:
-            remove_dead_channels(graph, model.opset_imports.get("", 20))
+            pruning.apply(graph)
             beyond += round_constants(graph) if rounded else ()
     except OverflowError as error:
         raise InputRefused(
@@ -92,16 +100,31 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: boo
     for graph in graphs:
         drop_unused_initializers(graph)
     passes.NameFixPass()(model)
-    return dataclasses.replace(ledger, beyond_float16=tuple(beyond))
+    return dataclasses.replace(ledger, beyond_float16=tuple(beyond), removed_channels=tuple(pruning.removed.values()))
 
 
-def _settle(model: ir.Model, graphs: list[ir.Graph], found: tuple[Found, ...]) -> dict[ir.Node, Fate]:
+@dataclasses.dataclass
+class _Pruning:
+    """The removal of dead channels, and what it removed so far, by operator."""
+
+    opset: int
+    block: int
+    removed: dict[ir.Node, RemovedChannels] = dataclasses.field(default_factory=dict)
+
+    def apply(self, graph: ir.Graph) -> int:
+        """Remove the dead channels of a graph, in place; returns how many parameters changed."""
+        return remove_dead_channels(graph, self.opset, self.block, self.removed)
+
+
+def _settle(
+    model: ir.Model, graphs: list[ir.Graph], found: tuple[Found, ...], pruning: _Pruning
+) -> dict[ir.Node, Fate]:
     """Fold until nothing more goes: what vanishes may leave linear branches, or a dead channel, not seen before."""
     fates: dict[ir.Node, Fate] = {}
     settled = False
     while not settled:
         news = _fold_once(model, graphs)
-        n_dead = sum(remove_dead_channels(graph, model.opset_imports.get("", 20)) for graph in graphs)
+        n_dead = sum(pruning.apply(graph) for graph in graphs)
         kept = any(news[item.node].outcome == "kept" for item in found if item.node in news)
         settled = not kept or (not n_dead and all(fate.outcome == "kept" for fate in news.values()))
         fates |= news

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from bnfold.records.ledger import Ledger
+from bnfold.records.ledger import Ledger, RemovedChannels
 from bnfold.records.verification import Verdict
 
 __all__ = ["FoldExportReport", "GraphFacts", "InspectReport", "OutputFacts", "SourceFacts"]
@@ -56,6 +56,12 @@ class FoldExportReport:
     seconds: Mapping[str, float]
     schema: ClassVar[str] = "bnfold.fold-export/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+    json_properties: ClassVar[tuple[str, ...]] = ("removed_channels",)
+
+    @property
+    def removed_channels(self) -> tuple[RemovedChannels, ...]:
+        """The operators that lost dead channels, in the graph's order."""
+        return self.ledger.removed_channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,3 +72,9 @@ class InspectReport:
     ledger: Ledger
     schema: ClassVar[str] = "bnfold.inspect/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+    json_properties: ClassVar[tuple[str, ...]] = ("removed_channels",)
+
+    @property
+    def removed_channels(self) -> tuple[RemovedChannels, ...]:
+        """The operators that would lose dead channels, in the graph's order."""
+        return self.ledger.removed_channels

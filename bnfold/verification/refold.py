@@ -11,6 +11,7 @@ what float64 leaves of a cancelled sum has the size of its terms.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -106,13 +107,14 @@ def _expected(plain: onnx.ModelProto, stored: dict[str, TensorProto]) -> dict[st
     """
     import onnx_ir as ir
 
-    from bnfold.folding import fold_model
+    from bnfold.folding import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK, fold_model
 
     if any(tensor.data_location == TensorProto.EXTERNAL for tensor in plain.graph.initializer):
         return None
-    for move_behind_relus in (False, True):  # True: what `fold-export --measure` may have taken
+    # what `fold-export` takes for other targets, and may have taken with `--measure`
+    for block, move_behind_relus in itertools.product((CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK), (False, True)):
         model = ir.from_proto(plain)
-        fold_model(model, move_behind_relus=move_behind_relus, rounded=False)
+        fold_model(model, move_behind_relus=move_behind_relus, rounded=False, channel_block=block)
         values = model.graph.initializers
         kinds = {name: (tuple(v.shape or ()), v.dtype) for name, v in values.items()}
         if all(kinds.get(n) == (tuple(t.dims), ir.DataType(t.data_type)) for n, t in stored.items()):

@@ -53,7 +53,7 @@ def faster_behind_relus(
         The chosen file and its ledger, which holds the choice and both times; unchanged where nothing can be moved.
     """
     model = ir.from_proto(plain)
-    other = fold_accounted(model, move_behind_relus=True)
+    other = fold_accounted(model, provider=provider, move_behind_relus=True)
     if other.kept >= ledger.kept:
         return folded, ledger
     candidate = finish(model)
