@@ -19,7 +19,7 @@ from bnfold.folding.blocks import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK
 from bnfold.folding.choose import choose
 from bnfold.folding.compose import compose_batchnorms
 from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
-from bnfold.folding.merge import merge_branches
+from bnfold.folding.merge import merge_branches, scales_as_convolutions
 from bnfold.folding.prune import remove_dead_channels
 from bnfold.folding.ranges import beyond_range
 from bnfold.folding.relate import relate_graph
@@ -86,6 +86,8 @@ def fold_model(
         moved = move_behind_relu(item.node for item in found if fates.get(item.node, _KEPT).outcome == "kept")
         fates |= _fold_once(model, graphs) if moved else {}
     fates |= _merge(model, graphs)  # branches that had BatchNorms in front of them have one source now
+    for graph in graphs:
+        scales_as_convolutions(graph)
     ledger = account(found, facts, fates)
     beyond: list[str] = []
     try:
