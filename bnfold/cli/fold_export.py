@@ -98,7 +98,7 @@ def _show_stages() -> Iterator[Callable[[str], None] | None]:
 
 
 def _echo_summary(report: FoldExportReport, output: Path, *, html: bool) -> None:
-    from bnfold.report import render_verdict
+    from bnfold.report import render_removed_channels, render_verdict
 
     ledger = report.ledger
     counts = ", ".join(f"{getattr(ledger, name)} {name}" for name in ("absorbed", "merged", "removed", "kept"))
@@ -106,6 +106,7 @@ def _echo_summary(report: FoldExportReport, output: Path, *, html: bool) -> None
     for entry in ledger.entries:
         if entry.outcome == "kept":
             click.echo(f"  kept {entry.name}: {entry.reason}")
+    render_removed_channels(report.removed_channels)
     for warning in ledger.warnings:
         click.echo(f"warning: {warning}")
     if ledger.measured is not None:
