@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from bnfold.folding import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK, fold
 from bnfold.records import RemovedChannels, as_json
+from bnfold.verification.refold import compare_parameters
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -216,6 +217,18 @@ def test_numbers_are_those_of_the_source_after_several_rounds():
         {"layer": "conv_0", "from": 64, "to": 32},
         {"layer": "second", "from": 64, "to": 32},
     ]
+
+
+@pytest.mark.parametrize("block", [CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK])
+def test_files_for_each_target_are_compared_with_a_fold_made_anew(block):
+    net = _net(dtype="float32")
+    model = net.model(net.conv(_hidden(net, "x", 3, 48, 7), 48, 5))
+    folded, _ = fold(model, channel_block=block)
+    folded.producer_name = "bnfold"
+    refolded = compare_parameters(folded, model)
+    assert (refolded.skipped, refolded.failure) == (None, None)
+    assert refolded.facts is not None
+    assert refolded.facts.compared == block * 3 + block + 5 * block + 5
 
 
 # What ONNX Runtime makes of it
