@@ -117,7 +117,7 @@ def _show_stages() -> Iterator[Callable[[str], None] | None]:
 def _echo_summary(report: FoldExportReport, output: Path, *, html: bool) -> None:
     from bnfold.records import as_json
     from bnfold.records.verdicts import verdict_in_words
-    from bnfold.report import render_verdict
+    from bnfold.report import render_removed_channels, render_verdict
     from bnfold.report.timings import slower_warning, timing_sentence
 
     ledger = report.ledger
@@ -126,6 +126,7 @@ def _echo_summary(report: FoldExportReport, output: Path, *, html: bool) -> None
     for entry in ledger.entries:
         if entry.outcome == "kept":
             click.echo(f"  kept {entry.name}: {entry.reason}")
+    render_removed_channels(report.removed_channels)
     for warning in ledger.warnings:
         click.echo(f"warning: {warning}")
     for m in ledger.choices:

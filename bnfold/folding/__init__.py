@@ -15,10 +15,11 @@ import onnx_ir.passes.common as passes
 
 from bnfold.errors import InputRefused
 from bnfold.folding.apply import apply_choice, plan_parameters
+from bnfold.folding.blocks import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK
 from bnfold.folding.choose import choose
 from bnfold.folding.compose import compose_batchnorms
 from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
-from bnfold.folding.merge import merge_branches
+from bnfold.folding.merge import merge_branches, scales_as_convolutions
 from bnfold.folding.prune import remove_dead_channels
 from bnfold.folding.ranges import beyond_range
 from bnfold.folding.relate import relate_graph
@@ -29,15 +30,17 @@ from bnfold.graph.constants import round_constants
 from bnfold.graph.edit import drop_unused_initializers
 from bnfold.graph.reading import read_model
 from bnfold.graph.subgraphs import subgraphs
-from bnfold.records import Ledger
+from bnfold.records import Ledger, RemovedChannels
 
-__all__ = ["fold", "fold_model"]
+__all__ = ["CHANNEL_BLOCK", "CUDA_CHANNEL_BLOCK", "fold", "fold_model"]
 
 _KEPT = Fate("kept")
 
 
-def fold(onnx_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ledger]:
+def fold(onnx_model: onnx.ModelProto, *, channel_block: int = CHANNEL_BLOCK) -> tuple[onnx.ModelProto, Ledger]:
     """Fold the BatchNorms of a model and return the new model with the ledger; the argument stays as it is.
+
+    `channel_block`: see `fold_model`.
 
     Raises:
         InputRefused: the argument is no `onnx.ModelProto` or cannot be read, a BatchNorm has a negative or non-finite
@@ -49,7 +52,7 @@ def fold(onnx_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ledger]:
             remedy="read the file with onnx.load, or give its path to fold_export",
         )  # fmt: skip
     model = read_model(onnx_model)
-    ledger = fold_model(model)
+    ledger = fold_model(model, channel_block=channel_block)
     return ir.to_proto(model), ledger
 
 
@@ -60,6 +63,7 @@ def fold_model(
     merge_branches: bool = True,
     remove_channels: bool = True,
     rounded: bool = True,
+    channel_block: int = CHANNEL_BLOCK,
 ) -> Ledger:
     """Fold the BatchNorms of a model in place; inputs, outputs and their names stay.
 
@@ -71,6 +75,8 @@ def fold_model(
         remove_channels: whether channels that are constant leave.
         rounded: whether new parameters are rounded to their type at the end; else they keep their float64 digits, and
             the ledger does not say which are beyond float16.
+        channel_block: dead channels leave in such blocks, see `bnfold.folding.blocks`: a property of the target, so
+            that the same source gives the same file on whatever machine.
 
     Raises:
         InputRefused: a BatchNorm has a negative or non-finite variance, or a weight leaves the range of its type.
@@ -82,19 +88,20 @@ def fold_model(
     canonicalise(model)
     facts = {item.node: batchnorm_parameters(item.node) for item in found}
     graphs = [*subgraphs(model.graph), model.graph]
-    fates = _settle(model, graphs, found, merge=merge_branches, prune=remove_channels)
+    pruning = _Pruning(model.opset_imports.get("", 20), channel_block, enabled=remove_channels)
+    fates = _settle(model, graphs, found, pruning, merge=merge_branches)
     if move_behind_relus:
         moved = move_behind_relu(item.node for item in found if fates.get(item.node, _KEPT).outcome == "kept")
         fates |= _fold_once(model, graphs, merge=merge_branches) if moved else {}
-    fates |= _merge(
-        model, graphs, merge=merge_branches
-    )  # branches that had BatchNorms in front of them have one source now
+    # Branches that had BatchNorms in front of them have one source now.
+    fates |= _merge(model, graphs, merge=merge_branches)
+    for graph in graphs:
+        scales_as_convolutions(graph)
     ledger = account(found, facts, fates)
     beyond: list[str] = []
     try:
         for graph in graphs:
-            if remove_channels:
-                remove_dead_channels(graph, model.opset_imports.get("", 20))
+            pruning.apply(graph)
             beyond += round_constants(graph) if rounded else ()
     except OverflowError as error:
         raise InputRefused(
@@ -104,18 +111,32 @@ def fold_model(
     for graph in graphs:
         drop_unused_initializers(graph)
     passes.NameFixPass()(model)
-    return dataclasses.replace(ledger, beyond_float16=tuple(beyond))
+    return dataclasses.replace(ledger, beyond_float16=tuple(beyond), removed_channels=tuple(pruning.removed.values()))
+
+
+@dataclasses.dataclass
+class _Pruning:
+    """The removal of dead channels, if it is wanted, and what it removed so far, by operator."""
+
+    opset: int
+    block: int
+    enabled: bool
+    removed: dict[ir.Node, RemovedChannels] = dataclasses.field(default_factory=dict)
+
+    def apply(self, graph: ir.Graph) -> int:
+        """Remove the dead channels of a graph, in place; returns how many parameters changed."""
+        return remove_dead_channels(graph, self.opset, self.block, self.removed) if self.enabled else 0
 
 
 def _settle(
-    model: ir.Model, graphs: list[ir.Graph], found: tuple[Found, ...], *, merge: bool, prune: bool
+    model: ir.Model, graphs: list[ir.Graph], found: tuple[Found, ...], pruning: _Pruning, *, merge: bool
 ) -> dict[ir.Node, Fate]:
     """Fold until nothing more goes: what vanishes may leave linear branches, or a dead channel, not seen before."""
     fates: dict[ir.Node, Fate] = {}
     settled = False
     while not settled:
         news = _fold_once(model, graphs, merge=merge)
-        n_dead = sum(remove_dead_channels(graph, model.opset_imports.get("", 20)) for graph in graphs if prune)
+        n_dead = sum(pruning.apply(graph) for graph in graphs)
         kept = any(news[item.node].outcome == "kept" for item in found if item.node in news)
         settled = not kept or (not n_dead and all(fate.outcome == "kept" for fate in news.values()))
         fates |= news

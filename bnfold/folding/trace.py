@@ -82,6 +82,8 @@ def _trace_carried(node: ir.Node, wires: Wires) -> bool:
         return False
     wires.settle()
     y = node.outputs[0]
+    if "Pool" in node.op_type:
+        wires.pooled.append(wires.units.of(y))
     if len(wires.units.offset_pins) > n_pins and node.op_type in ("AveragePool", "Pad"):
         ids, known = wires.units.of(y), wires.known(y)
         wires.units.tie_scales(wires.give(y, ids.shape, np.where(known == 0, 0.0, np.nan)), ids)
@@ -126,7 +128,8 @@ def _constant_rows(rows: Float64, known: Float64) -> Float64:
 def _trace_conv(node: ir.Node, wires: Wires, weight: Float64, bias: Float64 | None) -> bool:
     x, y = node.inputs[0], node.outputs[0]
     group, m = attribute(node, "group", 1), weight.shape[0]
-    if x is None or (group > 1 and weight.shape[:2] != (group, 1)):
+    depthwise = group > 1 and weight.shape[:2] == (group, 1)
+    if x is None or m % group or (group > 1 and weight.shape[1] == 1 and not depthwise):
         return False
     padded = any(attribute(node, "pads", ())) or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
     shape = (1, m, *[1] * (weight.ndim - 2))
@@ -134,16 +137,19 @@ def _trace_conv(node: ir.Node, wires: Wires, weight: Float64, bias: Float64 | No
     taps = weight.reshape(*weight.shape[:2], -1)
     inside = wires.constants[ids_x]
     known = np.where((inside == 0) | (not padded), inside, np.nan)
-    if group == 1:
-        wires.slots.append(Slot(node, 1, 1, ids_x, "read", only_zero=padded))
-        rows = np.where(np.isnan(known), taps.any(axis=2), taps.sum(axis=2))
-        constants = _constant_rows(rows, known)
-    else:
+    if depthwise:
         constants = np.where(taps.any(axis=(1, 2)), taps.sum(axis=(1, 2)) * known, 0.0)
+    else:
+        wires.slots.append(Slot(node, 1, 1, ids_x, "read", only_zero=padded, groups=group))
+        split = taps.reshape(group, -1, *taps.shape[1:])
+        rows = np.where(np.isnan(known.reshape(group, 1, -1)), split.any(axis=3), split.sum(axis=3))
+        constants = np.concatenate([_constant_rows(*part) for part in zip(rows, known.reshape(group, -1), strict=True)])
     constants = constants + (bias if bias is not None else 0.0)
     ids = wires.give(y, shape, constants.reshape(shape))
-    if group > 1:
+    if depthwise:
         wires.units.tie_scales(ids.ravel(), ids_x)
+    elif group > 1:
+        wires.groupings += [ids_x.reshape(group, -1), ids.reshape(group, -1)]
     _write(wires, node, 0, ids.ravel())
     return True
 

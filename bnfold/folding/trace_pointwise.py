@@ -111,6 +111,8 @@ def _follow(node: ir.Node, index: int, ids: Ids, y_ids: Ids, wires: Wires) -> bo
             axis = next(k for k, length in enumerate(ids.shape) if length > 1)
             wires.slots.append(Slot(node, index, axis - (ids.ndim - rank), y_ids.ravel(), "elementwise"))
         return True
+    if node.op_type == "Div" and index == 1:
+        wires.divisors.append(ids.ravel())
     if ids.size == y_ids.size:
         wires.units.tie_scales(y_ids, ids)
         return True

@@ -16,7 +16,7 @@ from bnfold.records.benchmark import (
     RatioVerdict,
 )
 from bnfold.records.conversion import FoldExportReport, GraphFacts, InspectReport, OutputFacts, SourceFacts
-from bnfold.records.ledger import Ledger, LedgerEntry, MeasuredChoice, Outcome
+from bnfold.records.ledger import Ledger, LedgerEntry, MeasuredChoice, Outcome, RemovedChannels
 from bnfold.records.machine import Check, CheckStatus, DoctorReport
 from bnfold.records.recalibration import LayerStatistics, RecalibrationReport
 from bnfold.records.timing import SlowerPart, Timing
@@ -55,6 +55,7 @@ __all__ = [
     "ProfileEntry",
     "RatioVerdict",
     "RecalibrationReport",
+    "RemovedChannels",
     "SlowerPart",
     "SourceFacts",
     "StoredParameters",

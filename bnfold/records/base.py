@@ -17,7 +17,8 @@ MIN_VARIANCE_OVER_EPSILON = 10.0
 def as_json(record: Any) -> Any:
     """Turn a record into plain JSON values: dataclasses to dicts, tuples to lists, NaN and infinity to null.
 
-    A record may name properties in `json_properties` and class constants in `json_constants` that belong to its JSON.
+    A record may name properties in `json_properties` and class constants in `json_constants` that belong to its JSON,
+    fields in `json_left_out` that do not, and in `json_names` what a field is called there.
     """
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         names = [
@@ -25,7 +26,8 @@ def as_json(record: Any) -> Any:
             *(field.name for field in dataclasses.fields(record)),
             *getattr(record, "json_properties", ()),
         ]
-        return {name: as_json(getattr(record, name)) for name in names}
+        left_out, called = getattr(record, "json_left_out", ()), getattr(record, "json_names", {})
+        return {called.get(name, name): as_json(getattr(record, name)) for name in names if name not in left_out}
     if isinstance(record, Mapping):
         return {str(key): as_json(value) for key, value in record.items()}
     if isinstance(record, (list, tuple)):

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from bnfold.records.ledger import Ledger
+from bnfold.records.ledger import Ledger, RemovedChannels
 from bnfold.records.timing import Timing
 from bnfold.records.verification import Verdict
 
@@ -61,6 +61,12 @@ class FoldExportReport:
     timing: Timing | None = None
     schema: ClassVar[str] = "bnfold.fold-export/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+    json_properties: ClassVar[tuple[str, ...]] = ("removed_channels",)
+
+    @property
+    def removed_channels(self) -> tuple[RemovedChannels, ...]:
+        """The operators that lost dead channels, in the graph's order."""
+        return self.ledger.removed_channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,3 +77,9 @@ class InspectReport:
     ledger: Ledger
     schema: ClassVar[str] = "bnfold.inspect/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+    json_properties: ClassVar[tuple[str, ...]] = ("removed_channels",)
+
+    @property
+    def removed_channels(self) -> tuple[RemovedChannels, ...]:
+        """The operators that would lose dead channels, in the graph's order."""
+        return self.ledger.removed_channels

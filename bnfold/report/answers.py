@@ -36,7 +36,7 @@ def fold_export_answers(report: Facts) -> Element:
         _answer("What is it?", shortened(source["spec"], NAME_LENGTH), what),
         _equal(report["verify"]),
         _fold_export_speed(report),
-        _stayed(report["ledger"]),
+        _stayed(report),
     )
 
 
@@ -56,7 +56,7 @@ def bench_answers(report: Facts, proof: Facts | None) -> Element:
         why = "There is no report of fold-export beside the first file; bnfold inspect FILE tells."
         stayed = _answer("What stayed, and why?", "Not known here", why, tone="neutral")
     else:
-        equal, stayed = _equal(proof["verify"]), _stayed(proof["ledger"])
+        equal, stayed = _equal(proof["verify"]), _stayed(proof)
     return _answers(
         _answer("What is it?", shortened(first, NAME_LENGTH) + against, where), equal, _bench_speed(report), stayed
     )
@@ -165,14 +165,14 @@ def _rates(runs: Sequence[Facts]) -> list[Child]:
     return lines
 
 
-def _stayed(ledger: Facts) -> Element:
-    question = "What stayed, and why?"
+def _stayed(report: Facts) -> Element:
+    question, ledger, channels = "What stayed, and why?", report["ledger"], _channels(report)
     counts = ", ".join(f"{ledger[outcome]} {outcome}" for outcome in OUTCOMES)
     kept = [entry for entry in ledger["entries"] if entry["outcome"] == "kept"]
     if not ledger["found"]:
-        return _answer(question, "There was no BatchNorm", tone="neutral")
+        return _answer(question, "There was no BatchNorm", channels, tone="neutral")
     if not kept:
-        return _answer(question, "No BatchNorm stayed", f"{ledger['found']} found: {counts}", tone="good")
+        return _answer(question, "No BatchNorm stayed", f"{ledger['found']} found: {counts}", channels, tone="good")
     more = f"And {len(kept) - 1} more, each with its reason, below." if len(kept) > 1 else None
     reason = element("p", f"{kept[0]['name']}: {kept[0]['reason']}", class_="clamp")
     return _answer(
@@ -181,7 +181,16 @@ def _stayed(ledger: Facts) -> Element:
         f"{ledger['found']} found: {counts}",
         reason,
         more,
+        channels,
     )
+
+
+def _channels(report: Facts) -> str | None:
+    """How many dead channels left, None where none did."""
+    removed = report.get("removed_channels") or ()
+    n_gone = sum(layer["from"] - layer["to"] for layer in removed)
+    layers = f"{len(removed)} layer{'' if len(removed) == 1 else 's'}"
+    return f"Dead channels: {n_gone:,} removed in {layers}, below." if removed else None
 
 
 def _answers(*answers: Element) -> Element:

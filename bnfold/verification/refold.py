@@ -107,14 +107,18 @@ def _expected(plain: onnx.ModelProto, stored: dict[str, TensorProto]) -> dict[st
     """
     import onnx_ir as ir
 
-    from bnfold.folding import fold_model
+    from bnfold.folding import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK, fold_model
 
     if any(tensor.data_location == TensorProto.EXTERNAL for tensor in plain.graph.initializer):
         return None
-    # What `fold-export --measure` may have taken comes last, a fold for each of its choices.
-    for move, merge, remove in itertools.product((False, True), (True, False), (True, False)):
+    # What `fold-export` takes for other targets, and may have taken with `--measure`, comes last: a fold for each.
+    choices = itertools.product((False, True), (True, False), (True, False), (CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK))
+    for move, merge, remove, block in choices:
         model = ir.from_proto(plain)
-        fold_model(model, move_behind_relus=move, merge_branches=merge, remove_channels=remove, rounded=False)
+        fold_model(
+            model, move_behind_relus=move, merge_branches=merge, remove_channels=remove, channel_block=block,
+            rounded=False,
+        )  # fmt: skip
         values = model.graph.initializers
         kinds = {name: (tuple(v.shape or ()), v.dtype) for name, v in values.items()}
         if all(kinds.get(n) == (tuple(t.dims), ir.DataType(t.data_type)) for n, t in stored.items()):

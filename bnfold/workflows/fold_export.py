@@ -127,7 +127,7 @@ def fold_export(
                 spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes, input_dtypes=input_dtypes
             )
             loaded = with_inputs(loaded, inputs)
-        conversion = _convert(loaded, watch, opset=opset, static_batch=static_batch)
+        conversion = _convert(loaded, watch, opset=opset, static_batch=static_batch, provider=provider)
         if measure:
             with watch.stage("measure"):
                 conversion = _measured(
@@ -181,7 +181,9 @@ class _Conversion:
     graph: GraphFacts
 
 
-def _convert(source: Source, watch: Stopwatch, *, opset: int | None, static_batch: int | None) -> _Conversion:
+def _convert(
+    source: Source, watch: Stopwatch, *, opset: int | None, static_batch: int | None, provider: str
+) -> _Conversion:
     import onnx_ir as ir
 
     from bnfold.export import finish, graph_facts, plain_graph
@@ -190,7 +192,7 @@ def _convert(source: Source, watch: Stopwatch, *, opset: int | None, static_batc
         model = plain_graph(source, opset=opset, static_batch=static_batch)
         plain = ir.to_proto(model)
     with watch.stage("fold"):
-        ledger = fold_accounted(model)
+        ledger = fold_accounted(model, provider=provider)
     with watch.stage("simplify"):
         folded = finish(model, opset=opset, where=source.facts.spec)
         graph = graph_facts(plain, folded)

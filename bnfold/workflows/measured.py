@@ -67,7 +67,7 @@ def fastest_variant(
         if rewrite == REWRITE and not ledger.kept:
             continue
         model = ir.from_proto(plain)
-        other = fold_accounted(model, **options, **changes)
+        other = fold_accounted(model, provider=provider, **options, **changes)
         candidate = finish(model, opset=opset)
         if (rewrite == REWRITE and other.kept >= ledger.kept) or _work(candidate) == _work(folded):
             continue

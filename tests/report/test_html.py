@@ -86,7 +86,7 @@ def test_numbers_of_a_proof_are_those_of_its_json() -> None:
     proof = as_json(fold_export_report())
     shown = Page(render_html(bench_facts(), proof=proof)).numbers()
     numbers = {path.removeprefix("report.json:"): json.loads(text) for path, text in shown.items() if ":" in path}
-    expected = leaves({"ledger": proof["ledger"], "verify": proof["verify"]})
+    expected = leaves({key: proof[key] for key in ("ledger", "removed_channels", "verify")})
     assert numbers == expected
 
 
@@ -109,6 +109,13 @@ def test_first_screen_of_an_open_loop() -> None:
     assert "p95 within 10 ms, confirmed by another search" in text
     assert "p95 within 10 ms, not confirmed" in text
     assert "Where the time of folded goes" in text
+
+
+def test_removed_channels_are_on_the_page() -> None:
+    text = Page(render_html(as_json(fold_export_report()))).text
+    assert "Dead channels: 48 removed in 2 layers" in text
+    for fact in (f"{SCRIPT}.conv", "480", "448"):
+        assert fact in text.partition("Dead channels that were removed")[2]
 
 
 def test_names_are_text() -> None:

@@ -16,6 +16,7 @@ from bnfold.records import (
     Ledger,
     LedgerEntry,
     OutputVerdict,
+    RemovedChannels,
     StoredParameters,
     Verdict,
 )
@@ -114,6 +115,17 @@ def test_ledger(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"3.14", "812", "1.00e-12", "17", "layer1.conv1", "layer1.bn1"} <= words(out)
     assert "BatchNorms: 2 found, 1 absorbed, 0 merged, 0 removed, 1 kept" in out
     assert LONG in "".join(line.split(" ")[0] for line in out.splitlines())
+
+
+def test_removed_channels(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for each layer."""
+    removed = (RemovedChannels("layer3.0.conv1", 480, 448), RemovedChannels(LONG, 64, 48))
+    render_ledger(Ledger((), removed_channels=removed))
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "dead channels: 48 removed, of 544 in 2 layers",
+        "  layer3.0.conv1: 480 to 448",
+        f"  {LONG}: 64 to 48",
+    ]
 
 
 def test_an_empty_ledger_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

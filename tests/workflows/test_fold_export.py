@@ -18,8 +18,11 @@ import pytest
 from onnx import numpy_helper
 
 import bnfold
+from bnfold.export import plain_graph
 from bnfold.folding import fold_model
-from bnfold.records import Ledger, as_json
+from bnfold.records import Ledger, RemovedChannels, as_json
+from bnfold.sources import load_source
+from bnfold.workflows.accounts import fold_accounted
 from bnfold.workflows.fold_export import STAGES
 
 if TYPE_CHECKING:
@@ -98,6 +101,7 @@ def test_report_has_the_public_fields(network: Path, tmp_path: Path) -> None:
         "ledger": {"found", "absorbed", "merged", "removed", "kept", "entries"},
         "graph": {"nodes_before", "nodes_after", "batchnorm_after", "macs_before", "macs_after"},
         "verify": {"passed", "n_compared", "providers", "batches", "outputs"},
+        "removed_channels": set(),
         "seconds": {"load", "export", "fold", "simplify", "verify"},
     }
     assert {key: set(report[key]) >= fields for key, fields in expected.items()} == dict.fromkeys(expected, True)
@@ -105,6 +109,46 @@ def test_report_has_the_public_fields(network: Path, tmp_path: Path) -> None:
         "name", "outcome", "into", "reason", "max_abs_scale", "min_var_over_eps", "n_dead_channels"
     }  # fmt: skip
     assert set(report["verify"]["outputs"][0]) >= {"name", "e_source", "e_output", "allowed"}
+
+
+@pytest.fixture
+def sparse_network(tmp_path: Path) -> Path:
+    """A convolution of 48 channels, of which 7 are alive, and one that reads it."""
+    file = tmp_path / "sparse.py"
+    file.write_text(
+        """
+import torch
+from torch import nn
+
+
+def build():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 48, 3), nn.BatchNorm2d(48), nn.ReLU(), nn.Conv2d(48, 4, 3))
+    nn.init.uniform_(network[1].running_mean)
+    network[1].weight.data[7:] = 0
+    return network.eval()
+"""
+    )
+    return file
+
+
+@pytest.mark.parametrize(("provider", "left"), [("cpu", 16), ("cuda", 8)])
+def test_blocks_of_dead_channels_depend_on_the_provider(provider: str, left: int, sparse_network: Path) -> None:
+    source = load_source(f"{sparse_network}:build", input_shapes=[(1, 3, 8, 8)])
+    ledger = fold_accounted(plain_graph(source), provider=provider)
+    assert ledger.removed_channels == (RemovedChannels("0", 48, left),)
+
+
+def test_removed_channels_are_reported(cli: Callable[..., Result], sparse_network: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    source = (f"{sparse_network}:build", "--input-shape", "1x3x8x8")
+    result = cli("fold-export", *source, "-o", output, "--html")
+    assert result.exit_code == 0, result.output
+    assert "dead channels: 32 removed, of 48 in 1 layer\n  0: 48 to 16\n" in result.stdout
+    assert read_report(output)["removed_channels"] == [{"layer": "0", "from": 48, "to": 16}]
+    assert "Dead channels that were removed" in (output / "report.html").read_text()
+    inspected = cli("inspect", *source, "--json", "-")
+    assert json.loads(inspected.stdout)["removed_channels"] == [{"layer": "0", "from": 48, "to": 16}]
 
 
 def test_command_prints_results_on_stdout_and_stages_on_stderr(
