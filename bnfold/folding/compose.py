@@ -25,6 +25,7 @@ from bnfold.graph.computed import Computed
 from bnfold.graph.constants import is_float, store_constant
 from bnfold.graph.inference import infer_shapes
 from bnfold.graph.layers import layer_name, layer_of_parameter
+from bnfold.graph.operators import kind_of
 from bnfold.graph.scaled import fits, largest
 from bnfold.graph.shapes import static_length
 from bnfold.numerics.affine import Float64
@@ -42,7 +43,7 @@ def compose_batchnorms(model: ir.Model) -> None:
     Source: Ioffe and Szegedy 2015 (arXiv:1502.03167), algorithm 2; ONNX operator BatchNormalization.
     """
     opset = model.opset_imports.get("", 0)
-    if opset < _OLDEST_OPSET or not any(node.op_type in ("Pow", "Sqrt") for node in model.graph.all_nodes()):
+    if opset < _OLDEST_OPSET or not any(kind_of(node) in ("Pow", "Sqrt") for node in model.graph.all_nodes()):
         return
     constants = Computed(model)
     found = find_parts(model, constants)

@@ -13,6 +13,7 @@ from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations import Parameters
 from bnfold.folding.units import Refusal, Site
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.numerics.affine import Float64, batchnorm_affine
 from bnfold.records import Ledger, LedgerEntry, Outcome
 
@@ -31,7 +32,7 @@ class Found:
 
 def find_batchnorms(model: ir.Model) -> tuple[Found, ...]:
     """Every BatchNormalization node, those in subgraphs included, in the graph's order. One used twice is two."""
-    nodes = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if node.op_type == "BatchNormalization"]
+    nodes = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if kind_of(node) == "BatchNormalization"]
     seen: Counter[str] = Counter()
     found = []
     for node in nodes:

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from bnfold.folding.terms import Term, is_sum, terms_of_sum
 from bnfold.graph.constants import store_constant
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.graph.scaled import fits, largest
 from bnfold.graph.shapes import static_length
 
@@ -76,7 +77,7 @@ def _merge_sum(graph: ir.Graph, root: ir.Node) -> dict[ir.Node, str]:
     _rebuild(graph, root, gained, alone)
     name = layer_name(root)
     nodes = (node for group in gained for term in group.terms for node in term.nodes)
-    return {node: name for node in nodes if node.op_type == "BatchNormalization"}
+    return {node: name for node in nodes if kind_of(node) == "BatchNormalization"}
 
 
 def _fits(conv: Convolution, dtype: ir.DataType) -> bool:
@@ -103,7 +104,7 @@ def _rebuild(graph: ir.Graph, root: ir.Node, gained: list[_Merged], alone: list[
     parts = [_emit(graph, root, group.terms[0].source, group.conv) for group in gained]
     rest = [(part, False) for part in parts[1:]] + [(t.value, t.negative) for t in alone if t.value is not None]
     total, unknown = parts[0], (None,) * len(gained[0].conv.kernel)
-    if root.op_type == "Sum" and rest and not any(negative for _, negative in rest):
+    if kind_of(root) == "Sum" and rest and not any(negative for _, negative in rest):
         total = _insert(graph, root, "Sum", [total, *(part for part, _ in rest)], unknown)
         rest = []
     for part, negative in rest:

@@ -8,11 +8,10 @@ from bnfold.folding.relations import RULES, Kind, Rule
 from bnfold.folding.units import Refusal, Units
 from bnfold.graph.constants import is_float
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.graph.subgraphs import captured
 
 __all__ = ["relate_graph"]
-
-_DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
 
 def relate_graph(graph: ir.Graph) -> Units:
@@ -32,7 +31,7 @@ def relate_graph(graph: ir.Graph) -> Units:
 
 
 def _relate_node(node: ir.Node, units: Units) -> None:
-    rule = RULES.get(node.op_type) if node.domain in _DEFAULT_DOMAINS else None
+    rule = RULES.get(kind_of(node))
     why = Refusal(f"{node.op_type} has no rule") if rule is None else None
     if rule is not None:
         known = all(value is None or value.shape is not None for value in node.inputs)

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 
 from bnfold.errors import InputRefused
 from bnfold.graph.inference import infer_shapes
+from bnfold.graph.operators import kind_of
 from bnfold.graph.reading import read_model, tidied
 from bnfold.records import InputSpec, SourceFacts
 from bnfold.sources.axes import tested_spec
@@ -217,7 +218,7 @@ def _sha256(files: Sequence[Path]) -> str:
 def _n_parameters(model: ir.Model) -> int:
     """Elements of the floating-point initializers, without the running statistics of BatchNorms."""
     statistics = {
-        id(value) for node in all_nodes(model) if node.op_type == "BatchNormalization" for value in node.inputs[3:5]
+        id(value) for node in all_nodes(model) if kind_of(node) == "BatchNormalization" for value in node.inputs[3:5]
     }
     return sum(
         value.const_value.size
