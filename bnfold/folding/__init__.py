@@ -24,9 +24,11 @@ from bnfold.folding.ranges import beyond_range
 from bnfold.folding.relate import relate_graph
 from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.folding.shifted_relu import move_behind_relu
+from bnfold.graph.attempts import Failure
 from bnfold.graph.canonical import canonicalise
 from bnfold.graph.constants import round_constants
 from bnfold.graph.edit import drop_unused_initializers
+from bnfold.graph.operators import kind_of
 from bnfold.graph.reading import read_model
 from bnfold.graph.subgraphs import subgraphs
 from bnfold.records import Ledger
@@ -34,6 +36,7 @@ from bnfold.records import Ledger
 __all__ = ["fold", "fold_model"]
 
 _KEPT = Fate("kept")
+_BATCHNORM = "BatchNormalization"
 
 
 def fold(onnx_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ledger]:
@@ -124,16 +127,22 @@ def _merge(model: ir.Model, graphs: list[ir.Graph]) -> dict[ir.Node, Fate]:
 
 def _choose_units(graph: ir.Graph) -> dict[ir.Node, Fate]:
     """Fold one graph, not those inside it: what they capture keeps its units, as does what it captures itself."""
+    failures: dict[ir.Node, Failure] = {}
     units, stay = relate_graph(graph), dict[ir.Node, str]()
     while True:
         choice = choose(units, stay)
-        plan = plan_parameters(graph, choice)
+        plan, failed = plan_parameters(graph, choice)
+        if failed:
+            failures |= failed
+            units = relate_graph(graph, failures)
+            continue
         takers = Takers(plan, choice.gauge)
         beyond = beyond_range(choice, plan, takers)
         if not beyond:
             break
         stay |= beyond
-    fates = {site.node: Fate("absorbed", takers.names(site)) for site in choice.vanished}
+    fates = {node: Fate("kept", reason=why) for node, why in units.refused.items() if kind_of(node) == _BATCHNORM}
+    fates |= {site.node: Fate("absorbed", takers.names(site)) for site in choice.vanished}
     fates |= {site.node: Fate("kept", reason=reason) for site, reason in choice.refused}
     apply_choice(graph, choice, plan)
     return fates

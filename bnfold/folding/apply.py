@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 
@@ -12,6 +13,7 @@ from bnfold.folding.choose import Choice
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations import RULES, Parameters
 from bnfold.folding.relations.affine import DEVIATION
+from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import float64_constant, is_only_use, store_constant
 from bnfold.graph.edit import bypass
 from bnfold.graph.layers import layer_name
@@ -21,20 +23,28 @@ from bnfold.graph.scaled import Scaled
 __all__ = ["apply_choice", "parameter_type", "plan_parameters"]
 
 
-def plan_parameters(graph: ir.Graph, choice: Choice) -> dict[ir.Node, Parameters]:
-    """The new parameters of every node whose neighbourhood changes units, in float64; nothing is changed yet."""
+def plan_parameters(graph: ir.Graph, choice: Choice) -> tuple[dict[ir.Node, Parameters], dict[ir.Node, Failure]]:
+    """The new parameters of every node whose neighbourhood changes units, in float64; nothing is changed yet.
+
+    Returns:
+        The parameters, and the nodes whose rule failed: in these units the graph cannot be written.
+    """
+    failed: dict[ir.Node, Failure] = {}
     gone = {site.node for site in choice.vanished}
     plan = {}
     for node in graph:
         rule = RULES.get(kind_of(node))
         if rule is None or rule.rewrite is None or node in gone or not _touched(node, choice.gauge):
             continue
-        parameters = rule.rewrite(node, choice.gauge)
-        if parameters is not None:
+        rewrite = functools.partial(rule.rewrite, node, choice.gauge)
+        parameters = attempted(f"the rule for {node.op_type}", f"`{layer_name(node)}`", rewrite)
+        if isinstance(parameters, Failure):
+            failed[node] = parameters
+        elif parameters is not None:
             plan[node] = parameters
     for node in [node for node, parameters in plan.items() if kind_of(node) == "MatMul" and 2 in parameters]:
         _give_bias_away(node, gone, plan)
-    return plan
+    return plan, failed
 
 
 def _give_bias_away(node: ir.Node, gone: set[ir.Node], plan: dict[ir.Node, Parameters]) -> None:

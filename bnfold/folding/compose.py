@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from bnfold.folding.parts import Affine, Parts, find_parts
 from bnfold.folding.relations.operands import per_channel
+from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.computed import Computed
 from bnfold.graph.constants import is_float, store_constant
 from bnfold.graph.inference import infer_shapes
@@ -50,7 +51,12 @@ def compose_batchnorms(model: ir.Model) -> None:
     if not found:
         return
     infer_shapes(model)
-    values = constants.evaluate(value for parts in found for value in parts.constants)
+    wanted = [value for parts in found for value in parts.constants]
+    values = attempted(
+        "computing the constants of decomposed BatchNorms", "the graph", lambda: constants.evaluate(wanted)
+    )
+    if isinstance(values, Failure):
+        return
     for parts in found:
         if opset >= _OLDEST_BFLOAT16 or parts.factor.x.dtype != ir.DataType.BFLOAT16:
             _replace(_within_axis(parts, values), values, constants)

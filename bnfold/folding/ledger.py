@@ -62,7 +62,7 @@ def account(
     for item in found:
         parameters = facts[item.node]
         fate = fates.get(item.node)
-        if fate is None and item.node.graph is None:
+        if item.node.graph is None and (fate is None or fate.outcome == "kept"):
             fate = Fate("removed")
         elif fate is None:
             unknown = "its input has an unknown number of axes, or no axis of as many channels"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from bnfold.folding.terms import Term, is_sum, terms_of_sum
+from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import store_constant
 from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
@@ -64,20 +65,27 @@ def _size(value: ir.Value) -> tuple[int | None, ...]:
 
 
 def _merge_sum(graph: ir.Graph, root: ir.Node) -> dict[ir.Node, str]:
+    name = layer_name(root)
+    found = attempted(f"merging the branches of {root.op_type}", f"`{name}`", lambda: _gained(root))
+    if found is None or isinstance(found, Failure):
+        return {}
+    gained, alone = found
+    _rebuild(graph, root, gained, alone)
+    nodes = (node for group in gained for term in group.terms for node in term.nodes)
+    return {node: name for node in nodes if kind_of(node) == "BatchNormalization"}
+
+
+def _gained(root: ir.Node) -> tuple[list[_Merged], list[Term]] | None:
+    """What becomes one convolution each, and the terms that stay as they are; None where nothing is gained."""
     terms = terms_of_sum(root)
     if terms is None:
-        return {}
+        return None
     groups = _grouped(terms)
     dtype = root.outputs[0].dtype or ir.DataType.FLOAT
     pays = [group.pays and _fits(group.conv, dtype) for group in groups]
     gained = [group for group, gain in zip(groups, pays, strict=True) if gain]
     alone = [term for group, gain in zip(groups, pays, strict=True) if not gain for term in group.terms]
-    if not gained or any(term.value is None for term in alone):
-        return {}
-    _rebuild(graph, root, gained, alone)
-    name = layer_name(root)
-    nodes = (node for group in gained for term in group.terms for node in term.nodes)
-    return {node: name for node in nodes if kind_of(node) == "BatchNormalization"}
+    return None if not gained or any(term.value is None for term in alone) else (gained, alone)
 
 
 def _fits(conv: Convolution, dtype: ir.DataType) -> bool:

@@ -12,7 +12,9 @@ from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.folding.trace_pointwise import BINARY, UNARY, trace_binary, trace_unary
 from bnfold.folding.units import Ids, Refusal
 from bnfold.folding.wires import Slot, Wires
+from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import attribute, float64_constant
+from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import dims_of
 from bnfold.graph.subgraphs import captured
@@ -48,7 +50,7 @@ def trace_wires(graph: ir.Graph, opset: int) -> Wires:
         for outer in captured(node):
             wires.stay(outer)
         known = all(value is None or value.shape is not None for value in node.inputs)
-        if not known or not _trace(node, wires):
+        if not known or not _traced(node, wires):
             for value in node.inputs:
                 if value is not None:
                     wires.stay(value)
@@ -57,6 +59,16 @@ def trace_wires(graph: ir.Graph, opset: int) -> Wires:
     for output in graph.outputs:
         wires.stay(output)
     return wires
+
+
+def _traced(node: ir.Node, wires: Wires) -> bool:
+    """Trace one node, or leave no mark of it; False if its neighbourhood must stay."""
+    mark = wires.mark()
+    outcome = attempted(f"the dead channels of {node.op_type}", f"`{layer_name(node)}`", lambda: _trace(node, wires))
+    if isinstance(outcome, Failure):
+        wires.take_back(mark)
+        return False
+    return outcome
 
 
 def _trace(node: ir.Node, wires: Wires) -> bool:

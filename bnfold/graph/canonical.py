@@ -7,6 +7,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 
+from bnfold.graph.attempts import attempted
 from bnfold.graph.constants import constant, operand, store_constant
 from bnfold.graph.edit import bypass
 from bnfold.graph.inference import infer_shapes
@@ -39,7 +40,10 @@ def canonicalise(model: ir.Model) -> None:
 
 
 def _compute_constants(model: ir.Model) -> None:
-    optimizer.fold_constants(model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+    attempted(
+        "computing constants", "the graph",
+        lambda: optimizer.fold_constants(model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT),
+    )  # fmt: skip
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.RemoveUnusedNodesPass()(model)
     for graph in (model.graph, *subgraphs(model.graph)):

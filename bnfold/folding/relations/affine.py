@@ -153,6 +153,8 @@ def relate_add(node: ir.Node, units: Units) -> Refusal | None:
     if node.op_type == "Sub" and index == 0:
         return Refusal("it subtracts the data from a constant")
     ids = units.of(x)
+    if ids.ndim == 0:
+        return Refusal("it adds to one number")
     axis = channel_axis(array, ids.shape)
     y_ids = _fresh_for(units, ids, array, axis)
     units.tie_scales(y_ids, ids)
@@ -174,6 +176,8 @@ def relate_mul(node: ir.Node, units: Units) -> Refusal | None:
     if node.op_type == "Div" and not array.all():
         return Refusal("it divides by 0")
     ids = units.of(x)
+    if ids.ndim == 0:
+        return Refusal("it multiplies one number")
     axis = channel_axis(array, ids.shape)
     if axis is None:
         units.no_offset(ids, node, f"{node.op_type} `{layer_name(node)}` by a constant of several axes")
