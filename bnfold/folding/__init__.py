@@ -26,6 +26,7 @@ from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.folding.shifted_relu import move_behind_relu
 from bnfold.graph.attempts import Failure
 from bnfold.graph.canonical import canonicalise
+from bnfold.graph.claims import settle_claims
 from bnfold.graph.constants import round_constants
 from bnfold.graph.edit import drop_unused_initializers
 from bnfold.graph.operators import kind_of
@@ -52,6 +53,7 @@ def fold(onnx_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ledger]:
             remedy="read the file with onnx.load, or give its path to fold_export",
         )  # fmt: skip
     model = read_model(onnx_model)
+    settle_claims(model)
     ledger = fold_model(model)
     return ir.to_proto(model), ledger
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
+from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import is_float
 from bnfold.graph.elements import Length
 from bnfold.graph.input_ranks import inputs_by_operator
+from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
-from bnfold.graph.ranks import outputs_by_operator
+from bnfold.graph.ranks import Shapes, outputs_by_operator
 from bnfold.graph.subgraphs import held
 
 __all__ = ["infer_shapes"]
@@ -107,7 +109,7 @@ def _complete(node: ir.Node, model: ir.Model) -> bool:
     """Fill in the outputs of one node by ONNX's inference or by its operator; whether anything was found."""
     before = [(value.shape, value.dtype) for value in node.outputs]
     _infer_alone(node, model)
-    for index, shape in outputs_by_operator(node).items():
+    for index, shape in _told(node, outputs_by_operator).items():
         if index < len(node.outputs):
             _state(node.outputs[index], shape, _type_of_data(node))
     return before != [(value.shape, value.dtype) for value in node.outputs]
@@ -116,12 +118,18 @@ def _complete(node: ir.Node, model: ir.Model) -> bool:
 def _complete_inputs(node: ir.Node) -> bool:
     """Fill in the inputs of one node, as far as they follow from its operator; whether anything was found."""
     found = False
-    for index, shape in inputs_by_operator(node).items():
-        value = node.inputs[index]
+    for index, shape in _told(node, inputs_by_operator).items():
+        value = node.inputs[index] if index < len(node.inputs) else None
         if value is not None and value.shape is None and not value.is_graph_input():
             _state(value, shape, None)
             found = True
     return found
+
+
+def _told(node: ir.Node, rule: Callable[[ir.Node], Shapes]) -> Shapes:
+    """What a rule tells of a node: nothing where it fails."""
+    shapes = attempted(f"the shape of {node.op_type}", f"`{layer_name(node)}`", lambda: rule(node))
+    return {} if isinstance(shapes, Failure) else shapes
 
 
 def _type_of_data(node: ir.Node) -> ir.DataType | None:

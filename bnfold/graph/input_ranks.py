@@ -87,7 +87,9 @@ def _before_reduction(node: ir.Node, y: int) -> Shapes:
 def _operand_of(node: ir.Node, y: int, ranks: Sequence[int | None]) -> Shapes:
     """The largest rank of the operands is that of the result: the one that is not known has it if no other does."""
     unknown = [
-        k for k, (rank, value) in enumerate(zip(ranks, node.inputs, strict=True)) if rank is None and value is not None
+        k
+        for k, (rank, value) in enumerate(zip(ranks, node.inputs[: len(ranks)], strict=True))
+        if rank is None and value is not None
     ]
     reached = any(rank == y for rank in ranks)
     return {unknown[0]: [None] * y} if len(unknown) == 1 and not reached else {}

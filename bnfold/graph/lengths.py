@@ -17,6 +17,8 @@ _PRODUCT = re.compile(r"\s*[\w.]+\s*(\*\s*[\w.]+\s*)*")
 # What no length needs and would take long to expand.
 _LONGEST, _HIGHEST_POWER = 200, 8
 _POWER = re.compile(r"\*\*\s*(\d+)")
+# A length is no fraction: `/decoder/Squeeze_output_0_dim_0` is the name that PyTorch gave to one.
+_DIVISION = re.compile(r"(?<!/)/(?!/)")
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -31,7 +33,7 @@ def length_of(text: str) -> Dim:
     if _PRODUCT.fullmatch(text):
         return _product(text)
     powers = [int(power) for power in _POWER.findall(text)]
-    if len(text) > _LONGEST or max(powers, default=0) > _HIGHEST_POWER:
+    if _DIVISION.search(text) or len(text) > _LONGEST or max(powers, default=0) > _HIGHEST_POWER:
         return 1, (text,)
     try:
         return _factored(text)
@@ -55,7 +57,10 @@ def _factored(text: str) -> Dim:
     expression = ir.SymbolicDim(text).simplify()._expr  # the parsed form has no public name
     if expression is None or expression.has(sympy.zoo, sympy.nan, sympy.oo):
         raise ValueError(f"{text} is no expression")
-    content, factors = sympy.factor_list(expression)
+    try:
+        content, factors = sympy.factor_list(expression)
+    except sympy.polys.polyerrors.BasePolynomialError:  # 1 / (a + 1), from a power of -1
+        return 1, (str(expression),)
     whole = content.is_Integer and all(getattr(power, "is_Integer", isinstance(power, int)) for _, power in factors)
     if not whole:
         return 1, (str(expression),)

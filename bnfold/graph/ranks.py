@@ -89,7 +89,9 @@ def rank_of(node: ir.Node, index: int) -> int | None:
 
 
 def output_rank(node: ir.Node) -> int | None:
-    return next((len(value.shape) for value in node.outputs if value.shape is not None), None)
+    """Of the first output, or of any part of a Split: other outputs, as the scale of a quantisation, have their own."""
+    alike = node.outputs if kind_of(node) == "Split" else node.outputs[:1]
+    return first_rank(alike)
 
 
 def first_rank(values: Sequence[ir.Value | None]) -> int | None:

@@ -35,6 +35,7 @@ def load_source(
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
+    runs: bool = True,
 ) -> Source:
     """Load and check anything that can be folded.
 
@@ -44,6 +45,7 @@ def load_source(
         weights: a weight file for a network that is named by its code.
         pretrained: load the published weights of a timm or torchvision network, which may download them.
         input_shapes: one per input, axis 0 the batch, where they cannot be known or shall be others.
+        runs: whether the source will be run; an `.onnx` file that will only be read needs no sizes.
 
     Returns:
         The source, on the CPU and in eval mode; the same arguments give the same parameters.
@@ -64,8 +66,9 @@ def load_source(
     if path.suffix in (".onnx", ".pt2"):
         _refuse_weights(spec, file)
         _existing(path)
-        load = load_onnx if path.suffix == ".onnx" else load_program
-        return load(path, spec, input_shapes=input_shapes)
+        if path.suffix == ".onnx":
+            return load_onnx(path, spec, input_shapes=input_shapes, runs=runs)
+        return load_program(path, spec, input_shapes=input_shapes)
     if is_model_path(spec) or spec in zoo_names():
         return _model_file(load_model_file(spec), spec, file, input_shapes)
     if is_factory(spec):

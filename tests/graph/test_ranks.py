@@ -54,6 +54,9 @@ CASES = {
     "Split": ("y, z = Split <axis = 1, num_outputs = 2> (u) v = Conv (z, w4)", 4, 4),
     "Slice": ("at = Constant <value_ints = [1]> () v = Slice (u, at, at) y = Conv (v, w4)", 4, 4),
     "MatMul": ("v = MatMul (u, m) t = Transpose <perm = [0, 2, 1]> (v) y = Identity (t)", 3, 3),
+    "MatMulInteger between": (
+        "q, a, z = DynamicQuantizeLinear (u) v = MatMulInteger (q, mi, z) y = Transpose <perm = [0, 2, 1]> (v)", 3, 3
+    ),
     "Einsum": ('y = Einsum <equation = "...i,ij->...j"> (u, m)', None, None),
     "Einsum with letters": ('y = Einsum <equation = "bti,ij->btj"> (u, m)', None, 3),
     "GroupNormalization": ("v = GroupNormalization <num_groups = 2> (u, two, two) y = Conv (v, w4)", 4, 4),
@@ -71,9 +74,8 @@ def _model(nodes: str, opset: int = 18) -> ir.Model:
     }}"""
     proto = onnx.parser.parse_model(text)
     used = " ".join(name for node in proto.graph.node for name in node.input).split()
-    arrays = {name: np.ones(shape, np.float32) for name, shape in WEIGHTS.items()} | {
-        "wi": np.ones((4, 2, 3, 3), np.uint8)
-    }
+    arrays = {name: np.ones(shape, np.float32) for name, shape in WEIGHTS.items()}
+    arrays |= {"wi": np.ones((4, 2, 3, 3), np.uint8), "mi": np.ones((6, 8), np.uint8)}
     proto.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in arrays.items() if n in used)
     return ir.from_proto(proto)
 
