@@ -9,6 +9,7 @@ from bnfold.export.metadata import keep_layer_names
 from bnfold.export.opsets import refuse_unknown_opset
 from bnfold.export.zero_bias import drop_zero_biases
 from bnfold.graph.canonical import canonicalise
+from bnfold.graph.operators import kind_of
 from bnfold.sources.onnx_checks import refuse_training_mode
 from bnfold.sources.types import OnnxSource
 
@@ -55,7 +56,7 @@ def plain_graph(source: Source, *, opset: int | None = None, static_batch: int |
 
 def _normalizes_constant(node: ir.Node) -> bool:
     """Whether a node is a BatchNormalization of something that does not depend on an input of the graph."""
-    if node.op_type != "BatchNormalization" or node.domain != "":
+    if kind_of(node) != "BatchNormalization":
         return False
     pending, seen = [node.inputs[0]], set()
     while pending:

@@ -25,9 +25,12 @@ from bnfold.folding.ranges import beyond_range
 from bnfold.folding.relate import relate_graph
 from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.folding.shifted_relu import move_behind_relu
+from bnfold.graph.attempts import Failure
 from bnfold.graph.canonical import canonicalise
+from bnfold.graph.claims import settle_claims
 from bnfold.graph.constants import round_constants
 from bnfold.graph.edit import drop_unused_initializers
+from bnfold.graph.operators import kind_of
 from bnfold.graph.reading import read_model
 from bnfold.graph.subgraphs import subgraphs
 from bnfold.records import Ledger, RemovedChannels
@@ -35,6 +38,7 @@ from bnfold.records import Ledger, RemovedChannels
 __all__ = ["CHANNEL_BLOCK", "CUDA_CHANNEL_BLOCK", "fold", "fold_model"]
 
 _KEPT = Fate("kept")
+_BATCHNORM = "BatchNormalization"
 
 
 def fold(onnx_model: onnx.ModelProto, *, channel_block: int = CHANNEL_BLOCK) -> tuple[onnx.ModelProto, Ledger]:
@@ -52,6 +56,7 @@ def fold(onnx_model: onnx.ModelProto, *, channel_block: int = CHANNEL_BLOCK) -> 
             remedy="read the file with onnx.load, or give its path to fold_export",
         )  # fmt: skip
     model = read_model(onnx_model)
+    settle_claims(model)
     ledger = fold_model(model, channel_block=channel_block)
     return ir.to_proto(model), ledger
 
@@ -163,16 +168,22 @@ def _merge(model: ir.Model, graphs: list[ir.Graph], *, merge: bool) -> dict[ir.N
 
 def _choose_units(graph: ir.Graph) -> dict[ir.Node, Fate]:
     """Fold one graph, not those inside it: what they capture keeps its units, as does what it captures itself."""
+    failures: dict[ir.Node, Failure] = {}
     units, stay = relate_graph(graph), dict[ir.Node, str]()
     while True:
         choice = choose(units, stay)
-        plan = plan_parameters(graph, choice)
+        plan, failed = plan_parameters(graph, choice)
+        if failed:
+            failures |= failed
+            units = relate_graph(graph, failures)
+            continue
         takers = Takers(plan, choice.gauge)
         beyond = beyond_range(choice, plan, takers)
         if not beyond:
             break
         stay |= beyond
-    fates = {site.node: Fate("absorbed", takers.names(site)) for site in choice.vanished}
+    fates = {node: Fate("kept", reason=why) for node, why in units.refused.items() if kind_of(node) == _BATCHNORM}
+    fates |= {site.node: Fate("absorbed", takers.names(site)) for site in choice.vanished}
     fates |= {site.node: Fate("kept", reason=reason) for site, reason in choice.refused}
     apply_choice(graph, choice, plan)
     return fates

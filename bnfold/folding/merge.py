@@ -16,8 +16,10 @@ import numpy as np
 import onnx_ir as ir
 
 from bnfold.folding.terms import Term, is_sum, terms_of_sum
+from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import float64_constant, store_constant
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.graph.scaled import fits, largest
 from bnfold.graph.shapes import static_length
 
@@ -57,16 +59,16 @@ class _Merged:
     @property
     def is_blocked(self) -> bool:
         """Whether ONNX Runtime has a blocked kernel for a term: a convolution, or a BatchNorm of what one computes."""
-        kinds = {node.op_type for term in self.terms for node in term.nodes}
+        kinds = {kind_of(node) for term in self.terms for node in term.nodes}
         return "Conv" in kinds or ("BatchNormalization" in kinds and _is_convolved(self.terms[0].source))
 
 
 def _is_convolved(value: ir.Value) -> bool:
     """Whether a convolution computes a value, but for operators that leave the layout in blocks."""
     node = value.producer()
-    while node is not None and node.op_type in _LAYOUT_STAYS and node.inputs and node.inputs[0] is not None:
+    while node is not None and kind_of(node) in _LAYOUT_STAYS and node.inputs and node.inputs[0] is not None:
         node = node.inputs[0].producer()
-    return node is not None and node.op_type == "Conv"
+    return node is not None and kind_of(node) == "Conv"
 
 
 def merge_branches(graph: ir.Graph) -> dict[ir.Node, str]:
@@ -85,20 +87,27 @@ def _size(value: ir.Value) -> tuple[int | None, ...]:
 
 
 def _merge_sum(graph: ir.Graph, root: ir.Node) -> dict[ir.Node, str]:
+    name = layer_name(root)
+    found = attempted(f"merging the branches of {root.op_type}", f"`{name}`", lambda: _gained(root))
+    if found is None or isinstance(found, Failure):
+        return {}
+    gained, alone = found
+    _rebuild(graph, root, gained, alone)
+    nodes = (node for group in gained for term in group.terms for node in term.nodes)
+    return {node: name for node in nodes if kind_of(node) == "BatchNormalization"}
+
+
+def _gained(root: ir.Node) -> tuple[list[_Merged], list[Term]] | None:
+    """What becomes one convolution each, and the terms that stay as they are; None where nothing is gained."""
     terms = terms_of_sum(root)
     if terms is None:
-        return {}
+        return None
     groups = _grouped(terms)
     dtype = root.outputs[0].dtype or ir.DataType.FLOAT
     pays = [group.pays and _fits(group.conv, dtype) for group in groups]
     gained = [group for group, gain in zip(groups, pays, strict=True) if gain]
     alone = [term for group, gain in zip(groups, pays, strict=True) if not gain for term in group.terms]
-    if not gained or any(term.value is None for term in alone):
-        return {}
-    _rebuild(graph, root, gained, alone)
-    name = layer_name(root)
-    nodes = (node for group in gained for term in group.terms for node in term.nodes)
-    return {node: name for node in nodes if node.op_type == "BatchNormalization"}
+    return None if not gained or any(term.value is None for term in alone) else (gained, alone)
 
 
 def _fits(conv: Convolution, dtype: ir.DataType) -> bool:
@@ -125,7 +134,7 @@ def _rebuild(graph: ir.Graph, root: ir.Node, gained: list[_Merged], alone: list[
     parts = [_emit(graph, root, group) for group in gained]
     rest = [(part, False) for part in parts[1:]] + [(t.value, t.negative) for t in alone if t.value is not None]
     total, unknown = parts[0], (None,) * len(gained[0].conv.kernel)
-    if root.op_type == "Sum" and rest and not any(negative for _, negative in rest):
+    if kind_of(root) == "Sum" and rest and not any(negative for _, negative in rest):
         total = _insert(graph, root, "Sum", [total, *(part for part, _ in rest)], unknown)
         rest = []
     for part, negative in rest:

@@ -30,6 +30,7 @@ from bnfold.graph.constants import (
     store_constant,
 )
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.numerics.affine import Float64
 from bnfold.records import RemovedChannels
 
@@ -73,7 +74,11 @@ def _remove_once(graph: ir.Graph, opset: int, block: int, removed: dict[ir.Node,
         if what.gone[ids].any() and value.shape is not None:
             value.shape = ir.Shape(_shape_without(value.shape, ids, what.gone))
     for node in wires.flattens:
-        if node.op_type == "Reshape" and node.inputs[0] is not None and what.gone[wires.units.of(node.inputs[0])].any():
+        if (
+            kind_of(node) == "Reshape"
+            and node.inputs[0] is not None
+            and what.gone[wires.units.of(node.inputs[0])].any()
+        ):
             _as_flatten(graph, node)
     return n_changed
 
@@ -94,9 +99,9 @@ def _shape_without(shape: ir.Shape, ids: Ids, gone: NDArray[np.bool_]) -> list[i
 
 def _has_zeros(node: ir.Node) -> bool:
     """Whether a node may make a channel constant, or not read it: zeros along one of its weight, gamma or factor."""
-    if node.op_type not in ("Conv", "Gemm", "MatMul", "BatchNormalization", "Mul"):
+    if kind_of(node) not in ("Conv", "Gemm", "MatMul", "BatchNormalization", "Mul"):
         return False
-    if node.op_type in ("BatchNormalization", "Mul"):
+    if kind_of(node) in ("BatchNormalization", "Mul"):
         factors = (nonzero(value) for value in node.inputs[:2])
         return any(factor is not None and not factor.all() for factor in factors)
     shape = constant_shape(node.inputs[1])
@@ -128,7 +133,7 @@ def _take_constants(graph: ir.Graph, slot: Slot, dead: NDArray[np.bool_], consta
         return
     old = float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
-    shift = shift * alpha / beta if node.op_type == "Gemm" else shift
+    shift = shift * alpha / beta if kind_of(node) == "Gemm" else shift
     if len(node.inputs) < 3:
         node.resize_inputs(3)
     _put(graph, node, 2, shift if old is None else old + shift)

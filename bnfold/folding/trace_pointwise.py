@@ -12,6 +12,7 @@ from bnfold.folding.units import Ids
 from bnfold.folding.wires import Slot, Wires
 from bnfold.graph.constants import constant, float64_constant, is_float
 from bnfold.graph.float64_ops import OPERATORS
+from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import dims_of, static_length
 from bnfold.numerics.affine import Float64
 
@@ -76,7 +77,7 @@ def trace_binary(node: ir.Node, wires: Wires) -> bool:
     (a_ids, a), (b_ids, b) = operands[0], operands[1]
     with np.errstate(all="ignore"):
         result = BINARY[node.op_type](a, b)
-    if node.op_type == "Mul":
+    if kind_of(node) == "Mul":
         result = np.where((a == 0) | (b == 0), 0.0, result)
     shape = np.broadcast_shapes(a_ids.shape, b_ids.shape)
     if sum(length > 1 for length in shape) > 1:

@@ -68,6 +68,18 @@ class Wires:
         self._constants[ids] = constants
         return ids
 
+    def mark(self) -> tuple[tuple[int, ...], int, int]:
+        """How much there is: what `take_back` goes back to."""
+        return self.units.mark(), len(self.slots), len(self.flattens)
+
+    def take_back(self, mark: tuple[tuple[int, ...], int, int]) -> None:
+        """Forget the wires, ties and slots of a node since `mark()`; constants that became unknown stay unknown."""
+        units, n_slots, n_flattens = mark
+        self.units.take_back(units)
+        del self.slots[n_slots:]
+        del self.flattens[n_flattens:]
+        self._n_settled = min(self._n_settled, len(self.units.equal_offsets))
+
     def settle(self) -> None:
         """Where one id has come to stand for several elements, it has their constant only if all have the same."""
         for a, b in self.units.equal_offsets[self._n_settled :]:

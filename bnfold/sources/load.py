@@ -36,6 +36,7 @@ def load_source(
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
     input_dtypes: Sequence[str] | None = None,
+    runs: bool = True,
 ) -> Source:
     """Load and check anything that can be folded.
 
@@ -47,6 +48,7 @@ def load_source(
         input_shapes: one per input, axis 0 the batch, where they cannot be known or shall be others.
         input_dtypes: NumPy's name of each input's type, or one for all, for a network that is Python code; None takes
             INPUT_DTYPES of its file, or the type of its parameters.
+        runs: whether the source will be run; an `.onnx` file that will only be read needs no sizes.
 
     Returns:
         The source, on the CPU and in eval mode; the same arguments give the same parameters.
@@ -71,8 +73,9 @@ def load_source(
         if path.suffix == ".pt2" and is_torchscript(_existing(path)):
             raise _torchscript(path)
         _existing(path)
-        load = load_onnx if path.suffix == ".onnx" else load_program
-        return load(path, spec, input_shapes=input_shapes)
+        if path.suffix == ".onnx":
+            return load_onnx(path, spec, input_shapes=input_shapes, runs=runs)
+        return load_program(path, spec, input_shapes=input_shapes)
     if is_model_path(spec) or spec in zoo_names():
         return _model_file(load_model_file(spec), spec, file, input_shapes, dtypes)
     if is_factory(spec):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnfold.graph.operators import kind_of
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -55,6 +57,4 @@ def check_file(ledger: Ledger, *, n_left: int) -> None:
 
 def _count_batchnorms(model: ir.Model) -> int:
     """How many BatchNormalization nodes (ai.onnx) a model without functions has, subgraphs included."""
-    return sum(
-        node.op_type == "BatchNormalization" and node.domain in ("", "ai.onnx") for node in model.graph.all_nodes()
-    )
+    return sum(kind_of(node) == "BatchNormalization" for node in model.graph.all_nodes())

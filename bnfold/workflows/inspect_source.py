@@ -26,7 +26,7 @@ def inspect(
 ) -> InspectReport:
     """Fold a source in memory and return its ledger.
 
-    An `.onnx` source needs neither PyTorch nor ONNX Runtime.
+    An `.onnx` source needs neither PyTorch nor ONNX Runtime, and no sizes.
 
     Args:
         source: what to look at, see SOURCE in the README.
@@ -43,7 +43,12 @@ def inspect(
     from bnfold.sources import load_source
 
     loaded = load_source(
-        os.fspath(source), weights=weights, pretrained=pretrained, input_shapes=input_shapes, input_dtypes=input_dtypes
+        os.fspath(source),
+        weights=weights,
+        pretrained=pretrained,
+        input_shapes=input_shapes,
+        input_dtypes=input_dtypes,
+        runs=False,
     )
     model = plain_graph(loaded)
     return InspectReport(source=loaded.facts, ledger=fold_accounted(model))
