@@ -1,7 +1,7 @@
 """A network in float64: the same graph with every floating-point tensor as `double`, and its evaluation in NumPy.
 
-Evaluation is that of `onnx.reference.ReferenceEvaluator`, with the operators of `bnfold.graph.float64_ops` in place of
-those that are slow there, that fall back to float32, or that are wrong.
+Evaluation is that of `onnx.reference.ReferenceEvaluator`, with the operators of `bnfold.graph.float64_operators` in
+place of those that are slow there, that fall back to float32, that are wrong, or that it has not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import onnx.inliner
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
-from bnfold.graph.float64_nodes import REMEDY, evaluator_of, place, rounded, run_node
+from bnfold.graph.float64_nodes import REMEDY, evaluator_of, own_operators, place, rounded, run_node
 from bnfold.graph.float64_values import Parameters, last_readers, reads, widened
 
 if TYPE_CHECKING:
@@ -29,16 +29,6 @@ _NARROW = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT1
 _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
-_QUANTIZED = frozenset(
-    {
-        "ConvInteger",
-        "DynamicQuantizeLinear",
-        "MatMulInteger",
-        "QLinearConv",
-        "QLinearMatMul",
-        "QuantizeLinear",
-    }
-)
 # Inputs that ONNX defines as float32 and nothing else. Resize-10 and Upsample-9 are (X, scales), Resize-11 and later
 # (X, roi, scales, sizes).
 _FLOAT32_INPUTS: Mapping[str, tuple[int, ...]] = {"Resize": (1, 2), "Upsample": (1,), "NonMaxSuppression": (0, 1, 3, 4)}
@@ -51,7 +41,7 @@ def to_float64(model: onnx.ModelProto) -> onnx.ModelProto:
     model are inlined. External data must have been loaded, as `onnx.load` does.
 
     Raises:
-        InputRefused: an operator has no float64 meaning: random, quantized, batch statistics, or of another domain.
+        InputRefused: an operator has no float64 meaning: random, batch statistics, or of another domain.
     """
     work = onnx.ModelProto()
     work.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)
@@ -183,12 +173,12 @@ def _converted_nodes(node: NodeProto) -> list[NodeProto]:
 
 def _refuse_unknown(node: NodeProto) -> None:
     where, remedy = place(node), REMEDY
-    if node.domain not in {"", "ai.onnx"}:
-        raise InputRefused(f"operators of domain {node.domain} have no float64 evaluation", where=where, remedy=remedy)
+    if node.domain not in {"", "ai.onnx"} and (node.domain, node.op_type) not in own_operators():
+        raise InputRefused(
+            f"this operator of domain {node.domain} has no float64 evaluation", where=where, remedy=remedy
+        )
     if node.op_type in _RANDOM:
         raise InputRefused("a random operator gives no value to compare with", where=where, remedy=remedy)
-    if node.op_type in _QUANTIZED:
-        raise InputRefused("a quantized operator has no float64 evaluation", where=where, remedy=remedy)
     batch_statistics = any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
     if node.op_type == "BatchNormalization" and batch_statistics:
         raise InputRefused(
