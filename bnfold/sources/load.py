@@ -20,7 +20,7 @@ from bnfold.sources.unfinished import is_unfinished, read_unfinished
 from bnfold.sources.weights import WEIGHT_SUFFIXES, put_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bnfold.sources.types import Source, TorchSource
 
@@ -35,6 +35,8 @@ def load_source(
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    batch_dim: str | None = None,
 ) -> Source:
     """Load and check anything that can be folded.
 
@@ -44,6 +46,8 @@ def load_source(
         weights: a weight file for a network that is named by its code.
         pretrained: load the published weights of a timm or torchvision network, which may download them.
         input_shapes: one per input, axis 0 the batch, where they cannot be known or shall be others.
+        dims: sizes of an `.onnx` file's dynamic axes by name; axes that have no size yet are `None` in the inputs.
+        batch_dim: the name of the axis of an `.onnx` file that counts the samples.
 
     Returns:
         The source, on the CPU and in eval mode; the same arguments give the same parameters.
@@ -58,14 +62,19 @@ def load_source(
         raise InputRefused(
             "--pretrained is for timm: and torchvision: networks", where=spec, remedy="give a file with --weights"
         )
+    if Path(spec).suffix != ".onnx" and (dims or batch_dim is not None):
+        raise InputRefused(
+            "--dim and --batch-dim are for .onnx files", where=spec, remedy="give the sizes with --input-shape"
+        )
     if library in LIBRARIES and library != spec:
         return _library(spec, weights=file, pretrained=pretrained, shapes=input_shapes)
     path = Path(spec).expanduser()
     if path.suffix in (".onnx", ".pt2"):
         _refuse_weights(spec, file)
         _existing(path)
-        load = load_onnx if path.suffix == ".onnx" else load_program
-        return load(path, spec, input_shapes=input_shapes)
+        if path.suffix == ".pt2":
+            return load_program(path, spec, input_shapes=input_shapes)
+        return load_onnx(path, spec, input_shapes=input_shapes, dims=dims, batch_dim=batch_dim)
     if is_model_path(spec) or spec in zoo_names():
         return _model_file(load_model_file(spec), spec, file, input_shapes)
     if is_factory(spec):

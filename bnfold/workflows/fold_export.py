@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,6 +50,8 @@ def fold_export(
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    batch_dim: str | None = None,
     opset: int | None = None,
     static_batch: int | None = None,
     batch: int | Sequence[int] | None = None,
@@ -77,6 +79,8 @@ def fold_export(
         weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
         pretrained: take the pretrained parameters of timm or torchvision, which may download them.
         input_shapes: one shape per input, batch first, where the source does not tell them.
+        dims: sizes of an `.onnx` file's dynamic axes, by their name in the file (`INPUT[AXIS]` where it has none).
+        batch_dim: the name of the axis that counts the samples; None for one called batch, else axis 0.
         opset: the ONNX opset of the file; None takes the exporter's own.
         static_batch: fix the batch dimension to this size; None keeps it dynamic.
         batch: batch sizes at which the file is compared besides 1, 2 and 3, or one of them.
@@ -100,6 +104,7 @@ def fold_export(
     """
     from bnfold.report import write_html, write_json
     from bnfold.sources import load_source
+    from bnfold.verification.settle import settled
     from bnfold.verification.user_inputs import with_inputs
 
     spec, folder = os.fspath(source), Path(output)
@@ -111,8 +116,10 @@ def fold_export(
     watch = Stopwatch(progress or _log_stage)
     with staged_folder(folder, _OUTPUT_NAMES, force=force) as stage:
         with watch.stage("load"):
-            loaded = load_source(spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes)
-            loaded = with_inputs(loaded, inputs)
+            loaded = load_source(
+                spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes, dims=dims, batch_dim=batch_dim
+            )
+            loaded = settled(with_inputs(loaded, inputs), batch=static_batch)
         conversion = _convert(loaded, watch, opset=opset, static_batch=static_batch)
         if measure and conversion.ledger.kept:
             with watch.stage("measure"):
