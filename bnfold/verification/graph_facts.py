@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     import onnx
     from onnx import GraphProto, NodeProto
 
-__all__ = ["accumulation_length", "accumulation_lengths", "coarsest_format", "input_axes", "input_facts", "readers"]
+__all__ = [
+    "accumulation_length",
+    "accumulation_lengths",
+    "coarsest_format",
+    "input_axes",
+    "input_facts",
+    "quantizes",
+    "readers",
+]
 
 _FORMATS = {  # coarsest first
     TensorProto.BFLOAT16: "bfloat16",
@@ -63,6 +71,16 @@ def coarsest_format(model: onnx.ModelProto) -> str:
     """The floating-point format of the least precision among the stored weights; float32 where there are none."""
     found = {tensor.data_type for graph in _graphs(model.graph) for tensor in graph.initializer}
     return next((name for kind, name in _FORMATS.items() if kind in found), "float32")
+
+
+def quantizes(model: onnx.ModelProto) -> bool:
+    """Whether a node rounds to whole steps of a scale."""
+    return any("Quantize" in node.op_type or node.op_type.startswith("QLinear") for node in _all_nodes(model))
+
+
+def _all_nodes(model: onnx.ModelProto) -> Iterator[NodeProto]:
+    for graph in _graphs(model.graph):
+        yield from graph.node
 
 
 def input_axes(model: onnx.ModelProto) -> dict[str, tuple[int | str | None, ...]]:

@@ -26,9 +26,13 @@ SMALL = 1 << 16  # bytes of a tensor that stays in the message
 
 
 def plain_session(
-    model: onnx.ModelProto, *, provider: Literal["cpu", "cuda"] = "cpu", threads: int | None = None
+    model: onnx.ModelProto,
+    *,
+    provider: Literal["cpu", "cuda"] = "cpu",
+    threads: int | None = None,
+    optimized: bool = False,
 ) -> Any:
-    """Open the graph in ONNX Runtime, graph optimizations off; the model is not changed.
+    """Open the graph in ONNX Runtime, graph optimizations off unless asked for; the model is not changed.
 
     Raises:
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
@@ -54,7 +58,7 @@ def plain_session(
             path,
             provider=provider,
             threads=threads,
-            optimized=False,
+            optimized=optimized,
             provider_options=without_tf32(provider),
             configure=without_arena,
         )
