@@ -76,30 +76,34 @@ def _from_onnx(source: OnnxSource, *, static_batch: int | None) -> ir.Model:
 
     model = ir.external_data.load_to_model(source.model.clone())  # what is made of it lies in another folder
     if static_batch is not None:
-        _fix_batch(model, static_batch, where=source.facts.spec)
+        _fix_batch(model, source, static_batch)
     return model
 
 
-def _fix_batch(model: ir.Model, batch: int, *, where: str) -> None:
-    """Replace the symbol on axis 0 of the inputs by a size, wherever it stands in the graph's shapes."""
+def _fix_batch(model: ir.Model, source: OnnxSource, batch: int) -> None:
+    """Replace the symbol of the batch by a size, wherever it stands in the graph's shapes."""
     import onnx_ir as ir
 
     symbols: set[str] = set()
+    specs = {spec.name: spec for spec in source.inputs if spec.has_batch}
     for value in model.graph.inputs:
-        if value.shape is None or len(value.shape) == 0 or value.name in model.graph.initializers:
+        spec = specs.get(str(value.name))
+        if spec is None or spec.batch_axis is None or value.shape is None:
             continue
-        first = value.shape[0]
-        if isinstance(first, int) and first != batch:
+        if spec.fixed_batch not in (None, batch):
             raise InputRefused(
                 f"input {value.name} has a fixed batch already",
-                where=where,
-                found=f"batch {first}",
+                where=source.facts.spec,
+                found=f"batch {spec.fixed_batch}",
                 expected=f"a dynamic batch, or {batch}",
                 remedy="leave --static-batch out",
             )
-        if isinstance(first, ir.SymbolicDim) and first.value is not None:
-            symbols.add(first.value)
-        value.shape = ir.Shape([batch, *value.shape.dims[1:]])
+        size = value.shape[spec.batch_axis]
+        if isinstance(size, ir.SymbolicDim) and size.value is not None:
+            symbols.add(size.value)
+        sizes = list(value.shape.dims)
+        sizes[spec.batch_axis] = batch
+        value.shape = ir.Shape(sizes)
     outputs = [output for node in model.graph.all_nodes() for output in node.outputs]
     for value in (*model.graph.inputs, *outputs):
         if value.shape is not None:

@@ -140,27 +140,6 @@ class GridSample(OnnxGridSample):
         return run(X, grid, names.get(mode, mode), padding_mode, align_corners)
 
 
-class DequantizeLinear(OpRun):
-    """y = (x - zero_point) scale, both a number, one for each place along `axis`, or one for a block of them.
-
-    The evaluator has it from opset 19 on, and subtracts in float32.
-    """
-
-    def _run(
-        self, x: Array, scale: Array, zero_point: Array | None = None, *, axis: int = 1, block_size: int = 0, **_: Any
-    ) -> tuple[Array]:
-        def spread(values: Array) -> Array:
-            wide = values.astype(np.float64)
-            if wide.size == 1:
-                return wide.reshape(())
-            if wide.ndim == 1:
-                return wide.reshape(-1, *(1,) * (x.ndim - 1 - axis % x.ndim))
-            return np.repeat(wide, block_size, axis)[tuple(slice(n) for n in x.shape)]
-
-        centred = x.astype(np.float64) - (0.0 if zero_point is None else spread(zero_point))
-        return (centred * spread(scale),)
-
-
 class GlobalLpPool(OpRun):
     """y = (sum |x|^p)^(1/p) over space; the evaluator has none."""
 
@@ -168,6 +147,13 @@ class GlobalLpPool(OpRun):
         power = 2.0 if p is None else float(p)
         total = (np.abs(x) ** power).sum(axis=tuple(range(2, x.ndim)), keepdims=True)
         return (np.asarray(total ** (1 / power)),)
+
+
+class GlobalMaxPool(OpRun):
+    """The largest value over space; the evaluator has images only."""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (np.asarray(x.max(axis=tuple(range(2, x.ndim)), keepdims=True)),)
 
 
 class Loop(OnnxLoop):
@@ -195,8 +181,8 @@ class Loop(OnnxLoop):
 
 
 MENDED: tuple[type[OpRun], ...] = (
-    DequantizeLinear,
     GlobalLpPool,
+    GlobalMaxPool,
     GridSample,
     Hardmax,
     LRN,

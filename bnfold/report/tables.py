@@ -94,6 +94,12 @@ def _proven(verdict: Verdict) -> list[str]:
     """What else the verdict rests on, and what it leaves open."""
     sizes = [f"{name} at {', '.join('x'.join(map(str, row)) for row in rows)}" for name, rows in verdict.sizes.items()]
     facts = [f"sizes: {'; '.join(sizes)}"] if any(len(rows) > 1 for rows in verdict.sizes.values()) else []
+    axes = [f"{name}={size}" for name, size in verdict.dims.items()]
+    if axes:
+        batch = f"; {verdict.batch_dim} is the batch" if verdict.batch_dim else ""
+        facts.append(f"dynamic axes: {', '.join(axes)}{batch}")
+    if verdict.values:
+        facts.append(f"inputs: {', '.join(f'{name} {text}' for name, text in verdict.values.items())}")
     if verdict.coverage is not None and verdict.coverage.channels:
         facts.append(
             f"coverage: {verdict.coverage.never_active:,} of {verdict.coverage.channels:,} channels behind activations "

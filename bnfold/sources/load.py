@@ -20,7 +20,7 @@ from bnfold.sources.unfinished import is_unfinished, read_unfinished
 from bnfold.sources.weights import WEIGHT_SUFFIXES, is_torchscript, put_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bnfold.sources.types import Source, TorchSource
 
@@ -37,6 +37,8 @@ def load_source(
     input_shapes: Sequence[tuple[int, ...]] | None = None,
     input_dtypes: Sequence[str] | None = None,
     runs: bool = True,
+    dims: Mapping[str, int] | None = None,
+    batch_dim: str | None = None,
 ) -> Source:
     """Load and check anything that can be folded.
 
@@ -49,6 +51,8 @@ def load_source(
         input_dtypes: NumPy's name of each input's type, or one for all, for a network that is Python code; None takes
             INPUT_DTYPES of its file, or the type of its parameters.
         runs: whether the source will be run; an `.onnx` file that will only be read needs no sizes.
+        dims: sizes of an `.onnx` file's dynamic axes by name; axes that have no size yet are `None` in the inputs.
+        batch_dim: the name of the axis of an `.onnx` file that counts the samples.
 
     Returns:
         The source, on the CPU and in eval mode; the same arguments give the same parameters.
@@ -64,6 +68,10 @@ def load_source(
         raise InputRefused(
             "--pretrained is for timm: and torchvision: networks", where=spec, remedy="give a file with --weights"
         )
+    if Path(spec).suffix != ".onnx" and (dims or batch_dim is not None):
+        raise InputRefused(
+            "--dim and --batch-dim are for .onnx files", where=spec, remedy="give the sizes with --input-shape"
+        )
     if library in LIBRARIES and library != spec:
         return _library(spec, weights=file, pretrained=pretrained, shapes=input_shapes, dtypes=dtypes)
     path = Path(spec).expanduser()
@@ -73,9 +81,9 @@ def load_source(
         if path.suffix == ".pt2" and is_torchscript(_existing(path)):
             raise _torchscript(path)
         _existing(path)
-        if path.suffix == ".onnx":
-            return load_onnx(path, spec, input_shapes=input_shapes, runs=runs)
-        return load_program(path, spec, input_shapes=input_shapes)
+        if path.suffix == ".pt2":
+            return load_program(path, spec, input_shapes=input_shapes)
+        return load_onnx(path, spec, input_shapes=input_shapes, dims=dims, batch_dim=batch_dim, runs=runs)
     if is_model_path(spec) or spec in zoo_names():
         return _model_file(load_model_file(spec), spec, file, input_shapes, dtypes)
     if is_factory(spec):

@@ -43,7 +43,7 @@ class Scope:
     def add_size(self, inputs: Sequence[InputSpec]) -> None:
         """Note the shapes of a row, those that are new."""
         for spec in inputs:
-            row = spec.with_batch(1)[1:]
+            row = tuple(size for size in spec.row if size is not None)
             known = self.sizes.get(spec.name, ())
             self.sizes[spec.name] = known if row in known else (*known, row)
 

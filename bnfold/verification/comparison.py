@@ -28,11 +28,15 @@ if TYPE_CHECKING:
     from bnfold.verification.inputs import Feed
     from bnfold.verification.reference import Reference
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "NotFinite"]
 
 log = logging.getLogger("bnfold.verification")
 
 Arrays = dict[str, np.ndarray]
+
+
+class NotFinite(InputRefused):
+    """The source has no finite answer to inputs that were made up; others may be in its range."""
 
 
 class Comparison:
@@ -162,7 +166,7 @@ class Comparison:
     def _add_source(self, feed: Feed, name: str, answer: Answer, executions: list[np.ndarray]) -> None:
         exact = answer.exact[name]
         if not (is_finite(exact) and all(is_finite(execution) for execution in executions)):
-            raise InputRefused(
+            raise NotFinite(
                 "the source itself gives NaN or infinity, so that nothing can be compared",
                 where=f"output {name}",
                 found=f"non-finite values on {feed}",

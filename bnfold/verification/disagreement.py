@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from bnfold.verification.inputs import Feed
     from bnfold.verification.reference import Reference
 
-__all__ = ["refuse_disagreement"]
+__all__ = ["moved_by_roundings", "refuse_disagreement"]
 
 N_FEEDS_TO_LOCALISE = 3
 
@@ -99,14 +99,14 @@ def _simulated(
         exact = graph.evaluate(feed.arrays)
         size = sum(array.size for array in feed.arrays.values())
         for _ in range(N_DRAWS if size <= SMALL_FEED else 1):
-            moved = dict(_moved({**feed.arrays, **parameters}, u, generator))
+            moved = dict(moved_by_roundings({**feed.arrays, **parameters}, u, generator))
             rounded = graph.evaluate(moved, rounded_to=np.dtype(stored_format))
             for name, pooled in errors.items():
                 pooled.add(rounded[name].astype(np.float64) - exact[name])
     return errors
 
 
-def _moved(
+def moved_by_roundings(
     arrays: Mapping[str, np.ndarray], u: float, generator: np.random.Generator
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Numbers of floating point moved by one rounding at random, in float64; others as they are."""

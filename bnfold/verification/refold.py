@@ -130,14 +130,17 @@ def _distance(stored: TensorProto, expected: ir.TensorProtocol) -> tuple[int, _W
     """How many parameters of a tensor are not the expected ones, rounded once, and the furthest."""
     digits, smallest = _FORMATS[stored.data_type]
     found = numpy_helper.to_array(stored)
-    largest = max((float(np.abs(block).max(initial=0.0)) for _, block in _blocks(expected)), default=0.0)
+    finite = (np.abs(block[np.isfinite(block)]) for _, block in _blocks(expected))
+    largest = max((float(block.max(initial=0.0)) for block in finite), default=0.0)
     n_far, worst = 0, _Worst(0.0, stored.name, (), 0.0, 0.0)
     for start, block in _blocks(expected):
         size = np.maximum(np.abs(block), math.ldexp(largest, -digits))
         exponent = np.where(size > 0, np.frexp(size)[1] - 1, smallest)
         ulp = np.ldexp(1.0, np.maximum(exponent, smallest) - digits + 1)
         own = found[start : start + len(block)] if found.ndim else found
-        ulps = np.abs(own.astype(np.float64) - block) / ulp
+        wide = own.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a bound of a Clip or a mask may be infinite, on both sides
+            ulps = np.where(wide == block, 0.0, np.abs(wide - block) / ulp)
         ulps = np.where(np.isnan(ulps), np.inf, ulps)  # every comparison with NaN is false
         n_far += int(np.count_nonzero(~(ulps <= MAX_ULPS)))
         place = np.unravel_index(int(np.argmax(ulps)), ulps.shape) if ulps.size else ()

@@ -12,7 +12,7 @@ from bnfold.workflows.arguments import batch_sizes, check_threads, require_provi
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bnfold.records import Verdict
 
@@ -28,6 +28,8 @@ def verify(
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
     input_dtypes: Sequence[str] | None = None,
+    dims: Mapping[str, int] | None = None,
+    batch_dim: str | None = None,
     batch: int | Sequence[int] | None = None,
     batches: int | Sequence[int] = (),
     inputs: Path | None = None,
@@ -45,6 +47,8 @@ def verify(
         pretrained: take the pretrained parameters of timm or torchvision, which may download them.
         input_shapes: one shape per input, batch first, where the source does not tell them.
         input_dtypes: NumPy's name of each input's type, or one for all, where Python code does not tell them.
+        dims: sizes of an `.onnx` file's dynamic axes, by their name in the file (`INPUT[AXIS]` where it has none).
+        batch_dim: the name of the axis that counts the samples; None for one called batch, else axis 0.
         batch: batch sizes to compare at besides 1, 2 and 3, or one of them.
         batches: the same by another name.
         inputs: an `.npz` file of arrays by input name, or a folder of images, to compare on; see
@@ -61,6 +65,7 @@ def verify(
     from bnfold.export import plain_graph
     from bnfold.sources import load_source
     from bnfold.verification import reference_for, verify_file
+    from bnfold.verification.settle import settled
     from bnfold.verification.user_inputs import with_inputs
 
     batches = batch_sizes(batch, batches)
@@ -73,8 +78,10 @@ def verify(
         pretrained=pretrained,
         input_shapes=input_shapes,
         input_dtypes=input_dtypes,
+        dims=dims,
+        batch_dim=batch_dim,
     )
-    source = with_inputs(source, inputs)
+    source = settled(with_inputs(source, inputs))
     return verify_file(
         file,
         reference_for(source, plain_graph(source)),

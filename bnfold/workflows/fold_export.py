@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,6 +53,8 @@ def fold_export(
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
     input_dtypes: Sequence[str] | None = None,
+    dims: Mapping[str, int] | None = None,
+    batch_dim: str | None = None,
     opset: int | None = None,
     static_batch: int | None = None,
     batch: int | Sequence[int] | None = None,
@@ -84,6 +86,8 @@ def fold_export(
         pretrained: take the pretrained parameters of timm or torchvision, which may download them.
         input_shapes: one shape per input, batch first, where the source does not tell them.
         input_dtypes: NumPy's name of each input's type, or one for all, where Python code does not tell them.
+        dims: sizes of an `.onnx` file's dynamic axes, by their name in the file (`INPUT[AXIS]` where it has none).
+        batch_dim: the name of the axis that counts the samples; None for one called batch, else axis 0.
         opset: the ONNX opset of the file; None takes the exporter's own.
         static_batch: fix the batch dimension to this size; None keeps it dynamic.
         batch: batch sizes at which the file is compared besides 1, 2 and 3, or one of them.
@@ -111,6 +115,7 @@ def fold_export(
     """
     from bnfold.report import write_html, write_json
     from bnfold.sources import load_source
+    from bnfold.verification.settle import settled
     from bnfold.verification.user_inputs import with_inputs
 
     spec, folder = os.fspath(source), Path(output)
@@ -124,9 +129,10 @@ def fold_export(
     with staged_folder(folder, _OUTPUT_NAMES, force=force) as stage:
         with watch.stage("load"):
             loaded = load_source(
-                spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes, input_dtypes=input_dtypes
-            )
-            loaded = with_inputs(loaded, inputs)
+                spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes, input_dtypes=input_dtypes,
+                dims=dims, batch_dim=batch_dim,
+            )  # fmt: skip
+            loaded = settled(with_inputs(loaded, inputs), batch=static_batch)
         conversion = _convert(loaded, watch, opset=opset, static_batch=static_batch, provider=provider)
         if measure:
             with watch.stage("measure"):
