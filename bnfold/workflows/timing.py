@@ -91,7 +91,7 @@ def _saved(model: onnx.ModelProto, path: Path) -> Path:
 
 def _batch(source: Source, static_batch: int | None) -> int:
     """The batch to measure at: the one that is fixed, else 1."""
-    fixed = [spec.shape[0] for spec in source.inputs if spec.shape and spec.shape[0] is not None]
+    fixed = [spec.fixed_batch for spec in source.inputs if spec.fixed_batch is not None]
     return static_batch or next(iter(fixed), 1)
 
 
