@@ -39,7 +39,10 @@ __all__ = ["command"]
 )  # fmt: skip
 @source_options
 @click.option(
-    "--opset", type=click.IntRange(min=1), metavar="N", help="ONNX opset of the file.  [default: the exporter's]"
+    "--opset",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="ONNX opset of the file, from 11 on.  [default: the exporter's]",
 )
 @click.option(
     "--static-batch", type=click.IntRange(min=1, max=MAX_BATCH), metavar="N",
@@ -57,6 +60,7 @@ __all__ = ["command"]
     "--measure", is_flag=True,
     help="Try rewrites that are faster on some runtimes only; take one if it is measured faster here.",
 )  # fmt: skip
+@click.option("--drop-unused-inputs", is_flag=True, help="Leave out inputs that no output depends on.")
 @click.option("--html", is_flag=True, help="Write report.html too: the report as a page that opens offline.")
 @json_option
 @verbosity_options

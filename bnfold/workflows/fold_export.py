@@ -13,7 +13,7 @@ from bnfold.errors import InputRefused
 from bnfold.records import FoldExportReport, GraphFacts, Ledger, Verdict
 from bnfold.workflows.accounts import check_file, fold_accounted
 from bnfold.workflows.arguments import batch_sizes, check_threads, require_provider
-from bnfold.workflows.files import output_facts, plain_file, write_model
+from bnfold.workflows.files import handle_unread_inputs, output_facts, plain_file, write_model
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
 from bnfold.workflows.user_code import runs_user_code
@@ -64,6 +64,7 @@ def fold_export(
     keep_plain: bool = False,
     measure: bool = False,
     golden: bool = False,
+    drop_unused_inputs: bool = False,
     html: bool = False,
     progress: Progress | None = None,
 ) -> FoldExportReport:
@@ -93,6 +94,7 @@ def fold_export(
         keep_plain: write `plain.onnx` too, the file that `torch.onnx.export` makes by default, to compare with.
         measure: try rewrites that are faster on some runtimes only; take one if it is measured faster on `provider`.
         golden: write the folder `golden` too, by which `bnfold verify --against-bundle` judges a file without PyTorch.
+        drop_unused_inputs: leave out inputs that no output depends on; without it they stay, with a warning.
         html: write `report.html` too, the report as a page.
         progress: called with the name of each of `STAGES` when it begins; None logs it.
 
@@ -123,6 +125,7 @@ def fold_export(
                 conversion = _measured(
                     conversion, batch=static_batch or 1, provider=provider, threads=threads, input_shapes=input_shapes
                 )
+        handle_unread_inputs(conversion.plain, conversion.folded, drop=drop_unused_inputs, golden=golden, where=spec)
         files = write_model(conversion.folded, stage / MODEL_NAME, output=folder)
         with watch.stage("verify"):
             verdict = _verify(
