@@ -78,7 +78,7 @@ def write_bundle(
         "model": report.output,
         "reference": reference.description,
         "stored_format": reference.stored_format,
-        "inputs": inputs,
+        "inputs": [{"name": spec.name, "shape": spec.shape, "dtype": spec.dtype} for spec in inputs],
         "outputs": [
             {"name": name, "dtype": dtypes[name], "shape": shapes[name]}
             | {"e_source": facts_of_outputs[name].e_source, "allowed": facts_of_outputs[name].allowed}
