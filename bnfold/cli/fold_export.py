@@ -40,7 +40,10 @@ __all__ = ["command"]
 )  # fmt: skip
 @source_options
 @click.option(
-    "--opset", type=click.IntRange(min=1), metavar="N", help="ONNX opset of the file.  [default: the exporter's]"
+    "--opset",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="ONNX opset of the file, from 11 on.  [default: the exporter's]",
 )
 @click.option(
     "--static-batch", type=click.IntRange(min=1, max=MAX_BATCH), metavar="N",
@@ -68,6 +71,7 @@ __all__ = ["command"]
     "--fail-if-slower", type=Percent(), metavar="3%",
     help="Exit code 1, and no file, if the whole interval is slower than that by more than this.",
 )  # fmt: skip
+@click.option("--drop-unused-inputs", is_flag=True, help="Leave out inputs that no output depends on.")
 @click.option("--html", is_flag=True, help="Write report.html too: the report as a page that opens offline.")
 @json_option
 @verbosity_options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ def require_onnx_file(path: Path) -> None:
 
     Raises:
         InputRefused: there is no such file, or it is a folder.
+        EnvironmentNotReady: its name is not UTF-8.
     """
     if path.is_dir():
         inside = sorted(each.name for each in path.glob("*.onnx"))
@@ -47,6 +49,21 @@ def require_onnx_file(path: Path) -> None:
         )
     if not path.is_file():
         raise InputRefused("no such file", where=str(path), remedy="check the path")
+    _require_utf8(path)
+
+
+def _require_utf8(path: Path) -> None:
+    """Refuse a name that Python read in another encoding than UTF-8, which is the one that ONNX Runtime reads."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise EnvironmentNotReady(
+            "the path holds bytes that are no text in this locale, and ONNX Runtime cannot open it",
+            where=str(path),
+            found=f"file names in {sys.getfilesystemencoding()}",
+            expected="UTF-8",
+            remedy="set PYTHONUTF8=1 or a UTF-8 locale (LC_ALL=C.UTF-8), or use ASCII names",
+        ) from error
 
 
 def open_session(

@@ -109,7 +109,7 @@ def _checked(proto: onnx.ModelProto, path: Path, *, as_written: bool) -> None:
     whole = as_written and proto.ir_version >= SEPARATE_SINCE and not any(external_tensors(proto))
     try:
         if whole and all(_is_typed(output) for output in proto.graph.output):
-            onnx.checker.check_model(path)
+            onnx.checker.check_model(path if _is_utf8(path) else proto)
         else:
             onnx.checker.check_model(_structure(proto))
     except (onnx.checker.ValidationError, RuntimeError) as error:
@@ -119,6 +119,11 @@ def _checked(proto: onnx.ModelProto, path: Path, *, as_written: bool) -> None:
             found=" ".join(str(error).split())[:300],
             remedy="export it again; `onnx.checker.check_model` shows the whole message",
         ) from error
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether the checker, which reads names as UTF-8, can open the file; in the locale C, Python keeps other bytes."""
+    return not any("\udc80" <= sign <= "\udcff" for sign in str(path))
 
 
 def _is_typed(output: onnx.ValueInfoProto) -> bool:

@@ -173,7 +173,7 @@ def _batch_range(program: torch.export.ExportedProgram, value: torch.Tensor) -> 
 
     A symbol starts at 2 where nothing else is asked for, and the program takes 1 all the same.
     """
-    size = value.shape[0] if value.ndim else 1
+    size: Any = value.shape[0] if value.ndim else 1  # torch.SymInt, which torch declares as int
     if isinstance(size, int):
         return 1, None
     bounds = program.range_constraints.get(size.node.expr)

@@ -13,7 +13,7 @@ from bnfold.errors import InputRefused
 from bnfold.records import FoldExportReport, GraphFacts, Ledger, Verdict
 from bnfold.workflows.accounts import check_file, fold_accounted
 from bnfold.workflows.arguments import batch_sizes, check_threads, check_time_gate, require_provider
-from bnfold.workflows.files import output_facts, plain_file, write_model
+from bnfold.workflows.files import handle_unread_inputs, output_facts, plain_file, write_model
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
 from bnfold.workflows.timing import time_against
@@ -70,6 +70,7 @@ def fold_export(
     budget_s: float = BUDGET_S,
     fail_if_slower: float | None = None,
     golden: bool = False,
+    drop_unused_inputs: bool = False,
     html: bool = False,
     progress: Progress | None = None,
 ) -> FoldExportReport:
@@ -106,6 +107,7 @@ def fold_export(
         fail_if_slower: 0.03 lets the file be 3 % slower; a whole interval beyond that is a failure, as one that is not
             equal. What is undecided does not fail.
         golden: write the folder `golden` too, by which `bnfold verify --against-bundle` judges a file without PyTorch.
+        drop_unused_inputs: leave out inputs that no output depends on; without it they stay, with a warning.
         html: write `report.html` too, the report as a page.
         progress: called with the name of each of `STAGES` when it begins (no "bench" without a budget); None logs it.
 
@@ -139,6 +141,7 @@ def fold_export(
                 conversion = _measured(
                     conversion, batch=static_batch or 1, provider=provider, threads=threads, input_shapes=input_shapes
                 )
+        handle_unread_inputs(conversion.plain, conversion.folded, drop=drop_unused_inputs, golden=golden, where=spec)
         files = write_model(conversion.folded, stage / MODEL_NAME, output=folder)
         with watch.stage("verify"):
             verdict = _verify(
