@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 __all__ = ["OPERATORS", "Mutant", "mutants_of"]
@@ -102,7 +102,7 @@ def other_connective(node: ast.AST) -> Iterator[Change]:
 
 def other_axis(node: ast.AST) -> Iterator[Change]:
     """An axis, index or count of -2 to 3 becomes its neighbour."""
-    places: list[ast.AST] = []
+    places: Sequence[ast.AST] = []
     if isinstance(node, ast.Call):
         places = [*node.args, *(word.value for word in node.keywords if word.arg in {"axis", "axes"})]
     elif isinstance(node, ast.Subscript):
@@ -126,13 +126,13 @@ def other_attribute(node: ast.AST) -> Iterator[Change]:
     """A node's attribute is read under another name, or has another default."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "attribute":
         name, default = node.args[1], node.args[2]
-        if isinstance(name, ast.Constant):
+        if isinstance(name, ast.Constant) and isinstance(name.value, str):
             yield name, repr(f"{name.value}_")
         value = _number(default) if _number(default) is not None else getattr(default, "value", None)
         if type(value) in (int, float, str) and value in _DEFAULTS:
             yield default, _DEFAULTS[value]
         elif isinstance(default, ast.Tuple) and not default.elts:
-            yield default, "(1,)"
+            yield default, "(2,)"
 
 
 def swap_arguments(node: ast.AST) -> Iterator[Change]:
@@ -169,7 +169,7 @@ def drop_member(node: ast.AST) -> Iterator[Change]:
         words = [part for part in node.elts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
         if len(words) == len(node.elts):
             for word in words:
-                yield word, repr(f"{word.value}_")
+                yield word, repr(f"{word.value!s}_")
 
 
 def twin_function(node: ast.AST) -> Iterator[Change]:

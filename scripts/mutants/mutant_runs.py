@@ -64,36 +64,38 @@ class Workshop:
         if not passed:
             raise RuntimeError(f"the tests fail without a change: {by}")
 
-    def try_out(self, mutant: Mutant) -> Outcome:
-        """Change the module, run the tests until one fails, and put the module back."""
+    def try_out(self, mutant: Mutant, *, first_only: bool) -> Outcome:
+        """Change the module, run the tests until one fails, and put the module back.
+
+        With `first_only` those that most likely tell are run: what they let pass is `open`. Without, all others.
+        """
         path = self.copy / "bnfold" / mutant.path
         kept, started = path.read_text(encoding="utf-8"), time.monotonic()
         path.write_text(mutant.source, encoding="utf-8")
         try:
-            state, by = self._verdict(mutant)
+            state, by = self._verdict(mutant, first_only=first_only)
         finally:
             path.write_text(kept, encoding="utf-8")
         return Outcome(state, by, round(time.monotonic() - started, 1))
 
-    def _verdict(self, mutant: Mutant) -> tuple[str, str]:
-        passed, by = self._tests(mutant.path)
+    def _verdict(self, mutant: Mutant, *, first_only: bool) -> tuple[str, str]:
+        files = first_tests(mutant.path) if first_only else later_tests(self.copy, mutant.path)
+        passed, by = self._in_a_fork(files, operators_of(mutant.path, self.copy))
         if not passed:
             return "killed", by
+        if first_only:
+            return "open", ""
+        types = subprocess.run(
+            [sys.executable, "-m", "mypy", f"bnfold/{mutant.path}"], cwd=self.copy, check=False, capture_output=True
+        )
+        if types.returncode:
+            return "killed", "mypy --strict"
         if self._also is not None:
             environment = {**os.environ, "PYTHONPATH": str(self.copy)}
             done = subprocess.run(self._also, cwd=self.copy, env=environment, check=False, capture_output=True)
             if done.returncode:
                 return "killed", " ".join(self._also)
         return "survived", ""
-
-    def _tests(self, name: str) -> tuple[bool, str]:
-        """Whether the tests pass, and the first that did not."""
-        first = operators_of(name, self.copy)
-        for files in (first_tests(name), later_tests(self.copy, name)):
-            passed, by = self._in_a_fork(files, first)
-            if not passed:
-                return False, by
-        return True, ""
 
     def _in_a_fork(self, files: list[str], first: list[str]) -> tuple[bool, str]:
         """Run pytest in a child that has all libraries imported already, but nothing of bnfold."""

@@ -19,7 +19,12 @@ _FIRST: dict[str, tuple[str, ...]] = {
     "numerics/convolution.py": ("../numerics/test_convolution", "test_merge"),
     "numerics/affine.py": ("../numerics/test_affine", "test_linear_operators"),
     "folding/prune.py": ("test_dead_channels", "test_dead_channels_random", "test_constant_channels"),
-    "folding/trace.py": ("test_dead_channels", "test_dead_channels_random", "test_constant_channels"),
+    "folding/trace.py": (
+        "test_named_channels",
+        "test_dead_channels",
+        "test_dead_channels_random",
+        "test_constant_channels",
+    ),
     "folding/trace_pointwise.py": ("test_dead_channels", "test_dead_channels_random", "test_constant_channels"),
     "folding/apply.py": ("test_linear_operators", "test_traps", "test_regressions"),
     "folding/gauge.py": ("test_linear_operators", "test_constant_channels"),
@@ -30,7 +35,7 @@ _FIRST: dict[str, tuple[str, ...]] = {
     "folding/offsets.py": _SOLVERS,
     "folding/compose.py": ("test_batchnorm_in_parts",),
     "folding/parts.py": ("test_batchnorm_in_parts",),
-    "folding/shifted_relu.py": ("test_joins", "test_traps", "test_regressions"),
+    "folding/shifted_relu.py": ("test_shifted_relu", "test_traps"),
 }
 # They measure time and memory, or convert whole networks.
 _NOT_RUN = frozenset({"test_large_graphs.py", "test_survey.py"})
@@ -58,7 +63,9 @@ def draw(found: dict[str, list[Mutant]], count: int, seed: int) -> list[Mutant]:
 def first_tests(name: str) -> list[str]:
     """The files that most likely tell of a module."""
     if name.startswith("folding/relations/"):
-        return [f"{RULES}/test_rules.py", f"{RULES}/test_refusals.py", f"{RULES}/test_registry.py"]
+        own = {"registry.py": ["test_registry"], "operands.py": ["test_operands"]}.get(Path(name).name, [])
+        order = dict.fromkeys([*own, "test_rules", "test_refusals", "test_operands", "test_registry"])
+        return [f"{RULES}/{test}.py" for test in order]
     return [f"tests/{t[3:]}.py" if t.startswith("../") else f"{_FOLDING}/{t}.py" for t in _FIRST[name]]
 
 
@@ -73,6 +80,8 @@ def operators_of(name: str, root: Path) -> list[str]:
     """The operators that a module of rules names in its decorators: their tests run first."""
     text = (root / "bnfold" / name).read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith(("@relation", "@rewrites"))]
+    if name.endswith("attention.py"):
+        return ["MatMul"]
     return sorted({word for line in lines for word in line.split('"')[1::2] if word[:1].isupper()})
 
 

@@ -8,9 +8,9 @@
 Mutants are made from the syntax tree (`mutant_operators.py`): negated guards, dropped terms, flipped signs, products
 and bounds, other axes, attributes and defaults, swapped arguments, dropped calls and members. One at least is drawn of
 each module of rules, and of each other module of the fold (`mutant_targets.py`). Each runs in a copy of the repository
-against the fast tests of `tests/folding` until one fails (`mutant_runs.py`). A mutant that no test can tell is argued
-in `equivalent.json`, a sentence each. Results are kept by seed in RESULTS/mutants-SEED.json; the page is
-docs/mutants.md.
+against the fast tests of `tests/folding` until one fails, then against mypy (`mutant_runs.py`). A mutant that no test
+can tell is argued in `equivalent.json`, a sentence each. Results are kept by seed in RESULTS/mutants-SEED.json; the
+page is docs/mutants.md.
 """
 
 from __future__ import annotations
@@ -51,19 +51,21 @@ def main() -> int:
     wanted = [m for m in drawn if not given.module or given.module in m.path]
     todo = [m for m in wanted if _is_open(m, known, again=given.again)]
     deadline = time.monotonic() + 60 * given.minutes
-    if todo:
-        workshop = Workshop(ROOT, given.also)
+    workshop = Workshop(ROOT, given.also) if todo else None
+    for first_only in (True, False):
         for mutant in todo:
-            if time.monotonic() > deadline:
-                break
-            outcome = workshop.try_out(mutant)
+            entry = known.get(mutant.key)
+            is_next = (entry is None or given.again) if first_only else (entry is not None and entry["state"] == "open")
+            if workshop is None or not is_next or time.monotonic() > deadline:
+                continue
+            outcome = workshop.try_out(mutant, first_only=first_only)
             known[mutant.key] = _entry(mutant, outcome.state, outcome.by, outcome.seconds)
             store.write_text(json.dumps(known, indent=1), encoding="utf-8")
             print(f"{outcome.state:9} {outcome.seconds:6.1f} s  {mutant.path}:{mutant.line} {mutant.operator}  "
                   f"`{mutant.before}` -> `{mutant.after}`  {outcome.by}", flush=True)  # fmt: skip
     results = [known[m.key] for m in drawn if m.key in known]
     survived = [entry for entry in results if entry["state"] == "survived"]
-    unargued = [m for m in drawn if known.get(m.key, {}).get("state") == "survived" and reason(m) is None]
+    unargued = [m for m in drawn if known.get(m.key, {}).get("state") in ("survived", "open") and reason(m) is None]
     print(f"seed {given.seed}: {len(drawn)} drawn, {len(results)} tried, {len(survived)} survived, "
           f"{len(unargued)} of them unargued")  # fmt: skip
     if given.page is not None:
@@ -73,7 +75,9 @@ def main() -> int:
 
 def _is_open(mutant: Mutant, known: dict[str, dict[str, object]], *, again: bool) -> bool:
     entry = known.get(mutant.key)
-    return entry is None or (again and entry["state"] == "survived" and reason(mutant) is None)
+    return (
+        entry is None or entry["state"] == "open" or (again and entry["state"] == "survived" and reason(mutant) is None)
+    )
 
 
 def _entry(mutant: Mutant, state: str, by: str, seconds: float) -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from onnx import TensorProto
-from rule_case import Case, Data, cases, ints
+from rule_case import Case, Data, Lengths, cases, ints
 
 X = Data((2, 4, 3, 2))
 
@@ -62,6 +62,8 @@ def reshape(op_type: str, rng: np.random.Generator) -> Iterator[Case]:
     yield Case(op_type, (batch, ints(-1, 24)), name="of a batch")
     yield Case(op_type, (batch, ints(-1, 4, 2, 3)), name="of a batch")
     yield Case(op_type, (batch, ints(-1, 6)), refused=frozenset({1}), name="into the batch")
+    every = frozenset(range(4))
+    yield Case(op_type, (X, Lengths((6, 8))), refused=every, name="into unknown lengths")
     yield Case(op_type, (X, ints(0, 2, -1)), {"allowzero": 0}, opsets=(14, 25))
 
 
@@ -100,6 +102,7 @@ def unsqueeze(op_type: str, rng: np.random.Generator) -> Iterator[Case]:
 def expand(op_type: str, rng: np.random.Generator) -> Iterator[Case]:
     for x, shape in ((Data((4, 1)), (2, 4, 3)), (Data((2, 4, 3)), (1, 1, 1)), (Data((1, 4, 1)), (2, 1, 5))):
         yield Case(op_type, (x, ints(*shape)), opsets=(8, 25))
+    yield Case(op_type, (Data((4, 1)), Lengths((2, 4, 3))), opsets=(8, 25))
 
 
 @cases("Slice")
@@ -120,6 +123,7 @@ def cut(op_type: str, rng: np.random.Generator) -> Iterator[Case]:
     ):  # fmt: skip
         inputs = (X, ints(start), ints(end), ints(axis), ints(step))
         yield Case(op_type, inputs, opsets=(10, 25), name=f"{start},{end},{axis},{step}")
+    yield Case(op_type, (X, ints(0), ints(-9), ints(1), ints(1)), opsets=(10, 25), name="nothing")
     yield Case(op_type, (X, ints(0, 1), ints(2, 4), None, ints(1, 2)), opsets=(10, 25), name="steps without axes")
     batch = Data(("N", 4, 3))
     yield Case(op_type, (batch, ints(1), ints(2), ints(0)), opsets=(10, 25), name="of the batch")

@@ -74,6 +74,7 @@ def resize(op_type: str, rng: np.random.Generator) -> Iterator[Case]:
     unread = frozenset({"scale", "offset"})
     yield Case(op_type, (X, None, half), {"mode": "nearest"}, opsets=(13, 25), lax=unread)
     yield Case(op_type, (X, None, None, ints(2, 3, 6, 5)), {"mode": "linear"}, opsets=(13, 25))
+    yield Case(op_type, (X, None, np.array([2, 2], np.float32)), {"axes": [2, 3]}, opsets=(18, 25))
     batch = Data(("N", 3, 4, 5))
     yield Case(op_type, (batch, None, scales), {}, opsets=(13, 25))
 

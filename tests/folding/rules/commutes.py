@@ -103,8 +103,11 @@ def restrictions(units: Units) -> list[Restriction]:
     return sorted(distinct, key=lambda r: (r.kind, r.terms))
 
 
-def draw(units: Units, asked: list[Restriction], rng: np.random.Generator) -> Gauge:
-    """Random units under these restrictions: scales of both signs where they may, offsets as free as they are."""
+def draw(units: Units, asked: list[Restriction], rng: np.random.Generator, *, sparse: bool = False) -> Gauge:
+    """Random units under these restrictions: scales of both signs where they may, offsets as free as they are.
+
+    `sparse`: about half of the offsets are 0, as if others had no use for them.
+    """
     n, label = units.n_ids, scale_classes(units, asked)
     n_labels = int(label.max()) + 1
     scale = rng.uniform(0.5, 2.0, n_labels) * rng.choice([-1.0, 1.0], n_labels)
@@ -113,6 +116,7 @@ def draw(units: Units, asked: list[Restriction], rng: np.random.Generator) -> Ga
     scale[label[0]] = 1.0
     a = scale[label]
     rows = [r.terms for r in asked if r.kind == "offset"]
+    rows += [((i, 1.0),) for i in np.flatnonzero(rng.random(n) < 0.5).tolist()] if sparse else []
     matrix = np.zeros((len(rows) + 1, n))
     matrix[0, 0] = 1.0
     for k, terms in enumerate(rows, start=1):

@@ -22,6 +22,7 @@ __all__ = [
     "CASES",
     "Case",
     "Data",
+    "Lengths",
     "Tokens",
     "all_cases",
     "cases",
@@ -62,7 +63,18 @@ class Tokens:
     high: int
 
 
-Input = Data | Tokens | np.ndarray | None
+@dataclass(frozen=True)
+class Lengths:
+    """An operand of integers that are not known to the rule."""
+
+    values: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.values),)
+
+
+Input = Data | Tokens | Lengths | np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,6 @@ class Case:
         refused: the axes along which the units may not differ: the rule then refuses.
         pinned_output: the output has the units of the source whatever the input's are.
         lax: restrictions of the rule that the operator does not need: `scale`, `offset`, `positive`.
-        ties_only_means: units are tied that only enter a mean together, or elements that are not read at all.
     """
 
     op_type: str
@@ -180,6 +191,8 @@ def feed_of(case: Case, rng: np.random.Generator) -> dict[str, np.ndarray]:
     for name, x in zip(names_of(case), case.inputs, strict=True):
         if isinstance(x, Tokens):
             feed[name] = rng.integers(0, x.high, x.shape)
+        elif isinstance(x, Lengths):
+            feed[name] = np.array(x.values, np.int64)
         elif isinstance(x, Data):
             value = rng.standard_normal(x.lengths)
             if x.softmax is not None:
@@ -192,7 +205,7 @@ def _given(case: Case, element_type: int) -> tuple[list[onnx.NodeProto], list[on
     """The graph's inputs, and the operators that make a Softmax of one."""
     nodes, inputs = [], []
     for name, x in zip(names_of(case), case.inputs, strict=True):
-        if isinstance(x, Tokens):
+        if isinstance(x, Tokens | Lengths):
             inputs.append(helper.make_tensor_value_info(name, TensorProto.INT64, x.shape))
         elif isinstance(x, Data) and x.softmax is None:
             inputs.append(helper.make_tensor_value_info(name, element_type, x.shape))

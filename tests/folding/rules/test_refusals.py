@@ -23,8 +23,9 @@ X4, X3, X2 = "float[N,4,6,6] x", "float[N,4,6] x", "float[N,4] x"
 
 @dataclass(frozen=True)
 class Meets:
-    """A graph `inputs => outputs {body}` whose last node refuses; `absent`: an input that it lacks though ONNX wants it.
+    """A graph `inputs => outputs {body}` whose last node refuses.
 
+    `absent`: an input that it lacks though ONNX wants it.
     `whole`: it is the collection of relations that refuses, before it asks a rule.
     """
 
@@ -39,7 +40,8 @@ class Meets:
 
     def graph(self) -> ir.Graph:
         held = f"<{self.constants}>" if self.constants else ""
-        text = f'<ir_version: 10, opset_import: ["": {self.opset}, "of.another": 1]> g ({self.inputs}) => ({self.outputs}) {held}'
+        opsets = f'["": {self.opset}, "of.another": 1]'
+        text = f"<ir_version: 10, opset_import: {opsets}> g ({self.inputs}) => ({self.outputs}) {held}"
         graph = read_model(onnx.parser.parse_model(f"{text} {{ {self.body} }}")).graph
         if self.absent is not None:
             graph[-1].replace_input_with(self.absent, None)
@@ -50,7 +52,12 @@ def _(site: str, *rest: str, **more) -> Meets:
     return Meets(site, *rest, **more)
 
 
-AFFINE, LAYOUT, LINEAR, POOLING = (f"relations/{name}.py:" for name in ("affine", "layout", "linear", "pooling"))
+AFFINE, LAYOUT, LINEAR, POOLING, POINTWISE, SEQUENCE, NORMS, MAXIMUM, REGISTRY, ATTENTION = (
+    f"relations/{name}.py:"
+    for name in (
+        "affine", "layout", "linear", "pooling", "pointwise", "sequence", "norms", "maximum", "registry", "attention",
+    )
+)  # fmt: skip
 BATCHNORM = "y = BatchNormalization{} (x, g, b, m, v)"
 BN_CONSTANTS = "float[4] g = {1,1,1,1}, float[4] b = {1,1,1,1}, float[4] m = {1,1,1,1}, float[4] v = {1,1,1,1}"
 BN_PARAMETERS = f"{AFFINE}batchnorm_parameters: "
@@ -86,25 +93,25 @@ CASES = [
       "float[1,1,4] k = {1,2,3,4}"),
     _(f"{AFFINE}relate_mul: it is not the data times a constant of its own rank", X2, "y = Div (k, x)", TWICE),
     _(f"{AFFINE}relate_mul: it divides by 0", X2, "y = Div (x, k)", "float[4] k = {1,0,3,4}"),
-    _("relations/attention.py:relate_weighted_mean: its weight is not a constant", "float[N,4] x, float[4,3] w",
+    _(f"{ATTENTION}relate_weighted_mean: its weight is not a constant", "float[N,4] x, float[4,3] w",
       "y = MatMul (x, w)", outputs="float[N,3] y"),
-    _("relations/attention.py:relate_weighted_mean: its weight is not a constant", "float[N,4,4] x, float[N,4,3] w",
+    _(f"{ATTENTION}relate_weighted_mean: its weight is not a constant", "float[N,4,4] x, float[N,4,3] w",
       "s = Softmax (x) y = MatMul (s, w)", "float[N,4,4] s"),
-    _("relations/attention.py:relate_weighted_mean: its weight is not a constant", "float[N,4,4] x, float[N,4,3] w",
+    _(f"{ATTENTION}relate_weighted_mean: its weight is not a constant", "float[N,4,4] x, float[N,4,3] w",
       "s = Softmax <axis=1> (x) y = MatMul (s, w)", "float[N,4,4] s", outputs="float[N,4,3] y"),
-    _("relations/attention.py:relate_weighted_mean: its weight is not a constant", "float[N,4,4] x, float[N,4,3] w",
+    _(f"{ATTENTION}relate_weighted_mean: its weight is not a constant", "float[N,4,4] x, float[N,4,3] w",
       "s = Softmax (x) y = MatMul (s, w)", "float[N,4,4] s", outputs="float[N,4,3] y", opset=12),
-    _("relations/attention.py:relate_weighted_mean: its weight is not a constant", "float[N,4,4] x, float[N,4,3] w",
+    _(f"{ATTENTION}relate_weighted_mean: its weight is not a constant", "float[N,4,4] x, float[N,4,3] w",
       "s = Sigmoid (x) y = MatMul (s, w)", "float[N,4,4] s", outputs="float[N,4,3] y"),
-    _("relations/attention.py:relate_weighted_mean: its weight is not a constant", "float[4] x, float[4,3] w",
+    _(f"{ATTENTION}relate_weighted_mean: its weight is not a constant", "float[4] x, float[4,3] w",
       "s = Softmax (x) y = MatMul (s, w)", "float[4] s", outputs="float[3] y"),
-    _("relations/attention.py:relate_weighted_mean: its weight is not a constant", "float[N,4,4] x",
+    _(f"{ATTENTION}relate_weighted_mean: its weight is not a constant", "float[N,4,4] x",
       "s = Softmax <axis=2> (x) y = MatMul (k, s)", "float[N,4,4] s, float[4,4] k = {1,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4}",
       outputs="float[N,4,4] y"),
-    _("relations/attention.py:relate_weighted_mean: its weight is not a constant", "float[N,4,4] x",
+    _(f"{ATTENTION}relate_weighted_mean: its weight is not a constant", "float[N,4,4] x",
       "s = Softmax <axis=1> (x) y = MatMul (k, s)", "float[N,4,4] s, float[4,4] k = {1,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4}",
       outputs="float[N,4,4] y"),
-    *(_("relations/attention.py:relate_weighted_mean: its weight is not a constant", "float[N,4,4] x, float[N,4,3] w",
+    *(_(f"{ATTENTION}relate_weighted_mean: its weight is not a constant", "float[N,4,4] x, float[N,4,3] w",
         f"{body} y = MatMul (s, w)", f"float[N,4,4] s, {held}", outputs="float[N,4,3] y")
       for body, held in [
           ("s = of.another.Softmax (x)", "float[1] k = {1}"),
@@ -125,8 +132,10 @@ CASES = [
     _(f"{LAYOUT}relate_cast: it casts between floats and other types", X2, "y = Cast <to=1> (x)", absent=0),
     _(f"{LAYOUT}relate_reshape: its shapes are unknown", X2, "y = Reshape (x, s)", "int64[1] s = {-1}"),
     _(f"{LAYOUT}relate_reshape: its shapes are unknown", X2, "y = Flatten (x)", outputs="float[N,4] y", absent=0),
-    _(f"{LAYOUT}relate_reshape: its shapes are not known well enough to follow the channels", "float[4,5] x, int64[2] s",
-      "z = MatMul (x, w) y = Reshape (z, s)", "float[4,2] z, float[5,2] w = {1,2,3,4,5,6,7,8,9,10}", outputs="float[A,B] y"),
+    _(f"{LAYOUT}relate_reshape: its shapes are not known well enough to follow the channels",
+      "float[4,5] x, int64[2] s",
+      "z = MatMul (x, w) y = Reshape (z, s)", "float[4,2] z, float[5,2] w = {1,2,3,4,5,6,7,8,9,10}",
+      outputs="float[A,B] y"),
     _(f"{LAYOUT}relate_squeeze: the axes it removes are not constant", X3, "y = Squeeze (x)", outputs="float[4,6] y"),
     _(f"{LAYOUT}relate_squeeze: the axes it removes are not constant", "float[] x", "y = Squeeze (x)"),
     _(f"{LAYOUT}relate_squeeze: it removes an axis whose length is not 1", "float[4,5] x",
@@ -158,7 +167,8 @@ CASES = [
     _(f"{LAYOUT}relate_concat: the rank of its output is unknown", X2, "y = Concat <axis=1> (x, x)"),
     _(f"{LAYOUT}relate_concat: it joins a constant", X2, "y = Concat <axis=1> (x, k)", "float[1,4] k = {1,2,3,4}",
       outputs="float[N,8] y"),
-    _(f"{LAYOUT}relate_concat: it joins a constant", X2, "y = Concat <axis=1> (x, x)", outputs="float[N,8] y", absent=1),
+    _(f"{LAYOUT}relate_concat: it joins a constant", X2, "y = Concat <axis=1> (x, x)", outputs="float[N,8] y",
+      absent=1),
     _(f"{LAYOUT}relate_concat: the lengths of its parts are unknown", X2, "y = Concat <axis=0> (x, x)",
       outputs="float[M,4] y"),
     _(f"{LAYOUT}relate_depth_to_space: the rank of its input is unknown", X3, "y = DepthToSpace <blocksize=2> (x)"),
@@ -169,7 +179,8 @@ CASES = [
     _(f"{LAYOUT}relate_pad: its axes are not constant", f"{X2}, int64[1] a", "y = Pad (x, p, , a)",
       "int64[2] p = {0,1}"),
     _(f"{LAYOUT}relate_pad: it pads the axis along which the units differ", "float[4,5] x",
-      "z = MatMul (x, w) y = Pad (z, p)", "float[4,2] z, float[5,2] w = {1,2,3,4,5,6,7,8,9,10}, int64[4] p = {0,0,0,1}"),
+      "z = MatMul (x, w) y = Pad (z, p)",
+      "float[4,2] z, float[5,2] w = {1,2,3,4,5,6,7,8,9,10}, int64[4] p = {0,0,0,1}"),
     _(f"{LAYOUT}relate_pad: it pads with a constant other than 0", X3, "y = Pad <pads=[0,0,1,0,0,0],value=5.0> (x)",
       opset=10),
     _(f"{LAYOUT}relate_pad: it pads with a constant other than 0", X3, "y = Pad (x, p, f)",
@@ -195,28 +206,28 @@ CASES = [
       "float[4,1] w = {1,2,3,4}"),
     _(f"{LINEAR}relate_matmul: it is not (..., K) times a constant matrix (K, N)", X2, "y = MatMul (x, w)",
       "float[4] w = {1,2,3,4}"),
-    _("relations/maximum.py:relate_max: it does not compare the data with one constant", f"{X2}, float[N,4] z",
+    _(f"{MAXIMUM}relate_max: it does not compare the data with one constant", f"{X2}, float[N,4] z",
       "y = Max (x, z)"),
-    _("relations/maximum.py:relate_max: its constant is not one per channel", X2, "y = Max (x, k)",
+    _(f"{MAXIMUM}relate_max: its constant is not one per channel", X2, "y = Max (x, k)",
       "float[2,2] k = {1,2,3,4}"),
-    _("relations/maximum.py:relate_max: its constant is not one per channel", X2, "y = Max (x, k)",
+    _(f"{MAXIMUM}relate_max: its constant is not one per channel", X2, "y = Max (x, k)",
       "float[1,1,4] k = {1,2,3,4}"),
-    _("relations/norms.py:relate_norm: its scale and bias are not constants of one axis", f"{X2}, float[4] s",
+    _(f"{NORMS}relate_norm: its scale and bias are not constants of one axis", f"{X2}, float[4] s",
       "y = LayerNormalization (x, s)", outputs="float[N,4] y"),
-    _("relations/norms.py:relate_norm: its scale and bias are not constants of one axis", f"{X2}, float[4] b",
+    _(f"{NORMS}relate_norm: its scale and bias are not constants of one axis", f"{X2}, float[4] b",
       "y = LayerNormalization (x, k, b)", TWICE, outputs="float[N,4] y"),
-    _("relations/norms.py:relate_norm: its scale and bias are not constants of one axis", X2,
+    _(f"{NORMS}relate_norm: its scale and bias are not constants of one axis", X2,
       "y = LayerNormalization (x, k)", "float[1,4] k = {1,2,3,4}", outputs="float[N,4] y"),
-    _("relations/norms.py:relate_norm: its scale and bias are not constants of one axis", X2,
+    _(f"{NORMS}relate_norm: its scale and bias are not constants of one axis", X2,
       "y = LayerNormalization (x, k)", TWICE, outputs="float[N,4] y", absent=0),
-    _("relations/norms.py:relate_norm: the rank of its output is unknown", X2, "y = LayerNormalization (x, k)", TWICE),
-    _("relations/norms.py:relate_norm: it normalises over several axes", "float[N,4,4] x",
+    _(f"{NORMS}relate_norm: the rank of its output is unknown", X2, "y = LayerNormalization (x, k)", TWICE),
+    _(f"{NORMS}relate_norm: it normalises over several axes", "float[N,4,4] x",
       "y = LayerNormalization <axis=1> (x, k)", TWICE, outputs="float[N,4,4] y"),
-    _("relations/norms.py:relate_norm: its scale is per group", X4, "y = GroupNormalization <num_groups=2> (x, k, k)",
+    _(f"{NORMS}relate_norm: its scale is per group", X4, "y = GroupNormalization <num_groups=2> (x, k, k)",
       "float[2] k = {1,2}", outputs="float[N,4,6,6] y", opset=18),
-    _("relations/pointwise.py:relate_relu: its input is missing", X2, "y = Relu (x)", absent=0),
-    _("relations/pointwise.py:relate_relu: its slope is not a constant", f"{X2}, float[4] s", "y = PRelu (x, s)"),
-    *(_("relations/pointwise.py:relate_clip: its bounds are given in the units of its input", inputs, body, held,
+    _(f"{POINTWISE}relate_relu: its input is missing", X2, "y = Relu (x)", absent=0),
+    _(f"{POINTWISE}relate_relu: its slope is not a constant", f"{X2}, float[4] s", "y = PRelu (x, s)"),
+    *(_(f"{POINTWISE}relate_clip: its bounds are given in the units of its input", inputs, body, held,
         opset=opset)
       for inputs, body, held, opset in [
           (X2, "y = Clip (x)", "", 20), (X2, "y = Clip (x, k)", "float k = {1}", 20),
@@ -224,18 +235,18 @@ CASES = [
           (X2, "y = Clip (x, , m)", "float m = {6}", 20), (X2, "y = Clip <min=0.0, max=6.0> (x)", "", 10),
           (X2, "y = Clip <min=1.0> (x)", "", 10), (X2, "y = Clip (x)", "", 10),
       ]),
-    _("relations/pointwise.py:relate_sum: the shapes of its operands are unknown", f"{X2}, float[N,4] z",
+    _(f"{POINTWISE}relate_sum: the shapes of its operands are unknown", f"{X2}, float[N,4] z",
       "y = Add (x, z)"),
-    _("relations/pointwise.py:relate_sum: the shapes of its operands are unknown", f"{X2}, float[] z",
+    _(f"{POINTWISE}relate_sum: the shapes of its operands are unknown", f"{X2}, float[] z",
       "y = Sum (x, z)", outputs="float[N,4] y"),
-    _("relations/pointwise.py:relate_sum: the shapes of its operands are unknown", X2, "y = Add (k, k)", TWICE,
+    _(f"{POINTWISE}relate_sum: the shapes of its operands are unknown", X2, "y = Add (k, k)", TWICE,
       outputs="float[4] y"),
-    _("relations/pointwise.py:relate_product: its operands are unknown", f"{X2}, float[N,4] z", "y = Mul (x, z)"),
-    _("relations/pointwise.py:relate_product: its operands are unknown", f"{X2}, float[N,4] z", "y = Mul (x, z)",
+    _(f"{POINTWISE}relate_product: its operands are unknown", f"{X2}, float[N,4] z", "y = Mul (x, z)"),
+    _(f"{POINTWISE}relate_product: its operands are unknown", f"{X2}, float[N,4] z", "y = Mul (x, z)",
       outputs="float[N,4] y", absent=0),
-    _("relations/pointwise.py:relate_product: its operands are unknown", f"{X2}, float[N,4] z", "y = Div (x, z)",
+    _(f"{POINTWISE}relate_product: its operands are unknown", f"{X2}, float[N,4] z", "y = Div (x, z)",
       outputs="float[N,4] y", absent=1),
-    _("relations/pointwise.py:relate_sum_operator: it adds a constant", X2, "y = Sum (x, k)", TWICE),
+    _(f"{POINTWISE}relate_sum_operator: it adds a constant", X2, "y = Sum (x, k)", TWICE),
     _(f"{POOLING}_spatial: the rank of its input is unknown", X2, "y = GlobalAveragePool (x)"),
     _(f"{POOLING}_spatial: the rank of its input is unknown", X3, "y = AveragePool <kernel_shape=[2]> (x)", absent=0),
     _(f"{POOLING}_spatial: the rank of its input is unknown", X2,
@@ -244,7 +255,8 @@ CASES = [
     _(f"{POOLING}relate_max_pool: the indices of its maxima are used", X3,
       "y, i = MaxPool <kernel_shape=[2]> (x) j = Cast <to=1> (i)"),
     _(f"{POOLING}relate_reduce_mean: the axes it reduces are not constant", X3, "y = ReduceMean (x)"),
-    _(f"{POOLING}relate_reduce_mean: the axes it reduces are not constant", f"{X3}, int64[1] a", "y = ReduceMax (x, a)"),
+    _(f"{POOLING}relate_reduce_mean: the axes it reduces are not constant", f"{X3}, int64[1] a",
+      "y = ReduceMax (x, a)"),
     _(f"{POOLING}relate_reduce_mean: the axes it reduces are not constant", X3, "y = ReduceMean (x, a)",
       "int64[0] a = {}"),
     _(f"{POOLING}relate_reduce_mean: the axes it reduces are not constant", "float[] x", "y = ReduceMean (x, a)",
@@ -263,28 +275,28 @@ CASES = [
       "float[3] s = {2,1,1}", outputs="float[4,4,6] y"),
     _(f"{POOLING}relate_resize: it resizes the batch or the channels", X3, "y = Resize (x, , , s)",
       "int64[3] s = {1,8,6}", outputs="float[N,8,6] y"),
-    _("relations/registry.py:unhandled_attributes: attribute {} of {} is not known here", X3, "y = Conv <gain=2> (x, w)",
+    _(f"{REGISTRY}unhandled_attributes: attribute {{}} of {{}} is not known here", X3, "y = Conv <gain=2> (x, w)",
       "float[1,4,1] w = {1,2,3,4}"),
-    _("relations/registry.py:unhandled_attributes: {}={} of {} is not supported", "float[4,N] x",
+    _(f"{REGISTRY}unhandled_attributes: {{}}={{}} of {{}} is not supported", "float[4,N] x",
       "y = Gemm <transA=1> (x, w)", "float[4,1] w = {1,2,3,4}"),
-    _("relations/sequence.py:relate_recurrent: its input weights are not constants",
+    _(f"{SEQUENCE}relate_recurrent: its input weights are not constants",
       "float[S,N,4] x, float[1,1,4] w", "y = RNN <hidden_size=1> (x, w, r)", "float[1,1,1] r = {1}"),
-    _("relations/sequence.py:relate_recurrent: its input weights are not constants",
+    _(f"{SEQUENCE}relate_recurrent: its input weights are not constants",
       "float[S,N,4] x, float[1,2] b", "y = RNN <hidden_size=1> (x, w, r, b)",
       "float[1,1,4] w = {1,2,3,4}, float[1,1,1] r = {1}"),
-    _("relations/sequence.py:relate_recurrent: the rank of its input is unknown", X2, "y = RNN <hidden_size=1> (x, w, r)",
+    _(f"{SEQUENCE}relate_recurrent: the rank of its input is unknown", X2, "y = RNN <hidden_size=1> (x, w, r)",
       "float[1,1,4] w = {1,2,3,4}, float[1,1,1] r = {1}"),
-    _("relations/sequence.py:relate_recurrent: the rank of its input is unknown", "float[S,N,4] x",
+    _(f"{SEQUENCE}relate_recurrent: the rank of its input is unknown", "float[S,N,4] x",
       "y = RNN <hidden_size=1> (x, w, r)", "float[1,1,4] w = {1,2,3,4}, float[1,1,1] r = {1}", absent=0),
-    _("relations/sequence.py:relate_gather: it neither reads a constant table nor picks constant positions", "int64[3] i",
+    _(f"{SEQUENCE}relate_gather: it neither reads a constant table nor picks constant positions", "int64[3] i",
       "y = Gather <axis=1> (k, i)", "float[1,4] k = {1,2,3,4}", outputs="float[1,3] y"),
-    _("relations/sequence.py:relate_gather: it neither reads a constant table nor picks constant positions", "int64[3] i",
+    _(f"{SEQUENCE}relate_gather: it neither reads a constant table nor picks constant positions", "int64[3] i",
       "y = Gather (k, i)", TWICE, outputs="float[3] y"),
-    _("relations/sequence.py:relate_gather: it neither reads a constant table nor picks constant positions", "int64[3] i",
+    _(f"{SEQUENCE}relate_gather: it neither reads a constant table nor picks constant positions", "int64[3] i",
       "y = Gather (k, i)", "float[1,4] k = {1,2,3,4}"),
-    _("relations/sequence.py:relate_gather: the rank of its indices is unknown", "float[4,5] x, int64[] i",
+    _(f"{SEQUENCE}relate_gather: the rank of its indices is unknown", "float[4,5] x, int64[] i",
       "z = MatMul (x, w) y = Gather (z, i)", "float[4,2] z, float[5,2] w = {1,2,3,4,5,6,7,8,9,10}"),
-    _("relations/sequence.py:relate_gather: it picks positions that are not constant", "float[4,5] x, int64[3] i",
+    _(f"{SEQUENCE}relate_gather: it picks positions that are not constant", "float[4,5] x, int64[3] i",
       "z = MatMul (x, w) y = Gather <axis=1> (z, i)", "float[4,2] z, float[5,2] w = {1,2,3,4,5,6,7,8,9,10}"),
     _("relate.py:_relate_node: {} has no rule", X2, "y = Softmax (x)", whole=True),
     _("relate.py:_relate_node: the rank of its input is unknown", "float[] x", "y = Relu (x)", whole=True),

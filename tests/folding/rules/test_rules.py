@@ -10,6 +10,7 @@ import cases_linear  # noqa: F401
 import cases_pointwise  # noqa: F401
 import cases_pooling  # noqa: F401
 import numpy as np
+import pytest
 from commutes import (
     PROMISE,
     draw,
@@ -55,9 +56,10 @@ def test_function_is_kept(case):
     rng = np.random.default_rng(0)
     for _, node, units, _ in related(case):
         asked = restrictions(units)
-        gauge = draw(units, asked, rng)
-        for stored, wanted in stored_and_wanted(case, node, gauge, feed_of(case, rng)):
-            assert error(stored, wanted) <= PROMISE
+        for sparse in (False, True):
+            gauge = draw(units, asked, rng, sparse=sparse)
+            for stored, wanted in stored_and_wanted(case, node, gauge, feed_of(case, rng)):
+                assert error(stored, wanted) <= PROMISE
 
 
 @each_case
@@ -209,3 +211,41 @@ def test_a_batchnorm_knows_the_statistics_of_its_input():
             assert site.mean.tolist() == mean.tolist()
             epsilon = np.float32(case.attributes.get("epsilon", 1e-5))
             assert site.deviation.tolist() == np.sqrt(variance + np.float64(epsilon)).tolist()
+
+
+@each_case
+def test_parameters_that_do_not_change_are_left_alone(case):
+    """Weights between units of scale 1, and a bias that is absent and would be 0, are not written."""
+    rule = RULES[case.op_type]
+    for _, node, units, kind in related(case):
+        if rule.rewrite is None or kind == "site" or not any(isinstance(x, Data) for x in case.inputs):
+            continue
+        ones, zeros = np.ones(units.n_ids), np.zeros(units.n_ids)
+        scale = draw(units, restrictions(units), np.random.default_rng(6)).scale
+        bias = 3 if case.op_type in ("LSTM", "GRU", "RNN") else 2
+        absent = len(case.inputs) <= bias or case.inputs[bias] is None
+        new = rule.rewrite(node, Gauge(units, scale, zeros, zeros, 1 / scale)) or {}
+        assert bias not in new or not absent
+        if case.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            assert 1 not in (rule.rewrite(node, Gauge(units, ones, zeros, zeros, ones)) or {})
+
+
+def test_large_weights_are_scaled_by_small_factors():
+    """Without groups, by one factor per row and one per column: no array of the weight's size is made."""
+    for case in (case for op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") for case in all_cases(op_type)):
+        for _, node, units, kind in related(case):
+            if kind == "linear" and case.attributes.get("group", 1) == 1:
+                gauge = draw(units, restrictions(units), np.random.default_rng(7))
+                weight = RULES[case.op_type].rewrite(node, gauge)[1]
+                assert all(sorted(factor.shape)[:-1] == [1] * (factor.ndim - 1) for factor in weight.factors)
+
+
+@pytest.mark.parametrize("op_type", ["Mul", "Div"])
+def test_the_larger_operand_of_a_gate_is_the_stream(op_type):
+    """Its units go on. Of two of one size the first, unless only the second's are free; a divisor is never one."""
+    for case in (case for case in all_cases(op_type) if case.name == "gate"):
+        for _, node, units, _ in related(case):
+            first, second = (units.of(value) for value in node.inputs)
+            larger = second.size > first.size or (second.size == first.size and not first.any())
+            stream = second if op_type == "Mul" and larger else first
+            assert units.of(node.outputs[0]).ravel().tolist() == stream.ravel().tolist()

@@ -1,0 +1,32 @@
+"""Operators that name a number of channels: what feeds them keeps its own, dead or not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fold_checks import check_fold
+from fold_models import Net, Parameters
+
+C = 4
+GAMMA = np.array([0.0, 1.0, 0.0, -2.0])
+
+
+@pytest.mark.parametrize("sizes", [False, True])
+def test_resize_to_sizes_keeps_its_channels(sizes):
+    """Its fourth input holds the number of channels; absent, it holds nothing back."""
+    net = Net(Parameters(0, dyadic=True), {"x": (2, C, 3, 3)})
+    dead = net.node("Relu", [net.batchnorm(net.conv("x", C, C), C, gamma=GAMMA)])
+    scales = net.tensor(np.array([1, 1, 2, 2], np.float32))
+    inputs = [dead, "", "", net.integers([2, C, 6, 6])] if sizes else [dead, "", scales, ""]
+    folded, _ = check_fold(net.model(net.conv(net.node("Resize", inputs), C, 3)), net.feed(), exact=True)
+    weights = [tuple(tensor.dims) for tensor in folded.graph.initializer if len(tensor.dims) == 4]
+    assert ((3, C, 1, 1) in weights) or not sizes
+
+
+def test_slice_and_reshape_keep_their_channels():
+    net = Net(Parameters(0, dyadic=True), {"x": (2, C, 3, 3)})
+    dead = net.node("Relu", [net.batchnorm(net.conv("x", C, C), C, gamma=GAMMA)])
+    y = net.node("Reshape", [dead, net.integers([2, 2, 2, 9])])
+    y = net.node("Transpose", [net.node("Reshape", [y, net.integers([2, C, 9])])], perm=[0, 2, 1])
+    folded, _ = check_fold(net.model(net.matmul(y, C, 3)), net.feed(), exact=True)
+    assert any(tuple(tensor.dims) == (C, C, 1, 1) for tensor in folded.graph.initializer)
