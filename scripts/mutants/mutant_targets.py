@@ -18,7 +18,12 @@ _FIRST: dict[str, tuple[str, ...]] = {
     "folding/terms.py": ("test_merge",),
     "numerics/convolution.py": ("../numerics/test_convolution", "test_merge"),
     "numerics/affine.py": ("../numerics/test_affine", "test_linear_operators"),
-    "folding/prune.py": ("test_dead_channels", "test_dead_channels_random", "test_constant_channels"),
+    "folding/prune.py": (
+        "test_named_channels",
+        "test_dead_channels",
+        "test_dead_channels_random",
+        "test_constant_channels",
+    ),
     "folding/trace.py": (
         "test_named_channels",
         "test_dead_channels",
@@ -64,7 +69,7 @@ def first_tests(name: str) -> list[str]:
     """The files that most likely tell of a module."""
     if name.startswith("folding/relations/"):
         own = {"registry.py": ["test_registry"], "operands.py": ["test_operands"]}.get(Path(name).name, [])
-        order = dict.fromkeys([*own, "test_rules", "test_refusals", "test_operands", "test_registry"])
+        order = dict.fromkeys([*own, "test_refusals", "test_operands", "test_registry", "test_rules"])
         return [f"{RULES}/{test}.py" for test in order]
     return [f"tests/{t[3:]}.py" if t.startswith("../") else f"{_FOLDING}/{t}.py" for t in _FIRST[name]]
 

@@ -60,6 +60,8 @@ def main() -> int:
                 continue
             outcome = workshop.try_out(mutant, first_only=first_only)
             known[mutant.key] = _entry(mutant, outcome.state, outcome.by, outcome.seconds)
+            if store.exists():  # another process may try other mutants of the seed
+                known = {**json.loads(store.read_text(encoding="utf-8")), mutant.key: known[mutant.key]}
             store.write_text(json.dumps(known, indent=1), encoding="utf-8")
             print(f"{outcome.state:9} {outcome.seconds:6.1f} s  {mutant.path}:{mutant.line} {mutant.operator}  "
                   f"`{mutant.before}` -> `{mutant.after}`  {outcome.by}", flush=True)  # fmt: skip

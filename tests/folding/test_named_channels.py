@@ -7,6 +7,10 @@ import pytest
 from fold_checks import check_fold
 from fold_models import Net, Parameters
 
+from bnfold.folding.prune import remove_dead_channels
+from bnfold.folding.trace import trace_wires
+from bnfold.graph.reading import read_model
+
 C = 4
 GAMMA = np.array([0.0, 1.0, 0.0, -2.0])
 
@@ -30,3 +34,23 @@ def test_slice_and_reshape_keep_their_channels():
     y = net.node("Transpose", [net.node("Reshape", [y, net.integers([2, C, 9])])], perm=[0, 2, 1])
     folded, _ = check_fold(net.model(net.matmul(y, C, 3)), net.feed(), exact=True)
     assert any(tuple(tensor.dims) == (C, C, 1, 1) for tensor in folded.graph.initializer)
+
+
+@pytest.mark.parametrize(
+    ("zero", "is_followed"), [((0, 0), False), ((0, 1), False), ((slice(None), 1), True), ((1, slice(None)), True)]
+)
+def test_channels_are_followed_only_where_one_may_be_dead(monkeypatch, zero, is_followed):
+    """Zeros here and there make no channel constant: following all of a large graph would be for nothing."""
+    net = Net(Parameters(0, dyadic=False), {"x": (2, C, 3, 3)})
+    weight = np.ones((C, C, 1, 1))
+    weight[zero] = 0
+    model = read_model(net.model(net.conv(net.node("Conv", ["x", net.constant(weight)]), C, 3)))
+    followed = []
+
+    def traced(graph, opset):
+        followed.append(graph)
+        return trace_wires(graph, opset)
+
+    monkeypatch.setattr("bnfold.folding.prune.trace_wires", traced)
+    remove_dead_channels(model.graph, 20)
+    assert bool(followed) == is_followed
