@@ -45,7 +45,7 @@ def _text(node: ast.AST) -> str:
 
 def negate_guard(node: ast.AST) -> Iterator[Change]:
     """`if a` becomes `if not a`, in statements, expressions and comprehensions."""
-    if isinstance(node, ast.If | ast.IfExp):
+    if isinstance(node, ast.If | ast.IfExp) and ast.unparse(node.test) != "TYPE_CHECKING":
         yield node.test, f"not {_text(node.test)}"
     elif isinstance(node, ast.comprehension):
         for test in node.ifs:

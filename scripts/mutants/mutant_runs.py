@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import hypothesis
 import pytest
 from mutant_operators import Mutant
 from mutant_targets import RULES, first_tests, later_tests, operators_of
@@ -118,6 +119,12 @@ class _Watcher:
     def __init__(self, first: list[str]) -> None:
         self.first = first
         self.failed = ""
+
+    def pytest_collection(self) -> None:
+        """Look for one failing example, not for the smallest; behind the settings of tests/conftest.py."""
+        phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+        hypothesis.settings.register_profile("mutants", deadline=None, phases=phases)
+        hypothesis.settings.load_profile("mutants")
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: not any(f"[{name}]" in item.nodeid for name in self.first))
