@@ -36,6 +36,21 @@ def test_slice_and_reshape_keep_their_channels():
     assert any(tuple(tensor.dims) == (C, C, 1, 1) for tensor in folded.graph.initializer)
 
 
+@pytest.mark.parametrize("gate_first", [False, True])
+def test_a_gate_of_one_channel_holds_no_channels(gate_first):
+    """0 times anything is 0: the channels that a ReLU has made 0 go, though the gate is one for all of them."""
+    wide, live = 48, 16
+    net = Net(Parameters(0, dyadic=False), {"x": ("N", wide, 2, 2)})
+    gamma, beta = (np.arange(wide) % 3 == 0).astype(float), np.where(np.arange(wide) % 3 == 0, 0.5, -1.0)
+    stream = net.node("Relu", [net.batchnorm(net.conv("x", wide, wide), wide, gamma=gamma, beta=beta)])
+    gate = net.node("Sigmoid", [net.conv("x", wide, 1)])
+    y = net.node("Mul", [gate, stream] if gate_first else [stream, gate])
+    folded, _ = check_fold(net.model(net.conv(y, wide, 3)), net.feed())
+    weights = [tuple(tensor.dims) for tensor in folded.graph.initializer if len(tensor.dims) == 4]
+    assert (live, wide, 1, 1) in weights
+    assert (3, live, 1, 1) in weights
+
+
 @pytest.mark.parametrize(
     ("zero", "is_followed"), [((0, 0), False), ((0, 1), False), ((slice(None), 1), True), ((1, slice(None)), True)]
 )
