@@ -49,3 +49,12 @@ def test_of_two_the_steeper_one_stays():
     reasons, folded = _reasons(net, y)
     assert list(reasons) == ["steep"]
     assert len(batchnorm_nodes(folded.graph)) == 1
+
+
+@pytest.mark.parametrize(("weight", "n_left"), [(40000.0, 2), (30000.0, 1)])
+def test_branches_whose_sum_does_not_fit_stay_apart(weight, n_left):
+    net = _net()
+    arrays = (net.constant(np.full((C, C, 1, 1), weight)) for _ in range(2))
+    first, second = (net.node("Conv", ["x", array]) for array in arrays)
+    folded, _ = fold(net.model(net.node("Add", [first, second])))
+    assert [node.op_type for node in folded.graph.node].count("Conv") == n_left
