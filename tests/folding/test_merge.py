@@ -400,7 +400,12 @@ def test_inner_sum_that_is_also_read_elsewhere_is_a_source():
 
 
 @pytest.mark.parametrize(
-    "attributes", [{"count_include_pad": 0, "pads": [1] * 4}, {"count_include_pad": 1, "pads": [1] * 4, "ceil_mode": 1}]
+    "attributes",
+    [
+        {"pads": [1] * 4},
+        {"count_include_pad": 0, "pads": [1] * 4},
+        {"count_include_pad": 1, "pads": [1] * 4, "ceil_mode": 1},
+    ],
 )
 def test_average_with_a_divisor_that_varies_stays(attributes):
     net = _net()
