@@ -112,10 +112,9 @@ def _replace_parameter(
     if shared is not None and key in shared:
         node.replace_input_with(index, shared[key])
         return
-    last = old is not None and is_only_use(graph, old)
     if index >= len(node.inputs):
         node.resize_inputs(index + 1)
-    if old is not None and last:
+    if old is not None and is_only_use(graph, old):
         node.replace_input_with(index, None)
         del graph.initializers[name]
         old.const_value = None  # onnx_ir's graph goes on holding a value that has left it

@@ -153,7 +153,7 @@ def _described(node: ir.Node) -> Convolution | None:
 
 
 def _average_kernel(node: ir.Node) -> np.ndarray | None:
-    kernel = attribute(node, "kernel_shape", ())
+    kernel = attribute(node, "kernel_shape", None)
     channels = static_length(node.outputs[0], 1)
     padded = any(attribute(node, "pads", ()))
     if channels is None or attribute(node, "ceil_mode", 0) or (padded and not attribute(node, "count_include_pad", 0)):

@@ -10,7 +10,7 @@ from onnx.reference import ReferenceEvaluator
 
 from bnfold.folding.units import Ids
 from bnfold.folding.wires import Slot, Wires
-from bnfold.graph.constants import constant, float64_constant, is_float
+from bnfold.graph.constants import constant, float64_constant, is_float, operand
 from bnfold.graph.float64_ops import OPERATORS
 from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import dims_of, static_length
@@ -103,10 +103,8 @@ def _operand(value: ir.Value | None, rank: int, wires: Wires) -> tuple[Ids, Floa
 
 def _follow(node: ir.Node, index: int, ids: Ids, y_ids: Ids, wires: Wires) -> bool:
     """Tie one operand to the result of one varying axis: a constant shrinks with it, one of length 1 is broadcast."""
-    value = node.inputs[index]
-    rank = len(value.shape) if value is not None and value.shape is not None else 0
-    if value is None:
-        return False
+    value = operand(node, index)
+    rank = len(value.shape or ())
     if constant(value) is not None:
         if ids.size > 1:
             axis = next(k for k, length in enumerate(ids.shape) if length > 1)

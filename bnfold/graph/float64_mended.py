@@ -98,6 +98,13 @@ class LRN(OpRun):
         return (x / (bias + gain * total) ** beta,)
 
 
+class GlobalMaxPool(OpRun):
+    """The largest element of each channel; the evaluator keeps the spatial axes' lengths of 1 for two axes only."""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
 class Pad(OpRun):
     """Padding by the rule of `mode`; a negative width removes, which the evaluator does not take.
 
