@@ -156,13 +156,6 @@ class GlobalLpPool(OpRun):
         return (np.asarray(total ** (1 / power)),)
 
 
-class GlobalMaxPool(OpRun):
-    """The largest value over space; the evaluator has images only."""
-
-    def _run(self, x: Array) -> tuple[Array]:
-        return (np.asarray(x.max(axis=tuple(range(2, x.ndim)), keepdims=True)),)
-
-
 class Loop(OnnxLoop):
     """The body again and again, M times and while its condition holds; either may be absent, and counts as met.
 
