@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 from bnfold.graph.inference import infer_shapes
+from bnfold.graph.operators import kind_of
 
 __all__ = ["settle_claims"]
 
@@ -24,8 +25,8 @@ def settle_claims(model: ir.Model) -> None:
 
     What a claim adds, where nothing contradicts any of them, are ranks that cannot be inferred, and names of lengths:
     equal names help to follow a Reshape. A number that is only claimed is forgotten, or it would become a constant of
-    the graph. One contradiction, and no claim is believed: they are of another graph. An output keeps its rank, which
-    ONNX wants to be declared.
+    the graph. One contradiction, and no claim is believed: they are of another graph. An output keeps what is declared,
+    if nothing contradicts it and nothing could be made of it; a rank it keeps in any case, which ONNX wants.
     """
     claims = {value: value.shape for value in _computed(model) if value.shape is not None}
     for value in claims:
@@ -43,7 +44,7 @@ def settle_claims(model: ir.Model) -> None:
     known = _names(value.shape for value in model.graph.inputs)
     for value, claim in claims.items():
         if not wrong:
-            value.shape = _merged(value.shape, claim, known)
+            value.shape = _of_output(value, claim) if value.is_graph_output() else _merged(value.shape, claim, known)
         elif value.shape is None and value.is_graph_output():
             value.shape = ir.Shape([None] * len(claim))
 
@@ -71,6 +72,20 @@ def _merged(inferred: ir.Shape | None, claim: ir.Shape, known: set[str]) -> ir.S
         is_named = isinstance(size, int) or size.value in known
         sizes.append(size if is_named or isinstance(claimed, int) or claimed.value is None else claimed)
     return ir.Shape(sizes)
+
+
+def _of_output(value: ir.Value, claim: ir.Shape) -> ir.Shape:
+    """An output as it is declared, which is how its readers know it.
+
+    Without numbers that nothing confirms where these could become a constant: the shape of the Reshape that writes it,
+    or of what reads it in the graph.
+    """
+    producer = value.producer()
+    if not value.uses() and (producer is None or kind_of(producer) != "Reshape"):
+        return claim
+    found = [None] * len(claim) if value.shape is None else [*value.shape]
+    pairs = zip(claim, found, strict=True)
+    return ir.Shape([None if isinstance(size, int) and size != inner else size for size, inner in pairs])
 
 
 def _text(shape: ir.Shape | None) -> str:

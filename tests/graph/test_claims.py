@@ -124,3 +124,11 @@ def test_claims_inside_a_subgraph_are_settled_too() -> None:
     inner = model.graph[0].attributes["then_branch"].as_graph()
     assert inner.outputs[0].shape is not None
     assert [getattr(size, "value", size) for size in inner.outputs[0].shape] == ["N", 6]
+
+
+def test_an_output_that_nothing_is_made_of_stays_as_declared() -> None:
+    """A wrong number there harms nobody; a true one tells the readers of the file what they get."""
+    model = _claimed({}, "y = Neg (u)")
+    model.graph.outputs[0].shape = ir.Shape([1, "classes"])
+    settle_claims(model)
+    assert _shape_of(model, "y") == [1, "classes"]
