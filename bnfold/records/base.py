@@ -62,7 +62,7 @@ class InputSpec:
     shape: tuple[int | None, ...]
     dtype: str
     batch_axis: int | None = 0
-    symbols: tuple[str | None, ...] = ()
+    symbols: tuple[str | None, ...] = dataclasses.field(default=(), compare=False)
     between: tuple[float, float] | None = None
     constant: int | None = None
     smallest_batch: int = 1

@@ -26,6 +26,7 @@ __all__ = [
     "Axes",
     "batch_symbol",
     "file_spec",
+    "is_batch_name",
     "refuse_unfit",
     "refuse_unknown_symbols",
     "shape_text",
@@ -47,6 +48,11 @@ def symbols_of(name: str, shape: Sequence[int | str | None]) -> Axes:
     )  # fmt: skip
 
 
+def is_batch_name(symbol: str) -> bool:
+    """Whether a symbol says that it is the batch: batch, batch_size, bs, n, with a number behind it or none."""
+    return _BATCH.fullmatch(symbol) is not None
+
+
 def batch_symbol(inputs: Mapping[str, Axes], asked: str | None = None) -> str | None:
     """The symbol of the batch, None where it is fixed.
 
@@ -58,7 +64,7 @@ def batch_symbol(inputs: Mapping[str, Axes], asked: str | None = None) -> str | 
         return asked
     symbols = [size for axes in inputs.values() for size in axes if isinstance(size, str)]
     first = next((axes[0] for axes in inputs.values() if axes and isinstance(axes[0], str)), None)
-    return next((symbol for symbol in symbols if _BATCH.fullmatch(symbol)), first)
+    return next((symbol for symbol in symbols if is_batch_name(symbol)), first)
 
 
 def refuse_unknown_symbols(inputs: Mapping[str, Axes], names: Sequence[str], *, where: str) -> None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["moved_by_roundings", "refuse_disagreement"]
 
 N_FEEDS_TO_LOCALISE = 3
+LOGISTIC_TERMS = 6
 
 
 def refuse_disagreement(
@@ -66,7 +67,7 @@ def refuse_disagreement(
         return
     names = [errors.name for errors in suspects]
     simulated = _simulated(reference.graph64, plain, feeds(), names, stored_format=reference.stored_format, seed=seed)
-    order = math.sqrt(1 + max(accumulation_lengths(plain), default=1))
+    order = math.sqrt(1 + max([*accumulation_lengths(plain), *_polynomials(plain)], default=1))
     for errors in suspects:
         rounding = simulated[errors.name].rms
         if not errors.e_source <= K_ORDER * order * rounding:
@@ -78,6 +79,11 @@ def refuse_disagreement(
                 expected=f"{K_ORDER * order * rounding:.3g} at most, for its longest sum",
                 remedy="verify against the PyTorch source, or export with another opset or without that operator",
             )
+
+
+def _polynomials(model: onnx.ModelProto) -> list[int]:
+    """The terms of the polynomials by which ONNX Runtime evaluates a logistic function (MlasComputeLogistic)."""
+    return [LOGISTIC_TERMS] if any(node.op_type == "Sigmoid" for node in model.graph.node) else []
 
 
 def _simulated(

@@ -15,11 +15,14 @@ import itertools
 import logging
 import math
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bnfold.errors import InputRefused
+from bnfold.graph.float64 import Float64Graph
+from bnfold.sources.axes import is_batch_name
 from bnfold.sources.types import OnnxSource
 from bnfold.verification.candidates import Known, combinations, integers_to_try, known_sizes, sizes_to_try
 from bnfold.verification.graph_facts import input_facts
@@ -27,10 +30,10 @@ from bnfold.verification.inputs import make_feeds
 from bnfold.verification.kinds import is_finite
 from bnfold.verification.plain_execution import as_proto
 from bnfold.verification.plain_session import plain_session, try_run
-from bnfold.verification.ranges import in_ranges
+from bnfold.verification.ranges import batch_dim, in_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import onnx
 
@@ -87,9 +90,11 @@ def settled(source: Source, *, batch: int | None = None) -> Source:
 
 
 def _is_open(inputs: Inputs) -> bool:
-    """Whether a size is missing, an input serves all samples, or an integer may be a switch or a size."""
+    """Whether a size is missing, an input serves all samples, an integer may be a switch, or a batch be a length."""
     is_shared = any(spec.batch_dynamic for spec in inputs) and any(spec.shape and not spec.has_batch for spec in inputs)
-    return is_shared or any(None in spec.row or _is_integer(spec) for spec in inputs)
+    batch = batch_dim(inputs) if any(spec.batch_dynamic for spec in inputs) else None
+    is_length = batch is not None and not is_batch_name(batch)
+    return is_shared or is_length or any(None in spec.row or _is_integer(spec) for spec in inputs)
 
 
 def _is_integer(spec: InputSpec) -> bool:
@@ -134,7 +139,8 @@ class _Trial:
     """Runs of the unfolded graph, counted."""
 
     def __init__(self, model: onnx.ModelProto, batches: Sequence[int]) -> None:
-        self._graph = model.graph
+        self._model, self._graph = model, model.graph
+        self._graph64: Float64Graph | None = None
         self._facts = input_facts(model)
         self._batches = batches
         self._session: Any = plain_session(model, threads=1)
@@ -185,11 +191,28 @@ class _Trial:
                 if not self.first_try:
                     self.first_try, self.first_error = _shapes(feed.arrays), outputs
                 return False
-            if all(_is_number(output) for output in outputs):
+            if all(_is_number(output) for output in (*outputs, *self._exact(feed.arrays))):
                 return True
         log.debug("the source runs at %s, and gives nothing, or nothing finite", _shapes(feed.arrays))
         self.without_numbers = self.without_numbers or inputs
         return False
+
+    def _exact(self, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The outputs in float64: the mean of nothing is 0 in ONNX Runtime, and NaN here; an empty one is nothing.
+
+        Nothing is asked of a graph that has no such evaluation, which the comparison refuses in its own words.
+        """
+        try:
+            self._graph64 = self._graph64 or Float64Graph(self._model)
+        except InputRefused:
+            return []
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's, of the mean of nothing
+                return list(self._graph64.evaluate(feed).values())
+        except InputRefused as refused:
+            log.debug("%s", refused)
+            return [np.empty(0)]
 
 
 def _is_number(output: Any) -> bool:
