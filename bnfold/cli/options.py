@@ -20,9 +20,11 @@ __all__ = [
     "Distinct",
     "InputShape",
     "NamedPath",
+    "NamedSize",
     "batch_option",
     "comparison_options",
     "configure_logging",
+    "dim_options",
     "input_shape_option",
     "json_option",
     "metadata_options",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+MAX_SIZE = 1 << 30
 VERBOSITY = "bnfold.verbosity"
 """Key of `click.Context.meta`: the logging level of this call (logging.WARNING with -q, logging.DEBUG with -v)."""
 
@@ -95,6 +98,27 @@ class InputShape(Sizes):
     name = "1xCxHxW"
     separator = "x"
     example = "1x3x224x224"
+
+
+if TYPE_CHECKING:
+    NamedSizeType = click.ParamType[tuple[str, int]]
+else:
+    NamedSizeType = click.ParamType
+
+
+class NamedSize(NamedSizeType):
+    """A size with its name: "sequence=512" -> ("sequence", 512)."""
+
+    name = "NAME=N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """Parse a string; the name may hold anything, an = included."""
+        if isinstance(value, tuple):
+            return value
+        name, _, size = str(value).rpartition("=")
+        if not name or not size.isascii() or not size.isdigit() or not 1 <= int(size) <= MAX_SIZE:
+            self.fail(f"{value!r} is not of the form sequence=512, with a size from 1 to {MAX_SIZE}.", param, ctx)
+        return name, int(size)
 
 
 class NamedPath(click.Path):
@@ -242,8 +266,39 @@ def input_shape_option(function: F) -> F:
     )(function)  # fmt: skip
 
 
+def _as_mapping(ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, int], ...]) -> dict[str, int]:
+    names = [name for name, _ in value]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise click.BadParameter(f"{twice!r} is given twice.", ctx, param)
+    return dict(value)
+
+
+def dim_options(function: F) -> F:
+    """Add --dim (`dims: dict[str, int]`) and --batch-dim (`batch_dim: str | None`)."""
+    dim = click.option(
+        "--dim", "dims", type=NamedSize(), multiple=True, metavar="NAME=N", callback=_as_mapping,
+        help="Size of a dynamic axis of an .onnx file, by its name there (INPUT[AXIS] where it has none); repeatable. "
+        "Sizes that are not given are tried.",
+    )  # fmt: skip
+    batch = click.option(
+        "--batch-dim", default=None, metavar="NAME",
+        help="The dynamic axis of an .onnx file that counts the samples, on any axis of any input.  [default: one "
+        "called batch, batch_size, bs or n, else axis 0]",
+    )  # fmt: skip
+    return dim(batch(function))
+
+
 def source_options(function: F) -> F:
-    """Add what a SOURCE may need: --weights (`weights: Path | None`), --pretrained (bool), --input-shape."""
+    """Add what a SOURCE may need: --weights (`weights: Path | None`), --pretrained (bool), --input-shape, --dim.
+
+    And --input-dtype: `input_dtypes: tuple[str, ...] | None`, names that `load_source` judges.
+    """
+    dtypes = click.option(
+        "--input-dtype", "input_dtypes", multiple=True, metavar="DTYPE[,...]",
+        callback=lambda _, __, given: tuple(part.strip() for each in given for part in each.split(",")) or None,
+        help="Type of an input, for Python code: int64; once per input or with commas, in the order of forward.",
+    )  # fmt: skip
     weights = click.option(
         "--weights", type=NamedPath(), default=None, metavar="FILE",
         help="Parameters of the network: .safetensors, or .pt read with weights_only.",
@@ -251,4 +306,4 @@ def source_options(function: F) -> F:
     pretrained = click.option(
         "--pretrained", is_flag=True, help="Take the published parameters of a timm or torchvision name; may download."
     )
-    return weights(pretrained(input_shape_option(function)))
+    return weights(pretrained(input_shape_option(dim_options(dtypes(function)))))

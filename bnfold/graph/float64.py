@@ -1,7 +1,7 @@
 """A network in float64: the same graph with every floating-point tensor as `double`, and its evaluation in NumPy.
 
-Evaluation is that of `onnx.reference.ReferenceEvaluator`, with the operators of `bnfold.graph.float64_ops` in place of
-those that are slow there, that fall back to float32, or that are wrong.
+Evaluation is that of `onnx.reference.ReferenceEvaluator`, with the operators of `bnfold.graph.float64_operators` in
+place of those that are slow there, that fall back to float32, that are wrong, or that it has not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import onnx.inliner
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
-from bnfold.graph.float64_nodes import REMEDY, evaluator_of, place, rounded, run_node
+from bnfold.graph.float64_nodes import REMEDY, evaluator_of, own_operators, place, rounded, run_node
 from bnfold.graph.float64_values import Parameters, last_readers, reads, widened
 
 if TYPE_CHECKING:
@@ -25,19 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Float64Graph", "evaluate", "to_float64"]
 
+HALF = 0.5
 _NARROW = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-)
-_QUANTIZED = frozenset(
-    {
-        "ConvInteger",
-        "DynamicQuantizeLinear",
-        "MatMulInteger",
-        "QLinearConv",
-        "QLinearMatMul",
-        "QuantizeLinear",
-    }
 )
 # Inputs that ONNX defines as float32 and nothing else. Resize-10 and Upsample-9 are (X, scales), Resize-11 and later
 # (X, roi, scales, sizes).
@@ -51,7 +42,7 @@ def to_float64(model: onnx.ModelProto) -> onnx.ModelProto:
     model are inlined. External data must have been loaded, as `onnx.load` does.
 
     Raises:
-        InputRefused: an operator has no float64 meaning: random, quantized, batch statistics, or of another domain.
+        InputRefused: an operator has no float64 meaning: random, batch statistics, or of another domain.
     """
     work = onnx.ModelProto()
     work.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)
@@ -106,12 +97,23 @@ class Float64Graph:
                 outputs = run_node(node, inputs, values)
                 del inputs
                 if rounded_to is not None:
-                    outputs = [rounded(output, rounded_to) for output in outputs]
+                    outputs = [rounded(_as_executed(node.op_type, output), rounded_to) for output in outputs]
                 values.update(zip(node.output, outputs, strict=False))
                 for name in (*dead, *parameters):
                     values.pop(name, None)
         found = (values[name] if name in values else self._parameters[name] for name in self.output_names)
         return {name: np.asarray(value) for name, value in zip(self.output_names, found, strict=True)}
+
+
+def _as_executed(op_type: str, output: Any) -> Any:
+    """The result with what an execution in float32 rounds before it: a logistic function is 1/2 and an odd one.
+
+    ONNX Runtime adds the half at the end (MlasComputeLogistic), so that near 0 the result has the digits of 1/2 only.
+    """
+    if op_type != "Sigmoid":
+        return output
+    centred = rounded(output - HALF, np.dtype(np.float32))
+    return rounded(HALF + centred, np.dtype(np.float32))
 
 
 def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -183,12 +185,12 @@ def _converted_nodes(node: NodeProto) -> list[NodeProto]:
 
 def _refuse_unknown(node: NodeProto) -> None:
     where, remedy = place(node), REMEDY
-    if node.domain not in {"", "ai.onnx"}:
-        raise InputRefused(f"operators of domain {node.domain} have no float64 evaluation", where=where, remedy=remedy)
+    if node.domain not in {"", "ai.onnx"} and (node.domain, node.op_type) not in own_operators():
+        raise InputRefused(
+            f"this operator of domain {node.domain} has no float64 evaluation", where=where, remedy=remedy
+        )
     if node.op_type in _RANDOM:
         raise InputRefused("a random operator gives no value to compare with", where=where, remedy=remedy)
-    if node.op_type in _QUANTIZED:
-        raise InputRefused("a quantized operator has no float64 evaluation", where=where, remedy=remedy)
     batch_statistics = any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
     if node.op_type == "BatchNormalization" and batch_statistics:
         raise InputRefused(

@@ -98,6 +98,13 @@ class LRN(OpRun):
         return (x / (bias + gain * total) ** beta,)
 
 
+class GlobalMaxPool(OpRun):
+    """The largest element of each channel; the evaluator keeps the spatial axes' lengths of 1 for two axes only."""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
 class Pad(OpRun):
     """Padding by the rule of `mode`; a negative width removes, which the evaluator does not take.
 
@@ -140,27 +147,6 @@ class GridSample(OnnxGridSample):
         return run(X, grid, names.get(mode, mode), padding_mode, align_corners)
 
 
-class DequantizeLinear(OpRun):
-    """y = (x - zero_point) scale, both a number, one for each place along `axis`, or one for a block of them.
-
-    The evaluator has it from opset 19 on, and subtracts in float32.
-    """
-
-    def _run(
-        self, x: Array, scale: Array, zero_point: Array | None = None, *, axis: int = 1, block_size: int = 0, **_: Any
-    ) -> tuple[Array]:
-        def spread(values: Array) -> Array:
-            wide = values.astype(np.float64)
-            if wide.size == 1:
-                return wide.reshape(())
-            if wide.ndim == 1:
-                return wide.reshape(-1, *(1,) * (x.ndim - 1 - axis % x.ndim))
-            return np.repeat(wide, block_size, axis)[tuple(slice(n) for n in x.shape)]
-
-        centred = x.astype(np.float64) - (0.0 if zero_point is None else spread(zero_point))
-        return (centred * spread(scale),)
-
-
 class GlobalLpPool(OpRun):
     """y = (sum |x|^p)^(1/p) over space; the evaluator has none."""
 
@@ -195,8 +181,8 @@ class Loop(OnnxLoop):
 
 
 MENDED: tuple[type[OpRun], ...] = (
-    DequantizeLinear,
     GlobalLpPool,
+    GlobalMaxPool,
     GridSample,
     Hardmax,
     LRN,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from onnx.reference import ReferenceEvaluator
     from onnx.reference.op_run import OpRun
 
-__all__ = ["REMEDY", "evaluator_of", "place", "rounded", "run_node"]
+__all__ = ["REMEDY", "evaluator_of", "own_operators", "place", "rounded", "run_node"]
 
 CAUSE_LENGTH = 240  # characters
 REMEDY = "take another reference, such as the PyTorch network itself"
@@ -28,7 +28,7 @@ def evaluator_of(structure: onnx.ModelProto) -> ReferenceEvaluator:
     """The evaluator of a graph; the first node that it has no operator for is refused."""
     from onnx.reference import ReferenceEvaluator
 
-    from bnfold.graph.float64_ops import OPERATORS
+    from bnfold.graph.float64_operators import OPERATORS
 
     opsets = {entry.domain: entry.version for entry in structure.opset_import}
     try:
@@ -41,6 +41,13 @@ def evaluator_of(structure: onnx.ModelProto) -> ReferenceEvaluator:
             except Exception as error:
                 raise _not_evaluated(place(node), error) from error
         raise _not_evaluated("the graph", whole) from whole
+
+
+def own_operators() -> frozenset[tuple[str, str]]:
+    """Domain and name of each operator that is not left to ONNX's evaluator."""
+    from bnfold.graph.float64_operators import OPERATORS
+
+    return frozenset((operator.op_domain, operator.__name__) for operator in OPERATORS)
 
 
 def run_node(node: OpRun, inputs: Sequence[Any], values: Mapping[str, Any]) -> Sequence[Any]:

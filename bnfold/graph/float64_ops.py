@@ -2,8 +2,8 @@
 
 The reference evaluator of ONNX defines the meaning; these replace the operators that are loops over elements there
 (Conv, ConvTranspose, pooling), that compute in float32 (Erf, Gelu, GroupNormalization, HardSwish) or that take batch
-statistics (BatchNormalization of opset 9 to 13), and `bnfold.graph.float64_mended` those that it has wrong. A
-convolution is a sum over the taps of the kernel, each one matrix product:
+statistics (BatchNormalization of opset 9 to 13); `bnfold.graph.float64_operators` has the others. A convolution is a
+sum over the taps of the kernel, each one matrix product:
 
     y[n, m, p] = b[m] + sum_t W[m, :, t] @ x[n, :, s p + d t - pad]
 
@@ -20,7 +20,6 @@ import numpy as np
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_max_pool import MaxPool as OnnxMaxPool
 
-from bnfold.graph.float64_mended import MENDED
 from bnfold.graph.float64_resize import Resize, Upsample
 
 if TYPE_CHECKING:
@@ -260,5 +259,4 @@ OPERATORS: tuple[type[OpRun], ...] = (
     MaxPool,
     Resize,
     Upsample,
-    *MENDED,
 )

@@ -9,6 +9,7 @@ from bnfold.records.benchmark import (
     BenchReport,
     BenchRun,
     GateVerdict,
+    Leaning,
     MissingPeer,
     PlacedNode,
     ProfileEntry,
@@ -27,9 +28,10 @@ from bnfold.records.evaluation import (
     Prediction,
 )
 from bnfold.records.file_facts import FileFacts, Preprocessing
-from bnfold.records.ledger import Ledger, LedgerEntry, MeasuredChoice, Outcome
+from bnfold.records.ledger import Ledger, LedgerEntry, MeasuredChoice, Outcome, RemovedChannels
 from bnfold.records.machine import Check, CheckStatus, DoctorReport
 from bnfold.records.recalibration import LayerStatistics, RecalibrationReport
+from bnfold.records.timing import SlowerPart, Timing
 from bnfold.records.training import TrainPlan, TrainReport
 from bnfold.records.verification import Coverage, Departure, Execution, OutputVerdict, StoredParameters, Verdict
 
@@ -59,6 +61,7 @@ __all__ = [
     "InputSpec",
     "InspectReport",
     "LayerStatistics",
+    "Leaning",
     "Ledger",
     "LedgerEntry",
     "MeasuredChoice",
@@ -75,8 +78,11 @@ __all__ = [
     "ProfileEntry",
     "RatioVerdict",
     "RecalibrationReport",
+    "RemovedChannels",
+    "SlowerPart",
     "SourceFacts",
     "StoredParameters",
+    "Timing",
     "TrainPlan",
     "TrainReport",
     "Verdict",

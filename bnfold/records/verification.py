@@ -87,8 +87,10 @@ class Verdict:
     """The result of the comparison; true when it passed. `failure` is the sentence that says why it did not.
 
     `departure` is where it went wrong, None where it passed or could not be localised. `sizes` holds the shapes of a
-    row that each input was compared at. `coverage` and `parameters` are None where they are not known, which is one of
-    the `warnings` if it leaves something unproven.
+    row that each input was compared at, `dims` those of the source's dynamic axes by name, `batch_dim` the name of the
+    axis that counts the samples, `values` the range of inputs where it is not that of standard normal numbers.
+    `coverage` and `parameters` are None where they are not known, which is one of the `warnings` if it leaves something
+    unproven.
     """
 
     passed: bool
@@ -104,6 +106,9 @@ class Verdict:
     parameters: StoredParameters | None = None
     executions: tuple[Execution, ...] = ()
     warnings: tuple[str, ...] = ()
+    dims: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    batch_dim: str | None = None
+    values: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return self.passed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 from typing import TYPE_CHECKING
@@ -11,17 +12,20 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
 
 from bnfold.errors import InputRefused
-from bnfold.graph.inference import infer_shapes
+from bnfold.graph.claims import settle_claims
+from bnfold.graph.operators import kind_of
 from bnfold.graph.reading import read_model, tidied
-from bnfold.records import InputSpec, SourceFacts
-from bnfold.sources.axes import tested_spec
+from bnfold.records import SourceFacts
+from bnfold.sources.axes import batch_symbol, file_spec, refuse_unfit, refuse_unknown_symbols, shape_text, symbols_of
 from bnfold.sources.external_data import external_tensors, locate_external_data
 from bnfold.sources.onnx_checks import all_nodes, refuse_unhealthy_graph
 from bnfold.sources.types import OnnxSource
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from bnfold.records import InputSpec
 
 __all__ = ["graph_inputs", "load_onnx"]
 
@@ -30,13 +34,24 @@ SEPARATE_SINCE = 4
 log = logging.getLogger("bnfold.sources")
 
 
-def load_onnx(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] | None = None) -> OnnxSource:
+def load_onnx(
+    path: Path,
+    spec: str,
+    *,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    batch_dim: str | None = None,
+    runs: bool = True,
+) -> OnnxSource:
     """Read and check an `.onnx` file; external data is mapped, not copied.
 
     Args:
         path: the file, or a link to it; its external data lies beside either.
         spec: the source as the user named it.
         input_shapes: sizes to test dynamic axes with, besides the batch, one per input.
+        dims: sizes of dynamic axes by their name in the file, beside these.
+        batch_dim: the name of the axis that counts the samples; None for that of `bnfold.sources.axes`.
+        runs: whether it will be run and written; else its inputs and outputs may be of any kind, and are not read.
 
     Raises:
         InputRefused: missing, damaged, against the ONNX specification, with external data that is missing or lies
@@ -51,13 +66,15 @@ def load_onnx(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] 
     model = read_model(proto)
     ir.external_data.set_base_dir(model.graph, folder)
     _separate_parameters(model, spec)
-    _complete_outputs(model, spec)
+    settle_claims(model)
+    if runs:
+        _refuse_unknown_outputs(model, spec)
     refuse_unhealthy_graph(model, spec)
     return OnnxSource(
         facts=SourceFacts(spec=spec, sha256=_sha256([path, *data_files]), n_parameters=_n_parameters(model)),
         path=path,
         model=model,
-        inputs=graph_inputs(model, input_shapes, where=spec),
+        inputs=graph_inputs(model, input_shapes, where=spec, dims=dims, batch_dim=batch_dim) if runs else (),
         output_names=tuple(str(value.name) for value in model.graph.outputs),
     )
 
@@ -92,7 +109,7 @@ def _checked(proto: onnx.ModelProto, path: Path, *, as_written: bool) -> None:
     whole = as_written and proto.ir_version >= SEPARATE_SINCE and not any(external_tensors(proto))
     try:
         if whole and all(_is_typed(output) for output in proto.graph.output):
-            onnx.checker.check_model(path)
+            onnx.checker.check_model(path if _is_utf8(path) else proto)
         else:
             onnx.checker.check_model(_structure(proto))
     except (onnx.checker.ValidationError, RuntimeError) as error:
@@ -102,6 +119,11 @@ def _checked(proto: onnx.ModelProto, path: Path, *, as_written: bool) -> None:
             found=" ".join(str(error).split())[:300],
             remedy="export it again; `onnx.checker.check_model` shows the whole message",
         ) from error
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether the checker, which reads names as UTF-8, can open the file; in the locale C, Python keeps other bytes."""
+    return not any("\udc80" <= sign <= "\udcff" for sign in str(path))
 
 
 def _is_typed(output: onnx.ValueInfoProto) -> bool:
@@ -148,15 +170,12 @@ def _separate_parameters(model: ir.Model, where: str) -> None:
     model.ir_version = SEPARATE_SINCE
 
 
-def _complete_outputs(model: ir.Model, where: str) -> None:
-    """Infer the element types and ranks of outputs that the exporter did not write, as ONNX Runtime does.
+def _refuse_unknown_outputs(model: ir.Model, where: str) -> None:
+    """Refuse outputs whose element type or rank is neither written nor inferred, as ONNX Runtime does.
 
     Raises:
-        InputRefused: one cannot be inferred, and the file that bnfold writes would lack it.
+        InputRefused: the file that bnfold writes would lack it.
     """
-    if all(value.shape is not None and value.dtype is not None for value in model.graph.outputs):
-        return
-    infer_shapes(model)
     for value in model.graph.outputs:
         if isinstance(value.type, ir.SequenceType | ir.OptionalType):
             continue
@@ -170,39 +189,75 @@ def _complete_outputs(model: ir.Model, where: str) -> None:
 
 
 def graph_inputs(
-    model: ir.Model, shapes: Sequence[tuple[int, ...]] | None = None, *, where: str = "the graph"
+    model: ir.Model,
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    *,
+    where: str = "the graph",
+    dims: Mapping[str, int] | None = None,
+    batch_dim: str | None = None,
 ) -> tuple[InputSpec, ...]:
-    """The inputs of a graph that have no default value, with None on axis 0 where it is dynamic.
+    """The inputs of a graph that have no default value, with None on the batch and on axes of unknown size.
 
     Args:
         model: the graph.
-        shapes: sizes to test other dynamic axes with, one per input.
+        shapes: sizes to test dynamic axes with, one per input; they go with the symbols, to other inputs too.
         where: the source, for messages.
+        dims: sizes by symbol.
+        batch_dim: the symbol of the batch; None for that of `bnfold.sources.axes`.
 
     Raises:
-        InputRefused: an input without a shape or dtype, or a dynamic axis besides the batch without a size.
+        InputRefused: an input without a shape or dtype, an unknown symbol, or a shape that does not fit.
     """
-    specs = []
-    inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
-    for index, value in enumerate(inputs):
-        if value.shape is None or value.dtype is None:
+    values = {str(value.name): value for value in model.graph.inputs if value.name not in model.graph.initializers}
+    axes = {name: symbols_of(name, _stated_shape(value, where)) for name, value in values.items()}
+    refuse_unknown_symbols(axes, [*(dims or ()), *([] if batch_dim is None else [batch_dim])], where=where)
+    batch = batch_symbol(axes, batch_dim)
+    sizes = dict(dims or {})
+
+    def specs() -> dict[str, InputSpec]:
+        return {
+            name: file_spec(name, own, _dtype(values[name]), batch=batch, sizes=sizes, by_name=batch_dim is not None)
+            for name, own in axes.items()
+        }
+
+    for spec, given in zip(specs().values(), shapes or (), strict=False):
+        refuse_unfit(spec.name, spec.shape, given, batch_axis=spec.batch_axis, where=where)
+        for axis, (symbol, size) in enumerate(zip(spec.symbols, given, strict=True)):
+            if symbol is not None and axis != spec.batch_axis:
+                sizes.setdefault(symbol, size)
+    found = specs()
+    if batch is None:
+        first = next((spec.fixed_batch for spec in found.values() if spec.has_batch), None)
+        found = {
+            name: spec if spec.fixed_batch == first else dataclasses.replace(spec, batch_axis=None)
+            for name, spec in found.items()
+        }
+    for spec in found.values():
+        if spec.fixed_batch == 0:
             raise InputRefused(
-                f"input {value.name} has no shape or is no tensor",
+                f"input {spec.name} has a batch of 0, so that nothing can be compared",
                 where=where,
-                expected="a tensor of known rank and element type",
-                remedy="export it again with typed inputs",
-            )
-        shape = tuple(size if isinstance(size, int) else None for size in value.shape)
-        if 0 in shape[:1]:
-            raise InputRefused(
-                f"input {value.name} has a batch of 0, so that nothing can be compared",
-                where=where,
-                found="x".join("?" if size is None else str(size) for size in shape),
+                found=shape_text(spec.shape),
                 remedy="export it again with a dynamic batch",
             )
-        given = shapes[index] if shapes is not None and index < len(shapes) else None
-        specs.append(tested_spec(str(value.name), shape, value.dtype.numpy().name, given, where=where))
-    return tuple(specs)
+    return tuple(found.values())
+
+
+def _stated_shape(value: ir.Value, where: str) -> tuple[int | str | None, ...]:
+    if value.shape is None or value.dtype is None:
+        raise InputRefused(
+            f"input {value.name} has no shape or is no tensor",
+            where=where,
+            expected="a tensor of known rank and element type",
+            remedy="export it again with typed inputs",
+        )
+    return tuple(size if isinstance(size, int) else size.value for size in value.shape)
+
+
+def _dtype(value: ir.Value) -> str:
+    if value.dtype is None:
+        raise ValueError(f"{value.name} has no dtype")
+    return str(value.dtype.numpy().name)
 
 
 def _sha256(files: Sequence[Path]) -> str:
@@ -217,7 +272,7 @@ def _sha256(files: Sequence[Path]) -> str:
 def _n_parameters(model: ir.Model) -> int:
     """Elements of the floating-point initializers, without the running statistics of BatchNorms."""
     statistics = {
-        id(value) for node in all_nodes(model) if node.op_type == "BatchNormalization" for value in node.inputs[3:5]
+        id(value) for node in all_nodes(model) if kind_of(node) == "BatchNormalization" for value in node.inputs[3:5]
     }
     return sum(
         value.const_value.size

@@ -34,6 +34,7 @@ __all__ = ["SCHEMA", "GoldenReference", "verify_bundle", "write_bundle"]
 
 SCHEMA = "bnfold.golden/1"
 CONSTANTS = ("K_RMS", "K_MAXIMUM", "K_PARAMETERS", "K_ORDER")
+INPUT_FIELDS = ("name", "shape", "dtype", "batch_axis")
 Arrays = dict[str, np.ndarray]
 
 
@@ -70,7 +71,10 @@ def write_bundle(
             dtypes = {name: array.dtype.name for name, array in execution.items()}
     np.savez_compressed(folder / "inputs.npz", **stored)  # type: ignore[arg-type]  # numpy's stub: allow_pickle
     np.savez_compressed(folder / "outputs.npz", **golden)  # type: ignore[arg-type]
-    shapes = {name: [None, *golden[f"0/{name}/exact"].shape[1:]] for name in reference.output_names}
+    shapes = {
+        name: _varying([golden[f"{number}/{name}/exact"].shape for number in range(len(feeds))])
+        for name in reference.output_names
+    }
     facts_of_outputs = {facts.name: facts for facts in report.verify.outputs}
     account = {
         "schema": SCHEMA,
@@ -79,7 +83,7 @@ def write_bundle(
         "facts": report.facts,
         "reference": reference.description,
         "stored_format": reference.stored_format,
-        "inputs": inputs,
+        "inputs": [{name: getattr(spec, name) for name in INPUT_FIELDS} for spec in inputs],
         "outputs": [
             {"name": name, "dtype": dtypes[name], "shape": shapes[name]}
             | {"e_source": facts_of_outputs[name].e_source, "allowed": facts_of_outputs[name].allowed}
@@ -90,6 +94,14 @@ def write_bundle(
         "sha256": {name: _digest(folder / name) for name in ("inputs.npz", "outputs.npz")},
     }
     (folder / "bundle.json").write_text(json.dumps(as_json(account), indent=2) + "\n", encoding="utf-8")
+
+
+def _varying(shapes: Sequence[tuple[int, ...]]) -> list[int | None]:
+    """A shape with None on the axes that differ; on axis 0 where none does, since a batch may be fixed."""
+    first = shapes[0]
+    alike = [shape for shape in shapes if len(shape) == len(first)]
+    sizes = [size if all(shape[axis] == size for shape in alike) else None for axis, size in enumerate(first)]
+    return sizes if None in sizes else [None, *sizes[1:]]
 
 
 def _digest(path: Path) -> str:
@@ -153,14 +165,18 @@ def read_bundle(folder: Path) -> GoldenReference:
         InputRefused: a file is missing or is not as it was written.
     """
     with open_bundle(folder, SCHEMA) as account:
-        inputs = tuple(InputSpec(one["name"], tuple(one["shape"]), one["dtype"]) for one in account["inputs"])
+        inputs = tuple(
+            InputSpec(one["name"], tuple(one["shape"]), one["dtype"], one.get("batch_axis", 0))
+            for one in account["inputs"]
+        )
+        shared = any(not spec.has_batch for spec in inputs)
         outputs = {one["name"]: one["dtype"] for one in account["outputs"]}
         stored = read_arrays(folder / "inputs.npz", account["sha256"])
         golden = read_arrays(folder / "outputs.npz", account["sha256"])
         feeds, answers = [], []
         for number, one in enumerate(account["feeds"]):
             arrays = {spec.name: _typed(stored[f"{number}/{spec.name}"], spec.dtype) for spec in inputs}
-            feeds.append(Feed(one["kind"], one["batch"], arrays, tuple(one["rows"])))
+            feeds.append(Feed(one["kind"], one["batch"], arrays, tuple(one["rows"]), shared=shared))
             exact = {name: golden[f"{number}/{name}/exact"] for name in outputs}
             n_executions = sum(f"{number}/{next(iter(outputs))}/{k}" in golden for k in range(len(golden)))
             executions = [

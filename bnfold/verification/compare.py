@@ -43,7 +43,7 @@ class Scope:
     def add_size(self, inputs: Sequence[InputSpec]) -> None:
         """Note the shapes of a row, those that are new."""
         for spec in inputs:
-            row = spec.with_batch(1)[1:]
+            row = tuple(size for size in spec.row if size is not None)
             known = self.sizes.get(spec.name, ())
             self.sizes[spec.name] = known if row in known else (*known, row)
 
@@ -103,7 +103,7 @@ def _ask_at_other_size(
     seed: int,
 ) -> list[Asked]:
     """Ask the source at the first other size of the dynamic axes that it runs at; empty where there is none."""
-    batch = min(OTHER_SIZE_BATCH, max(scope.batches)) if len(scope.batches) > 1 else scope.batches[0]
+    batch = max(scope.batches[0], min(OTHER_SIZE_BATCH, scope.batches[-1]))
     tried = []
     for sized in other_sizes(inputs, comparison.declared_axes, _source_axes(comparison)):
         text = size_text(sized)

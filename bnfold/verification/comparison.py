@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bnfold.errors import InputRefused
+from bnfold.graph.unread import unread_inputs
 from bnfold.numerics.error_bounds import accumulation_error, unit_roundoff
 from bnfold.runtime.memory import give_back_memory, map_large_blocks
 from bnfold.verification.answers import Answer
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
     from bnfold.verification.inputs import Feed
     from bnfold.verification.reference import Reference
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "NotFinite"]
 
 log = logging.getLogger("bnfold.verification")
 
 Arrays = dict[str, np.ndarray]
+
+
+class NotFinite(InputRefused):
+    """The source has no finite answer to inputs that were made up; others may be in its range."""
 
 
 class Comparison:
@@ -75,11 +80,16 @@ class Comparison:
         return {name: value.shape for name, value in self.file.inputs.items()}
 
     def match_inputs(self, inputs: Sequence[InputSpec]) -> list[InputSpec]:
-        """The inputs as the file declares them, where that does not contradict the source."""
-        expected = [spec.name for spec in inputs]
-        if sorted(self.file.inputs) != sorted(expected):
-            raise Unequal(differing_names("inputs", list(self.file.inputs), expected))
-        return [matched_input(spec, self.file.inputs[spec.name]) for spec in inputs]
+        """The inputs as the file declares them, where that does not contradict the source.
+
+        The file may do without inputs that no output of the source depends on: they vary, and its answer may not.
+        """
+        found, expected = self.file.inputs, [spec.name for spec in inputs]
+        missing = {name for name in expected if name not in found}
+        plain = self.reference.plain if missing else None
+        if set(found) - set(expected) or (missing and (plain is None or not missing <= set(unread_inputs(plain)))):
+            raise Unequal(differing_names("inputs", list(found), expected))
+        return [spec if spec.name in missing else matched_input(spec, found[spec.name]) for spec in inputs]
 
     def match_outputs(self) -> None:
         expected = list(self.reference.output_names)
@@ -162,7 +172,7 @@ class Comparison:
     def _add_source(self, feed: Feed, name: str, answer: Answer, executions: list[np.ndarray]) -> None:
         exact = answer.exact[name]
         if not (is_finite(exact) and all(is_finite(execution) for execution in executions)):
-            raise InputRefused(
+            raise NotFinite(
                 "the source itself gives NaN or infinity, so that nothing can be compared",
                 where=f"output {name}",
                 found=f"non-finite values on {feed}",

@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from bnfold.verification.inputs import Feed
     from bnfold.verification.reference import Reference
 
-__all__ = ["refuse_disagreement"]
+__all__ = ["moved_by_roundings", "refuse_disagreement"]
 
 N_FEEDS_TO_LOCALISE = 3
+LOGISTIC_TERMS = 6
 
 
 def refuse_disagreement(
@@ -66,7 +67,7 @@ def refuse_disagreement(
         return
     names = [errors.name for errors in suspects]
     simulated = _simulated(reference.graph64, plain, feeds(), names, stored_format=reference.stored_format, seed=seed)
-    order = math.sqrt(1 + max(accumulation_lengths(plain), default=1))
+    order = math.sqrt(1 + max([*accumulation_lengths(plain), *_polynomials(plain)], default=1))
     for errors in suspects:
         rounding = simulated[errors.name].rms
         if not errors.e_source <= K_ORDER * order * rounding:
@@ -78,6 +79,11 @@ def refuse_disagreement(
                 expected=f"{K_ORDER * order * rounding:.3g} at most, for its longest sum",
                 remedy="verify against the PyTorch source, or export with another opset or without that operator",
             )
+
+
+def _polynomials(model: onnx.ModelProto) -> list[int]:
+    """The terms of the polynomials by which ONNX Runtime evaluates a logistic function (MlasComputeLogistic)."""
+    return [LOGISTIC_TERMS] if any(node.op_type == "Sigmoid" for node in model.graph.node) else []
 
 
 def _simulated(
@@ -99,14 +105,14 @@ def _simulated(
         exact = graph.evaluate(feed.arrays)
         size = sum(array.size for array in feed.arrays.values())
         for _ in range(N_DRAWS if size <= SMALL_FEED else 1):
-            moved = dict(_moved({**feed.arrays, **parameters}, u, generator))
+            moved = dict(moved_by_roundings({**feed.arrays, **parameters}, u, generator))
             rounded = graph.evaluate(moved, rounded_to=np.dtype(stored_format))
             for name, pooled in errors.items():
                 pooled.add(rounded[name].astype(np.float64) - exact[name])
     return errors
 
 
-def _moved(
+def moved_by_roundings(
     arrays: Mapping[str, np.ndarray], u: float, generator: np.random.Generator
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Numbers of floating point moved by one rounding at random, in float64; others as they are."""

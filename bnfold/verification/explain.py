@@ -71,8 +71,10 @@ def _feeds(
 ) -> list[Feed]:
     """One batch of real or random inputs, and the border inputs: of two rows where rows are small, else of one."""
     shaped = comparison.match_inputs(inputs)
-    fixed = [spec.shape[0] for spec in shaped if spec.shape and spec.shape[0] is not None]
-    n_values = sum(math.prod(spec.with_batch(1)[1:]) for spec in shaped)
+    fixed = [spec.fixed_batch for spec in shaped if spec.fixed_batch is not None]
+    n_values = sum(math.prod(size for size in spec.row if size is not None) for spec in shaped)
+    if not any(spec.has_batch for spec in shaped):
+        fixed = [1]
     batch = max(fixed) if fixed else (2 if n_values <= SMALL_FEED else 1)
     facts = comparison.reference.input_facts
     made = list(make_feeds(shaped, samples=samples, facts=facts, batches=[batch], seed=seed))

@@ -88,15 +88,19 @@ class FileSessions:
         session = self._opened(label)
         try:
             for feed in feeds:
-                yield feed, dict(zip(self.outputs, _run(session, feed, label), strict=True))
+                yield feed, dict(zip(self.outputs, _run(session, self._taken(feed), feed, label), strict=True))
         finally:
             del session
             give_back_memory()
 
+    def _taken(self, feed: Feed) -> dict[str, np.ndarray]:
+        """The arrays that the file has inputs for."""
+        return {name: array for name, array in feed.arrays.items() if name in self.inputs}
 
-def _run(session: Any, feed: Feed, label: str) -> list[Any]:
+
+def _run(session: Any, arrays: dict[str, np.ndarray], feed: Feed, label: str) -> list[Any]:
     try:
-        outputs: list[Any] = session.run(None, dict(feed.arrays))
+        outputs: list[Any] = session.run(None, arrays)
     except Exception as error:
         raise Unequal(f"the file does not run on {feed} ({label}): {' '.join(str(error).split())}") from error
     return outputs

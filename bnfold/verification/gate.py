@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Literal
 
 from bnfold.records import Departure, InputSpec, Verdict
 from bnfold.verification.compare import Scope, compare
-from bnfold.verification.comparison import Comparison
+from bnfold.verification.comparison import Comparison, NotFinite
 from bnfold.verification.explain import explain
 from bnfold.verification.kinds import Unequal
+from bnfold.verification.ranges import batch_dim, dims, in_ranges, value_texts
 from bnfold.verification.refold import Refolded, compare_parameters
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from bnfold.verification.reference import Reference
 
 __all__ = ["verify_file"]
+
+log = logging.getLogger("bnfold.verification")
 
 
 def verify_file(
@@ -45,7 +49,8 @@ def verify_file(
         candidate: the file.
         reference: see `reference_for`.
         inputs: of the source, in order; an axis that the file fixes is taken from the file.
-        samples: real inputs by name, rows first; None takes random ones.
+        samples: real inputs by name, rows first; None takes random ones, standard normal, or in the first range of
+            `bnfold.verification.ranges` in which the source is finite.
         batches: sizes to compare at besides 1, 2 and 3, where the batch is dynamic; else the fixed one, or none.
         provider: the ONNX Runtime provider that the file runs on.
         threads: of one operator in ONNX Runtime; None takes all that this process may use.
@@ -57,7 +62,34 @@ def verify_file(
             or the source has no finite answer.
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
     """
-    comparison = Comparison(candidate, reference, provider=provider, threads=threads)
+    first: NotFinite | None = None
+    for tried in in_ranges(inputs) if samples is None else [inputs]:
+        try:
+            return _verified(
+                Comparison(candidate, reference, provider=provider, threads=threads),
+                tried,
+                samples=samples,
+                batches=batches,
+                seed=seed,
+                reproduction=reproduction,
+            )
+        except NotFinite as refused:
+            log.info("%s", refused)
+            first = first or refused
+    raise first or RuntimeError("no inputs were tried")
+
+
+def _verified(
+    comparison: Comparison,
+    inputs: tuple[InputSpec, ...],
+    *,
+    samples: Mapping[str, np.ndarray] | None,
+    batches: Sequence[int],
+    seed: int,
+    reproduction: Path | None,
+) -> Verdict:
+    """The verdict on inputs of one range."""
+    reference = comparison.reference
     failure: str | None = None
     departure: Departure | None = None
     scope = Scope()
@@ -91,6 +123,9 @@ def verify_file(
         parameters=refolded.facts,
         executions=comparison.executions(),
         warnings=(*scope.warnings, *comparison.warnings()),
+        dims=dims(inputs),
+        batch_dim=batch_dim(inputs),
+        values=value_texts(inputs) if samples is None else {},
     )
 
 

@@ -59,12 +59,15 @@ class InputRows:
         self.borders = self._border_rows() if self.dtype.kind == "f" and self._spec.shape else []
 
     def stack(self, rows: Sequence[int]) -> np.ndarray:
-        """Rows as one array, as many as the input has where its first axis is fixed."""
-        if not self._spec.shape:
-            return np.asarray(self.row(rows[0]))
-        fixed = self._spec.shape[0]
+        """Rows as one array along the batch axis, as many as the input has where that is fixed.
+
+        An input without one is the last of the rows: in `make_feeds` that is one which other feeds hold, too.
+        """
+        axis, fixed = self._spec.batch_axis, self._spec.fixed_batch
+        if axis is None or not self._spec.has_batch:
+            return np.asarray(self.row(rows[-1]))
         wanted = rows if fixed is None else [rows[i % len(rows)] for i in range(fixed)]
-        return np.stack([self.row(number) for number in wanted])
+        return np.stack([self.row(number) for number in wanted], axis)
 
     def row(self, number: int) -> np.ndarray:
         """A row; the same for the same number. Inputs without border rows (integers) have random ones there."""
@@ -77,8 +80,12 @@ class InputRows:
         generator = np.random.default_rng((*self._seed, number))
         if self.dtype.kind == "b":
             return np.asarray(generator.integers(0, 2, self.shape)).astype(self.dtype)
+        if self._spec.constant is not None:
+            return np.full(self.shape, self._spec.constant, self.dtype)
         if self.dtype.kind in "iu":
             return np.asarray(generator.integers(0, self._facts.integers_below or 2, self.shape)).astype(self.dtype)
+        if self._spec.between is not None:
+            return np.asarray(generator.uniform(*self._spec.between, self.shape)).astype(self.dtype)
         normal = generator.standard_normal(self.shape)
         return np.asarray(self.mean + self.deviation * normal).astype(self.dtype)
 
@@ -92,7 +99,10 @@ class InputRows:
         return np.zeros(()), np.ones(())
 
     def _border_rows(self) -> list[np.ndarray]:
+        low, high = self._spec.between or (None, None)
         constants = [np.zeros(()), self.mean + self.deviation, self.mean - self.deviation]
+        if low is not None and high is not None:
+            constants = [np.asarray(value) for value in (low, high, (low + high) / 2)]
         rows = [np.broadcast_to(value, self.shape) for value in constants]
         if len(self.shape) >= 2:  # channels and space
             first, last = (0,) * (len(self.shape) - 1), tuple(size - 1 for size in self.shape[1:])
@@ -104,8 +114,9 @@ class InputRows:
         return [row.astype(self.dtype) for row in rows]
 
     def _bright(self, pixels: Sequence[tuple[int, ...]]) -> np.ndarray:
-        row = np.zeros(self.shape)
-        level = np.broadcast_to(self.mean + BRIGHT * self.deviation, self.shape)
+        low, high = self._spec.between or (0.0, self.mean + BRIGHT * self.deviation)
+        row = np.full(self.shape, low)
+        level = np.broadcast_to(high, self.shape)
         for pixel in pixels:
             where: tuple[Any, ...] = (slice(None), *pixel)
             row[where] = level[where]
@@ -122,15 +133,14 @@ def channel_statistics(rows: np.ndarray) -> InputFacts | None:
 
 
 def _row_shape(spec: InputSpec) -> tuple[int, ...]:
-    try:
-        return spec.with_batch(1)[1:]
-    except ValueError as error:
+    if None in spec.row:
         raise InputRefused(
             "the sizes of an input are not known",
             where=f"input {spec.name}",
             found=str(spec.shape),
             remedy="state them with --input-shape",
-        ) from error
+        )
+    return tuple(size for size in spec.row if size is not None)
 
 
 def _dtype(spec: InputSpec) -> np.dtype[Any]:

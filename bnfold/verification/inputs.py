@@ -28,7 +28,8 @@ class Feed:
     """One set of inputs by name, all with the same batch.
 
     `rows` numbers the rows: the same number is the same row in every feed of one `size`. `size` names the sizes of the
-    inputs where they are not those of the source.
+    inputs where they are not those of the source. `shared` says that an input has no batch axis; it is that of the last
+    row.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class Feed:
     arrays: Mapping[str, np.ndarray] = field(repr=False)
     rows: tuple[int, ...] = ()
     size: str = ""
+    shared: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind} inputs, batch {self.batch}" + (f", {self.size}" if self.size else "")
@@ -55,9 +57,9 @@ def make_feeds(
     Rows 0, 1 and 2 run alone where a batch of 1 is asked for; they are the batch of 3 too, in another order, and one of
     them is the last row of every other batch, so that a row can be compared with itself in other company. The other
     rows are new each time, until every sample has been used. Random floating-point inputs are normal, with the mean and
-    deviation that the network expects where `facts` knows them; random integers lie below the size of the table they
-    index. Border inputs: zero, constants at mean plus and minus a deviation, and single bright pixels in the corners
-    and edges.
+    deviation that the network expects where `facts` knows them, or lie in the range of the input; random integers lie
+    below the size of the table they index. Border inputs: zero, constants at mean plus and minus a deviation (or the
+    ends and the middle of the range), and single bright pixels in the corners and edges.
 
     Args:
         inputs: with every axis but the batch fixed.
@@ -75,13 +77,14 @@ def make_feeds(
     n_samples = max((source.n_samples for source in sources), default=0)
     n_border = max((len(source.borders) for source in sources), default=0)
     kind: Kind = "random" if samples is None else "samples"
+    shared = any(not spec.has_batch and spec.constant is None for spec in inputs)
     plan = itertools.chain(
         ((kind, rows) for rows in _ordinary_rows(batches, n_samples=n_samples, n_repeats=N_REPEATS * is_small)),
         (("border", rows) for rows in _border_rows(n_border, batches)),
     )
     for name, rows in plan:
         arrays = {source.name: source.stack(rows) for source in sources}
-        yield Feed(name, len(rows), arrays, rows, size)
+        yield Feed(name, len(rows), arrays, rows, size, shared)
 
 
 def _ordinary_rows(batches: Sequence[int], *, n_samples: int, n_repeats: int) -> Iterator[tuple[int, ...]]:
@@ -106,10 +109,7 @@ def _ordinary_rows(batches: Sequence[int], *, n_samples: int, n_repeats: int) ->
 
 
 def _border_rows(n_border: int, batches: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Border rows are numbered -1, -2, ...; where the batch is fixed, the last one is filled up with ordinary rows."""
+    """Border rows are numbered -1, -2, ...; the last are filled up with ordinary rows to the smallest batch."""
     for start in range(0, n_border, batches[-1]):
-        numbers = range(start, start + batches[-1])
-        if len(batches) > 1:
-            yield tuple(-1 - number for number in numbers if number < n_border)
-        else:
-            yield tuple(-1 - number if number < n_border else number - n_border for number in numbers)
+        numbers = range(start, max(min(start + batches[-1], n_border), start + batches[0]))
+        yield tuple(-1 - number if number < n_border else number - n_border for number in numbers)

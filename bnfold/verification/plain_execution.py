@@ -39,17 +39,19 @@ def stored_tensors(model: onnx.ModelProto | ir.Model) -> dict[str, TensorProto |
 
 
 class PlainExecution:
-    """The unfolded graph on the CPU, graph optimizations off.
+    """The unfolded graph on the CPU.
 
     Attributes:
-        activity: of its channels, over everything it has run on.
+        activity: of its channels, over everything it has run on; of none where it is optimized.
 
     Args:
         model: the graph; changed for the moment in which it is opened.
+        optimized: whether with the graph optimizations of a deployed file, else with none.
     """
 
-    def __init__(self, model: onnx.ModelProto | ir.Model) -> None:
+    def __init__(self, model: onnx.ModelProto | ir.Model, *, optimized: bool = False) -> None:
         self._model = model
+        self._optimized = optimized
         self._session: Any = None
         self.activity = Activity(())
 
@@ -80,6 +82,9 @@ class PlainExecution:
 
     def _open(self) -> None:
         plain = as_proto(self._model)
+        if self._optimized:
+            self._session = plain_session(plain, optimized=True)
+            return
         with watched(plain) as activity:
             self._session = plain_session(plain)
         if not self.activity.layers:  # opened again, what has been active stays so

@@ -15,18 +15,24 @@ import onnx
 from onnx import TensorProto
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["plain_session", "without_arena"]
+    import numpy as np
+
+__all__ = ["plain_session", "try_run", "without_arena"]
 
 ALIGNMENT = 1 << 16  # of a tensor in the file: a multiple of the page sizes in use, 4 to 64 KiB
 SMALL = 1 << 16  # bytes of a tensor that stays in the message
 
 
 def plain_session(
-    model: onnx.ModelProto, *, provider: Literal["cpu", "cuda"] = "cpu", threads: int | None = None
+    model: onnx.ModelProto,
+    *,
+    provider: Literal["cpu", "cuda"] = "cpu",
+    threads: int | None = None,
+    optimized: bool = False,
 ) -> Any:
-    """Open the graph in ONNX Runtime, graph optimizations off; the model is not changed.
+    """Open the graph in ONNX Runtime, graph optimizations off unless asked for; the model is not changed.
 
     Raises:
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
@@ -52,10 +58,22 @@ def plain_session(
             path,
             provider=provider,
             threads=threads,
-            optimized=False,
+            optimized=optimized,
             provider_options=without_tf32(provider),
             configure=without_arena,
         )
+
+
+def try_run(session: Any, feed: Mapping[str, np.ndarray]) -> list[Any] | str:
+    """The outputs of a graph, or what ONNX Runtime says where it does not run on these inputs.
+
+    Its errors have no type in common but Exception.
+    """
+    try:
+        outputs: list[Any] = session.run(None, dict(feed))
+    except Exception as error:  # noqa: BLE001 - see above; the sentence is the answer
+        return " ".join(str(error).split())
+    return outputs
 
 
 def without_arena(options: Any) -> None:

@@ -8,8 +8,11 @@ import numpy as np
 
 from bnfold.errors import InputRefused
 from bnfold.graph.float64 import Float64Graph
+from bnfold.numerics.error_bounds import unit_roundoff
 from bnfold.sources.types import Source, TorchSource
-from bnfold.verification.graph_facts import coarsest_format, input_facts
+from bnfold.verification.disagreement import moved_by_roundings
+from bnfold.verification.graph_facts import coarsest_format, input_facts, quantizes
+from bnfold.verification.parameters import stored_parameters
 from bnfold.verification.plain_execution import PlainExecution, as_proto, stored_tensors
 from bnfold.verification.torch_float64 import in_float64, sharing_copy, stored_format, to_array, to_tensor
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["OnnxReference", "Reference", "TorchReference", "reference_for"]
 
 Arrays = dict[str, np.ndarray]
+EVALUATOR = "ONNX reference evaluator, float64"
 
 
 class Reference(Protocol):
@@ -90,6 +94,10 @@ def reference_for(source: Source, plain: onnx.ModelProto | ir.Model | None) -> R
 class OnnxReference:
     """An ONNX graph, evaluated in float64 by ONNX's reference evaluator with faster operators of our own.
 
+    A graph that quantises has jumps: where a quotient lies at a half, a rounding before it moves the result by a whole
+    step, here in one execution and there in another. What the source itself loses by that is measured on more than one
+    execution: without graph optimizations, as deployed, and in float64 with parameters moved and every result rounded.
+
     Args:
         model: the unfolded graph, external data loaded.
 
@@ -97,7 +105,7 @@ class OnnxReference:
         InputRefused: the graph has an operator without a float64 meaning.
     """
 
-    description = "ONNX reference evaluator, float64"
+    description = EVALUATOR
     is_file = True
 
     def __init__(self, model: onnx.ModelProto | ir.Model) -> None:
@@ -105,6 +113,9 @@ class OnnxReference:
         self._graph: Float64Graph | None = None
         self._runtime = PlainExecution(model)
         plain = self.plain
+        self._deployed = PlainExecution(model, optimized=True) if quantizes(plain) else None
+        if self._deployed is not None:
+            self.description = f"{EVALUATOR}; it quantises, and a step that rounding flips is the source's own error"
         self.output_names = Float64Graph(plain).output_names
         self.input_facts: Mapping[str, InputFacts] = input_facts(plain)
         self.stored_format = coarsest_format(plain)
@@ -139,17 +150,29 @@ class OnnxReference:
             raise
 
     def executions32(self, feed: Mapping[str, np.ndarray]) -> list[Arrays]:
-        """The graph in ONNX Runtime, graph optimizations off.
+        """The graph in ONNX Runtime, graph optimizations off; of one that quantises the other executions, first.
 
         Raises:
             InputRefused: ONNX Runtime does not load it, or does not run it.
         """
-        return [self._runtime.run(feed)]
+        found = self._runtime.run(feed)
+        if self._deployed is None:
+            return [found]
+        return [self._rounded(feed, found), self._deployed.run(feed), found]
+
+    def _rounded(self, feed: Mapping[str, np.ndarray], kinds: Arrays) -> Arrays:
+        """The graph in float64, parameters moved and results rounded as float32 does; the same for the same feed."""
+        u, generator = unit_roundoff("float32"), np.random.default_rng(0)
+        moved = dict(moved_by_roundings({**feed, **dict(stored_parameters(self.plain))}, u, generator))
+        outputs = self.graph64.evaluate(moved, rounded_to=np.dtype(np.float32))
+        return {name: array.astype(kinds[name].dtype) for name, array in outputs.items()}
 
     def release(self) -> None:
         """Close the session, and drop the copy of the parameters that is evaluated."""
         self._graph = None
         self._runtime.close()
+        if self._deployed is not None:
+            self._deployed.close()
 
 
 class TorchReference:
@@ -244,7 +267,7 @@ class TorchReference:
             ) from error
         self._wide = None
         self._graph = Float64Graph(plain)
-        self.description = f"{OnnxReference.description}, since PyTorch did not run in float64 ({cause})"
+        self.description = f"{EVALUATOR}, since PyTorch did not run in float64 ({cause})"
 
     def _call(self, module: torch.nn.Module, feed: Mapping[str, np.ndarray], *, wide: bool) -> Arrays:
         import torch

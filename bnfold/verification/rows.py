@@ -28,7 +28,9 @@ class _Departure:
 class RowsAlone:
     """Every row that ran alone, against itself in every batch that it is in, wherever it stands there.
 
-    Outputs whose first axis is not the batch are left out, and so is what whole numbers say.
+    The batch axis of an output is the first one that is 1 for a row alone and the batch for several. Outputs without
+    one are left out, and so is what whole numbers say. Where an input has no batch axis, only the last row of a batch
+    is compared, since that input is its own.
 
     Args:
         source_may_mix: whether rows of the source may depend on each other. In a file they do so on purpose (a loop
@@ -37,25 +39,29 @@ class RowsAlone:
 
     def __init__(self, *, source_may_mix: bool = False) -> None:
         self._source_may_mix = source_may_mix
-        self._alone: dict[tuple[str, str, str, int], np.ndarray] = {}
+        self._alone: dict[tuple[str, str, str, int], np.ndarray] = {}  # with the batch axis, of length 1
         self._departures: dict[tuple[str, str], _Departure] = {}
         self.n_compared = 0
 
     def add(self, side: str, feed: Feed, outputs: Mapping[str, np.ndarray]) -> None:
         """Take in the outputs of one side for one feed; the feeds of batch 1 must come first."""
         for name, values in outputs.items():
-            if values.ndim == 0 or values.shape[0] != feed.batch or values.dtype.kind in "iub":
+            if values.ndim == 0 or values.dtype.kind in "iub":
                 continue
-            for row, answer in zip(feed.rows, values, strict=False):
+            for position, row in enumerate(feed.rows):
                 key = (side, name, feed.size, row)
                 if feed.batch == 1:
-                    self._alone.setdefault(key, answer.astype(np.float64))
-                elif key in self._alone:
-                    self._compare(key, answer.astype(np.float64), feed.batch)
+                    self._alone.setdefault(key, values.astype(np.float64))
+                elif key in self._alone and (not feed.shared or position == len(feed.rows) - 1):
+                    self._compare(key, values, position, feed.batch)
 
-    def _compare(self, key: tuple[str, str, str, int], answer: np.ndarray, batch: int) -> None:
+    def _compare(self, key: tuple[str, str, str, int], values: np.ndarray, position: int, batch: int) -> None:
         side, name, _, row = key
         alone = self._alone[key]
+        axis = _batch_axis(alone.shape, values.shape, batch)
+        if axis is None:
+            return
+        alone, answer = alone.take(0, axis), values.take(position, axis).astype(np.float64)
         self.n_compared += 1
         # A row of another shape (padded to the longest of its batch, say) departs as far as can be.
         size = float(np.abs(answer - alone).max(initial=0.0)) if answer.shape == alone.shape else float("inf")
@@ -81,5 +87,13 @@ class RowsAlone:
         return (
             f"output {errors.name}: row {departure.row} alone and the same row in a batch of {departure.batch} differ "
             f"by {departure.size:.3g} in {side}, where rounding allows {allowed:.3g}: rows depend on each other, as in "
-            "train mode or with batch statistics, or the first axis is no batch"
+            "train mode or with batch statistics, or the axis that counts them is no batch"
         )
+
+
+def _batch_axis(alone: tuple[int, ...], together: tuple[int, ...], batch: int) -> int | None:
+    """The first axis that is 1 for one row and `batch` for as many; None where there is none."""
+    if len(alone) != len(together):
+        return None
+    pairs = enumerate(zip(alone, together, strict=True))
+    return next((axis for axis, (one, many) in pairs if (one, many) == (1, batch)), None)

@@ -20,20 +20,20 @@ Axes = tuple[int | str | None, ...]
 
 
 def batches_to_compare(inputs: Sequence[InputSpec], asked: Sequence[int]) -> list[int]:
-    """1, 2, 3 and the batches asked for; the fixed batch where there is one.
+    """1, 2, 3 and the batches asked for; the first three that the inputs allow; the fixed batch where there is one.
 
     Raises:
-        InputRefused: another batch than the fixed one is asked for.
+        InputRefused: another batch than the fixed one is asked for, or one that the inputs do not allow.
     """
-    fixed = {spec.name: spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None}
-    if not fixed:
-        return sorted({*ALWAYS, *asked})
-    batch = max(fixed.values())
+    fixed = {spec.name: spec.fixed_batch for spec in inputs if spec.fixed_batch is not None}
+    if any(spec.has_batch for spec in inputs) and not fixed:
+        return _allowed_batches(inputs, asked)
+    batch = max(fixed.values(), default=1)
     others = sorted(set(asked) - {batch})
     if others:
         raise InputRefused(
             "the batch is fixed",
-            where=f"input {', '.join(fixed)}",
+            where=f"input {', '.join(fixed or (spec.name for spec in inputs))}",
             found=f"--batch {','.join(map(str, others))}",
             expected=f"batch {batch}",
             remedy="leave --batch out, or export with a dynamic batch",
@@ -41,10 +41,25 @@ def batches_to_compare(inputs: Sequence[InputSpec], asked: Sequence[int]) -> lis
     return [batch]
 
 
+def _allowed_batches(inputs: Sequence[InputSpec], asked: Sequence[int]) -> list[int]:
+    smallest = max((spec.smallest_batch for spec in inputs), default=1)
+    largest = min((spec.largest_batch for spec in inputs if spec.largest_batch is not None), default=None)
+    outside = [batch for batch in asked if batch < smallest or (largest is not None and batch > largest)]
+    if outside:
+        raise InputRefused(
+            "the source does not take the batch",
+            found=f"--batch {','.join(map(str, outside))}",
+            expected=f"{smallest} to {largest}" if largest is not None else f"{smallest} or more",
+            remedy="leave --batch out, or export the program again with a wider range of its dynamic batch",
+        )
+    always = [batch + smallest - 1 for batch in ALWAYS]
+    return sorted({*(batch for batch in always if largest is None or batch <= largest), *asked})
+
+
 def other_sizes(
     inputs: Sequence[InputSpec], file: Mapping[str, Axes], source: Mapping[str, Axes]
 ) -> Iterator[list[InputSpec]]:
-    """Sizes to try besides those of `inputs`, where an axis behind the first is dynamic in file and source alike.
+    """Sizes to try besides those of `inputs`, where an axis besides the batch is dynamic in file and source alike.
 
     First every dynamic axis of its own name gets another size (192 x 256 for 224 x 224: a mix-up of height and width
     shows), then all grow alike (twice, then by one), for networks that do not run at the first. Nothing comes where no
@@ -58,9 +73,9 @@ def other_sizes(
     free: dict[tuple[str, int], str] = {}
     for spec in inputs:
         ours, theirs = source.get(spec.name, ()), file.get(spec.name, ())
-        for axis in range(1, min(len(spec.shape), len(ours), len(theirs))):
+        for axis in range(min(len(spec.shape), len(ours), len(theirs))):
             mine = ours[axis]
-            if not isinstance(mine, int) and not isinstance(theirs[axis], int):
+            if axis != spec.batch_axis and not isinstance(mine, int) and not isinstance(theirs[axis], int):
                 free[spec.name, axis] = mine or f"{spec.name}[{axis}]"
     if not free:
         return
@@ -88,4 +103,4 @@ def _resized(spec: InputSpec, names: Mapping[int, str], rule: Callable[[int, str
 
 def size_text(inputs: Sequence[InputSpec]) -> str:
     """The sizes of the rows, such as "x 3x192x256"."""
-    return ", ".join(f"{spec.name} {'x'.join(map(str, spec.shape[1:]))}" for spec in inputs if len(spec.shape) > 1)
+    return ", ".join(f"{spec.name} {'x'.join(map(str, spec.row))}" for spec in inputs if spec.row)

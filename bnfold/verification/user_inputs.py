@@ -36,8 +36,9 @@ def read_inputs(path: Path, inputs: Sequence[InputSpec]) -> dict[str, np.ndarray
     """Read what a network shall be compared on.
 
     Args:
-        path: an `.npz` file with one array per input, preprocessed as the network reads it, rows first; or a folder of
-            images for a network of one input, see `bnfold.verification.images`.
+        path: an `.npz` file with one array per input, preprocessed as the network reads it, rows first, whichever axis
+            of the input counts them (an input that serves all rows has one for each row, too); or a folder of images
+            for a network of one input, see `bnfold.verification.images`.
         inputs: of the network.
 
     Returns:
@@ -108,7 +109,7 @@ def _refuse_other_names(path: Path, found: Sequence[str], expected: Sequence[str
 
 def _refuse_unfit(path: Path, spec: InputSpec, array: np.ndarray) -> None:
     """Refuse another dtype or shape, no rows, and values that are not finite."""
-    row = spec.shape[1:]
+    row = spec.row
     fits = array.ndim == 1 + len(row) and len(array) > 0 and array.dtype.name == spec.dtype
     if not fits or any(size not in (None, own) for size, own in zip(row, array.shape[1:], strict=True)):
         raise InputRefused(

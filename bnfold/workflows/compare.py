@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bnfold.errors import InputRefused
+from bnfold.runtime.sessions import require_onnx_file
 from bnfold.workflows.arguments import batch_sizes, check_threads, require_provider
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bnfold.records import Verdict
 
@@ -26,6 +27,9 @@ def verify(
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
+    input_dtypes: Sequence[str] | None = None,
+    dims: Mapping[str, int] | None = None,
+    batch_dim: str | None = None,
     batch: int | Sequence[int] | None = None,
     batches: int | Sequence[int] = (),
     inputs: Path | None = None,
@@ -42,6 +46,9 @@ def verify(
         weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
         pretrained: take the pretrained parameters of timm or torchvision, which may download them.
         input_shapes: one shape per input, batch first, where the source does not tell them.
+        input_dtypes: NumPy's name of each input's type, or one for all, where Python code does not tell them.
+        dims: sizes of an `.onnx` file's dynamic axes, by their name in the file (`INPUT[AXIS]` where it has none).
+        batch_dim: the name of the axis that counts the samples; None for one called batch, else axis 0.
         batch: batch sizes to compare at besides 1, 2 and 3, or one of them.
         batches: the same by another name.
         inputs: an `.npz` file of arrays by input name, or a folder of images, to compare on; see
@@ -58,14 +65,23 @@ def verify(
     from bnfold.export import plain_graph
     from bnfold.sources import load_source
     from bnfold.verification import reference_for, verify_file
+    from bnfold.verification.settle import settled
     from bnfold.verification.user_inputs import with_inputs
 
     batches = batch_sizes(batch, batches)
     check_threads(threads)
     file = _existing(candidate)
     require_provider(provider)
-    source = load_source(os.fspath(reference), weights=weights, pretrained=pretrained, input_shapes=input_shapes)
-    source = with_inputs(source, inputs)
+    source = load_source(
+        os.fspath(reference),
+        weights=weights,
+        pretrained=pretrained,
+        input_shapes=input_shapes,
+        input_dtypes=input_dtypes,
+        dims=dims,
+        batch_dim=batch_dim,
+    )
+    source = settled(with_inputs(source, inputs))
     return verify_file(
         file,
         reference_for(source, plain_graph(source)),
@@ -110,10 +126,11 @@ def verify_bundle(
 
 def _existing(candidate: str | os.PathLike[str]) -> Path:
     file = Path(candidate)
+    if file.is_dir():
+        require_onnx_file(file)
     if file.suffix != ".onnx":
         raise InputRefused(
             "the candidate is no .onnx file", where=str(file), remedy="give the source first, then the .onnx file"
         )
-    if not file.is_file():
-        raise InputRefused("no such file", where=str(file), remedy="check the path")
+    require_onnx_file(file)
     return file

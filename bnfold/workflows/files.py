@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from typing import TYPE_CHECKING
 
-from bnfold.errors import unwritable
+from bnfold.errors import InputRefused, unwritable
+from bnfold.graph.unread import drop_inputs, unread_inputs
 from bnfold.records import OutputFacts
+from bnfold.sources.digests import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +18,44 @@ if TYPE_CHECKING:
 
     from bnfold.sources.types import Source
 
-__all__ = ["output_facts", "plain_file", "write_model"]
+__all__ = ["handle_unread_inputs", "output_facts", "plain_file", "write_model"]
+
+log = logging.getLogger("bnfold.workflows")
+
+
+def handle_unread_inputs(
+    plain: onnx.ModelProto, folded: onnx.ModelProto, *, drop: bool, golden: bool, where: str
+) -> None:
+    """Warn of inputs that no output depends on, or take them off the folded graph.
+
+    Args:
+        plain: the graph before the fold; what it does not read, the source does without.
+        folded: changed in place.
+        drop: whether they leave.
+        golden: whether golden values are asked for, which hold every input of the source.
+        where: the source, for messages.
+
+    Raises:
+        InputRefused: inputs would leave that golden values need.
+    """
+    source, now = unread_inputs(plain), unread_inputs(folded)
+    removable = tuple(name for name in now if name in source)
+    if drop and removable:
+        if golden:
+            raise InputRefused(
+                "golden values hold every input of the source", where=where, found=f"unused {', '.join(removable)}",
+                remedy="leave --golden or --drop-unused-inputs out",
+            )  # fmt: skip
+        drop_inputs(folded, removable)
+        log.info("%s: left out %s, which no output depends on", where, ", ".join(removable))
+    elif removable:
+        log.warning(
+            "%s: no output depends on input %s; --drop-unused-inputs leaves it out", where, ", ".join(removable)
+        )
+    if drop:
+        now = tuple(name for name in now if name not in removable)
+    if set(now) - set(removable):
+        log.warning("%s: nothing reads input %s any more after the fold", where, ", ".join(set(now) - set(removable)))
 
 
 def write_model(model: onnx.ModelProto, path: Path, *, output: Path) -> tuple[Path, ...]:
@@ -42,14 +81,9 @@ def write_model(model: onnx.ModelProto, path: Path, *, output: Path) -> tuple[Pa
 
 def output_facts(files: Sequence[Path], model: onnx.ModelProto) -> OutputFacts:
     """Facts of the file; with external data, size and digest cover both files, one after the other."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
     return OutputFacts(
         path=files[0].name,
-        sha256=digest.hexdigest(),
+        sha256=sha256_of(files),
         opset=next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
         ir_version=model.ir_version,
         bytes=sum(file.stat().st_size for file in files),

@@ -51,7 +51,7 @@ def parse(*arguments: str) -> Any:
 def test_defaults() -> None:
     assert parse() == {
         "batch": (1, 8), "provider": "cpu", "threads": None, "seed": 0, "json_file": None, "weights": None,
-        "pretrained": False, "input_shapes": (),
+        "pretrained": False, "input_shapes": (), "input_dtypes": None, "dims": {}, "batch_dim": None,
     }  # fmt: skip
 
 

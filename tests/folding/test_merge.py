@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from fold_checks import check_fold
 from fold_models import EPSILON, Net, Parameters
@@ -13,6 +14,8 @@ from onnx import TensorProto, helper
 
 from bnfold.export import graph_facts
 from bnfold.folding import fold
+from bnfold.folding.terms import Term, terms_of_sum
+from bnfold.graph.reading import read_model
 
 C = 4
 examples = settings(max_examples=12, derandomize=True)
@@ -397,7 +400,12 @@ def test_inner_sum_that_is_also_read_elsewhere_is_a_source():
 
 
 @pytest.mark.parametrize(
-    "attributes", [{"count_include_pad": 0, "pads": [1] * 4}, {"count_include_pad": 1, "pads": [1] * 4, "ceil_mode": 1}]
+    "attributes",
+    [
+        {"pads": [1] * 4},
+        {"count_include_pad": 0, "pads": [1] * 4},
+        {"count_include_pad": 1, "pads": [1] * 4, "ceil_mode": 1},
+    ],
 )
 def test_average_with_a_divisor_that_varies_stays(attributes):
     net = _net()
@@ -522,3 +530,49 @@ def test_output_keeps_its_name_and_shape():
     folded, _ = _fold(net, y, x)
     assert [value.name for value in folded.graph.output] == [y, x]
     assert folded.graph.node[-1].output[0] == y
+
+
+def test_a_long_way_of_identities_is_not_followed_to_its_end():
+    """A value is described a few operators deep, whatever they are: a description of this one has no end in sight."""
+    x = ir.Value(name="x", shape=ir.Shape([1, 2, 3]), type=ir.TensorType(ir.DataType.FLOAT))
+    nodes, way = [], x
+    for op_type in ["Identity"] * 1500 + ["Add"]:
+        nodes.append(ir.node(op_type, [way] if op_type == "Identity" else [way, x]))
+        way = nodes[-1].outputs[0]
+        way.shape, way.type = x.shape, x.type
+    graph = ir.Graph([x], [way], nodes=nodes, opset_imports={"": 20})
+    terms = terms_of_sum(graph[-1])
+    assert terms is not None
+    assert [term.source is x for term in terms] == [False, True]
+
+
+def _terms(net: Net, y: str) -> list[Term] | None:
+    (output,) = read_model(onnx.shape_inference.infer_shapes(net.model(y))).graph.outputs
+    return terms_of_sum(output.producer())
+
+
+def test_sums_without_a_common_source_are_not_described():
+    """What is described is computed: a ReLU, a value that others read, and a shared weight are no way to a source."""
+
+    def net() -> Net:
+        return Net(Parameters(0, dyadic=False), {"x": ("N", 4, 5, 5)})
+
+    n = net()
+    assert _terms(n, n.node("Add", [n.conv(n.node("Relu", ["x"]), 4, 4), n.conv("x", 4, 4)])) is None
+    n = net()
+    inner = n.conv("x", 4, 4)
+    y = n.node("Add", [n.conv(inner, 4, 4), n.conv(n.conv("x", 4, 4), 4, 4)])
+    n.node("Relu", [inner])
+    assert _terms(n, y) is None
+    n = net()
+    w = n.constant(n.parameters.array(4, 4, 1, 1))
+    assert _terms(n, n.node("Add", [n.node("Conv", [n.node("Relu", ["x"]), w]), n.node("Conv", ["x", w])])) is None
+    n = net()
+    assert _terms(n, n.node("Add", [n.conv("x", 4, 4), "x"])) is not None
+
+
+def test_parameters_keep_their_names():
+    net = Net(Parameters(0, dyadic=False), {"x": ("N", 4, 5, 5)})
+    weight, bias = net.constant(net.parameters.array(3, 4, 1, 1), "w"), net.constant(net.parameters.array(3), "b")
+    folded, _ = check_fold(net.model(net.batchnorm(net.node("Conv", ["x", weight, bias]), 3)), net.feed())
+    assert sorted(tensor.name for tensor in folded.graph.initializer) == ["b", "w"]

@@ -209,3 +209,10 @@ def test_batchnorm_of_every_position_by_itself(shape):
     model = _model("BatchNormalization", x, [gamma, beta, mean, variance], opset=7, spatial=0)
     # Five operations, of which the difference may be 5 times as large as what it leaves.
     _agrees(model, {"x": x}, 5 + 5)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5), (2, 3, 4, 5), (2, 3, 2, 4, 5)])
+def test_global_pooling_over_any_number_of_axes(shape):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    got = _agrees(_model("GlobalMaxPool", x, opset=13), {"x": x}, 0)
+    assert got.shape == (2, 3, *(1,) * (len(shape) - 2))

@@ -194,7 +194,7 @@ def test_several_inputs_are_named_by_forward(write_py: Callable[..., Path]) -> N
         ("INPUT_DTYPES = 'int64'\nbuild = nn.ReLU", ["no valid INPUT_DTYPES", "'int64'"]),
         (
             "INPUT_SHAPE = (1, 3)\nINPUT_DTYPES = ('float32', 'int64')\nbuild = nn.ReLU",
-            ["does not fit the dtypes", "found 1 shapes", "expected 2, for float32, int64"],
+            ["does not fit that of the types", "found 1 shapes", "expected 2, for float32, int64"],
         ),
         ("RECIPE = 3\nINPUT_SHAPE = (1, 3)\nbuild = nn.ReLU", ["RECIPE is not a mapping", "int"]),
         ("OUTPUT_NAMES = 'ab'\nINPUT_SHAPE = (1, 3)\nbuild = nn.ReLU", ["OUTPUT_NAMES"]),

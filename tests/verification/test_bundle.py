@@ -91,7 +91,7 @@ def test_the_account_says_what_the_values_are(exported):
     assert output == {"name": "y", "dtype": "float32", "shape": [None, 4, 6, 6]} | {
         key: judged[key] for key in ("e_source", "allowed")
     }
-    assert account["inputs"] == [{"name": "x", "shape": [None, 2, 6, 6], "dtype": "float32"}]
+    assert account["inputs"] == [{"name": "x", "shape": [None, 2, 6, 6], "dtype": "float32", "batch_axis": 0}]
     with np.load(exported / "golden" / "outputs.npz") as golden:
         assert golden["0/y/exact"].dtype == np.float64
         assert golden["0/y/0"].dtype == np.float32

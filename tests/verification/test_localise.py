@@ -113,15 +113,16 @@ def test_a_file_that_cannot_be_evaluated_stops_where_it_cannot(cases):
 
 def test_what_has_no_float64_meaning_is_said(cases):
     def foreign(model):
-        model.graph.node[-1].op_type = "FusedGemm"
-        model.graph.node[-1].domain = "com.microsoft"
-        model.graph.node[-1].attribute.append(helper.make_attribute("activation", "Relu"))
+        output = model.graph.node[-1].output[0]
+        model.graph.node[-1].output[0] = "head_out"
+        model.graph.node.append(helper.make_node("Relu", ["head_out"], ["cut"]))
+        model.graph.node.append(helper.make_node("SampleOp", ["cut"], [output], domain="com.microsoft"))
         model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
 
     case = cases["bnnet"]
     verdict = case.verify(case.file(case.folded(), edit=foreign))
     assert verdict.departure is None
-    assert "could not be localised: operators of domain com.microsoft" in verdict.failure
+    assert "could not be localised: this operator of domain com.microsoft" in verdict.failure
 
 
 def _narrowed(layer, dtype=TensorProto.FLOAT16):

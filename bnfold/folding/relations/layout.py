@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import onnx_ir as ir
 
@@ -87,27 +85,22 @@ def relate_reshape(node: ir.Node, units: Units) -> Refusal | None:
                 full_shape[k] = before[k][0]
             for k in new_axes:
                 new_shape[k] = after[k][0]
-    units.ids[y] = np.broadcast_to(ids, [max(a, b) for a, b in zip(ids.shape, full_shape, strict=True)]).reshape(
-        new_shape
-    )
+    units.ids[y] = np.broadcast_to(ids, full_shape).reshape(new_shape)
     return None
 
 
 def _regroup(
     ids: Ids, before: tuple[tuple[int, tuple[str, ...]], ...], after: tuple[tuple[int, tuple[str, ...]], ...]
 ) -> list[Group] | None:
-    """The groups of a reshape, if every group whose units differ inside has known lengths, or is one untouched axis."""
+    """The groups of a reshape, if every group whose units differ inside has known lengths."""
     if ids.size == 1:
         return []
     groups = regroup(before, after)
     if groups is None:
         return None
-    for old_axes, new_axes in groups:
-        varies = any(ids.shape[k] > 1 for k in old_axes)
-        symbolic = any(before[k][1] for k in old_axes) or any(after[k][1] for k in new_axes)
-        known = not symbolic and math.prod(before[k][0] for k in old_axes) == math.prod(after[k][0] for k in new_axes)
-        if varies and not known:
-            return None
+    # What is regrouped has as many elements on both sides, and the same symbols among its lengths.
+    if any(ids.shape[k] > 1 and any(before[i][1] for i in axes) for axes, _ in groups for k in axes):
+        return None
     return groups
 
 
@@ -124,7 +117,7 @@ def relate_squeeze(node: ir.Node, units: Units) -> Refusal | None:
     removed = tuple(axes)
     if x is None or any(units.of(x).shape[k] != 1 for k in removed):
         return Refusal("it removes an axis whose length is not 1")
-    units.carry(node, lambda ids: ids.squeeze(removed) if removed else ids)
+    units.carry(node, lambda ids: ids.squeeze(removed))
     return None
 
 
@@ -197,7 +190,7 @@ def relate_split(node: ir.Node, units: Units) -> Refusal | None:
 @relation("Concat", kind="carry")
 def relate_concat(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Concat: the ids of the parts, joined."""
-    y, axis = node.outputs[0], attribute(node, "axis", 0)
+    y, axis = node.outputs[0], attribute(node, "axis", None)
     rank = len(y.shape) if y.shape is not None else 0
     if not rank:
         return Refusal("the rank of its output is unknown")
@@ -220,7 +213,7 @@ def relate_concat(node: ir.Node, units: Units) -> Refusal | None:
 @relation("DepthToSpace", kind="carry")
 def relate_depth_to_space(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX DepthToSpace: an output channel gathers blocksize^2 input channels, which must agree."""
-    x, block = node.inputs[0], attribute(node, "blocksize", 1)
+    x, block = node.inputs[0], attribute(node, "blocksize", None)
     if x is None or units.of(x).ndim != 4:
         return Refusal("the rank of its input is unknown")
     channels = units.channels(x, 1)

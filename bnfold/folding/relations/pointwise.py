@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from bnfold.folding.relations.registry import relation
 from bnfold.folding.units import Refusal, Units
-from bnfold.graph.constants import constant, float64_constant
+from bnfold.graph.constants import attribute, constant, float64_constant
 from bnfold.graph.layers import layer_name
 from bnfold.graph.shapes import dims_of
 
@@ -33,9 +33,9 @@ def relate_relu(node: ir.Node, units: Units) -> Refusal | None:
 @relation("Clip", kind="other")
 def relate_clip(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Clip: ReLU where it clips at 0 from below only; any other bound pins the units."""
-    low = constant(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    low = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "min", None)
     bounded_above = (len(node.inputs) > 2 and node.inputs[2] is not None) or "max" in node.attributes
-    if low is None or low.any() or bounded_above:
+    if low is None or np.any(low) or bounded_above:
         return Refusal("its bounds are given in the units of its input")
     return relate_relu(node, units)
 

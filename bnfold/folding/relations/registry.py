@@ -44,10 +44,16 @@ RULES: dict[str, Rule] = {}
 
 
 def relation(*op_types: str, kind: Kind) -> Callable[[_Related], _Related]:
-    """Register a relation for operators of the default ONNX domain."""
+    """Register a relation for operators of the default ONNX domain.
+
+    Raises:
+        ValueError: an operator has one already: which of two holds would depend on the order of imports.
+    """
 
     def register(function: _Related) -> _Related:
         for op_type in op_types:
+            if op_type in RULES:
+                raise ValueError(f"{op_type} must have one relation, got a second one, {function.__name__}")
             RULES[op_type] = Rule(function, kind)
         return function
 
@@ -55,10 +61,16 @@ def relation(*op_types: str, kind: Kind) -> Callable[[_Related], _Related]:
 
 
 def rewrites(*op_types: str) -> Callable[[Rewrite], Rewrite]:
-    """Register the rewrite of operators that have a relation."""
+    """Register the rewrite of operators that have a relation.
+
+    Raises:
+        ValueError: an operator has a rewrite already, or no relation.
+    """
 
     def register(function: Rewrite) -> Rewrite:
         for op_type in op_types:
+            if op_type not in RULES or RULES[op_type].rewrite is not None:
+                raise ValueError(f"{op_type} must have a relation and no other rewrite than {function.__name__}")
             RULES[op_type].rewrite = function
         return function
 

@@ -109,10 +109,13 @@ class _EveryValue:
         finally:
             del model.graph.output[n_outputs:]
         self._names = [value.name for value in self._session.get_outputs()]
+        self._inputs = {value.name for value in self._session.get_inputs()}
 
     def __call__(self, feed: Feed) -> Arrays:
         try:
-            got: list[Any] = self._session.run(None, dict(feed.arrays))
+            got: list[Any] = self._session.run(
+                None, {name: array for name, array in feed.arrays.items() if name in self._inputs}
+            )
         except Exception as error:
             raise InputRefused("the file does not run", where=str(feed), found=" ".join(str(error).split())) from error
         return {name: value for name, value in zip(self._names, got, strict=True) if isinstance(value, np.ndarray)}

@@ -10,7 +10,7 @@ from onnx import NodeProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
 from bnfold.graph.float64 import to_float64
-from bnfold.graph.float64_ops import OPERATORS
+from bnfold.graph.float64_operators import OPERATORS
 from bnfold.verification.parameters import PARAMETRIC
 
 if TYPE_CHECKING:
