@@ -102,7 +102,7 @@ def prepare(folder: Path, data: Path) -> None:
 
 
 def make_worse(folder: Path, points: float) -> Path:
-    """A file whose accuracy on the test images is lower by so many points: the bias of a class known well is lowered."""
+    """A file with so many points less accuracy on the test images: the bias of a class known well is lowered."""
     model = onnx.load(folder / "out" / "model.onnx")
     name = next(node for node in reversed(model.graph.node) if node.op_type == "Gemm").input[2]
     tensor = next(own for own in model.graph.initializer if own.name == name)

@@ -49,8 +49,8 @@ class GraphFacts:
 class FoldExportReport:
     """What `bnfold fold-export` did; `seconds` holds load, export, fold, simplify, verify, bench.
 
-    `passed`: the file is equal, and no slower than was allowed. `timing` is None where nothing was measured. `facts` are
-    what the file's metadata says of it.
+    `passed`: the file is equal, and no slower than was allowed. `timing` is None where nothing was measured. `facts`
+    are what the file's metadata says of it.
     """
 
     passed: bool
