@@ -19,13 +19,14 @@ from bnfold.folding.choose import choose
 from bnfold.folding.compose import compose_batchnorms
 from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
 from bnfold.folding.merge import merge_branches
+from bnfold.folding.provenance import Digits, begin, certify
 from bnfold.folding.prune import remove_dead_channels
 from bnfold.folding.ranges import beyond_range
 from bnfold.folding.relate import relate_graph
 from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.folding.shifted_relu import move_behind_relu
 from bnfold.graph.canonical import canonicalise
-from bnfold.graph.constants import round_constants
+from bnfold.graph.constants import round_constants, unrounded
 from bnfold.graph.edit import drop_unused_initializers
 from bnfold.graph.reading import read_model
 from bnfold.graph.subgraphs import subgraphs
@@ -71,6 +72,7 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: boo
     compose_batchnorms(model)
     found = find_batchnorms(model)
     canonicalise(model)
+    begin(model)
     facts = {item.node: batchnorm_parameters(item.node) for item in found}
     graphs = [*subgraphs(model.graph), model.graph]
     fates = _settle(model, graphs, found)
@@ -80,9 +82,11 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: boo
     fates |= _merge(model, graphs)  # branches that had BatchNorms in front of them have one source now
     ledger = account(found, facts, fates)
     beyond: list[str] = []
+    digits: Digits = {}
     try:
         for graph in graphs:
             remove_dead_channels(graph, model.opset_imports.get("", 20))
+            digits |= unrounded(graph)
             beyond += round_constants(graph) if rounded else ()
     except OverflowError as error:
         raise InputRefused(
@@ -92,7 +96,7 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: boo
     for graph in graphs:
         drop_unused_initializers(graph)
     passes.NameFixPass()(model)
-    return dataclasses.replace(ledger, beyond_float16=tuple(beyond))
+    return dataclasses.replace(ledger, beyond_float16=tuple(beyond), certificate=certify(model, digits))
 
 
 def _settle(model: ir.Model, graphs: list[ir.Graph], found: tuple[Found, ...]) -> dict[ir.Node, Fate]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from bnfold.folding.provenance import take_over
 from bnfold.folding.terms import Term, is_sum, terms_of_sum
 from bnfold.graph.constants import store_constant
 from bnfold.graph.layers import layer_name
@@ -109,6 +110,7 @@ def _rebuild(graph: ir.Graph, root: ir.Node, gained: list[_Merged], alone: list[
     for part, negative in rest:
         total = _insert(graph, root, "Sub" if negative else "Add", [total, part], unknown)
     total.shape = y.shape
+    take_over(total, y)
     ir.convenience.replace_all_uses_with(y, total, replace_graph_outputs=True)
     if total.is_graph_output():
         total.name, y.name = y.name, None

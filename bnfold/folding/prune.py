@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from bnfold.folding.provenance import remove, take_over
 from bnfold.folding.relations.affine import DEVIATION
 from bnfold.folding.trace import trace_wires
 from bnfold.folding.units import Ids
@@ -60,6 +61,7 @@ def _remove_once(graph: ir.Graph, opset: int) -> int:
     for value, ids in wires.units.ids.items():
         if gone[ids].any() and value.shape is not None:
             value.shape = ir.Shape(_shape_without(value.shape, ids, gone))
+            remove(value, gone[ids])
     for node in wires.flattens:
         if node.op_type == "Reshape" and node.inputs[0] is not None and gone[wires.units.of(node.inputs[0])].any():
             _as_flatten(graph, node)
@@ -175,5 +177,6 @@ def _as_flatten(graph: ir.Graph, node: ir.Node) -> None:
     new = ir.node("Flatten", [node.inputs[0]], {"axis": 1}, name=node.name, metadata_props=dict(node.metadata_props))
     new.outputs[0].type, new.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
     graph.insert_before(node, new)
+    take_over(new.outputs[0], node.outputs[0])
     ir.convenience.replace_all_uses_with(node.outputs[0], new.outputs[0])
     graph.remove(node, safe=True)

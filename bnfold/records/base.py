@@ -17,12 +17,13 @@ MIN_VARIANCE_OVER_EPSILON = 10.0
 def as_json(record: Any) -> Any:
     """Turn a record into plain JSON values: dataclasses to dicts, tuples to lists, NaN and infinity to null.
 
-    A record may name properties in `json_properties` and class constants in `json_constants` that belong to its JSON.
+    A record may name properties in `json_properties` and class constants in `json_constants` that belong to its JSON; a
+    field with `"json": False` in its metadata does not.
     """
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         names = [
             *getattr(record, "json_constants", ()),
-            *(field.name for field in dataclasses.fields(record)),
+            *(field.name for field in dataclasses.fields(record) if field.metadata.get("json", True)),
             *getattr(record, "json_properties", ()),
         ]
         return {name: as_json(getattr(record, name)) for name in names}

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from bnfold.records.base import MIN_VARIANCE_OVER_EPSILON, few
 from bnfold.records.benchmark import RatioVerdict
+from bnfold.records.certificate import Certificate
 
 __all__ = ["MAX_SCALE", "Ledger", "LedgerEntry", "MeasuredChoice", "Outcome"]
 
@@ -54,12 +55,16 @@ class Ledger:
     """Every BatchNorm of the source, exactly once, in the graph's order.
 
     `beyond_float16` names the folded parameters that a conversion to float16 would overflow. `measured` is the choice
-    that a measurement decided, None where nothing was measured.
+    that a measurement decided, None where nothing was measured. `certificate` is what the fold says of
+    every value and parameter of its graph, for `bnfold.verification.certificate` to prove.
     """
 
     entries: tuple[LedgerEntry, ...]
     beyond_float16: tuple[str, ...] = ()
     measured: MeasuredChoice | None = None
+    certificate: Certificate | None = dataclasses.field(
+        default=None, repr=False, compare=False, metadata={"json": False}
+    )
     json_properties: ClassVar[tuple[str, ...]] = ("found", "absorbed", "merged", "removed", "kept", "warnings")
 
     def count(self, outcome: Outcome) -> int:

@@ -1,0 +1,319 @@
+"""The proof: every value of the file, in graph order, is what its counterpart in the source says.
+
+A value is proven from proven ones, by the smallest region that computes it and its counterpart; operators that are the
+same, on values that are the same, need no numbers. Outputs are in the units of the source, and whole: so the file
+computes what the source does. Translation validation (Pnueli, Siegel and Singerman 1998; Necula 2000).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnx.inliner
+
+from bnfold.errors import InputRefused
+from bnfold.records.certificate import Certificate, Counterpart
+from bnfold.verification.certificate.graph import Graph, attributes_of, holds_graph
+from bnfold.verification.certificate.judge import Outcome
+from bnfold.verification.certificate.parameters import MAX_ULPS, Parameters
+from bnfold.verification.certificate.regions import LARGE_REGION, Proven, Region, Slice, cuts
+from bnfold.verification.certificate.sizes import default_sizes, sized
+from bnfold.verification.certificate.trial import Found, Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from onnx import NodeProto
+
+__all__ = ["Failed", "Proof", "prove"]
+
+_EMPTY = Certificate({}, {})
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The first value that is not what it should be, with the operators of both graphs."""
+
+    value: str
+    counterpart: str
+    region: Region | None
+    outcome: Outcome
+    reason: str
+
+
+@dataclass
+class Proof:
+    """What was proven."""
+
+    regions: int = 0
+    certified: int = 0
+    largest_region: int = 0
+    large_regions: list[tuple[str, ...]] = field(default_factory=list)
+    unexcited_channels: int = 0
+    largest_error: float = 0.0
+    max_ulps: float = 0.0
+    failed: Failed | None = None
+
+    def __bool__(self) -> bool:
+        return self.failed is None
+
+
+def prove(
+    file: onnx.ModelProto,
+    source: onnx.ModelProto,
+    certificate: Certificate | None = None,
+    *,
+    sizes: Mapping[str, Sequence[int | None]] | None = None,
+    seed: int = 0,
+) -> Proof:
+    """Prove that a file computes what its source does.
+
+    Args:
+        file: as written, external data loaded.
+        source: as read, the same.
+        certificate: what the fold says; None leaves the names of values.
+        sizes: shapes of the inputs at which operators are compared that depend on them; None inside takes some.
+        seed: of the random numbers.
+
+    Raises:
+        InputRefused: a graph cannot be read.
+    """
+    source = onnx.inliner.inline_local_functions(source) if source.functions else source
+    file = onnx.inliner.inline_local_functions(file) if file.functions else file
+    certificate = certificate or _EMPTY
+    asked = default_sizes(source, sizes)
+    proof = Proof()
+    graphs = [_graph(model, asked) for model in (file, source)]
+    _Prover(graphs[0], graphs[1], certificate, "", proof, seed).run()
+    return proof
+
+
+def _graph(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]]) -> Graph:
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    inputs = [value.name for value in model.graph.input]
+    return Graph(sized(model, sizes).graph, tensors, opsets, inputs)
+
+
+class _Prover:
+    """Proves one graph of the file, and the bodies that its nodes hold."""
+
+    def __init__(
+        self,
+        file: Graph,
+        source: Graph,
+        certificate: Certificate,
+        place: str,
+        proof: Proof,
+        seed: int,
+        outer: _Prover | None = None,
+    ) -> None:
+        self.file, self.source, self.certificate, self.place = file, source, certificate, place
+        self.proof, self.seed, self.outer = proof, seed, outer
+        self._proven: dict[str, list[Proven]] = {}
+        self._bodies: dict[tuple[int, int], bool] = {}
+        exact = certificate.parameters.get(place, {})
+        self._parameters = Parameters(exact, frozenset(file.tensors))
+        self._trial = Trial(file, source, self._parameters_of, seed)
+
+    def _parameters_of(self, name: str) -> Parameters | None:
+        prover: _Prover | None = self
+        while prover is not None and name not in prover.file.tensors:
+            prover = prover.outer
+        return None if prover is None else prover._parameters
+
+    def run(self) -> bool:
+        """Prove everything; False where something failed, which `proof` holds."""
+        self._pair_inputs()
+        claims = self.certificate.values.get(self.place)
+        outputs = dict(zip(self.file.outputs, self.source.outputs, strict=False))
+        for k, node in enumerate(self.file.nodes):
+            for name in node.output:
+                if not name or self.file.is_known(name):
+                    continue
+                own = [Counterpart(name)] if claims is None else list(claims.get(name, ()))
+                if name in outputs and not any(c.is_whole and c.source == outputs[name] for c in own):
+                    own.append(Counterpart(outputs[name]))
+                known = [c for c in own if c.source in self.source.writers]
+                for counterpart in sorted(known, key=lambda c: self.source.writers[c.source]):
+                    if not self._prove(k, name, counterpart, needed=name in outputs):
+                        return False
+        self.proof.max_ulps = max(self.proof.max_ulps, self._parameters.max_ulps)
+        if self._parameters.max_ulps > MAX_ULPS:
+            worst = self._parameters.worst
+            reason = f"parameter {worst} is {self._parameters.max_ulps:.3g} units in the last place off its digits"
+            return self._fail(worst, worst, None, Outcome(np.inf, reason), reason)
+        return self._outputs(outputs)
+
+    def _pair_inputs(self) -> None:
+        if self.outer is None:
+            pairs = [(name, name) for name in self.file.inputs if name in self.source.inputs]
+        else:
+            pairs = list(zip(self.file.inputs, self.source.inputs, strict=False))
+        for name, other in pairs:
+            self._proven.setdefault(name, []).append(Proven(Counterpart(other), other))
+
+    def proven(self, name: str) -> tuple[Proven, ...]:
+        """What is proven of a value of this graph, or of one around it."""
+        found = tuple(self._proven.get(self.file.alias(name), ()))
+        if not found and self.outer is not None and name not in self.file.writers:
+            return self.outer.proven(name)
+        return found
+
+    def _fail(self, value: str, counterpart: str, region: Region | None, outcome: Outcome, reason: str) -> bool:
+        if self.proof.failed is None:
+            self.proof.failed = Failed(value, counterpart, region, outcome, reason)
+        return False
+
+    def _outputs(self, outputs: Mapping[str, str]) -> bool:
+        if len(self.file.outputs) != len(self.source.outputs):
+            return self._fail("", "", None, Outcome(np.inf), "another number of outputs")
+        for name, other in outputs.items():
+            if self.file.is_known(name) or self.source.is_known(other):
+                if self._same_known(name, other):
+                    continue
+            elif any(p.counterpart.is_whole and p.source == self.source.alias(other) for p in self.proven(name)):
+                continue
+            return self._fail(name, other, None, Outcome(np.inf), "no region proves this output")
+        return True
+
+    def _prove(self, k: int, name: str, counterpart: Counterpart, *, needed: bool) -> bool:
+        """Prove one statement on a value of the file; one that cannot be stated is left to what lies behind it."""
+        first, other = self.file.alias(name), self.source.alias(counterpart.source)
+        if self.source.is_known(other):
+            return True
+        if any(p.source == other and p.counterpart.is_whole and counterpart.is_whole for p in self.proven(first)):
+            return True
+        self.proof.regions += 1
+        if counterpart.is_whole and self._is_same(k, name, other):
+            self._note(first, Proven(counterpart, other), 1)
+            return True
+        last: tuple[Region, Found | InputRefused] | None = None
+        for region in cuts(self.file, self.source, first, other, self.proven):
+            read = self._read(region)
+            if read is None:
+                continue
+            asked = bool(counterpart.kept) or (counterpart.scale is not None and bool(np.isnan(counterpart.scale).any()))
+            try:
+                found = self._trial.run(region, counterpart, read, asked=asked)
+            except InputRefused as refused:
+                last = last or (region, refused)
+                if not self._constrains(region):
+                    break
+                continue
+            if found.outcome.failure is None and not found.unexcited:
+                proven = Proven(counterpart, other, found.source_constant, found.file_constant)
+                self.proof.largest_error = max(self.proof.largest_error, found.outcome.error)
+                self._note(first, proven, len(region.source.operators), region)
+                return True
+            last = last or (region, found)
+            if not self._constrains(region):
+                break
+        self.proof.regions -= 1
+        return self._unproven(name, counterpart.source, last, needed=needed)
+
+    def _unproven(
+        self, name: str, counterpart: str, last: tuple[Region, Found | InputRefused] | None, *, needed: bool
+    ) -> bool:
+        if last is None:
+            return not needed or self._fail(name, counterpart, None, Outcome(np.inf), "no region computes both")
+        region, found = last
+        if isinstance(found, InputRefused):
+            return not needed or self._fail(name, counterpart, region, Outcome(np.inf), str(found))
+        if not found.outcome.fits and not needed:
+            return True  # another value of the same name
+        if found.outcome.failure is None:
+            self.proof.unexcited_channels += found.unexcited
+            reason = f"{found.unexcited} channels were seen on one side of their activation only"
+            return self._fail(name, counterpart, region, found.outcome, reason)
+        return self._fail(name, counterpart, region, found.outcome, found.outcome.failure)
+
+    def _note(self, name: str, proven: Proven, size: int, region: Region | None = None) -> None:
+        self._proven.setdefault(name, []).append(proven)
+        self.proof.certified += 1
+        self.proof.largest_region = max(self.proof.largest_region, size)
+        if size > LARGE_REGION and region is not None:
+            self.proof.large_regions.append(tuple(node.output[0] for node in region.source.operators))
+
+    def _read(self, region: Region) -> dict[str, tuple[Proven, ...]] | None:
+        """The counterparts of what the file's operators read, those that the source's read first of all."""
+        wanted = set(region.source.leaves)
+        read = {}
+        for leaf in region.file.leaves:
+            every = self.proven(leaf)
+            used = tuple(one for one in every if one.source in wanted)
+            if not every:
+                return None
+            read[leaf] = used or every[:1]
+        return read
+
+    def _constrains(self, region: Region) -> bool:
+        """Whether a value that is read obeys something that random numbers do not: rows of a Softmax sum to 1."""
+        return any(self._sums_to_one(leaf, 4) for leaf in region.file.leaves)
+
+    def _sums_to_one(self, name: str, depth: int) -> bool:
+        if name not in self.file.writers or not depth:
+            return False
+        node = self.file.nodes[self.file.writers[name]]
+        if node.op_type == "Softmax":
+            return True
+        carries = node.op_type in ("Cast", "Dropout", "Identity", "Reshape", "Transpose")
+        return carries and self._sums_to_one(node.input[0], depth - 1)
+
+    def _is_same(self, k: int, name: str, other: str) -> bool:
+        """Whether both are the same output of the same operator on the same values."""
+        if other not in self.source.writers:
+            return False
+        node, j = self.file.nodes[k], self.source.writers[other]
+        twin = self.source.nodes[j]
+        if (node.op_type, node.domain) != (twin.op_type, twin.domain) or len(node.input) != len(twin.input):
+            return False
+        if list(node.output).index(name) != list(twin.output).index(other):
+            return False
+        if attributes_of(node) != attributes_of(twin) or self.file.opsets.get(node.domain) != self.source.opsets.get(
+            twin.domain
+        ):
+            return False
+        if not all(self._same_value(a, b) for a, b in zip(node.input, twin.input, strict=True)):
+            return False
+        return not holds_graph(node) or self._same_bodies(k, j)
+
+    def _same_value(self, a: str, b: str) -> bool:
+        if not a or not b:
+            return a == b
+        if self.file.is_known(a) or self.source.is_known(b):
+            return self._same_known(a, b)
+        wanted = self.source.alias(b)
+        return any(one.counterpart.is_whole and one.source == wanted for one in self.proven(a))
+
+    def _same_known(self, a: str, b: str) -> bool:
+        if not (self.file.is_known(a) and self.source.is_known(b)):
+            return False
+        if self.file.type(a) and self.source.type(b) and self.file.type(a) != self.source.type(b):
+            return False
+        ours = self.file.constant(a)
+        if ours.dtype.kind == "O":
+            return bool(np.array_equal(ours, self.source.constant(b)))
+        for as_written in (False, True):
+            if as_written and not self.source.is_constant(b):
+                return False
+            theirs = self.source.constant(b, as_written=as_written)
+            if ours.shape == theirs.shape and np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f"):
+                return True
+        return False
+
+    def _same_bodies(self, k: int, j: int) -> bool:
+        """Prove the bodies of a node, once."""
+        if (k, j) not in self._bodies:
+            name = self.file.nodes[k].output[0]
+            others = dict(self.source.bodies(j))
+            good = True
+            for attribute, body in self.file.bodies(k):
+                place = f"{self.place}/{name}.{attribute}" if self.place else f"{name}.{attribute}"
+                inner = _Prover(body, others[attribute], self.certificate, place, self.proof, self.seed, self)
+                good = good and attribute in others and inner.run()
+            self._bodies[k, j] = good
+        return self._bodies[k, j]

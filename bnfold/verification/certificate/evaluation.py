@@ -1,0 +1,66 @@
+"""Some operators of a graph in float64, on values of the caller's choice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from bnfold.graph.float64 import Float64Graph
+from bnfold.graph.float64_values import widened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from onnx import NodeProto, TensorProto
+
+__all__ = ["Arrays", "evaluate", "evaluate_as_written"]
+
+Arrays = dict[str, np.ndarray]
+
+
+def evaluate(
+    nodes: Sequence[NodeProto],
+    feed: Mapping[str, np.ndarray],
+    outputs: Iterable[str],
+    tensors: Mapping[str, TensorProto],
+    opsets: Mapping[str, int],
+) -> Arrays:
+    """The outputs by name, in float64.
+
+    Args:
+        nodes: in topological order.
+        feed: what they read, but for what is stored in `tensors`; it comes first.
+        outputs: names.
+        tensors: stored values by name, widened while an operator reads them.
+        opsets: versions by domain.
+
+    Raises:
+        InputRefused: an operator has no float64 meaning, or not on these inputs.
+    """
+    model = _model(nodes, outputs, opsets)
+    return Float64Graph(model, tensors or {"": onnx.TensorProto()}).evaluate(feed)
+
+
+def evaluate_as_written(
+    nodes: Sequence[NodeProto],
+    tensors: Mapping[str, np.ndarray],
+    outputs: Sequence[str],
+    opsets: Mapping[str, int],
+) -> Arrays:
+    """The same in the precision that the graph is written in, widened afterwards: computed constants, as folded."""
+    from onnx.reference import ReferenceEvaluator
+
+    model = _model(nodes, outputs, opsets)
+    for name in tensors:
+        model.graph.input.append(onnx.ValueInfoProto(name=name))
+    found = ReferenceEvaluator(model).run(None, dict(tensors))
+    return {name: widened(np.asarray(array)) for name, array in zip(outputs, found, strict=True)}
+
+
+def _model(nodes: Sequence[NodeProto], outputs: Iterable[str], opsets: Mapping[str, int]) -> onnx.ModelProto:
+    graph = helper.make_graph(nodes, "region", [], [onnx.ValueInfoProto(name=name) for name in outputs])
+    versions = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    return helper.make_model(graph, opset_imports=versions)

@@ -1,0 +1,59 @@
+"""Operators with a kink inside a region: each channel must have been seen on both sides of it.
+
+Between two linear operators of one region an activation could hide what is wrong in a channel that is off for every
+number drawn. Where it is the first or the last operator of a region, what it reads or writes is compared itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnx import NodeProto
+
+    from bnfold.verification.certificate.graph import Graph
+    from bnfold.verification.certificate.regions import Slice
+
+__all__ = ["inner_kinks", "unexcited"]
+
+_AT_ZERO = frozenset({"Abs", "Celu", "Elu", "LeakyRelu", "PRelu", "Relu", "Selu"})
+_BOUNDED = {"HardSigmoid": (-3.0, 3.0), "HardSwish": (-3.0, 3.0)}
+
+
+def inner_kinks(part: Slice) -> list[NodeProto]:
+    """The operators with a kink whose input is computed in the slice."""
+    inner = {name for node in part.nodes for name in node.output}
+    return [
+        node
+        for node in part.nodes
+        if node.op_type in {*_AT_ZERO, *_BOUNDED, "Clip", "Max", "Min"} and node.input[0] in inner
+    ]
+
+
+def unexcited(node: NodeProto, values: Mapping[str, np.ndarray], graph: Graph) -> int:
+    """How many channels were not seen on both sides, those that always are one number left out."""
+    x = values[node.input[0]]
+    if x.dtype.kind != "f" or not x.size:
+        return 0
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1 or x.ndim == 1)
+    low, high = x.min(axis=axes), x.max(axis=axes)
+    varies = low < high
+    seen = np.ones_like(varies)
+    for bound in _bounds(node, graph, x.ndim):
+        kink = bound if bound.ndim == 0 else bound.reshape(-1) if bound.size == low.size else bound.max()
+        seen &= (low < kink) & (kink < high)
+    return int(np.count_nonzero(varies & ~seen))
+
+
+def _bounds(node: NodeProto, graph: Graph, rank: int) -> list[np.ndarray]:
+    if node.op_type in _AT_ZERO:
+        return [np.zeros(())]
+    if node.op_type in _BOUNDED:
+        return [np.array(bound) for bound in _BOUNDED[node.op_type]]
+    given = [graph.constant(name) for name in node.input[1:] if name and graph.is_constant(name)]
+    given += [np.array(a.f) for a in node.attribute if a.name in ("min", "max") and node.op_type == "Clip"]
+    return [np.squeeze(bound) for bound in given if np.isfinite(bound).all() and np.ndim(bound) <= rank]

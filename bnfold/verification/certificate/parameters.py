@@ -1,0 +1,76 @@
+"""The parameters of the file with the float64 digits that their fold had: stored plus a difference.
+
+A difference may be what rounding once leaves, half a unit in the last place of what is stored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnfold.records.certificate import Exact
+
+__all__ = ["MAX_ULPS", "Parameters"]
+
+MAX_ULPS = 0.5
+
+
+class Parameters:
+    """Parameters of one graph of the file, each with the digits that were rounded off.
+
+    Args:
+        exact: the digits, by name of the initializer.
+        present: the names of the file's initializers.
+    """
+
+    def __init__(self, exact: Mapping[str, Exact], present: frozenset[str]) -> None:
+        self._exact = exact
+        self._gone = tuple(name for name in exact if name not in present)
+        self.max_ulps = 0.0
+        self.worst = ""
+
+    def digits(self, name: str, stored: np.ndarray) -> np.ndarray | None:
+        """The parameter in float64; None where it was not computed, or is another one by the same name."""
+        if name not in self._exact:
+            return None
+        exact = self._exact[name](stored)
+        if exact.size != stored.size:
+            return None
+        exact = exact.reshape(stored.shape)
+        ulps = _ulps(exact, stored)
+        if not ulps <= self.max_ulps:
+            self.max_ulps, self.worst = ulps, name
+        return exact
+
+    def alternatives(self, stored: np.ndarray) -> list[np.ndarray]:
+        """Digits of parameters that the file lacks and that are stored as this one is: of equal ones, one is kept."""
+        found = []
+        for name in self._gone:
+            exact = self._exact[name](stored)
+            if exact.size == stored.size and np.array_equal(exact.ravel().astype(stored.dtype), stored.ravel()):
+                found.append(exact.reshape(stored.shape))
+        return found
+
+
+def _ulps(exact: np.ndarray, stored: np.ndarray) -> float:
+    """The largest difference in units in the last place of what is stored."""
+    if not stored.size:
+        return 0.0
+    wide = stored.astype(np.float64)
+    difference = np.abs(exact - wide)
+    spacing = _spacing(stored)
+    with np.errstate(invalid="ignore"):
+        worst = float(np.max(difference / spacing))
+    return np.inf if np.isnan(worst) else worst
+
+
+def _spacing(stored: np.ndarray) -> np.ndarray:
+    """One unit in the last place."""
+    if stored.dtype.kind == "f":
+        return np.spacing(np.abs(stored)).astype(np.float64)
+    wide = np.abs(stored.astype(np.float64))  # bfloat16: 8 digits
+    return np.ldexp(1.0, np.maximum(np.frexp(wide)[1] - 8, -133))

@@ -1,0 +1,292 @@
+"""One region, evaluated on random numbers in both graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper
+
+from bnfold.errors import InputRefused
+from bnfold.verification.certificate.draws import draw
+from bnfold.verification.certificate.evaluation import Arrays, evaluate
+from bnfold.verification.certificate.judge import MOVED, Outcome, constant_elements, judged, unit_axes
+from bnfold.verification.certificate.kinks import inner_kinks, unexcited
+from bnfold.verification.certificate.regions import Proven, Region, Slice, captured_aliases
+from bnfold.verification.certificate.small import reach, shortened, shortened_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bnfold.records.certificate import Counterpart
+    from bnfold.verification.certificate.graph import Graph
+    from bnfold.verification.certificate.parameters import Parameters
+
+__all__ = ["Found", "Trial"]
+
+ROWS, ROWS_WITH_KINKS = 2, 4
+_UNKNOWN = 3  # length of an axis that no graph tells
+_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome, the value's constants where they are asked for, and channels with one side of a kink unseen."""
+
+    outcome: Outcome
+    source_constant: np.ndarray | None = None
+    file_constant: np.ndarray | None = None
+    unexcited: int = 0
+
+
+@dataclass
+class Trial:
+    """Evaluates regions of a file's graph and its source's."""
+
+    file: Graph
+    source: Graph
+    parameters: Callable[[str], Parameters | None]
+    seed: int
+    count: int = field(default=0)
+
+    def run(
+        self, region: Region, counterpart: Counterpart, read: Mapping[str, Sequence[Proven]], *, asked: bool
+    ) -> Found:
+        """Whether the region's value is what its counterpart says.
+
+        Args:
+            region: what computes both.
+            counterpart: the claim.
+            read: counterparts of what the file's slice reads, those that the source's slice reads.
+            asked: whether constants of the value are asked for.
+
+        Raises:
+            InputRefused: an operator cannot be evaluated, or not at these sizes.
+        """
+        kinks = inner_kinks(region.source)
+        failure: InputRefused | None = None
+        for shapes in self._shapes(region, counterpart, read, ROWS_WITH_KINKS if kinks else ROWS):
+            self.count += 1
+            try:
+                return self._at(region, counterpart, read, shapes, kinks, asked=asked)
+            except InputRefused as refused:  # not at these sizes: next those of a run
+                failure = refused
+        raise failure or InputRefused("the sizes of a value are not known", where=region.file.target)
+
+    def _at(
+        self,
+        region: Region,
+        counterpart: Counterpart,
+        read: Mapping[str, Sequence[Proven]],
+        shapes: Mapping[str, tuple[int, ...]],
+        kinks: Sequence[NodeProto],
+        *,
+        asked: bool,
+    ) -> Found:
+        rng = np.random.default_rng((self.seed, self.count))
+        file_feed, source_feed = self._drawn(region, read, shapes, rng)
+        inner = tuple(node.input[0] for node in kinks)
+        found: Found | None = None
+        for constants, digits in self._readings(region):
+            theirs = evaluate_slice(self.source, region.source, source_feed | constants, inner)
+            ours = evaluate_slice(self.file, region.file, file_feed | digits)
+            file_value, source_value = ours[region.file.target], theirs[region.source.target]
+
+            def moved(digits: Arrays = digits, constants: Arrays = constants) -> tuple[np.ndarray, np.ndarray]:
+                file = _moved(file_feed | self._floats(self.file, region.file) | digits, rng)
+                source = _moved(source_feed | self._floats(self.source, region.source) | constants, rng)
+                return (
+                    evaluate_slice(self.file, region.file, file)[region.file.target],
+                    evaluate_slice(self.source, region.source, source)[region.source.target],
+                )
+
+            outcome = judged(file_value, source_value, counterpart, moved)
+            if found is None or outcome.failure is None:
+                axes = unit_axes(counterpart)
+                found = Found(
+                    outcome,
+                    constant_elements(source_value, axes) if asked and source_value.size else None,
+                    constant_elements(file_value, axes) if asked and file_value.size else None,
+                    sum(unexcited(node, theirs, self.source) for node in kinks),
+                )
+            if outcome.failure is None:
+                break
+        if found is None:
+            raise AssertionError("there is one reading at least")
+        return found
+
+    def _readings(self, region: Region) -> Sequence[tuple[Arrays, Arrays]]:
+        """Values for computed constants of the source, and for parameters of the file: ways to read them.
+
+        Computed constants count in float64 or as the source's own precision computes them; of equal parameters the
+        file keeps one, whose digits may have been another's.
+        """
+        digits, others = self._digits(region.file)
+        readings: list[tuple[Arrays, Arrays]] = [({}, digits)]
+        computed = [n for n in region.source.constants if self.source.is_constant(n) and self.source.is_computed(n)]
+        if computed:
+            readings.append((_AsWritten(self.source, computed), digits))
+        readings += [({}, digits | {name: array}) for name, array in others]
+        return readings
+
+    def _digits(self, part: Slice) -> tuple[Arrays, _Others]:
+        digits: Arrays = {}
+        stored: list[tuple[str, Parameters]] = []
+        for name in part.constants:
+            if not self.file.is_stored(name) or self.file.type(name) not in _FLOATS:
+                continue
+            parameters = self.parameters(name)
+            if parameters is None:
+                continue
+            exact = parameters.digits(name, self.file.stored(name))
+            if exact is not None:
+                digits[name] = exact
+            stored.append((name, parameters))
+        return digits, _Others(self.file, stored)
+
+    def _floats(self, graph: Graph, part: Slice) -> Arrays:
+        arrays = ((name, graph.constant(name)) for name in part.constants if graph.type(name) in _FLOATS)
+        return dict(arrays)
+
+    def _drawn(
+        self,
+        region: Region,
+        read: Mapping[str, Sequence[Proven]],
+        shapes: Mapping[str, tuple[int, ...]],
+        rng: np.random.Generator,
+    ) -> tuple[Arrays, Arrays]:
+        file_feed: Arrays = {}
+        source_feed: Arrays = {}
+        for leaf, proven in read.items():
+            shape = shapes[leaf]
+            type_ = self.file.type(leaf) or self.source.type(proven[0].source)
+            if type_ and type_ not in _FLOATS:
+                array = self._whole_numbers(leaf, type_, shape, region, rng)
+                file_feed[leaf] = array
+                source_feed |= {one.source: array for one in proven}
+                continue
+            smaller = _kept_shape(shape, proven[0].counterpart)
+            array, counterparts = draw(proven, shape, smaller, rng)
+            file_feed[leaf] = array
+            source_feed |= {one.source: value for one, value in zip(proven, counterparts, strict=True)}
+        return file_feed, source_feed
+
+    def _whole_numbers(
+        self, leaf: str, type_: int, shape: tuple[int, ...], region: Region, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Indices that reach every row of what is gathered from; else zeros and ones."""
+        dtype = helper.tensor_dtype_to_np_dtype(type_)
+        for node in region.file.nodes:
+            if node.op_type == "Gather" and node.input[1] == leaf and dtype.kind == "i":
+                axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+                source = self.file.shape(node.input[0]) or ()
+                length = source[axis] if -len(source) <= axis < len(source) else None
+                if length:
+                    indices = np.arange(length, dtype=dtype)
+                    return indices.reshape(1, -1) if len(shape) == 2 else _of_rank(indices, len(shape))
+        return rng.integers(0, 2, shape).astype(dtype)
+
+    def _shapes(
+        self, region: Region, counterpart: Counterpart, read: Mapping[str, Sequence[Proven]], rows: int
+    ) -> Sequence[dict[str, tuple[int, ...]]]:
+        """Shapes of the counterparts of what is read: the least, then those of a run."""
+        whole: dict[str, tuple[int, ...]] = {}
+        for leaf, proven in read.items():
+            shape = self._shape(leaf, proven)
+            if shape is None:
+                return []
+            whole[leaf] = shape
+        if not whole:
+            return [whole]
+        parts = [(self.file, region.file), (self.source, region.source)]
+        rank = max(len(shape) for shape in whole.values())
+        how = shortened_axes(parts, rank)
+        wanted = [whole] if how != "space" else [whole]
+        if how:
+            reaches = [max(reach(part, graph, axis) for graph, part in parts) for axis in range(max(rank - 2, 0))]
+            own = set(unit_axes(counterpart))
+            fixed = {
+                leaf: own.union(*(unit_axes(one.counterpart) for one in proven)) - {0, 1}
+                if how == "space"
+                else own.union(*(unit_axes(one.counterpart) for one in proven)) - {0, rank - 1}
+                for leaf, proven in read.items()
+            }
+            short = shortened(whole, how, reaches, {k: tuple(v) for k, v in fixed.items()}, rows)
+            if short is not None and short != whole:
+                wanted = [short, whole]
+        return wanted
+
+    def _shape(self, leaf: str, proven: Sequence[Proven]) -> tuple[int, ...] | None:
+        """The shape of the counterparts of a value; what no graph tells is the length of the units, or some."""
+        known = [self.source.shape(one.source) for one in proven]
+        shape = next((s for s in known if s is not None), None)
+        in_file = self.file.shape(leaf)
+        if shape is None and in_file is not None and not proven[0].counterpart.kept:
+            shape = in_file
+        if shape is None:
+            return None
+        lengths = list(shape)
+        for axis, length in enumerate(lengths):
+            if length is None and in_file is not None and len(in_file) == len(lengths):
+                lengths[axis] = in_file[axis] if axis not in proven[0].counterpart.kept else None
+            for one in proven:
+                scale = one.counterpart.scale
+                if lengths[axis] is None and scale is not None and scale.ndim > axis and scale.shape[axis] > 1:
+                    lengths[axis] = scale.shape[axis]
+        return tuple(_UNKNOWN if length is None else length for length in lengths)
+
+
+class _AsWritten(dict):  # type: ignore[type-arg]
+    """Computed constants as the source's own precision computes them."""
+
+    def __init__(self, source: Graph, names: Sequence[str]) -> None:
+        super().__init__({name: source.constant(name, as_written=True) for name in names})
+
+
+class _Others:
+    """Digits that equal parameters had, asked for where those of the same name do not fit."""
+
+    def __init__(self, graph: Graph, stored: Sequence[tuple[str, Parameters]]) -> None:
+        self._graph, self._stored = graph, stored
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        for name, parameters in self._stored:
+            for array in parameters.alternatives(self._graph.stored(name)):
+                yield name, array
+
+
+def evaluate_slice(graph: Graph, part: Slice, feed: Mapping[str, np.ndarray], also: Sequence[str] = ()) -> Arrays:
+    """The value that a slice computes, and others inside it."""
+    if not part.nodes:
+        known = feed[part.target] if part.target in feed else graph.constant(part.target)
+        return {part.target: known}
+    tensors: dict[str, TensorProto] = {}
+    values = dict(feed)
+    for name in part.constants:
+        if name in values:
+            continue
+        owner = graph.owner(name)
+        if owner is not None and name in owner.tensors:
+            tensors[name] = owner.tensors[name]
+        else:
+            values[name] = graph.constant(name)
+    for name, first in captured_aliases(graph, part).items():
+        if first in values:
+            values[name] = values[first]
+    return evaluate(part.nodes, values, dict.fromkeys((part.target, *also)), tensors, graph.opsets)
+
+
+def _moved(feed: Mapping[str, np.ndarray], rng: np.random.Generator) -> Arrays:
+    return {
+        name: array * (1 + MOVED * rng.choice([-1.0, 1.0], array.shape)) if array.dtype.kind == "f" else array
+        for name, array in feed.items()
+    }
+
+
+def _kept_shape(shape: tuple[int, ...], counterpart: Counterpart) -> tuple[int, ...]:
+    return tuple(len(counterpart.kept[axis]) if axis in counterpart.kept else n for axis, n in enumerate(shape))
+
+
+def _of_rank(indices: np.ndarray, rank: int) -> np.ndarray:
+    return indices[0].reshape(()) if rank == 0 else indices.reshape((1,) * (rank - 1) + (-1,))
