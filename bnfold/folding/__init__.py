@@ -16,7 +16,7 @@ import onnx_ir.passes.common as passes
 from bnfold.errors import InputRefused
 from bnfold.folding.apply import apply_choice, plan_parameters
 from bnfold.folding.choose import choose
-from bnfold.folding.compose import compose_batchnorms
+from bnfold.folding.compose import compose_batchnorms, restore_digits
 from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
 from bnfold.folding.merge import merge_branches
 from bnfold.folding.provenance import Digits, begin, certify
@@ -72,6 +72,7 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False, rounded: boo
     compose_batchnorms(model)
     found = find_batchnorms(model)
     canonicalise(model)
+    restore_digits(item.node for item in found)
     begin(model)
     facts = {item.node: batchnorm_parameters(item.node) for item in found}
     graphs = [*subgraphs(model.graph), model.graph]

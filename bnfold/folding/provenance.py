@@ -149,7 +149,9 @@ def _shrunk(counterpart: Counterpart, left: dict[int, NDArray[np.int64]]) -> Cou
 
 
 def _taken(array: Float64 | None, axis: int, positions: NDArray[np.int64]) -> Float64 | None:
-    return array.take(positions, axis=axis) if array is not None and array.ndim > axis and array.shape[axis] > 1 else array
+    return (
+        array.take(positions, axis=axis) if array is not None and array.ndim > axis and array.shape[axis] > 1 else array
+    )
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:

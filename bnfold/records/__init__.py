@@ -14,12 +14,13 @@ from bnfold.records.benchmark import (
     ProfileEntry,
     RatioVerdict,
 )
+from bnfold.records.certificate import Certificate, CertificateFacts, Counterpart
 from bnfold.records.conversion import FoldExportReport, GraphFacts, InspectReport, OutputFacts, SourceFacts
 from bnfold.records.ledger import Ledger, LedgerEntry, MeasuredChoice, Outcome
 from bnfold.records.machine import Check, CheckStatus, DoctorReport
 from bnfold.records.recalibration import LayerStatistics, RecalibrationReport
 from bnfold.records.training import TrainPlan, TrainReport
-from bnfold.records.verification import Coverage, Departure, Execution, OutputVerdict, StoredParameters, Verdict
+from bnfold.records.verification import Coverage, Departure, Execution, OutputVerdict, Verdict
 
 __all__ = [
     "MIN_VARIANCE_OVER_EPSILON",
@@ -29,8 +30,11 @@ __all__ = [
     "BenchRatio",
     "BenchReport",
     "BenchRun",
+    "Certificate",
+    "CertificateFacts",
     "Check",
     "CheckStatus",
+    "Counterpart",
     "Coverage",
     "Departure",
     "DoctorReport",
@@ -53,7 +57,6 @@ __all__ = [
     "RatioVerdict",
     "RecalibrationReport",
     "SourceFacts",
-    "StoredParameters",
     "TrainPlan",
     "TrainReport",
     "Verdict",

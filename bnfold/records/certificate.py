@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Certificate", "Counterpart", "Exact"]
+__all__ = ["Certificate", "CertificateFacts", "Counterpart", "Exact"]
 
 # What is stored -> the parameter in float64, of the same shape.
 Exact = Callable[[NDArray[Any]], NDArray[np.float64]]
@@ -56,3 +56,23 @@ class Certificate:
 
     values: Mapping[str, Mapping[str, tuple[Counterpart, ...]]]
     parameters: Mapping[str, Mapping[str, Exact]]
+
+
+@dataclasses.dataclass(frozen=True)
+class CertificateFacts:
+    """What the check of a certificate has found.
+
+    A region is what computes one value of the file, and its counterpart in the source, from values that are proven
+    already; `largest_region` counts the operators of the source in one, and `large_regions` names the layers of those
+    with more than 8. `unexcited_channels` were seen on one side of an activation inside a region only. `largest_error`
+    is relative to the largest magnitude of its channel, `parameters_max_ulps` the largest difference between a
+    parameter as it is stored and its float64 digits, in units of the last stored place.
+    """
+
+    regions: int
+    certified: int
+    largest_region: int
+    unexcited_channels: int
+    largest_error: float
+    parameters_max_ulps: float
+    large_regions: tuple[tuple[str, ...], ...] = ()

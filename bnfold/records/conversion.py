@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
+from bnfold.records.certificate import CertificateFacts
 from bnfold.records.ledger import Ledger
 from bnfold.records.verification import Verdict
 
@@ -56,6 +57,12 @@ class FoldExportReport:
     seconds: Mapping[str, float]
     schema: ClassVar[str] = "bnfold.fold-export/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+    json_properties: ClassVar[tuple[str, ...]] = ("certificate",)
+
+    @property
+    def certificate(self) -> CertificateFacts | None:
+        """What proves the file operator by operator."""
+        return self.verify.certificate
 
 
 @dataclasses.dataclass(frozen=True)

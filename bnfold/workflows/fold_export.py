@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,10 +34,13 @@ REPRODUCTION_NAME = "reproduction"
 GOLDEN_NAME = "golden"
 REPORT_NAME = "report.json"
 HTML_NAME = "report.html"
+CERTIFICATE_NAME = "certificate.json"
+CERTIFICATE_NUMBERS_NAME = "certificate.npz"
 _FILES = (MODEL_NAME, FAILED_NAME, PLAIN_NAME)
 # .data: networks above 2 GB
 _FOLDERS = (REPRODUCTION_NAME, GOLDEN_NAME)
-_OUTPUT_NAMES = (REPORT_NAME, HTML_NAME, *_FOLDERS, *_FILES, *(f"{name}.data" for name in _FILES))
+_CERTIFICATE = (CERTIFICATE_NAME, CERTIFICATE_NUMBERS_NAME)
+_OUTPUT_NAMES = (REPORT_NAME, HTML_NAME, *_CERTIFICATE, *_FOLDERS, *_FILES, *(f"{name}.data" for name in _FILES))
 
 logger = logging.getLogger("bnfold.workflows")
 
@@ -63,6 +66,7 @@ def fold_export(
     keep_plain: bool = False,
     measure: bool = False,
     golden: bool = False,
+    certificate: bool = False,
     html: bool = False,
     progress: Progress | None = None,
 ) -> FoldExportReport:
@@ -91,6 +95,8 @@ def fold_export(
         keep_plain: write `plain.onnx` too, the file that `torch.onnx.export` makes by default, to compare with.
         measure: try rewrites that are faster on some runtimes only; take one if it is measured faster on `provider`.
         golden: write the folder `golden` too, by which `bnfold verify --against-bundle` judges a file without PyTorch.
+        certificate: write `certificate.json` and `certificate.npz` too, by which `bnfold verify --certificate` proves
+            the file again without folding.
         html: write `report.html` too, the report as a page.
         progress: called with the name of each of `STAGES` when it begins; None logs it.
 
@@ -140,6 +146,9 @@ def fold_export(
                 write_model(conversion.folded, stage / FAILED_NAME, output=folder)
         elif keep_plain:
             write_model(plain_file(loaded, conversion.plain), stage / PLAIN_NAME, output=folder)
+        if certificate and report.passed:
+            options = {"opset": opset, "static_batch": static_batch}
+            _write_certificate(stage / CERTIFICATE_NAME, conversion, report, options)
         if golden and report.passed:
             _write_golden(stage / GOLDEN_NAME, loaded, conversion.plain, report, seed=seed)
         write_json(report, stage / REPORT_NAME)
@@ -208,10 +217,28 @@ def _verify(
         threads=threads,
         seed=seed,
         reproduction=candidate.parent / REPRODUCTION_NAME,
+        certificate=conversion.ledger.certificate,
     )
     if verdict.departure is None or verdict.departure.reproduction is None:
         return verdict
     return replace(verdict, departure=replace(verdict.departure, reproduction=REPRODUCTION_NAME))
+
+
+def _write_certificate(
+    path: Path, conversion: _Conversion, report: FoldExportReport, options: Mapping[str, int | None]
+) -> None:
+    from bnfold.verification.certificate import write_certificate
+
+    if conversion.ledger.certificate is None or report.output is None:
+        raise RuntimeError("a file that passed has a certificate and facts")
+    write_certificate(
+        path,
+        conversion.ledger.certificate,
+        conversion.folded,
+        source_sha256=report.source.sha256,
+        file_sha256=report.output.sha256,
+        options=options,
+    )
 
 
 def _write_golden(folder: Path, source: Source, plain: onnx.ModelProto, report: FoldExportReport, *, seed: int) -> None:

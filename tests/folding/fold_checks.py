@@ -12,6 +12,7 @@ from validity import batchnorm_nodes, violations
 
 from bnfold.folding import fold
 from bnfold.graph.float64 import Float64Graph
+from bnfold.verification.certificate import prove
 
 if TYPE_CHECKING:
     from bnfold.records import Ledger
@@ -44,6 +45,7 @@ def check_fold(
     assert_valid(folded, model)
     assert_ledger(ledger, model, folded, n_in_parts)
     assert_equal(model, folded, feed, exact=exact)
+    assert_proven(model, folded, feed, ledger)
     if settled:
         assert_settled(folded, ledger)
     return folded, ledger
@@ -68,6 +70,18 @@ def assert_equal(
         else:
             error, largest = np.abs(got[name] - reference).max(), np.abs(reference).max()
             assert error <= PROMISE * largest, f"{name}: off by {error:.3g}, its largest magnitude is {largest:.3g}"
+
+
+def assert_proven(
+    model: onnx.ModelProto, folded: onnx.ModelProto, feed: Mapping[str, np.ndarray], ledger: Ledger
+) -> None:
+    """What the fold says of its values and parameters is so, operator by operator."""
+    sizes = {name: np.shape(value) for name, value in feed.items()}
+    proof = prove(folded, model, ledger.certificate, sizes=sizes)
+    assert proof, f"{proof.failed.value} for {proof.failed.counterpart}: {proof.failed.reason}"
+    assert proof.certified == proof.regions
+    assert proof.unexcited_channels == 0
+    assert proof.largest_error <= PROMISE
 
 
 def assert_valid(folded: onnx.ModelProto, model: onnx.ModelProto) -> None:

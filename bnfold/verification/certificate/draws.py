@@ -102,8 +102,9 @@ def _fill(array: np.ndarray, constants: np.ndarray, settled: NDArray[np.bool_]) 
 
 
 def _random(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    array = rng.standard_normal(shape)
+    array = np.asarray(rng.standard_normal(shape))
     if array.ndim == 0:
-        return np.asarray(array)
+        return array
     rows = np.array([MAGNITUDES[k % len(MAGNITUDES)] for k in range(shape[0])]) if shape[0] > 1 else np.array([2.0])
-    return array * rows.reshape(-1, *(1,) * (array.ndim - 1))
+    scaled: np.ndarray = array * rows.reshape(-1, *(1,) * (array.ndim - 1))
+    return scaled

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from bnfold.errors import InputRefused
 from bnfold.graph.float64 import Float64Graph
 from bnfold.graph.float64_values import widened
 
@@ -50,13 +51,20 @@ def evaluate_as_written(
     outputs: Sequence[str],
     opsets: Mapping[str, int],
 ) -> Arrays:
-    """The same in the precision that the graph is written in, widened afterwards: computed constants, as folded."""
+    """The same in the precision that the graph is written in, widened afterwards: computed constants, as folded.
+
+    Raises:
+        InputRefused: an operator cannot be evaluated.
+    """
     from onnx.reference import ReferenceEvaluator
 
     model = _model(nodes, outputs, opsets)
     for name in tensors:
         model.graph.input.append(onnx.ValueInfoProto(name=name))
-    found = ReferenceEvaluator(model).run(None, dict(tensors))
+    try:
+        found = ReferenceEvaluator(model).run(None, dict(tensors))
+    except Exception as error:  # of many types, as the evaluator's operators raise them
+        raise InputRefused("a constant cannot be computed", where=outputs[0], found=f"{error}"[:200]) from error
     return {name: widened(np.asarray(array)) for name, array in zip(outputs, found, strict=True)}
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
+from bnfold.errors import InputRefused
 from bnfold.graph.float64_values import reads, widened
 from bnfold.verification.certificate.evaluation import Arrays, evaluate, evaluate_as_written
-from bnfold.verification.certificate.sizes import Shape, kinds_of
+from bnfold.verification.certificate.sizes import FEW, Shape, kinds_of, node_kinds, prod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,6 +77,7 @@ class Graph:
                     continue
                 if self._follows_from_shapes(k):
                     self._known.update(outputs)
+                self._complete(k)
             if self._passes_on(node):
                 self._alias[node.output[0]] = self.alias(node.input[0])
             elif not holds_graph(node) and self._reads[k]:
@@ -84,10 +88,32 @@ class Graph:
         if node.op_type in ("Shape", "Size"):
             shape = self.shape(node.input[0])
             return shape is not None and None not in shape
-        if not self._reads[k] or not all(self.is_known(name) for name in self._reads[k]):
+        read = self._reads[k] if node.op_type != "CastLike" else (node.input[0],)  # of the other, the type alone
+        if not read or not all(self.is_known(name) for name in read):
             return False
-        sizes = [self.shape(name) for name in node.output if name]
-        return all(s is None or (None not in s and np.prod(s, dtype=np.int64) <= _MOST) for s in sizes)
+        sizes = [prod(self.shape(name)) for name in node.output if name]
+        return all(size <= _MOST or math.isinf(size) for size in sizes)
+
+    def _complete(self, k: int) -> None:
+        """Find the shapes that inference over the whole graph has not: of what is known, or from what is read."""
+        node = self.nodes[k]
+        missing = [name for name in node.output if name and None in (self.shapes.get(name) or (None,))]
+        if not missing:
+            return
+        if all(name in self._known for name in missing):
+            for name in missing:
+                with contextlib.suppress(InputRefused):
+                    array = self.constant(name)
+                    self.shapes[name] = array.shape
+                    if array.size > _MOST:
+                        self._known.discard(name)
+            return
+        small = {n: self.constant(n) for n in self._reads[k] if self.is_known(n) and prod(self.shape(n)) <= FEW}
+        kinds = {name: (self.type(name) or _type_of(small.get(name)), self.shape(name)) for name in self._reads[k]}
+        for name, (type_, shape) in node_kinds(node, self.opsets, kinds, small).items():
+            self.types.setdefault(name, type_)
+            if shape is not None:
+                self.shapes[name] = shape
 
     def _passes_on(self, node: NodeProto) -> bool:
         """Identity, and Dropout in inference."""
@@ -101,7 +127,9 @@ class Graph:
     def _number(self, k: int, seen: dict[tuple[object, ...], list[int]]) -> None:
         """A node that computes what an earlier one does writes the same values."""
         node = self.nodes[k]
-        varying = tuple((i, self.alias(name)) for i, name in enumerate(node.input) if name and not self.is_constant(name))
+        varying = tuple(
+            (i, self.alias(name)) for i, name in enumerate(node.input) if name and not self.is_constant(name)
+        )
         key = (node.op_type, node.domain, attributes_of(node), len(node.output), varying)
         for other in seen.setdefault(key, []):
             twin = self.nodes[other]
@@ -125,7 +153,12 @@ class Graph:
         """The first value that is the same as this one."""
         while name in self._alias:
             name = self._alias[name]
+        if self.outer is not None and not self._owns(name):
+            return self.outer.alias(name)
         return name
+
+    def _owns(self, name: str) -> bool:
+        return name in self.writers or name in self.tensors or name in self.inputs
 
     def reads(self, k: int) -> tuple[str, ...]:
         """What the node at `k` reads, captures included."""
@@ -134,7 +167,7 @@ class Graph:
     def owner(self, name: str) -> Graph | None:
         """The graph, this one or one around it, that a name belongs to."""
         graph: Graph | None = self
-        while graph is not None and not (name in graph.writers or name in graph.tensors or name in graph.inputs):
+        while graph is not None and not graph._owns(name):
             graph = graph.outer
         return graph
 
@@ -170,8 +203,8 @@ class Graph:
         return numpy_helper.to_array(owner.tensors[name])
 
     def is_computed(self, name: str) -> bool:
-        """Whether a constant is not stored but computed, from floating-point numbers."""
-        return self.is_constant(name) and not self.is_stored(name) and self.constant(name).dtype.kind == "f"
+        """Whether a known value is not stored but computed, and of floating point."""
+        return not self.is_stored(name) and self.constant(name).dtype.kind == "f"
 
     def constant(self, name: str, *, as_written: bool = False) -> np.ndarray:
         """A constant or what follows from shapes, in float64; or in the graph's own precision, widened afterwards."""
@@ -182,13 +215,18 @@ class Graph:
             return widened(numpy_helper.to_array(owner.tensors[name]))
         key = (name, as_written)
         if key not in owner._arrays:
-            owner._arrays[key] = owner._computed(name, as_written=as_written)
+            try:
+                owner._arrays[key] = owner._computed(name, as_written=as_written)
+            except InputRefused:
+                if as_written:
+                    raise
+                owner._arrays[key] = owner.constant(name, as_written=True)  # quantized weights, say
         return owner._arrays[key]
 
     def _computed(self, name: str, *, as_written: bool) -> np.ndarray:
         nodes, leaves = self._behind(name)
         if as_written:
-            arrays = {leaf: a for leaf, a in leaves.items()}
+            arrays = dict(leaves)
             arrays |= {n: self.stored(n) for k in nodes for n in self._reads[k] if self.is_stored(n)}
             return evaluate_as_written([self.nodes[k] for k in nodes], arrays, [name], self.opsets)[name]
         stored: dict[str, TensorProto] = {}
@@ -215,6 +253,8 @@ class Graph:
             node = self.nodes[k]
             if node.op_type in ("Shape", "Size") and not self.is_constant(node.input[0]):
                 leaves[value] = self._of_shape(node)
+            elif node.op_type == "CastLike" and not self.is_known(node.input[1]):
+                leaves[value] = self._cast_like(node)
             elif k not in nodes:
                 nodes.add(k)
                 todo += self._reads[k]
@@ -227,11 +267,23 @@ class Graph:
         bounds = {attribute.name: attribute.i for attribute in node.attribute}
         return shape[slice(bounds.get("start", 0), bounds.get("end"))]
 
+    def _cast_like(self, node: NodeProto) -> np.ndarray:
+        """In float64 where the type is of floating point."""
+        dtype = helper.tensor_dtype_to_np_dtype(self.type(node.input[1]) or TensorProto.FLOAT)
+        return widened(self.constant(node.input[0]).astype(dtype))
+
     def bodies(self, k: int) -> Iterator[tuple[str, Graph]]:
         """The graphs that a node holds, by attribute; of a list, with the position."""
         for name, body in bodies_of(self.nodes[k]):
             tensors = {tensor.name: tensor for tensor in body.initializer}
             yield name, Graph(body, tensors, self.opsets, [value.name for value in body.input], self)
+
+
+def _type_of(array: np.ndarray | None) -> int:
+    """The element type of a known value, in the precision that shapes are inferred with; 0 for None."""
+    if array is None:
+        return 0
+    return TensorProto.FLOAT if array.dtype.kind == "f" else int(helper.np_dtype_to_tensor_dtype(array.dtype))
 
 
 def holds_graph(node: NodeProto) -> bool:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PROMISE", "Outcome", "constant_elements", "judged", "unit_axes"]
 
-# What the fold promises: in float64 the folded graph equals the source to this part of a channel's largest magnitude.
+# What the fold promises: in float64 the folded graph equals the source to this part of what a channel varies by.
 PROMISE = 1e-10
+ROUNDING = 2.0**-45  # of a channel's largest magnitude, which a bias may make large against that
 # Relative change of all that is read, by which it is found how far rounding may carry: n 2^-53 sum |terms|, n to 2^13.
 MOVED = 2.0**-40
 _CONSTANT = 2.0**-40  # how far elements that are always one number may lie apart, relative to it: sums in other orders
@@ -83,19 +84,24 @@ def judged(
         relative = float(np.max(np.where(worst > 0, worst / largest, 0.0), initial=0.0))
     if np.isnan(worst).any():
         return Outcome(np.inf, "not a number")
-    beyond = worst > PROMISE * largest
-    if not beyond.any():
+    with np.errstate(all="ignore"):
+        axes = unit_axes(counterpart)
+        high = _by_channel(np.where(told, wanted, -np.inf), axes, initial=-np.inf)
+        low = -_by_channel(np.where(told, -wanted, -np.inf), axes, initial=-np.inf)
+        within = PROMISE * np.where(np.isfinite(high - low), high - low, 0.0) + ROUNDING * largest
+    if (worst <= within).all():
         return Outcome(relative)
     file_moved, source_moved = moved()
     with np.errstate(all="ignore"):
         drift = np.where(told, np.abs(file_moved - file) + np.abs(expected(source_moved, counterpart) - wanted), 0.0)
-    allowed = np.maximum(PROMISE * largest, _by_channel(drift, unit_axes(counterpart)))
+    allowed = np.maximum(within, _by_channel(drift, unit_axes(counterpart)))
     if (worst <= allowed).all():
-        return Outcome(min(relative, PROMISE))
+        return Outcome(relative)
     return Outcome(relative, f"off by {relative:.3g} of its channel's largest magnitude")
 
 
-def _by_channel(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+def _by_channel(array: np.ndarray, axes: tuple[int, ...], initial: float = 0.0) -> np.ndarray:
+    """The largest element of each channel: along axis 1, and the axes along which units differ."""
     kept = {*axes, 1 if array.ndim > 1 else 0}
-    found: np.ndarray = array.max(axis=tuple(a for a in range(array.ndim) if a not in kept), initial=0.0)
+    found: np.ndarray = array.max(axis=tuple(a for a in range(array.ndim) if a not in kept), initial=initial)
     return found

@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
 
     from onnx import NodeProto
 
     from bnfold.verification.certificate.graph import Graph
     from bnfold.verification.certificate.regions import Slice
 
-__all__ = ["inner_kinks", "unexcited"]
+__all__ = ["data_of", "inner_kinks", "unexcited"]
 
-_AT_ZERO = frozenset({"Abs", "Celu", "Elu", "LeakyRelu", "PRelu", "Relu", "Selu"})
+# Those that only flatten out count too: a channel far from 0 is one number for them.
+_AT_ZERO = frozenset(
+    (
+        "Abs", "Celu", "Elu", "Erf", "Exp", "Gelu", "LeakyRelu", "Mish", "PRelu", "Relu", "Selu", "Sigmoid",
+        "Softplus", "Softsign", "Swish", "Tanh",
+    )  # fmt: skip
+)
 _BOUNDED = {"HardSigmoid": (-3.0, 3.0), "HardSwish": (-3.0, 3.0)}
 
 
@@ -30,13 +36,17 @@ def inner_kinks(part: Slice) -> list[NodeProto]:
     return [
         node
         for node in part.nodes
-        if node.op_type in {*_AT_ZERO, *_BOUNDED, "Clip", "Max", "Min"} and node.input[0] in inner
+        if node.op_type in {*_AT_ZERO, *_BOUNDED, "Clip", "Max", "Min"} and data_of(node, inner)
     ]
 
 
-def unexcited(node: NodeProto, values: Mapping[str, np.ndarray], graph: Graph) -> int:
-    """How many channels were not seen on both sides, those that always are one number left out."""
-    x = values[node.input[0]]
+def data_of(node: NodeProto, inner: Collection[str]) -> str:
+    """The first operand that is computed; "" where none is."""
+    return next((name for name in node.input if name in inner), "")
+
+
+def unexcited(node: NodeProto, x: np.ndarray, graph: Graph) -> int:
+    """How many channels of its data were not seen on both sides, those that always are one number left out."""
     if x.dtype.kind != "f" or not x.size:
         return 0
     axes = tuple(axis for axis in range(x.ndim) if axis != 1 or x.ndim == 1)
@@ -54,6 +64,6 @@ def _bounds(node: NodeProto, graph: Graph, rank: int) -> list[np.ndarray]:
         return [np.zeros(())]
     if node.op_type in _BOUNDED:
         return [np.array(bound) for bound in _BOUNDED[node.op_type]]
-    given = [graph.constant(name) for name in node.input[1:] if name and graph.is_constant(name)]
+    given = [graph.constant(name) for name in node.input if name and graph.is_constant(name)]
     given += [np.array(a.f) for a in node.attribute if a.name in ("min", "max") and node.op_type == "Clip"]
     return [np.squeeze(bound) for bound in given if np.isfinite(bound).all() and np.ndim(bound) <= rank]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_ULPS", "Parameters"]
 
 MAX_ULPS = 0.5
+_BLOCK = 1 << 17  # elements that are compared at a time
 
 
 class Parameters:
@@ -25,16 +26,17 @@ class Parameters:
     Args:
         exact: the digits, by name of the initializer.
         present: the names of the file's initializers.
+        allowed: units in the last place by which digits may differ from what is stored.
     """
 
-    def __init__(self, exact: Mapping[str, Exact], present: frozenset[str]) -> None:
-        self._exact = exact
+    def __init__(self, exact: Mapping[str, Exact], present: frozenset[str], allowed: float = MAX_ULPS) -> None:
+        self._exact, self._allowed = exact, allowed
         self._gone = tuple(name for name in exact if name not in present)
         self.max_ulps = 0.0
         self.worst = ""
 
     def digits(self, name: str, stored: np.ndarray) -> np.ndarray | None:
-        """The parameter in float64; None where it was not computed, or is another one by the same name."""
+        """The parameter in float64; None where it was not computed, is another one, or lies too far from its digits."""
         if name not in self._exact:
             return None
         exact = self._exact[name](stored)
@@ -44,7 +46,7 @@ class Parameters:
         ulps = _ulps(exact, stored)
         if not ulps <= self.max_ulps:
             self.max_ulps, self.worst = ulps, name
-        return exact
+        return exact if ulps <= self._allowed else None
 
     def alternatives(self, stored: np.ndarray) -> list[np.ndarray]:
         """Digits of parameters that the file lacks and that are stored as this one is: of equal ones, one is kept."""
@@ -58,19 +60,21 @@ class Parameters:
 
 def _ulps(exact: np.ndarray, stored: np.ndarray) -> float:
     """The largest difference in units in the last place of what is stored."""
-    if not stored.size:
-        return 0.0
-    wide = stored.astype(np.float64)
-    difference = np.abs(exact - wide)
-    spacing = _spacing(stored)
-    with np.errstate(invalid="ignore"):
-        worst = float(np.max(difference / spacing))
-    return np.inf if np.isnan(worst) else worst
+    flat, found, worst = exact.ravel(), stored.ravel(), 0.0
+    for start in range(0, flat.size, _BLOCK):
+        part = found[start : start + _BLOCK]
+        difference = np.abs(flat[start : start + _BLOCK] - part.astype(np.float64))
+        with np.errstate(invalid="ignore"):
+            own = float(np.max(difference / _spacing(part)))
+        worst = max(worst, np.inf if np.isnan(own) else own)
+    return worst
 
 
 def _spacing(stored: np.ndarray) -> np.ndarray:
     """One unit in the last place."""
     if stored.dtype.kind == "f":
-        return np.spacing(np.abs(stored)).astype(np.float64)
+        spacing: np.ndarray = np.spacing(np.abs(stored)).astype(np.float64)
+        return spacing
     wide = np.abs(stored.astype(np.float64))  # bfloat16: 8 digits
-    return np.ldexp(1.0, np.maximum(np.frexp(wide)[1] - 8, -133))
+    found: np.ndarray = np.ldexp(1.0, np.maximum(np.frexp(wide)[1] - 8, -133))
+    return found

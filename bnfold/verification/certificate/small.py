@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["reach", "shortened", "shortened_axes"]
 
 _ELEMENTWISE = frozenset(
-    "Abs Add Cast Ceil Clip Cos Div Dropout Elu Celu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log "
-    "Max Mean Min Mish Mul Neg PRelu Pow Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Sub Sum Tanh "
-    "ThresholdedRelu Where".split()
+    (
+        "Abs", "Add", "Cast", "Ceil", "Celu", "Clip", "Cos", "Div", "Dropout", "Elu", "Erf", "Exp", "Floor",
+        "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Max", "Mean", "Min", "Mish",
+        "Mul", "Neg", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin",
+        "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tanh", "ThresholdedRelu", "Where",
+    )  # fmt: skip
 )
 _WINDOWED = frozenset({"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"})
 _OVER_SPACE = frozenset(
@@ -108,7 +111,11 @@ def reach(part: Slice, graph: Graph, axis: int) -> int:
 
 
 def shortened(
-    shapes: Mapping[str, tuple[int, ...]], how: str, reaches: Sequence[int], fixed: Mapping[str, Sequence[int]], rows: int
+    shapes: Mapping[str, tuple[int, ...]],
+    how: str,
+    reaches: Sequence[int],
+    fixed: Mapping[str, Sequence[int]],
+    rows: int,
 ) -> dict[str, tuple[int, ...]] | None:
     """The shapes with shorter axes; None where they cannot all be shortened alike.
 

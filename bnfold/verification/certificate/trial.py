@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,12 @@ from bnfold.errors import InputRefused
 from bnfold.verification.certificate.draws import draw
 from bnfold.verification.certificate.evaluation import Arrays, evaluate
 from bnfold.verification.certificate.judge import MOVED, Outcome, constant_elements, judged, unit_axes
-from bnfold.verification.certificate.kinks import inner_kinks, unexcited
+from bnfold.verification.certificate.kinks import data_of, inner_kinks, unexcited
 from bnfold.verification.certificate.regions import Proven, Region, Slice, captured_aliases
 from bnfold.verification.certificate.small import reach, shortened, shortened_axes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bnfold.records.certificate import Counterpart
     from bnfold.verification.certificate.graph import Graph
@@ -86,64 +87,60 @@ class Trial:
     ) -> Found:
         rng = np.random.default_rng((self.seed, self.count))
         file_feed, source_feed = self._drawn(region, read, shapes, rng)
-        inner = tuple(node.input[0] for node in kinks)
+        inner = {name for node in region.source.nodes for name in node.output}
+        watched = [data_of(node, inner) for node in kinks]
         found: Found | None = None
         for constants, digits in self._readings(region):
-            theirs = evaluate_slice(self.source, region.source, source_feed | constants, inner)
-            ours = evaluate_slice(self.file, region.file, file_feed | digits)
-            file_value, source_value = ours[region.file.target], theirs[region.source.target]
+            theirs = evaluate_slice(self.source, region.source, source_feed | constants, watched)
+            feed = file_feed | digits()  # large ones, so not before the source's are gone
+            ours = evaluate_slice(self.file, region.file, feed)
+            values = ours[region.file.target], theirs[region.source.target]
 
-            def moved(digits: Arrays = digits, constants: Arrays = constants) -> tuple[np.ndarray, np.ndarray]:
-                file = _moved(file_feed | self._floats(self.file, region.file) | digits, rng)
-                source = _moved(source_feed | self._floats(self.source, region.source) | constants, rng)
+            def moved(feed: Arrays = feed, constants: Arrays = constants) -> tuple[np.ndarray, np.ndarray]:
+                file = _moved(self._floats(self.file, region.file) | feed, rng)
+                source = _moved(self._floats(self.source, region.source) | source_feed | constants, rng)
                 return (
                     evaluate_slice(self.file, region.file, file)[region.file.target],
                     evaluate_slice(self.source, region.source, source)[region.source.target],
                 )
 
-            outcome = judged(file_value, source_value, counterpart, moved)
+            outcome = judged(*values, counterpart, moved)
             if found is None or outcome.failure is None:
                 axes = unit_axes(counterpart)
-                found = Found(
-                    outcome,
-                    constant_elements(source_value, axes) if asked and source_value.size else None,
-                    constant_elements(file_value, axes) if asked and file_value.size else None,
-                    sum(unexcited(node, theirs, self.source) for node in kinks),
+                file_constant, source_constant = (
+                    constant_elements(value, axes) if asked and value.size else None for value in values
                 )
+                n_unexcited = sum(
+                    unexcited(node, theirs[name], self.source) for node, name in zip(kinks, watched, strict=True)
+                )
+                found = Found(outcome, source_constant, file_constant, n_unexcited)
             if outcome.failure is None:
                 break
         if found is None:
             raise AssertionError("there is one reading at least")
         return found
 
-    def _readings(self, region: Region) -> Sequence[tuple[Arrays, Arrays]]:
+    def _readings(self, region: Region) -> Iterator[tuple[Arrays, Callable[[], Arrays]]]:
         """Values for computed constants of the source, and for parameters of the file: ways to read them.
 
         Computed constants count in float64 or as the source's own precision computes them; of equal parameters the
         file keeps one, whose digits may have been another's.
         """
-        digits, others = self._digits(region.file)
-        readings: list[tuple[Arrays, Arrays]] = [({}, digits)]
-        computed = [n for n in region.source.constants if self.source.is_constant(n) and self.source.is_computed(n)]
-        if computed:
-            readings.append((_AsWritten(self.source, computed), digits))
-        readings += [({}, digits | {name: array}) for name, array in others]
-        return readings
+        names = [n for n in region.file.constants if self.file.is_stored(n) and self.file.type(n) in _FLOATS]
+        known = {name: own for name in names if (own := self.parameters(name)) is not None}
 
-    def _digits(self, part: Slice) -> tuple[Arrays, _Others]:
-        digits: Arrays = {}
-        stored: list[tuple[str, Parameters]] = []
-        for name in part.constants:
-            if not self.file.is_stored(name) or self.file.type(name) not in _FLOATS:
-                continue
-            parameters = self.parameters(name)
-            if parameters is None:
-                continue
-            exact = parameters.digits(name, self.file.stored(name))
-            if exact is not None:
-                digits[name] = exact
-            stored.append((name, parameters))
-        return digits, _Others(self.file, stored)
+        def digits() -> Arrays:
+            exact = {name: own.digits(name, self.file.stored(name)) for name, own in known.items()}
+            return {name: array for name, array in exact.items() if array is not None}
+
+        yield {}, digits
+        computed = [name for name in region.source.constants if self.source.is_computed(name)]
+        if computed:
+            with contextlib.suppress(InputRefused):
+                yield {name: self.source.constant(name, as_written=True) for name in computed}, digits
+        for name, own in known.items():
+            for other in own.alternatives(self.file.stored(name)):
+                yield {}, lambda name=name, other=other: digits() | {name: other}  # type: ignore[misc]
 
     def _floats(self, graph: Graph, part: Slice) -> Arrays:
         arrays = ((name, graph.constant(name)) for name in part.constants if graph.type(name) in _FLOATS)
@@ -202,7 +199,7 @@ class Trial:
         parts = [(self.file, region.file), (self.source, region.source)]
         rank = max(len(shape) for shape in whole.values())
         how = shortened_axes(parts, rank)
-        wanted = [whole] if how != "space" else [whole]
+        wanted = [whole]
         if how:
             reaches = [max(reach(part, graph, axis) for graph, part in parts) for axis in range(max(rank - 2, 0))]
             own = set(unit_axes(counterpart))
@@ -235,25 +232,6 @@ class Trial:
                 if lengths[axis] is None and scale is not None and scale.ndim > axis and scale.shape[axis] > 1:
                     lengths[axis] = scale.shape[axis]
         return tuple(_UNKNOWN if length is None else length for length in lengths)
-
-
-class _AsWritten(dict):  # type: ignore[type-arg]
-    """Computed constants as the source's own precision computes them."""
-
-    def __init__(self, source: Graph, names: Sequence[str]) -> None:
-        super().__init__({name: source.constant(name, as_written=True) for name in names})
-
-
-class _Others:
-    """Digits that equal parameters had, asked for where those of the same name do not fit."""
-
-    def __init__(self, graph: Graph, stored: Sequence[tuple[str, Parameters]]) -> None:
-        self._graph, self._stored = graph, stored
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        for name, parameters in self._stored:
-            for array in parameters.alternatives(self._graph.stored(name)):
-                yield name, array
 
 
 def evaluate_slice(graph: Graph, part: Slice, feed: Mapping[str, np.ndarray], also: Sequence[str] = ()) -> Arrays:
