@@ -159,9 +159,9 @@ def round_constants(graph: ir.Graph) -> tuple[str, ...]:
         OverflowError: a finite element leaves the range of its own type.
     """
     beyond = []
-    for value, tensor in unrounded(graph).items():
-        name, dtype = str(value.name), value.dtype
-        if dtype is None:
+    for name, value in graph.initializers.items():
+        tensor, dtype = value.const_value, value.dtype
+        if tensor is None or dtype is None or not _has_more_digits(tensor, dtype):
             continue
         value.const_value, magnitude = _rounded(name, tensor if isinstance(tensor, Scaled) else tensor.numpy(), dtype)
         if tensor.dtype != dtype and magnitude > _FLOAT16_MAX:

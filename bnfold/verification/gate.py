@@ -6,11 +6,11 @@ import dataclasses
 from typing import TYPE_CHECKING, Literal
 
 from bnfold.records import Departure, InputSpec, Verdict
+from bnfold.verification.certified import Certified, certified
 from bnfold.verification.compare import Scope, compare
 from bnfold.verification.comparison import Comparison
 from bnfold.verification.explain import explain
 from bnfold.verification.kinds import Unequal
-from bnfold.verification.certified import Certified, certified
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,9 +73,10 @@ def verify_file(
         failure = str(unequal)
     proof = _proof(comparison, inputs, certificate, seed=seed)
     if failure is not None or proof.failure is not None:
-        departure, clause = explain(comparison, inputs, samples=samples, seed=seed, reproduction=reproduction)
-        departure = _named(departure, proof, mine=certificate is not None or failure is None)
-        clause = clause if departure is None else departure.sentence()
+        found, clause = explain(comparison, inputs, samples=samples, seed=seed, reproduction=reproduction)
+        departure = _named(found, proof, mine=certificate is not None or failure is None)
+        if departure is not None and departure is not found:
+            clause = departure.sentence()
         failure = f"{failure or proof.failure}; {clause}"
     coverage = reference.coverage
     if coverage is not None and coverage.never_active and proof.skipped is not None:

@@ -7,61 +7,31 @@ computes what the source does. Translation validation (Pnueli, Siegel and Singer
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import onnx.inliner
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from bnfold.errors import InputRefused
 from bnfold.records.certificate import Certificate, Counterpart
-from bnfold.verification.certificate.graph import Graph, attributes_of, holds_graph
+from bnfold.verification.certificate.graph import Graph
 from bnfold.verification.certificate.judge import Outcome
+from bnfold.verification.certificate.nodes import holds_graph
 from bnfold.verification.certificate.parameters import MAX_ULPS, Parameters
-from bnfold.verification.certificate.regions import LARGE_REGION, Proven, Region, Slice, cuts
+from bnfold.verification.certificate.proof import Failed, Options, Proof
+from bnfold.verification.certificate.regions import LARGE_REGION, Proven, Region, cuts
+from bnfold.verification.certificate.same import Same
 from bnfold.verification.certificate.sizes import BATCH, default_sizes, sized
 from bnfold.verification.certificate.trial import Found, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from onnx import NodeProto
-
-__all__ = ["Failed", "Proof", "prove"]
+__all__ = ["prove"]
 
 _EMPTY = Certificate({}, {})
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The first value that is not what it should be, with the operators of both graphs."""
-
-    value: str
-    counterpart: str
-    region: Region | None
-    outcome: Outcome
-    reason: str
-
-
-@dataclass
-class Proof:
-    """What was proven."""
-
-    regions: int = 0
-    certified: int = 0
-    largest_region: int = 0
-    large_regions: list[tuple[str, ...]] = field(default_factory=list)
-    unexcited_channels: int = 0
-    largest_error: float = 0.0
-    max_ulps: float = 0.0
-    n_compared: int = 0
-    n_failed: int = 0
-    failed: Failed | None = None
-
-    def __bool__(self) -> bool:
-        return self.failed is None
 
 
 def prove(
@@ -91,7 +61,7 @@ def prove(
     source = onnx.inliner.inline_local_functions(source) if source.functions else source
     file = onnx.inliner.inline_local_functions(file) if file.functions else file
     certificate = certificate or _EMPTY
-    options = _Options(seed, max_ulps, whole)
+    options = Options(seed, max_ulps, whole)
     proofs = []
     changed = _changed_default(file, source)
     if changed is not None:
@@ -100,7 +70,7 @@ def prove(
     for batch in (BATCH, 1):
         asked = default_sizes(source, sizes, batch)
         proof = Proof()
-        _Prover(_graph(file, asked), _graph(source, asked), certificate, "", proof, options).run()
+        _Prover(_graph(file, asked), _graph(source, asked), certificate, "", proof=proof, options=options).run()
         proofs.append(proof)
         if proof.failed is None or np.isfinite(proof.failed.outcome.error) or asked == default_sizes(source, sizes, 1):
             return proof
@@ -128,13 +98,6 @@ def _graph(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]]) -> Graph:
     return Graph(sized(model, sizes).graph, tensors, opsets, inputs)
 
 
-@dataclass(frozen=True)
-class _Options:
-    seed: int
-    max_ulps: float
-    whole: bool
-
-
 class _Prover:
     """Proves one graph of the file, and the bodies that its nodes hold."""
 
@@ -144,8 +107,9 @@ class _Prover:
         source: Graph,
         certificate: Certificate,
         place: str,
+        *,
         proof: Proof,
-        options: _Options,
+        options: Options,
         outer: _Prover | None = None,
     ) -> None:
         self.file, self.source, self.certificate, self.place = file, source, certificate, place
@@ -153,7 +117,8 @@ class _Prover:
         self._proven: dict[str, list[Proven]] = {}
         self._bodies: dict[tuple[int, int], bool] = {}
         exact = certificate.parameters.get(place, {})
-        self._parameters = Parameters(exact, frozenset(file.tensors), options.max_ulps)
+        self._parameters = Parameters(exact, frozenset(file.tensors), self._unchanged, options.max_ulps)
+        self._same = Same(file, source, self.proven)
         self._trial = Trial(file, source, self._parameters_of, options.seed)
 
     def _parameters_of(self, name: str) -> Parameters | None:
@@ -161,6 +126,12 @@ class _Prover:
         while prover is not None and name not in prover.file.tensors:
             prover = prover.outer
         return None if prover is None else prover._parameters
+
+    def _unchanged(self, name: str) -> np.ndarray | None:
+        """What the source stores by the name of a parameter that the fold did not compute; float64 is never rounded."""
+        type_ = self.file.type(name)
+        same = self.source.is_stored(name) and self.source.type(name) == type_ != TensorProto.DOUBLE
+        return self.source.stored(name) if same and self.place in self.certificate.parameters else None
 
     def run(self) -> bool:
         """Prove everything; False where something failed, which `proof` holds."""
@@ -218,7 +189,7 @@ class _Prover:
             return self._fail("", "", None, Outcome(np.inf), "another number of outputs")
         for name, other in outputs.items():
             if self.file.is_known(name) or self.source.is_known(other):
-                if self._same_known(name, other):
+                if self._same.known(name, other):
                     continue
             elif any(p.counterpart.is_whole and p.source == self.source.alias(other) for p in self.proven(name)):
                 continue
@@ -233,7 +204,7 @@ class _Prover:
         if any(p.source == other and p.counterpart.is_whole and counterpart.is_whole for p in self.proven(first)):
             return True
         self.proof.regions += 1
-        if counterpart.is_whole and self._is_same(k, name, other):
+        if counterpart.is_whole and self._same.operator(k, name, other) and self._same_bodies(k, other):
             self._note(first, Proven(counterpart, other), 1)
             return True
         self.proof.n_compared += 1
@@ -311,59 +282,20 @@ class _Prover:
         carries = node.op_type in ("Cast", "Dropout", "Identity", "Reshape", "Transpose")
         return carries and self._sums_to_one(node.input[0], depth - 1)
 
-    def _is_same(self, k: int, name: str, other: str) -> bool:
-        """Whether both are the same output of the same operator on the same values."""
-        if other not in self.source.writers:
-            return False
-        node, j = self.file.nodes[k], self.source.writers[other]
-        twin = self.source.nodes[j]
-        if (node.op_type, node.domain) != (twin.op_type, twin.domain) or len(node.input) != len(twin.input):
-            return False
-        if list(node.output).index(name) != list(twin.output).index(other):
-            return False
-        if attributes_of(node) != attributes_of(twin) or self.file.opsets.get(node.domain) != self.source.opsets.get(
-            twin.domain
-        ):
-            return False
-        if not all(self._same_value(a, b) for a, b in zip(node.input, twin.input, strict=True)):
-            return False
-        return not holds_graph(node) or self._same_bodies(k, j)
-
-    def _same_value(self, a: str, b: str) -> bool:
-        if not a or not b:
-            return a == b
-        if self.file.is_known(a) or self.source.is_known(b):
-            return self._same_known(a, b)
-        wanted = self.source.alias(b)
-        return any(one.counterpart.is_whole and one.source == wanted for one in self.proven(a))
-
-    def _same_known(self, a: str, b: str) -> bool:
-        if not (self.file.is_known(a) and self.source.is_known(b)):
-            return False
-        if self.file.type(a) and self.source.type(b) and self.file.type(a) != self.source.type(b):
-            return False
-        if self.file.is_stored(a) and self.source.is_stored(b):
-            first, second = self.file.stored(a), self.source.stored(b)
-            is_float = first.dtype.kind == "f"
-            return first.dtype == second.dtype and np.array_equal(first, second, equal_nan=is_float)
-        ours = self.file.constant(a)
-        if ours.dtype.kind == "O":
-            return bool(np.array_equal(ours, self.source.constant(b)))
-        for as_written in (False, True):
-            theirs = self.source.constant(b, as_written=as_written)
-            if ours.shape == theirs.shape and np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f"):
-                return True
-        return False
-
-    def _same_bodies(self, k: int, j: int) -> bool:
-        """Prove the bodies of a node, once."""
+    def _same_bodies(self, k: int, other: str) -> bool:
+        """Prove the bodies of a node, once; one without any has none that differ."""
+        if not holds_graph(self.file.nodes[k]):
+            return True
+        j = self.source.writers[other]
         if (k, j) not in self._bodies:
             name = self.file.nodes[k].output[0]
             others = dict(self.source.bodies(j))
             good = True
             for attribute, body in self.file.bodies(k):
                 place = f"{self.place}/{name}.{attribute}" if self.place else f"{name}.{attribute}"
-                inner = _Prover(body, others[attribute], self.certificate, place, self.proof, self.options, self)
-                good = good and attribute in others and inner.run()
+                good = good and attribute in others and self._inside(body, others[attribute], place).run()
             self._bodies[k, j] = good
         return self._bodies[k, j]
+
+    def _inside(self, body: Graph, other: Graph, place: str) -> _Prover:
+        return _Prover(body, other, self.certificate, place, proof=self.proof, options=self.options, outer=self)

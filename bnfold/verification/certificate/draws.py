@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from bnfold.records.certificate import Counterpart
     from bnfold.verification.certificate.regions import Proven
 
-__all__ = ["MAGNITUDES", "draw", "expected", "left"]
+__all__ = ["STEP", "draw", "expected", "left"]
 
-MAGNITUDES = (1.0, 8.0, 64.0, 512.0)  # of the rows, so that bounded activations are met on both sides
+STEP = 8.0  # the magnitude of a row against that of the row before, so that bounded activations are met on both sides
 
-Float64 = np.ndarray
+MAGNITUDES = 4  # different ones, then the first again
 
 
 def left(array: np.ndarray, counterpart: Counterpart) -> np.ndarray:
@@ -37,7 +37,11 @@ def expected(value: np.ndarray, counterpart: Counterpart) -> np.ndarray:
 
 
 def draw(
-    proven: Sequence[Proven], shape: tuple[int, ...], file_shape: tuple[int, ...], rng: np.random.Generator
+    proven: Sequence[Proven],
+    shape: tuple[int, ...],
+    file_shape: tuple[int, ...],
+    rng: np.random.Generator,
+    step: float = STEP,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """A value of the file, and its counterparts in the source.
 
@@ -49,8 +53,9 @@ def draw(
         shape: of the counterparts.
         file_shape: of the value of the file.
         rng: the random numbers.
+        step: the magnitude of a row against that of the row before.
     """
-    array = _random(file_shape, rng)
+    array = _random(file_shape, rng, step)
     settled = np.zeros(file_shape, bool)
     for one in proven:
         if one.file_constant is not None:
@@ -59,16 +64,18 @@ def draw(
         told = _told(one.counterpart, file_shape)
         new = told & ~settled
         if new.any():
-            array = np.where(new, _in_units(_random(file_shape, rng), one.counterpart), array)
+            array = np.where(new, _in_units(_random(file_shape, rng, step), one.counterpart), array)
             settled |= told
-    return array, [_counterpart(one, array, shape, rng) for one in proven]
+    return array, [_counterpart(one, array, shape, rng, step) for one in proven]
 
 
-def _counterpart(one: Proven, array: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def _counterpart(
+    one: Proven, array: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator, step: float
+) -> np.ndarray:
     counterpart = one.counterpart
     if counterpart.is_whole:
         return array
-    value = _random(shape, rng)
+    value = _random(shape, rng, step)
     if one.source_constant is not None:
         _fill(value, one.source_constant, np.zeros(shape, bool))
     told = _told(counterpart, array.shape)
@@ -101,10 +108,10 @@ def _fill(array: np.ndarray, constants: np.ndarray, settled: NDArray[np.bool_]) 
     array[places] = known[places]
 
 
-def _random(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def _random(shape: tuple[int, ...], rng: np.random.Generator, step: float) -> np.ndarray:
     array = np.asarray(rng.standard_normal(shape))
     if array.ndim == 0:
         return array
-    rows = np.array([MAGNITUDES[k % len(MAGNITUDES)] for k in range(shape[0])]) if shape[0] > 1 else np.array([2.0])
+    rows = step ** (np.arange(shape[0]) % MAGNITUDES) if shape[0] > 1 else np.array([2.0])
     scaled: np.ndarray = array * rows.reshape(-1, *(1,) * (array.ndim - 1))
     return scaled

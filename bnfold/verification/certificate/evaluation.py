@@ -42,7 +42,10 @@ def evaluate(
         InputRefused: an operator has no float64 meaning, or not on these inputs.
     """
     model = _model(nodes, outputs, opsets)
-    return Float64Graph(model, tensors or {"": onnx.TensorProto()}).evaluate(feed)
+    try:
+        return Float64Graph(model, tensors or {"": onnx.TensorProto()}).evaluate(feed)
+    except ValueError as error:  # a sequence of tensors is no array
+        raise InputRefused("a value is no tensor", where=nodes[-1].output[0], found=f"{error}"[:200]) from error
 
 
 def evaluate_as_written(

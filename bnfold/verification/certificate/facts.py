@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
     from onnx import NodeProto
 
-    from bnfold.verification.certificate.check import Failed, Proof
+    from bnfold.verification.certificate.proof import Failed, Proof
 
 __all__ = ["COMPARED_WITH", "departure_of", "facts_of"]
 

@@ -7,22 +7,23 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
-from bnfold.graph.float64_values import reads, widened
+from bnfold.graph.float64_values import widened
 from bnfold.verification.certificate.evaluation import Arrays, evaluate, evaluate_as_written
+from bnfold.verification.certificate.nodes import attributes_of, bodies_of, holds_graph, node_reads, type_of
 from bnfold.verification.certificate.sizes import FEW, Shape, kinds_of, node_kinds, prod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Graph", "attributes_of", "bodies_of", "holds_graph"]
+__all__ = ["Graph"]
 
 _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
+_MOST_TURNS = 1000  # of a loop that is run for its shapes
 _MOST = 1 << 20  # elements of a value that is computed from shapes
 
 
@@ -60,7 +61,7 @@ class Graph:
         self._known: set[str] = set(self.tensors)
         self._alias: dict[str, str] = {}
         self._arrays: dict[tuple[str, bool], np.ndarray] = {}
-        self._reads = [tuple(dict.fromkeys(reads(node))) for node in self.nodes]
+        self._reads = [tuple(dict.fromkeys(node_reads(node))) for node in self.nodes]
         self._find()
 
     def _find(self) -> None:
@@ -70,7 +71,9 @@ class Graph:
             outputs = [name for name in node.output if name]
             if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM or not outputs:
                 continue
-            if not holds_graph(node):
+            if holds_graph(node):
+                self._complete(k)
+            else:
                 if all(self.is_constant(name) for name in self._reads[k]):
                     self._constants.update(outputs)
                     self._known.update(outputs)
@@ -109,11 +112,35 @@ class Graph:
                         self._known.discard(name)
             return
         small = {n: self.constant(n) for n in self._reads[k] if self.is_known(n) and prod(self.shape(n)) <= FEW}
-        kinds = {name: (self.type(name) or _type_of(small.get(name)), self.shape(name)) for name in self._reads[k]}
+        kinds = {name: (self.type(name) or type_of(small.get(name)), self.shape(name)) for name in self._reads[k]}
         for name, (type_, shape) in node_kinds(node, self.opsets, kinds, small).items():
             self.types.setdefault(name, type_)
             if shape is not None:
                 self.shapes[name] = shape
+        if any(None in (self.shapes.get(name) or (None,)) for name in missing):
+            self._run_for_shapes(k)
+
+    def _run_for_shapes(self, k: int) -> None:
+        """Run a node whose shapes ONNX does not infer, as that of a loop, on ones."""
+        node = self.nodes[k]
+        values: Arrays = {}
+        if not self.ends(node):  # what it carries most often keeps its shape; any other is one that it does not run at
+            carried = zip(node.output, node.input[2:], strict=False)
+            self.shapes.update({a: shape for a, b in carried if (shape := self.shape(b)) is not None})
+            return
+        for name in self._reads[k]:
+            shape, type_ = self.shape(name), self.type(name)
+            if self.is_known(name):
+                values[name] = self.constant(name)
+            elif prod(shape) <= _MOST and type_:
+                dtype = helper.tensor_dtype_to_np_dtype(type_)
+                values[name] = widened(np.ones([n or 0 for n in shape or ()], dtype))
+            else:
+                return
+        outputs = [name for name in node.output if name]
+        with contextlib.suppress(InputRefused):
+            found = evaluate([node], values, outputs, {}, self.opsets)
+            self.shapes.update({name: array.shape for name, array in found.items()})
 
     def _passes_on(self, node: NodeProto) -> bool:
         """Identity, and Dropout in inference."""
@@ -123,6 +150,12 @@ class Graph:
             return False
         mode = node.input[2] if len(node.input) > 2 else ""
         return not mode or (self.is_constant(mode) and not bool(self.constant(mode).any()))
+
+    def ends(self, node: NodeProto) -> bool:
+        """Whether a node can be run on any numbers: a loop without a known number of turns may go on for ever."""
+        if node.op_type != "Loop":
+            return True
+        return self.is_known(node.input[0]) and bool(self.constant(node.input[0]) <= _MOST_TURNS)
 
     def _number(self, k: int, seen: dict[tuple[object, ...], list[int]]) -> None:
         """A node that computes what an earlier one does writes the same values."""
@@ -224,7 +257,7 @@ class Graph:
         return owner._arrays[key]
 
     def _computed(self, name: str, *, as_written: bool) -> np.ndarray:
-        nodes, leaves = self._behind(name)
+        nodes, leaves = self._behind(name, as_written=as_written)
         if as_written:
             arrays = dict(leaves)
             arrays |= {n: self.stored(n) for k in nodes for n in self._reads[k] if self.is_stored(n)}
@@ -237,7 +270,7 @@ class Graph:
                     stored[read] = owner.tensors[read]
         return evaluate([self.nodes[k] for k in nodes], leaves, [name], stored, self.opsets)[name]
 
-    def _behind(self, name: str) -> tuple[list[int], Arrays]:
+    def _behind(self, name: str, *, as_written: bool) -> tuple[list[int], Arrays]:
         """The nodes that compute a known value, and the shapes that these start from."""
         nodes: set[int] = set()
         leaves: Arrays = {}
@@ -254,7 +287,8 @@ class Graph:
             if node.op_type in ("Shape", "Size") and not self.is_constant(node.input[0]):
                 leaves[value] = self._of_shape(node)
             elif node.op_type == "CastLike" and not self.is_known(node.input[1]):
-                leaves[value] = self._cast_like(node)
+                cast = self._cast_like(node)
+                leaves[value] = cast if as_written else widened(cast)
             elif k not in nodes:
                 nodes.add(k)
                 todo += self._reads[k]
@@ -268,47 +302,13 @@ class Graph:
         return shape[slice(bounds.get("start", 0), bounds.get("end"))]
 
     def _cast_like(self, node: NodeProto) -> np.ndarray:
-        """In float64 where the type is of floating point."""
+        """In the type of the other operand."""
         dtype = helper.tensor_dtype_to_np_dtype(self.type(node.input[1]) or TensorProto.FLOAT)
-        return widened(self.constant(node.input[0]).astype(dtype))
+        cast: np.ndarray = self.constant(node.input[0]).astype(dtype)
+        return cast
 
     def bodies(self, k: int) -> Iterator[tuple[str, Graph]]:
         """The graphs that a node holds, by attribute; of a list, with the position."""
         for name, body in bodies_of(self.nodes[k]):
             tensors = {tensor.name: tensor for tensor in body.initializer}
             yield name, Graph(body, tensors, self.opsets, [value.name for value in body.input], self)
-
-
-def _type_of(array: np.ndarray | None) -> int:
-    """The element type of a known value, in the precision that shapes are inferred with; 0 for None."""
-    if array is None:
-        return 0
-    return TensorProto.FLOAT if array.dtype.kind == "f" else int(helper.np_dtype_to_tensor_dtype(array.dtype))
-
-
-def holds_graph(node: NodeProto) -> bool:
-    """Whether a node has a body."""
-    return any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute)
-
-
-def bodies_of(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
-    """The bodies of a node, named as in `bnfold.records.Certificate`."""
-    for attribute in node.attribute:
-        if attribute.type == AttributeProto.GRAPH:
-            yield attribute.name, attribute.g
-        elif attribute.type == AttributeProto.GRAPHS:
-            yield from ((f"{attribute.name}{k}", graph) for k, graph in enumerate(attribute.graphs))
-
-
-def attributes_of(node: NodeProto) -> tuple[bytes, ...]:
-    """The attributes of a node in a form that can be compared; bodies by name alone."""
-    found = []
-    for attribute in sorted(node.attribute, key=lambda a: a.name):
-        if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
-            found.append(attribute.name.encode())
-            continue
-        bare = onnx.AttributeProto()
-        bare.CopyFrom(attribute)
-        bare.ClearField("doc_string")
-        found.append(bare.SerializeToString(deterministic=True))
-    return tuple(found)

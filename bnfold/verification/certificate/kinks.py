@@ -18,14 +18,28 @@ if TYPE_CHECKING:
     from bnfold.verification.certificate.graph import Graph
     from bnfold.verification.certificate.regions import Slice
 
-__all__ = ["data_of", "inner_kinks", "unexcited"]
+__all__ = ["Seen", "data_of", "inner_kinks"]
 
 # Those that only flatten out count too: a channel far from 0 is one number for them.
 _AT_ZERO = frozenset(
     (
-        "Abs", "Celu", "Elu", "Erf", "Exp", "Gelu", "LeakyRelu", "Mish", "PRelu", "Relu", "Selu", "Sigmoid",
-        "Softplus", "Softsign", "Swish", "Tanh",
-    )  # fmt: skip
+        "Abs",
+        "Celu",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Gelu",
+        "LeakyRelu",
+        "Mish",
+        "PRelu",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Swish",
+        "Tanh",
+    )
 )
 _BOUNDED = {"HardSigmoid": (-3.0, 3.0), "HardSwish": (-3.0, 3.0)}
 
@@ -45,18 +59,41 @@ def data_of(node: NodeProto, inner: Collection[str]) -> str:
     return next((name for name in node.input if name in inner), "")
 
 
-def unexcited(node: NodeProto, x: np.ndarray, graph: Graph) -> int:
-    """How many channels of its data were not seen on both sides, those that always are one number left out."""
-    if x.dtype.kind != "f" or not x.size:
-        return 0
-    axes = tuple(axis for axis in range(x.ndim) if axis != 1 or x.ndim == 1)
-    low, high = x.min(axis=axes), x.max(axis=axes)
-    varies = low < high
-    seen = np.ones_like(varies)
-    for bound in _bounds(node, graph, x.ndim):
-        kink = bound if bound.ndim == 0 else bound.reshape(-1) if bound.size == low.size else bound.max()
-        seen &= (low < kink) & (kink < high)
-    return int(np.count_nonzero(varies & ~seen))
+class Seen:
+    """The least and the largest value of each channel in front of a kink, over several draws."""
+
+    def __init__(self, node: NodeProto) -> None:
+        self._node = node
+        self._low: np.ndarray | None = None
+        self._high: np.ndarray | None = None
+        self._rank = 0
+
+    def add(self, x: np.ndarray) -> None:
+        if x.dtype.kind != "f" or not x.size:
+            return
+        axes = tuple(axis for axis in range(x.ndim) if axis != 1 or x.ndim == 1)
+        low, high = x.min(axis=axes), x.max(axis=axes)
+        same = self._low is not None and self._low.shape == low.shape
+        self._low = np.minimum(self._low, low) if same and self._low is not None else low
+        self._high = np.maximum(self._high, high) if same and self._high is not None else high
+        self._rank = x.ndim
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether a channel was one number so far: what a large shift swallows, larger draws may still show."""
+        return self._low is not None and bool((self._low == self._high).any())
+
+    def unexcited(self, graph: Graph) -> int:
+        """How many channels were not seen on both sides, those that always are one number left out."""
+        if self._low is None or self._high is None:
+            return 0
+        low, high = self._low, self._high
+        varies = low < high
+        seen = np.ones_like(varies)
+        for bound in _bounds(self._node, graph, self._rank):
+            kink = bound if bound.ndim == 0 else bound.reshape(-1) if bound.size == low.size else bound.max()
+            seen &= (low < kink) & (kink < high)
+        return int(np.count_nonzero(varies & ~seen))
 
 
 def _bounds(node: NodeProto, graph: Graph, rank: int) -> list[np.ndarray]:

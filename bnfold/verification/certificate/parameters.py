@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bnfold.records.certificate import Exact
 
@@ -26,23 +26,28 @@ class Parameters:
     Args:
         exact: the digits, by name of the initializer.
         present: the names of the file's initializers.
+        unchanged: what the source stores by the same name; a parameter that was not computed is that one.
         allowed: units in the last place by which digits may differ from what is stored.
     """
 
-    def __init__(self, exact: Mapping[str, Exact], present: frozenset[str], allowed: float = MAX_ULPS) -> None:
-        self._exact, self._allowed = exact, allowed
+    def __init__(
+        self,
+        exact: Mapping[str, Exact],
+        present: frozenset[str],
+        unchanged: Callable[[str], np.ndarray | None],
+        allowed: float = MAX_ULPS,
+    ) -> None:
+        self._exact, self._unchanged, self._allowed = exact, unchanged, allowed
         self._gone = tuple(name for name in exact if name not in present)
         self.max_ulps = 0.0
         self.worst = ""
 
     def digits(self, name: str, stored: np.ndarray) -> np.ndarray | None:
-        """The parameter in float64; None where it was not computed, is another one, or lies too far from its digits."""
-        if name not in self._exact:
+        """The parameter in float64; None where it is another one by that name, or lies too far from its digits."""
+        exact = self._exact[name](stored) if name in self._exact else self._unchanged(name)
+        if exact is None or exact.size != stored.size:
             return None
-        exact = self._exact[name](stored)
-        if exact.size != stored.size:
-            return None
-        exact = exact.reshape(stored.shape)
+        exact = exact.reshape(stored.shape).astype(np.float64, copy=False)
         ulps = _ulps(exact, stored)
         if not ulps <= self.max_ulps:
             self.max_ulps, self.worst = ulps, name
@@ -64,7 +69,7 @@ def _ulps(exact: np.ndarray, stored: np.ndarray) -> float:
     for start in range(0, flat.size, _BLOCK):
         part = found[start : start + _BLOCK]
         difference = np.abs(flat[start : start + _BLOCK] - part.astype(np.float64))
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             own = float(np.max(difference / _spacing(part)))
         worst = max(worst, np.inf if np.isnan(own) else own)
     return worst

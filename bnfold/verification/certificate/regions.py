@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from onnx import NodeProto, helper
 
-from bnfold.verification.certificate.graph import Graph, holds_graph
+from bnfold.verification.certificate.graph import Graph
+from bnfold.verification.certificate.nodes import holds_graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

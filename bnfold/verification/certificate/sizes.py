@@ -13,12 +13,12 @@ from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from onnx import TensorProto, ValueInfoProto
+    from onnx import ValueInfoProto
 
 __all__ = ["BATCH", "FEW", "Shape", "default_sizes", "kinds_of", "node_kinds", "prod", "sized"]
 
 BATCH = 2
-OTHER_AXES = 16  # of an input whose length the file leaves open, besides the batch
+OTHER_AXES = 64  # of an input whose length the file leaves open, besides the batch
 FEW = 64  # elements; a value that an operator takes a shape, axes or bounds from
 _SMALL = 1024  # elements; a constant that may be a shape, axes, or scales
 

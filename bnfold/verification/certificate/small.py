@@ -23,11 +23,49 @@ __all__ = ["reach", "shortened", "shortened_axes"]
 
 _ELEMENTWISE = frozenset(
     (
-        "Abs", "Add", "Cast", "Ceil", "Celu", "Clip", "Cos", "Div", "Dropout", "Elu", "Erf", "Exp", "Floor",
-        "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Max", "Mean", "Min", "Mish",
-        "Mul", "Neg", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin",
-        "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tanh", "ThresholdedRelu", "Where",
-    )  # fmt: skip
+        "Abs",
+        "Add",
+        "Cast",
+        "Ceil",
+        "Celu",
+        "Clip",
+        "Cos",
+        "Div",
+        "Dropout",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "LeakyRelu",
+        "Log",
+        "Max",
+        "Mean",
+        "Min",
+        "Mish",
+        "Mul",
+        "Neg",
+        "PRelu",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Tanh",
+        "ThresholdedRelu",
+        "Where",
+    )
 )
 _WINDOWED = frozenset({"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"})
 _OVER_SPACE = frozenset(
@@ -61,7 +99,7 @@ def _spatial(graph: Graph, node: NodeProto, rank: int) -> bool:
     values = attributes(node)
     if node.op_type in _ELEMENTWISE:
         own = _constant_shapes(graph, node)
-        return all(len(s) <= rank and all(n == 1 for n in s[max(len(s) - rank + 2, 0) :]) for s in own)
+        return all(len(s) <= rank and all(n == 1 for k, n in enumerate(s, rank - len(s)) if k != 1) for s in own)
     if node.op_type in _WINDOWED:
         return "output_shape" not in values and len(node.output) == 1
     if node.op_type in _OVER_SPACE:
@@ -137,7 +175,8 @@ def shortened(
         least = reaches[axis - 2] + axis - 1 if how == "space" else axis + 2
         for shape in found.values():
             shape[axis] = min(shape[axis], least) if shape[axis] != 1 else 1
-    if len({shape[0] for shape in shapes.values() if shape[0] != 1}) <= 1 and rank and rank > (how == "rows"):
+    batches = {shape[0] for shape in shapes.values()}
+    if len(batches - {1}) <= 1:
         for shape in found.values():
-            shape[0] = rows if shape[0] != 1 else 1
+            shape[0] = rows if shape[0] != 1 or batches == {1} else 1
     return {name: tuple(shape) for name, shape in found.items()}

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper
+from onnx import TensorProto, helper
 
 from bnfold.errors import InputRefused
-from bnfold.verification.certificate.draws import draw
-from bnfold.verification.certificate.evaluation import Arrays, evaluate
+from bnfold.verification.certificate.draws import STEP, draw
+from bnfold.verification.certificate.evaluation import Arrays
 from bnfold.verification.certificate.judge import MOVED, Outcome, constant_elements, judged, unit_axes
-from bnfold.verification.certificate.kinks import data_of, inner_kinks, unexcited
-from bnfold.verification.certificate.regions import Proven, Region, Slice, captured_aliases
+from bnfold.verification.certificate.kinks import Seen, data_of, inner_kinks
+from bnfold.verification.certificate.regions import Proven, Region, Slice
+from bnfold.verification.certificate.slices import evaluate_slice
 from bnfold.verification.certificate.small import reach, shortened, shortened_axes
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Found", "Trial"]
 
 ROWS, ROWS_WITH_KINKS = 2, 4
+# Of the magnitudes; more draws, and larger ones, where a channel was seen on one side of its kink only.
+STEPS = (*[STEP] * 4, 8 * STEP, 64 * STEP, 512 * STEP)
 _UNKNOWN = 3  # length of an axis that no graph tells
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
@@ -65,14 +68,25 @@ class Trial:
         Raises:
             InputRefused: an operator cannot be evaluated, or not at these sizes.
         """
+        for graph, part in ((self.file, region.file), (self.source, region.source)):
+            if not all(map(graph.ends, part.nodes)):
+                raise InputRefused("a loop whose number of turns is not known cannot be run", where=part.target)
         kinks = inner_kinks(region.source)
+        inner = {name for node in region.source.nodes for name in node.output}
         failure: InputRefused | None = None
         for shapes in self._shapes(region, counterpart, read, ROWS_WITH_KINKS if kinks else ROWS):
-            self.count += 1
             try:
-                return self._at(region, counterpart, read, shapes, kinks, asked=asked)
+                seen = [(data_of(node, inner), Seen(node)) for node in kinks]
+                for step in STEPS:
+                    self.count += 1
+                    found = self._at(region, counterpart, read, shapes, seen, asked=asked, step=step)
+                    constant = step != STEPS[-1] and any(one.is_constant for _, one in seen)
+                    if found.outcome.failure is not None or not (found.unexcited or constant):
+                        break
             except InputRefused as refused:  # not at these sizes: next those of a run
                 failure = refused
+            else:
+                return found
         raise failure or InputRefused("the sizes of a value are not known", where=region.file.target)
 
     def _at(
@@ -81,17 +95,16 @@ class Trial:
         counterpart: Counterpart,
         read: Mapping[str, Sequence[Proven]],
         shapes: Mapping[str, tuple[int, ...]],
-        kinks: Sequence[NodeProto],
+        seen: Sequence[tuple[str, Seen]],
         *,
         asked: bool,
+        step: float,
     ) -> Found:
         rng = np.random.default_rng((self.seed, self.count))
-        file_feed, source_feed = self._drawn(region, read, shapes, rng)
-        inner = {name for node in region.source.nodes for name in node.output}
-        watched = [data_of(node, inner) for node in kinks]
+        file_feed, source_feed = self._drawn(region, read, shapes, rng, step)
         found: Found | None = None
         for constants, digits in self._readings(region):
-            theirs = evaluate_slice(self.source, region.source, source_feed | constants, watched)
+            theirs = evaluate_slice(self.source, region.source, source_feed | constants, [name for name, _ in seen])
             feed = file_feed | digits()  # large ones, so not before the source's are gone
             ours = evaluate_slice(self.file, region.file, feed)
             values = ours[region.file.target], theirs[region.source.target]
@@ -110,9 +123,9 @@ class Trial:
                 file_constant, source_constant = (
                     constant_elements(value, axes) if asked and value.size else None for value in values
                 )
-                n_unexcited = sum(
-                    unexcited(node, theirs[name], self.source) for node, name in zip(kinks, watched, strict=True)
-                )
+                for name, one in seen:
+                    one.add(theirs[name])
+                n_unexcited = sum(one.unexcited(self.source) for _, one in seen)
                 found = Found(outcome, source_constant, file_constant, n_unexcited)
             if outcome.failure is None:
                 break
@@ -152,6 +165,7 @@ class Trial:
         read: Mapping[str, Sequence[Proven]],
         shapes: Mapping[str, tuple[int, ...]],
         rng: np.random.Generator,
+        step: float,
     ) -> tuple[Arrays, Arrays]:
         file_feed: Arrays = {}
         source_feed: Arrays = {}
@@ -164,7 +178,7 @@ class Trial:
                 source_feed |= {one.source: array for one in proven}
                 continue
             smaller = _kept_shape(shape, proven[0].counterpart)
-            array, counterparts = draw(proven, shape, smaller, rng)
+            array, counterparts = draw(proven, shape, smaller, rng, step)
             file_feed[leaf] = array
             source_feed |= {one.source: value for one, value in zip(proven, counterparts, strict=True)}
         return file_feed, source_feed
@@ -232,27 +246,6 @@ class Trial:
                 if lengths[axis] is None and scale is not None and scale.ndim > axis and scale.shape[axis] > 1:
                     lengths[axis] = scale.shape[axis]
         return tuple(_UNKNOWN if length is None else length for length in lengths)
-
-
-def evaluate_slice(graph: Graph, part: Slice, feed: Mapping[str, np.ndarray], also: Sequence[str] = ()) -> Arrays:
-    """The value that a slice computes, and others inside it."""
-    if not part.nodes:
-        known = feed[part.target] if part.target in feed else graph.constant(part.target)
-        return {part.target: known}
-    tensors: dict[str, TensorProto] = {}
-    values = dict(feed)
-    for name in part.constants:
-        if name in values:
-            continue
-        owner = graph.owner(name)
-        if owner is not None and name in owner.tensors:
-            tensors[name] = owner.tensors[name]
-        else:
-            values[name] = graph.constant(name)
-    for name, first in captured_aliases(graph, part).items():
-        if first in values:
-            values[name] = values[first]
-    return evaluate(part.nodes, values, dict.fromkeys((part.target, *also)), tensors, graph.opsets)
 
 
 def _moved(feed: Mapping[str, np.ndarray], rng: np.random.Generator) -> Arrays:
