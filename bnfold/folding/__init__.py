@@ -54,13 +54,17 @@ def fold(onnx_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ledger]:
     return ir.to_proto(model), ledger
 
 
-def fold_model(model: ir.Model, *, move_behind_relus: bool = False, certified: bool = True) -> Ledger:
+def fold_model(
+    model: ir.Model, *, move_behind_relus: bool = False, rounded: bool = True, certified: bool = True
+) -> Ledger:
     """Fold the BatchNorms of a model in place; inputs, outputs and their names stay.
 
     Args:
         model: the model to fold.
         move_behind_relus: whether a BatchNorm that could not vanish in front of a ReLU goes behind it, which makes the
             ReLU a Max with a constant; whether that is faster depends on the runtime.
+        rounded: whether new parameters are rounded to their type at the end; else they keep their float64 digits, and
+            the ledger does not say which are beyond float16.
         certified: whether the ledger has a certificate. It holds the source's weights in memory, of which it computes
             the digits that are rounded off.
 
@@ -88,7 +92,7 @@ def fold_model(model: ir.Model, *, move_behind_relus: bool = False, certified: b
         for graph in graphs:
             remove_dead_channels(graph, model.opset_imports.get("", 20))
             digits |= unrounded(graph) if certified else {}
-            beyond += round_constants(graph)
+            beyond += round_constants(graph) if rounded else ()
     except OverflowError as error:
         raise InputRefused(
             f"a folded weight does not fit: {error}", remedy="convert the model to float32 before folding"

@@ -75,9 +75,8 @@ def _anew(
         return Certified(skipped=f"the file was made by {made_by}, and has no certificate")
     tried: list[Proof] = []
     for move_behind_relus in (False, True):  # True: what `fold-export --measure` may have taken
-        model = ir.from_proto(source)
         try:
-            ledger = fold_model(model, move_behind_relus=move_behind_relus)
+            ledger = fold_model(ir.from_proto(source), move_behind_relus=move_behind_relus, rounded=False)
         except InputRefused as refused:
             return Certified(skipped=f"the source cannot be folded: {refused}")
         proof = prove(file, source, ledger.certificate, sizes=sizes, seed=seed, max_ulps=MAX_ULPS_ANEW, whole=False)

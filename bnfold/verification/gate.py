@@ -107,10 +107,10 @@ def _proof(
     """The file operator by operator: all of it, whatever the inputs reach."""
     from bnfold.sources.external_data import load_with_data
 
+    file = load_with_data(comparison.candidate)  # for a moment twice in memory, so before the graph of the source
     plain = comparison.reference.plain
     if plain is None:
         return Certified(skipped="the source has no unfolded graph")
-    file = load_with_data(comparison.candidate)
     return certified(file, plain, certificate, sizes={spec.name: spec.shape for spec in inputs}, seed=seed)
 
 

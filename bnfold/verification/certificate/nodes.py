@@ -20,7 +20,9 @@ def node_reads(node: NodeProto) -> Iterator[str]:
     """What a node reads, and what its bodies read of the graphs around them."""
     yield from (name for name in node.input if name)
     for _, body in bodies_of(node):
-        own = {value.name for value in (*body.input, *body.initializer)} | {n for each in body.node for n in each.output}
+        own = {value.name for value in (*body.input, *body.initializer)} | {
+            n for each in body.node for n in each.output
+        }
         inside = (name for each in body.node for name in node_reads(each))
         yield from (name for name in (*inside, *(value.name for value in body.output)) if name not in own)
 
