@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from bnfold.records.verdicts import verdict_in_words
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -48,7 +50,7 @@ def rows(name: str, report: Mapping[str, Any], *, on_cuda: bool) -> list[tuple[s
             *((_time(run["end_to_end_ms"]) for run in pair) if on_cuda else ()),
             f"{ratio['ratio']:.3f}",
             f"{ratio['low']:.3f} to {ratio['high']:.3f}",
-            f"{ratio['verdict']} ({ratio['note']})" if ratio["note"] else ratio["verdict"],
+            verdict_in_words(ratio) + (f" ({ratio['note']})" if ratio["note"] else ""),
         ))  # fmt: skip
     if report.get("no_cuda_graph"):
         empty = ("-",) * (len(headings(on_cuda=on_cuda)) - 5)

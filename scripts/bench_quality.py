@@ -4,9 +4,10 @@
 
 A/A: the same file twice; "faster" or "slower" is wrong. A/B: a file with an extra convolution, 5 % of
 the multiply-adds, is called slower. The overhead is that of the timed loop over `model_run` in ONNX Runtime's own
-profile of the same calls. Where no winner is named for noise, the run counts apart, as "refused": run it on a quiet
-machine. With --json, runs are added to those that the file already holds, one by one, until there are --runs of each
-kind, so that it can be stopped and taken up again; only runs of the same budget, threads and versions are added.
+profile of the same calls. Where the machine was too noisy to name a winner, the run counts apart, as "undecided": run
+it on a quiet machine. With --json, runs are added to those that the file already holds, one by one, until there are
+--runs of each kind, so that it can be stopped and taken up again; only runs of the same budget, threads and versions
+are added.
 """
 
 from __future__ import annotations
@@ -59,12 +60,12 @@ def network(path: Path, n_convolutions: int) -> Path:
 
 
 def one_run(files: list[Path], seed: int, **options: Any) -> dict[str, Any]:
-    """What a measurement said; "refused" where no winner was named for noise."""
+    """What a measurement said, and why where it named no winner."""
     report = bench_files(files, names=["a", "b"], seed=seed, **options)
     (ratio,) = report.ratios
     numbers = {key: round(getattr(ratio, key), 5) for key in ("ratio", "low", "high")}
-    refused = {"note": ratio.note} if ratio.note else {}
-    return {"verdict": "refused" if ratio.note else ratio.verdict, **numbers, **refused}
+    undecided = {"leaning": ratio.leaning, "note": ratio.note} if ratio.verdict == "undecided" else {}
+    return {"verdict": ratio.verdict, **numbers, **undecided}
 
 
 def overhead(path: Path, folder: Path, threads: int, n_runs: int = 200) -> float:
@@ -114,12 +115,12 @@ def markdown(result: dict[str, Any]) -> str:
     lines = ["# How often `bnfold bench` says the truth", "", f"`python scripts/bench_quality.py`: {facts['cpu']}, "]
     lines[-1] += f"{facts['threads']} of {facts['n_cpus']} CPUs, ONNX Runtime {facts['onnxruntime']}, "
     lines[-1] += f"{facts['budget_s']:.0f} s a run, 99 % intervals."
-    lines += ["", "| pair | runs | tie | faster | slower | refused for noise | interval, median width |"]
+    lines += ["", "| pair | runs | tie | faster | slower | undecided for noise | interval, median width |"]
     lines += ["|---|---:|---:|---:|---:|---:|---:|"]
     for kind, name in KINDS.items():
         said, runs = counts(result, kind), result[kind]
         width = median(run["high"] - run["low"] for run in runs) if runs else float("nan")
-        cells = [name, len(runs), *(said[verdict] for verdict in ("tie", "faster", "slower", "refused"))]
+        cells = [name, len(runs), *(said[verdict] for verdict in ("tie", "faster", "slower", "undecided"))]
         lines.append("| " + " | ".join(map(str, cells)) + f" | {width:.4f} |")
     found = ", ".join(f"{value:.4f}" for value in result["overhead"])
     lines += ["", f"Median of the timed loop over ONNX Runtime's own `model_run` of the same calls: {found}."]

@@ -47,6 +47,8 @@ from bnfold.runtime import environment, run_probe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from bnfold.sources import TorchSource
+
 SAME = ("cpu", "gpu", "onnxruntime", "onnxruntime_build", "provider")  # of networks in one table
 
 
@@ -55,7 +57,12 @@ def write_pair(name: str, folder: Path) -> tuple[Path, Path]:
     module, inputs = build(name)
     randomise(module, "positive", seed=1)
     calibrate(module, inputs)
-    model = plain_graph(source_of(name, module, inputs))
+    return write_files(source_of(name, module, inputs), folder)
+
+
+def write_files(source: TorchSource, folder: Path) -> tuple[Path, Path]:
+    """The folded and the plain file of a source, in a folder that is made."""
+    model = plain_graph(source)
     plain = ir.from_proto(ir.to_proto(model))
     optimizer.optimize(plain)
     fold_model(model)

@@ -30,11 +30,12 @@ def measured_rows(
 
     Args:
         arguments: from `parse`.
-        measure: the row of a network; it holds the name as `network`.
+        measure: the row of a network; it holds the name as `network`. One that also holds a `failure` is measured anew
+            by the next run.
         show: a row as a line.
     """
     lines = arguments.json.read_text().splitlines() if arguments.json and arguments.json.exists() else []
-    rows = {row["network"]: row for row in map(json.loads, lines)}
+    rows = {row["network"]: row for row in map(json.loads, lines) if "failure" not in row}
     for name in arguments.names:
         if not (arguments.missing and name in rows):
             rows[name] = measure(name)

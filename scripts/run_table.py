@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from bnfold.records.verdicts import verdict_in_words
+
 LEAST_ACCURACY = 0.95
 
 Facts = dict[str, Any]
@@ -66,7 +68,7 @@ def latency(benched: Facts) -> list[str]:
     return [
         f"{median[ratio['b']] * 1000:.1f}",
         f"{median[ratio['a']] * 1000:.1f}",
-        f"{ratio['ratio']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}), {ratio['verdict']}",
+        f"{ratio['ratio']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}), {verdict_in_words(ratio)}",
     ]
 
 

@@ -1,15 +1,20 @@
 """What channels of gamma 0 are worth: accuracy, parameters, multiply-adds and latency before and after.
 
-    python scripts/sparse_gammas.py [--model vgg_bn] [--l1-gamma 0.4] [--epochs 30] [--seed 0]
+    python scripts/sparse_gammas.py [--model vgg_bn] [--l1-gamma 0.4] [--epochs 30] [--seed 0] [--parent CHECKOUT]
+    python scripts/sparse_gammas.py --model scripts/vgg_wide.py
 
 Trains the network as its recipe says, and again with the penalty; folds both, proves the files equal to their networks,
 and measures them side by side. The third row is the sparse network as the exporter writes it, its dead channels in it.
+With `--parent`, the folder of another commit of bnfold, that commit folds the sparse network too, for a fourth row.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,7 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 import bnfold
+from bnfold.export import count_macs
 from bnfold.records import FoldExportReport, TrainReport
+from bnfold.records.verdicts import verdict_in_words
 from bnfold.sources.checkpoint import read_run
 
 
@@ -46,7 +53,21 @@ def trained_and_folded(
 ) -> tuple[TrainReport, FoldExportReport]:
     """One network, trained with a penalty or without (0), folded and proven equal."""
     trained = bnfold.train(name, folder / "run", epochs=epochs, seed=seed, l1_gamma=l1_gamma)
-    return trained, bnfold.fold_export(folder / "run", folder / "out", keep_plain=True)
+    return trained, bnfold.fold_export(folder / "run", folder / "out", keep_plain=True, budget_s=0)
+
+
+def folded_by(checkout: Path, run: Path, folder: Path) -> Path:
+    """The file that another commit of bnfold makes of a run, in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout.resolve())}
+    command = [sys.executable, "-m", "bnfold", "fold-export", str(run.resolve()), "-o", str(folder.resolve())]
+    subprocess.run([*command, "--quiet"], env=environment, cwd=checkout, check=True, stdout=subprocess.DEVNULL)
+    return folder / "model.onnx"
+
+
+def n_multiply_adds(file: Path) -> str:
+    """The multiply-adds of a file at batch 1, with their thousands apart."""
+    macs = count_macs(onnx.load(file))
+    return "-" if macs is None else f"{macs:,}"
 
 
 def main() -> None:
@@ -57,6 +78,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="batch size of the latencies")
+    parser.add_argument("--parent", type=Path, metavar="DIR", help="checkout of a commit to compare with")
+    parser.add_argument("--budget", type=float, default=15.0, metavar="SECONDS", help="seconds of measuring")
     arguments = parser.parse_args()
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in ("network", "test accuracy", "channels", "parameters", "multiply-adds", "median µs"):
@@ -74,20 +97,26 @@ def main() -> None:
             "dense, folded": (dense, dense / "out" / "model.onnx"),
             "sparse, as exported by default": (sparse, sparse / "out" / "plain.onnx"),
         }
+        if arguments.parent is not None:
+            other = folded_by(arguments.parent, sparse / "run", sparse / "parent")
+            files["sparse, folded by the parent"] = (sparse, other)
         timing = bnfold.bench(
-            *(file for _, file in files.values()), names=list(files), batch=arguments.batch, threads=1, budget_s=15
+            *(file for _, file in files.values()),
+            names=list(files),
+            batch=arguments.batch,
+            threads=1,
+            budget_s=arguments.budget,
         )
         medians = [run.median_ms for run in timing.runs]
         for (name, (folder, file)), median_ms in zip(files.items(), medians, strict=True):
-            report, exported = results[folder]
+            report, _ = results[folder]
             left, all_channels = channels(folder / "run")
-            macs = exported.graph.macs_before if file.name == "plain.onnx" else exported.graph.macs_after
             table.add_row(
                 name,
                 f"{report.metrics['test'][report.goal]:.4f}",
                 f"{left} of {all_channels}",
                 f"{n_parameters(file):,}",
-                "-" if macs is None else f"{macs:,}",
+                n_multiply_adds(file),
                 f"{median_ms * 1000:.1f}",
             )
     Console(width=120, markup=False, highlight=False).print(table)
@@ -95,9 +124,11 @@ def main() -> None:
         f"{arguments.model}, l1_gamma {arguments.l1_gamma:g}; latency at batch {arguments.batch} on 1 thread; "
         "the folded files are proven equal to their networks"
     )
+    for layer in results[sparse][1].removed_channels:
+        print(f"dead channels removed from {layer.layer}: {layer.n_before} to {layer.n_after}")
     for ratio in timing.ratios:
         interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
-        print(f"time ratio {ratio.a} / {ratio.b}: {ratio.ratio:.3f} ({interval}), {ratio.verdict}")
+        print(f"time ratio {ratio.a} / {ratio.b}: {ratio.ratio:.3f} ({interval}), {verdict_in_words(vars(ratio))}")
     for note in dict.fromkeys(ratio.note for ratio in timing.ratios if ratio.note):
         print(note)
 

@@ -3,10 +3,13 @@
 #
 #   ./scripts/test.sh       needs Python 3.11 or newer and pip; makes its own virtual environment in .venv
 #
-# PYTHON=/path/to/python3.12 chooses the interpreter. Tests marked `zoo` have a lane of their own, ./scripts/test_zoo.sh.
+# PYTHON=/path/to/python3.12 chooses the interpreter. Tests marked `zoo` and `field` have lanes of their own,
+# ./scripts/test_zoo.sh and ./scripts/test_field.sh. With CI=true, a browser is installed where there is none.
 set -euo pipefail
 # shellcheck source=scripts/venv.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
+# shellcheck source=scripts/browser.sh
+source "$ROOT/scripts/browser.sh"
 
 ensure_venv .venv dev scripts/constraints.txt
 bin="$ROOT/.venv/bin"
@@ -20,5 +23,6 @@ say "mypy --strict"
 "$bin/python" -m mypy
 say "lint-imports"
 "$bin/lint-imports"
+ensure_browser
 say "pytest"
-"$bin/python" -m pytest -m "not zoo" "$@"
+"$bin/python" -m pytest -m "not zoo and not field" "$@"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from onnx import numpy_helper
 from bnfold.cli.main import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from click.testing import Result
 
@@ -30,6 +31,16 @@ settings.load_profile("bnfold")
 # Shells start jobs in the background, and nohup, with these ignored, which children inherit. Tests send them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_measurement_by_default() -> Iterator[None]:
+    """`fold_export`, and the command with it, measures only where a test gives a budget: else each call took 3 s."""
+    from bnfold.workflows.fold_export import fold_export
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(inspect.unwrap(fold_export).__kwdefaults__, "budget_s", 0.0)
+        yield
 
 
 @pytest.fixture

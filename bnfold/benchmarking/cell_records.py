@@ -83,6 +83,7 @@ def _run(result: CellResult, subject: Subject, times: FileTimes) -> BenchRun:
         intervals=intervals,
         n_starts=0 if cold is None else cold.n_starts,
         engine=subject.engine,
+        sha256=subject.sha256,
         end_to_end_ms=None if times.end_to_end is None else float(np.median(times.end_to_end)),
         cudnn_search_ms=result.search_ms.get(subject.name),
         **points,

@@ -15,7 +15,13 @@ from bnfold.benchmarking.inputs import random_inputs
 from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.noise import merged_noise
 from bnfold.benchmarking.statistics import LEVEL
-from bnfold.benchmarking.subjects import distinct_names, file_subject, read_inputs, shapes_of
+from bnfold.benchmarking.subjects import (
+    distinct_names,
+    file_subject,
+    read_inputs,
+    shapes_of,
+    with_digest,
+)
 from bnfold.records import BenchReport
 from bnfold.runtime import PROVIDERS, Provider, environment, require_onnxruntime
 from bnfold.runtime.cuda_libraries import library_versions
@@ -122,6 +128,7 @@ def bench_subjects(
     inputs = next(iter(specs.values()))
     _check_graphs(subjects, cells, shapes, inputs)
     located = tuple(placements)
+    subjects = [with_digest(subject) for subject in subjects]
     results: list[CellResult] = []
     try:
         for index, cell in enumerate(cells):

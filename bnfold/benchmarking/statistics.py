@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnfold.records import BenchRatio, RatioVerdict
+from bnfold.records.verdicts import decided
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from bnfold.records import BenchRatio
 
 __all__ = ["LEVEL", "NO_WINNER", "compare", "dispersion", "ratio_interval"]
 
@@ -80,10 +82,11 @@ def compare(pair: BenchRatio, ratios: NDArray[np.float64], *, note: str | None =
         seed: of the resampling.
     """
     ratio, low, high = ratio_interval(ratios, seed)
-    verdict: RatioVerdict = "faster" if high < 1 else "slower" if low > 1 else "tie"
-    if note is None or verdict == "tie":
-        return dataclasses.replace(pair, ratio=ratio, low=low, high=high, verdict=verdict)
-    return dataclasses.replace(pair, ratio=ratio, low=low, high=high, verdict="tie", note=f"{NO_WINNER}{note}")
+    verdict, leaning = decided(low, high, may_name=note is None)
+    return dataclasses.replace(
+        pair, ratio=ratio, low=low, high=high, verdict=verdict, leaning=leaning,
+        note=None if leaning is None else f"{NO_WINNER}{note}",
+    )  # fmt: skip
 
 
 def dispersion(times: NDArray[np.float64]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from bnfold.benchmarking.timing import BoundFile, Runner, output_sizes
 from bnfold.errors import InputRefused
 from bnfold.runtime import PROVIDERS, open_session
 from bnfold.runtime.placement import record_placement
+from bnfold.sources.digests import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from bnfold.records import BenchPlacement, InputSpec
     from bnfold.runtime import Provider
 
-__all__ = ["Subject", "distinct_names", "file_subject", "optimized_offline", "read_inputs", "shapes_of"]
+__all__ = ["Subject", "distinct_names", "file_subject", "optimized_offline", "read_inputs", "shapes_of", "with_digest"]
+
+log = logging.getLogger("bnfold.benchmarking")
 
 NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of a surrogate pair, ends of lines
 TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -40,6 +44,7 @@ class Subject:
         opener: opens it for a cell of the grid, with these inputs bound.
         file: the `.onnx` file that ONNX Runtime loads, None for a peer that runs elsewhere.
         engine: what runs it.
+        sha256: of the file as it was named and its external data, None until `with_digest`.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Subject:
     opener: Callable[[Cell, Mapping[str, Any]], Runner]
     file: Path | None = None
     engine: str = "onnxruntime"
+    sha256: str | None = None
 
 
 def file_subject(name: str, file: Path) -> Subject:
@@ -72,6 +78,20 @@ class _FileOpener:
         if key not in self._outputs:
             self._outputs[key] = output_sizes(self._file, inputs, cell.provider)
         return self._outputs[key]
+
+
+def with_digest(subject: Subject) -> Subject:
+    """The subject with the digest of its file; one without stays as it is.
+
+    So does one whose external data lies where bnfold does not read: what ONNX Runtime reads is measured all the same.
+    """
+    if subject.file is None:
+        return subject
+    try:
+        return replace(subject, sha256=file_sha256(subject.file))
+    except InputRefused as refused:
+        log.debug("no digest of %s: %s", subject.name, refused)
+        return subject
 
 
 def optimized_offline(subject: Subject, cell: Cell, folder: Path) -> Subject:

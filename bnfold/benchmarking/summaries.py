@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from bnfold.records.grid import in_grid
+from bnfold.records.verdicts import verdict_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,8 @@ __all__ = ["gate_sentence", "junit_xml", "markdown"]
 def junit_xml(report: BenchReport) -> bytes:
     """One test case per gate: failed, skipped (undecided) or passed.
 
-    The format is what GitLab, Jenkins and GitHub actions read (testmoapp/junitxml describes it).
+    What the ratios say stands in the suite's `system-out`. The format is what GitLab, Jenkins and GitHub actions read
+    (testmoapp/junitxml describes it).
     """
     cases = report.gates
     suite = ElementTree.Element(
@@ -36,6 +38,8 @@ def junit_xml(report: BenchReport) -> bytes:
             ElementTree.SubElement(case, "skipped", message=f"undecided: {gate.note}")
         elif gate.note:
             ElementTree.SubElement(case, "system-out").text = gate_sentence(gate)
+    if report.ratios:
+        ElementTree.SubElement(suite, "system-out").text = "\n".join(_ratio_sentences(report.ratios))
     root = ElementTree.Element("testsuites")
     root.append(suite)
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
@@ -46,6 +50,16 @@ def gate_sentence(gate: BenchGate) -> str:
     found = f"{gate.ratio:.3f} ({gate.low:.3f} to {gate.high:.3f}), allowed {gate.limit:.3f}, "
     said = f"{gate.name}: {'' if gate.verdict == 'undecided' else found}{gate.verdict}"
     return said + (f": {gate.note}" if gate.note else "")
+
+
+def _ratio_sentences(ratios: Sequence[BenchRatio]) -> list[str]:
+    """Each ratio in words: where in the grid, the interval, the verdict and why it names no winner."""
+    every = [vars(ratio) for ratio in ratios]
+    return [
+        f"{in_grid(f'{ratio.a} / {ratio.b}', row, every)}, batch {ratio.batch}: {ratio.ratio:.3f} "
+        f"({ratio.low:.3f} to {ratio.high:.3f}), {verdict_in_words(row)}{f': {ratio.note}' if ratio.note else ''}"
+        for ratio, row in zip(ratios, every, strict=True)
+    ]
 
 
 def markdown(report: BenchReport) -> str:
@@ -79,7 +93,7 @@ def _ratios(ratios: Sequence[BenchRatio]) -> list[str]:
     every = [vars(ratio) for ratio in ratios]
     rows = []
     for ratio in ratios:
-        verdict = f"{ratio.verdict} ({ratio.note})" if ratio.note else ratio.verdict
+        verdict = verdict_in_words(vars(ratio)) + (f" ({ratio.note})" if ratio.note else "")
         pair = in_grid(f"{ratio.a} / {ratio.b}", vars(ratio), every)
         rows.append((pair, ratio.batch, f"{ratio.ratio:.3f}", f"{ratio.low:.3f} to {ratio.high:.3f}", verdict))
     return _table(("time ratio", "batch", "ratio", "99 % interval", "verdict"), rows)

@@ -65,17 +65,25 @@ class ShapeList(ShapesType):
 
 
 class Seconds(SecondsType):
-    """A positive time: "60", "60s", "500ms" or "2m"; the command gets seconds."""
+    """A positive time: "60", "60s", "500ms" or "2m"; the command gets seconds.
+
+    Args:
+        or_none: whether 0 is a time, too.
+    """
 
     name = "TIME"
+
+    def __init__(self, *, or_none: bool = False) -> None:
+        self.or_none = or_none
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse a string; a number (a default) passes unchanged."""
         if isinstance(value, (int, float)):
             return float(value)
         match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|min|m|h|)", str(value).strip())
-        if match is None or float(match[1]) <= 0:
-            self.fail(f"{value!r} is not a time above 0 such as 60s, 500ms or 2m.", param, ctx)
+        if match is None or (float(match[1]) <= 0 and not self.or_none):
+            kind = "a time" if self.or_none else "a time above 0"
+            self.fail(f"{value!r} is not {kind} such as 60s, 500ms or 2m.", param, ctx)
         return float(match[1]) * UNITS[match[2]]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bnfold.cli.bench_options import Percent, Seconds
 from bnfold.cli.options import (
     NamedPath,
     comparison_options,
@@ -55,11 +56,21 @@ __all__ = ["command"]
     help="Write certificate.json and .npz too, for `bnfold verify --certificate` without folding.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace an existing output.")
-@click.option("--keep-failed", is_flag=True, help="Keep a file that is not equal, as model.failed.onnx.")
+@click.option("--keep-failed", is_flag=True, help="Keep a file that did not pass, as model.failed.onnx.")
 @click.option("--keep-plain", is_flag=True, help="Write plain.onnx too: what torch.onnx.export makes by default.")
 @click.option(
     "--measure", is_flag=True,
-    help="Try rewrites that are faster on some runtimes only; take one if it is measured faster here.",
+    help="Fold in other ways too, and take what is measured faster here: BatchNorms behind their ReLUs, dead channels "
+    "left in, branches left apart.",
+)  # fmt: skip
+@click.option(
+    "--budget", "budget_s", type=Seconds(or_none=True), default=None, metavar="TIME",
+    help="Time of the measurement at the end, against the plain export or an .onnx SOURCE: 3s, 500ms; 0 for none.  "
+    "[default: 3s]",
+)  # fmt: skip
+@click.option(
+    "--fail-if-slower", type=Percent(), metavar="3%",
+    help="Exit code 1, and no file, if the whole interval is slower than that by more than this.",
 )  # fmt: skip
 @click.option("--html", is_flag=True, help="Write report.html too: the report as a page that opens offline.")
 @json_option
@@ -74,19 +85,25 @@ def command(source: str, output: Path, batch: tuple[int, ...], json_file: str | 
     from bnfold.workflows.fold_export import fold_export
 
     options["input_shapes"] = options["input_shapes"] or None
+    if options["budget_s"] is None:
+        del options["budget_s"]  # the workflow has the default
+    elif not options["budget_s"] and options["fail_if_slower"] is not None:
+        raise click.UsageError("--fail-if-slower wants a measurement: give a --budget above 0.")
     with _show_stages() as progress:
         report = fold_export(source, output, batches=batch, progress=progress, **options)
     if json_file is not None:
         write_json(report, json_file)
     if json_file != "-":
         _echo_summary(report, output, html=options["html"])
-    if not report.passed:
+    if not report.verify.passed:
         raise GateFailed(
             "the folded file is not equal to the source",
             where=source,
             found=report.verify.failure,
             remedy=_remedy(report, output),
         )
+    if not report.passed:
+        raise _too_slow(report, source, output)
 
 
 @contextmanager
@@ -102,7 +119,10 @@ def _show_stages() -> Iterator[Callable[[str], None] | None]:
 
 
 def _echo_summary(report: FoldExportReport, output: Path, *, html: bool) -> None:
-    from bnfold.report import render_verdict
+    from bnfold.records import as_json
+    from bnfold.records.verdicts import verdict_in_words
+    from bnfold.report import render_removed_channels, render_verdict
+    from bnfold.report.timings import slower_warning, timing_sentence
 
     ledger = report.ledger
     counts = ", ".join(f"{getattr(ledger, name)} {name}" for name in ("absorbed", "merged", "removed", "kept"))
@@ -110,20 +130,44 @@ def _echo_summary(report: FoldExportReport, output: Path, *, html: bool) -> None
     for entry in ledger.entries:
         if entry.outcome == "kept":
             click.echo(f"  kept {entry.name}: {entry.reason}")
+    render_removed_channels(report.removed_channels)
     for warning in ledger.warnings:
         click.echo(f"warning: {warning}")
-    if ledger.measured is not None:
-        m = ledger.measured
+    for m in ledger.choices:
         click.echo(
             f"measured on {m.provider}: {m.rewrite}: {m.with_ms:.3f} ms against {m.without_ms:.3f} ms, "
-            f"ratio {m.ratio:.3f} ({m.low:.3f} to {m.high:.3f}), {'taken' if m.taken else 'not taken'}"
+            f"ratio {m.ratio:.3f} ({m.low:.3f} to {m.high:.3f}), {verdict_in_words(vars(m))}, "
+            f"{'taken' if m.taken else 'not taken'}"
         )
     render_verdict(report.verify)
+    if report.timing is not None:
+        facts = as_json(report.timing)
+        click.echo(f"time: {timing_sentence(facts)}")
+        if (lost := slower_warning(facts)) is not None:
+            click.echo(f"warning: {lost}")
     if report.output is not None:
         click.echo(f"{output / report.output.path}: {report.output.bytes:,} bytes, opset {report.output.opset}")
     click.echo(str(output / "report.json"))
     if html:
         click.echo(str(output / "report.html"))
+
+
+def _too_slow(report: FoldExportReport, source: str, output: Path) -> GateFailed:
+    """The error for a file that is equal, and slower than allowed."""
+    from bnfold.report.timings import AGAINST
+
+    timing = report.timing
+    if timing is None or timing.limit is None:
+        raise RuntimeError("an equal file did not pass, and no limit of its time was given")
+    lost = [part.name for part in timing.slower]
+    return GateFailed(
+        "the folded file is slower than allowed",
+        where=source,
+        found=f"{timing.low:.3f} to {timing.high:.3f} of the time of {AGAINST[timing.against]}, lost in "
+        f"{', '.join(lost) or 'no operator alone'}",
+        expected=f"at most {timing.limit:.3f}",
+        remedy=f"try --measure, or keep the file you have; see {output / 'report.json'}; --keep-failed keeps this one",
+    )
 
 
 def _remedy(report: FoldExportReport, output: Path) -> str:

@@ -228,7 +228,15 @@ def input_shape_option(function: F) -> F:
 
 
 def source_options(function: F) -> F:
-    """Add what a SOURCE may need: --weights (`weights: Path | None`), --pretrained (bool), --input-shape."""
+    """Add what a SOURCE may need: --weights (`weights: Path | None`), --pretrained (bool), --input-shape.
+
+    And --input-dtype: `input_dtypes: tuple[str, ...] | None`, names that `load_source` judges.
+    """
+    dtypes = click.option(
+        "--input-dtype", "input_dtypes", multiple=True, metavar="DTYPE[,...]",
+        callback=lambda _, __, given: tuple(part.strip() for each in given for part in each.split(",")) or None,
+        help="Type of an input, for Python code: int64; once per input or with commas, in the order of forward.",
+    )  # fmt: skip
     weights = click.option(
         "--weights", type=NamedPath(), default=None, metavar="FILE",
         help="Parameters of the network: .safetensors, or .pt read with weights_only.",
@@ -236,4 +244,4 @@ def source_options(function: F) -> F:
     pretrained = click.option(
         "--pretrained", is_flag=True, help="Take the published parameters of a timm or torchvision name; may download."
     )
-    return weights(pretrained(input_shape_option(function)))
+    return weights(pretrained(input_shape_option(dtypes(function))))

@@ -18,6 +18,7 @@ __all__ = ["all_graphs", "count_batchnorms", "count_macs", "count_nodes", "graph
 GraphLike = onnx.GraphProto | onnx.FunctionProto
 Shape = tuple[int, ...]
 
+_ONNX = ("", "ai.onnx")
 _SMALL = 1024  # elements; larger constants are no shapes, and shape inference needs only their sizes
 
 
@@ -52,7 +53,7 @@ def count_nodes(proto: onnx.ModelProto) -> int:
 def count_batchnorms(proto: onnx.ModelProto) -> int:
     """BatchNormalization nodes of ONNX's own domain, those of subgraphs and functions included."""
     nodes = (node for graph in all_graphs(proto) for node in graph.node)
-    return sum(node.op_type == "BatchNormalization" and node.domain in ("", "ai.onnx") for node in nodes)
+    return sum(node.op_type == "BatchNormalization" and node.domain in _ONNX for node in nodes)
 
 
 def count_macs(proto: onnx.ModelProto) -> int | None:
@@ -60,12 +61,14 @@ def count_macs(proto: onnx.ModelProto) -> int | None:
 
     None where a shape is unknown, or where such an operator lies in a subgraph or a function.
     """
-    if any(node.op_type in _MACS for graph in list(all_graphs(proto))[1:] for node in graph.node):
+    if any(
+        node.op_type in _MACS and node.domain in _ONNX for graph in list(all_graphs(proto))[1:] for node in graph.node
+    ):
         return None
     shapes = _shapes(proto)
     total = 0
     for node in proto.graph.node:
-        if node.op_type in _MACS and node.domain in ("", "ai.onnx"):
+        if node.op_type in _MACS and node.domain in _ONNX:
             try:
                 total += _MACS[node.op_type](node, shapes)
             except KeyError:  # the shape of an input or output is unknown

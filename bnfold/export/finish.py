@@ -11,6 +11,7 @@ import onnx_ir as ir
 from bnfold.errors import InputRefused
 from bnfold.export.facts import all_graphs, count_batchnorms
 from bnfold.export.metadata import name_nodes_by_layer, strip_metadata
+from bnfold.export.opsets import convert_opset
 from bnfold.export.quiet import quiet
 from bnfold.export.sizes import fits_protobuf, proto_fits
 from bnfold.sources.extras import require
@@ -24,7 +25,7 @@ __all__ = ["finish"]
 log = logging.getLogger("bnfold.export")
 
 
-def finish(model: ir.Model) -> onnx.ModelProto:
+def finish(model: ir.Model, *, opset: int | None = None, where: str = "the folded graph") -> onnx.ModelProto:
     """Simplify a folded graph with onnxsim, name its nodes by layer, and remove what tells of this machine.
 
     onnxsim folds no BatchNorm here: what the ledger says stays true. Inputs and outputs keep their names, element
@@ -32,15 +33,17 @@ def finish(model: ir.Model) -> onnx.ModelProto:
 
     Args:
         model: unchanged.
+        opset: to convert to, None for that of the model.
+        where: the source, for messages.
 
     Returns:
         A checked model; the same bytes every time it is serialized deterministically.
 
     Raises:
-        InputRefused: onnxsim or the ONNX checker refuses the graph.
+        InputRefused: onnxsim or the ONNX checker refuses the graph, or it cannot be converted to the opset.
         EnvironmentNotReady: onnxsim is not installed.
     """
-    model = model.clone()
+    model = model.clone() if opset is None else convert_opset(model.clone(), opset, where=where)
     name_nodes_by_layer(model)
     strip_metadata(model)
     model.producer_name, model.producer_version = "bnfold", __version__

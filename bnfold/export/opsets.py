@@ -5,28 +5,37 @@ from __future__ import annotations
 import onnx
 import onnx.version_converter
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
 
 from bnfold.errors import InputRefused
+from bnfold.export.older_opsets import NoWay, lower_opset
 from bnfold.export.sizes import fits_protobuf
+from bnfold.graph.inference import infer_shapes
 
-__all__ = ["OLDEST_NATIVE", "convert_opset", "refuse_other_opset", "refuse_unknown_opset"]
+__all__ = ["OLDEST", "OLDEST_NATIVE", "convert_opset", "newest_opset", "refuse_other_opset", "refuse_unknown_opset"]
 
+OLDEST = 11  # from here on axes may be negative, as all that writes graphs has them
 OLDEST_NATIVE = 18  # torch.onnx.export(dynamo=True) has implementations from here on
+_NEWEST = 25  # the newest that onnxscript, behind torch.onnx.export, converts to
+
+_REFUSALS = (RuntimeError, ValueError, onnx.version_converter.ConvertError, onnx.checker.ValidationError)
+
+
+def newest_opset() -> int:
+    """The newest opset that can be asked for with the installed onnx package."""
+    return min(_NEWEST, int(onnx.defs.onnx_opset_version()))
 
 
 def refuse_unknown_opset(opset: int) -> None:
-    """Refuse an opset that the installed onnx package does not know.
+    """Refuse an opset that is not written.
 
     Raises:
-        InputRefused: names the newest known one.
+        InputRefused: names the range.
     """
-    newest = onnx.defs.onnx_opset_version()
-    if not 7 <= opset <= newest:
+    if not OLDEST <= opset <= newest_opset():
         raise InputRefused(
-            "unknown opset",
-            found=str(opset),
-            expected=f"7 to {newest}, the opsets that onnx {onnx.__version__} knows",
-            remedy=f"choose --opset {OLDEST_NATIVE} to {newest - 1}, or leave it out",
+            f"opset must be {OLDEST} to {newest_opset()}, got {opset}",
+            remedy="choose one of these with --opset, or leave it out",
         )
 
 
@@ -47,16 +56,14 @@ def refuse_other_opset(model: ir.Model, opset: int | None, *, native: str) -> No
             "the exporter cannot write the opset asked for",
             found=f"opset {found}",
             expected=f"opset {opset}",
-            remedy=f"leave --opset out ({native}), or choose one between {OLDEST_NATIVE} and {opset - 1}"
-            if opset > OLDEST_NATIVE
-            else f"leave --opset out ({native}), or choose {OLDEST_NATIVE} or newer",
+            remedy=f"leave --opset out ({native}), or choose an older one",
         )
 
 
 def convert_opset(model: ir.Model, opset: int, *, where: str) -> ir.Model:
-    """Convert a graph with ONNX's version converter; nodes keep their names and metadata.
+    """Convert a graph to another opset; nodes keep their names and metadata.
 
-    https://onnx.ai/onnx/api/version_converter.html
+    Down by `older_opsets`, up by ONNX's version converter: https://onnx.ai/onnx/api/version_converter.html
 
     Args:
         model: unchanged.
@@ -64,16 +71,32 @@ def convert_opset(model: ir.Model, opset: int, *, where: str) -> ir.Model:
         where: the source, for messages.
 
     Raises:
-        InputRefused: the converter has no exact way, or it changed the names of inputs or outputs.
+        InputRefused: there is no exact way; names the operator.
     """
-    if model.opset_imports.get("") == opset:
+    current = model.opset_imports.get("") or 1
+    if current == opset:
         return model
+    if opset > current:
+        return _raised(model, opset, where)
+    lowered = model.clone()
+    if lowered.functions:
+        passes.InlinePass()(lowered)
+    infer_shapes(lowered)
+    try:
+        lower_opset(lowered, opset)
+    except NoWay as no_way:
+        raise _not_convertible(model, opset, where, str(no_way)) from no_way
+    return lowered
+
+
+def _raised(model: ir.Model, opset: int, where: str) -> ir.Model:
     if not fits_protobuf(model):
         raise _not_convertible(model, opset, where, "a model over 2 GB")
     try:
         proto = onnx.version_converter.convert_version(ir.to_proto(model), opset)
-    except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
-        raise _not_convertible(model, opset, where, " ".join(str(error).split())[-200:]) from error
+        onnx.checker.check_model(proto)
+    except _REFUSALS as error:
+        raise _not_convertible(model, opset, where, _without_place(error)) from error
     converted = ir.from_proto(proto)
     if converted.opset_imports.get("") != opset or _interface(converted) != _interface(model):
         raise _not_convertible(model, opset, where, "the converter changed inputs or outputs")
@@ -81,6 +104,12 @@ def convert_opset(model: ir.Model, opset: int, *, where: str) -> ir.Model:
     for node in converted.graph.all_nodes():
         node.metadata_props.update(metadata.get(node.name or "", {}))
     return converted
+
+
+def _without_place(error: Exception) -> str:
+    """What the converter says, without the line of its source: "No Adapter From Version $8 for Upsample"."""
+    text = " ".join(str(error).split())
+    return text.rpartition("failed: ")[2][-200:]
 
 
 def _interface(model: ir.Model) -> list[tuple[str | None, object, object]]:
@@ -95,5 +124,5 @@ def _not_convertible(model: ir.Model, opset: int, where: str, found: str) -> Inp
         f"the graph cannot be converted from opset {now} to {opset}",
         where=where,
         found=found,
-        remedy=f"leave --opset out to keep opset {now}",
+        remedy=f"leave --opset out, or choose one nearer to {now}",
     )

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from bnfold.errors import InputRefused
 from bnfold.export.metadata import keep_layer_names
-from bnfold.export.opsets import convert_opset, refuse_unknown_opset
+from bnfold.export.opsets import refuse_unknown_opset
 from bnfold.export.zero_bias import drop_zero_biases
 from bnfold.graph.canonical import canonicalise
+from bnfold.graph.operators import kind_of
 from bnfold.sources.onnx_checks import refuse_training_mode
 from bnfold.sources.types import OnnxSource
 
@@ -28,7 +29,8 @@ def plain_graph(source: Source, *, opset: int | None = None, static_batch: int |
 
     Args:
         source: as loaded by `bnfold.sources.load_source`.
-        opset: of the default domain; None for the exporter's own, or that of the `.onnx` file.
+        opset: that the finished file shall have. PyTorch's exporter writes it from 18 on, and 18 for an older one; an
+            `.onnx` file keeps its own here: `finish` converts what is folded, of which more can be converted.
         static_batch: a fixed batch size; None for a dynamic batch axis (an `.onnx` file and a `.pt2` file keep theirs).
 
     Raises:
@@ -37,7 +39,9 @@ def plain_graph(source: Source, *, opset: int | None = None, static_batch: int |
     if static_batch is not None and static_batch < 1:
         raise InputRefused("the batch size must be at least 1", found=f"--static-batch {static_batch}")
     if isinstance(source, OnnxSource):
-        model = _from_onnx(source, opset=opset, static_batch=static_batch)
+        if opset is not None and opset != source.model.opset_imports.get(""):
+            refuse_unknown_opset(opset)
+        model = _from_onnx(source, static_batch=static_batch)
     else:
         from bnfold.export.torch_export import export_torch
 
@@ -52,7 +56,7 @@ def plain_graph(source: Source, *, opset: int | None = None, static_batch: int |
 
 def _normalizes_constant(node: ir.Node) -> bool:
     """Whether a node is a BatchNormalization of something that does not depend on an input of the graph."""
-    if node.op_type != "BatchNormalization" or node.domain != "":
+    if kind_of(node) != "BatchNormalization":
         return False
     pending, seen = [node.inputs[0]], set()
     while pending:
@@ -67,16 +71,13 @@ def _normalizes_constant(node: ir.Node) -> bool:
     return True
 
 
-def _from_onnx(source: OnnxSource, *, opset: int | None, static_batch: int | None) -> ir.Model:
+def _from_onnx(source: OnnxSource, *, static_batch: int | None) -> ir.Model:
     import onnx_ir as ir
 
     model = ir.external_data.load_to_model(source.model.clone())  # what is made of it lies in another folder
     if static_batch is not None:
         _fix_batch(model, static_batch, where=source.facts.spec)
-    if opset is None:
-        return model
-    refuse_unknown_opset(opset)
-    return convert_opset(model, opset, where=source.facts.spec)
+    return model
 
 
 def _fix_batch(model: ir.Model, batch: int, *, where: str) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from bnfold.errors import InputRefused
-from bnfold.export.opsets import OLDEST_NATIVE, convert_opset, refuse_other_opset, refuse_unknown_opset
+from bnfold.export.opsets import OLDEST_NATIVE, refuse_other_opset, refuse_unknown_opset
 from bnfold.export.quiet import quiet, swallowed_output
 from bnfold.interrupts import interruptible
-from bnfold.sources.program import refuse_batch_statistics
+from bnfold.sources.program import expression_axes, refuse_batch_statistics
 from bnfold.sources.trial import TRIAL_BATCH, named_outputs, run_once, trial_inputs
 from bnfold.sources.usercode import described
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bnfold.sources.types import TorchSource
 
-__all__ = ["export_torch"]
+__all__ = ["default_opset", "export_torch"]
 
 log = logging.getLogger("bnfold.export")
 
@@ -37,7 +37,7 @@ def export_torch(source: TorchSource, *, opset: int | None, static_batch: int | 
 
     Args:
         source: a module, or an exported program, which keeps its own dynamic axes.
-        opset: as asked, None for the exporter's own.
+        opset: as asked, None for the exporter's own; the oldest that the exporter writes where that is newer.
         static_batch: a fixed batch size; None for a dynamic batch axis.
 
     Raises:
@@ -48,12 +48,17 @@ def export_torch(source: TorchSource, *, opset: int | None, static_batch: int | 
     native = opset if opset is None or opset >= OLDEST_NATIVE else OLDEST_NATIVE
     model = _call_exporter(source, opset=native, static_batch=static_batch)
     _restore_interface(model, [spec.name for spec in source.inputs], source.output_names)
-    refuse_other_opset(model, native, native="the exporter's own opset")
-    if opset is not None:
-        model = convert_opset(model, opset, where=source.facts.spec)
+    refuse_other_opset(model, native, native=f"opset {default_opset()}, the exporter's own")
     if source.program is None and static_batch is None:
         _refuse_static_batch(model, source)
     return model
+
+
+def default_opset() -> int:
+    """The opset that `torch.onnx.export` writes where none is asked for."""
+    from torch.onnx._constants import ONNX_DEFAULT_OPSET  # nothing public names it
+
+    return int(ONNX_DEFAULT_OPSET)
 
 
 def _call_exporter(source: TorchSource, *, opset: int | None, static_batch: int | None) -> ir.Model:
@@ -66,7 +71,7 @@ def _call_exporter(source: TorchSource, *, opset: int | None, static_batch: int 
         exported, inputs = source.program, ()
         _refuse_program_batch(source, static_batch)
     else:
-        inputs = trial_inputs(source.inputs, TRIAL_BATCH if static_batch is None else static_batch)
+        inputs = trial_inputs(source.inputs, static_batch)
         if static_batch is None:
             batch = torch.export.Dim("batch")
             arguments["dynamic_shapes"] = tuple({0: batch} if spec.batch_dynamic else None for spec in source.inputs)
@@ -87,7 +92,7 @@ def _call_exporter(source: TorchSource, *, opset: int | None, static_batch: int 
                 **arguments,
             )
     except Exception as error:
-        raise _export_failed(error, source.facts.spec, static_batch) from error
+        raise _export_failed(error, source, static_batch) from error
     if program is None:
         raise RuntimeError("torch.onnx.export(dynamo=True) returned no program")
     if program.exported_program is not None:
@@ -95,18 +100,27 @@ def _call_exporter(source: TorchSource, *, opset: int | None, static_batch: int 
     return program.model
 
 
-def _export_failed(error: Exception, where: str, static_batch: int | None) -> InputRefused:
+def _export_failed(error: Exception, source: TorchSource, static_batch: int | None) -> InputRefused:
     cause: BaseException = error
     text = str(error)
     while cause.__cause__ is not None:
         cause = cause.__cause__
         text += str(cause)
+    formulas = [] if source.program is None else expression_axes(source.program)
+    if formulas:
+        return InputRefused(
+            "PyTorch's exporter cannot write this program, whose axes are restricted by a formula",
+            where=source.facts.spec,
+            found=f"input {', '.join(formulas)}; {described(cause)[:200]}",
+            expected="axes with a symbol of their own, or fixed ones",
+            remedy="export the program again with torch.export.Dim or Dim.AUTO for the whole axis",
+        )
     remedy = "change the operation named, or export the part of the network that ONNX can express"
     if static_batch is None and any(sign in text for sign in _SPECIALIZED):
         remedy = "write forward without the batch size as a constant, or fix it with --static-batch N"
     return InputRefused(
         "PyTorch's exporter cannot write this network" + ("" if static_batch is not None else " with a dynamic batch"),
-        where=where,
+        where=source.facts.spec,
         found=described(cause)[:400],
         remedy=remedy,
     )

@@ -8,6 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
+from bnfold.graph.operators import kind_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,7 +36,7 @@ def drop_zero_biases(model: ir.Model) -> None:
 
 def _convolutions(model: ir.Model) -> Iterator[ir.Node]:
     for node in model.graph.all_nodes():
-        if node.op_type in CONVOLUTIONS and node.domain == "":
+        if kind_of(node) in CONVOLUTIONS:
             yield node
 
 
@@ -42,7 +44,7 @@ def _is_expanded_zero(value: ir.Value | None) -> bool:
     """Whether a value is computed from one constant zero, of which only type and shape are changed."""
     if value is None or value.producer() is None:
         return False
-    while value is not None and (node := value.producer()) is not None and node.op_type in _SAME_ZERO:
+    while value is not None and (node := value.producer()) is not None and kind_of(node) in _SAME_ZERO:
         value = node.inputs[0]
     if value is None or value.is_graph_input():
         return False

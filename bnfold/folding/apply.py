@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 
@@ -13,30 +14,38 @@ from bnfold.folding.gauge import Gauge
 from bnfold.folding.provenance import change_units, forget, forget_without_bias, stand_for, take_over
 from bnfold.folding.relations import RULES, Parameters
 from bnfold.folding.relations.affine import DEVIATION
+from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import float64_constant, is_only_use, store_constant
 from bnfold.graph.edit import bypass
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.graph.scaled import Scaled
 
 __all__ = ["apply_choice", "parameter_type", "plan_parameters"]
 
-_DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
+def plan_parameters(graph: ir.Graph, choice: Choice) -> tuple[dict[ir.Node, Parameters], dict[ir.Node, Failure]]:
+    """The new parameters of every node whose neighbourhood changes units, in float64; nothing is changed yet.
 
-def plan_parameters(graph: ir.Graph, choice: Choice) -> dict[ir.Node, Parameters]:
-    """The new parameters of every node whose neighbourhood changes units, in float64; nothing is changed yet."""
+    Returns:
+        The parameters, and the nodes whose rule failed: in these units the graph cannot be written.
+    """
+    failed: dict[ir.Node, Failure] = {}
     gone = {site.node for site in choice.vanished}
     plan = {}
     for node in graph:
-        rule = RULES.get(node.op_type) if node.domain in _DEFAULT_DOMAINS else None
+        rule = RULES.get(kind_of(node))
         if rule is None or rule.rewrite is None or node in gone or not _touched(node, choice.gauge):
             continue
-        parameters = rule.rewrite(node, choice.gauge)
-        if parameters is not None:
+        rewrite = functools.partial(rule.rewrite, node, choice.gauge)
+        parameters = attempted(f"the rule for {node.op_type}", f"`{layer_name(node)}`", rewrite)
+        if isinstance(parameters, Failure):
+            failed[node] = parameters
+        elif parameters is not None:
             plan[node] = parameters
-    for node in [node for node, parameters in plan.items() if node.op_type == "MatMul" and 2 in parameters]:
+    for node in [node for node, parameters in plan.items() if kind_of(node) == "MatMul" and 2 in parameters]:
         _give_bias_away(node, gone, plan)
-    return plan
+    return plan, failed
 
 
 def _give_bias_away(node: ir.Node, gone: set[ir.Node], plan: dict[ir.Node, Parameters]) -> None:
@@ -45,7 +54,7 @@ def _give_bias_away(node: ir.Node, gone: set[ir.Node], plan: dict[ir.Node, Param
     if len(uses) != 1 or node.outputs[0].is_graph_output():
         return
     ((add, index),) = uses
-    if add.op_type != "Add" or add.domain not in _DEFAULT_DOMAINS or add in gone or add.graph is not node.graph:
+    if kind_of(add) != "Add" or add in gone or add.graph is not node.graph:
         return
     held = plan.get(add, {}).get(1 - index, float64_constant(add.inputs[1 - index]))
     bias = plan[node][2]
@@ -67,11 +76,11 @@ def apply_choice(graph: ir.Graph, choice: Choice, plan: dict[ir.Node, Parameters
     for node, parameters in plan.items():
         forget_without_bias(node, choice.gauge, parameters)
         for index, array in parameters.items():
-            if not (node.op_type == "MatMul" and index == 2):
+            if not (kind_of(node) == "MatMul" and index == 2):
                 common = shared if index < len(node.inputs) and node.inputs[index] in read_often else None
                 _replace_parameter(graph, node, index, array, common)
         bias = parameters.get(2)
-        if node.op_type == "MatMul" and isinstance(bias, np.ndarray):
+        if kind_of(node) == "MatMul" and isinstance(bias, np.ndarray):
             _add_bias(graph, node, bias)
     for site in choice.vanished:
         y = site.node.outputs[0]

@@ -20,6 +20,7 @@ from bnfold.folding.offsets import OffsetConflict, Offsets, OffsetsEntangled, Ro
 from bnfold.folding.reasons import Reasons
 from bnfold.folding.scales import PINNED, ScaleConflict, Scales
 from bnfold.folding.units import Ids, Site, Units
+from bnfold.graph.operators import kind_of
 
 __all__ = ["Choice", "choose"]
 
@@ -224,7 +225,7 @@ def _behind_relu(site: Site, t: float) -> float | None:
     """What operators that keep the sign make of a site's constant t; None where that differs from reader to reader."""
     if t >= 0:
         return t
-    return 0.0 if all(node.op_type in ("Relu", "Clip") for node, _ in site.node.outputs[0].uses()) else None
+    return 0.0 if all(kind_of(node) in ("Relu", "Clip") for node, _ in site.node.outputs[0].uses()) else None
 
 
 def _members(labels: np.ndarray, wanted: set[int]) -> dict[int, np.ndarray]:

@@ -12,6 +12,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from bnfold.folding.units import Ids, Pin, Units
+from bnfold.graph.operators import kind_of
 
 __all__ = ["Classes", "border_pins", "classify"]
 
@@ -72,7 +73,7 @@ def classify(units: Units) -> Classes:
         tally(pin.ids for pin in units.positive if pin.node in homogeneous),
         tally(pin.ids for pin in border_pins(units)),
         tally(ids for ids, _ in units.readers),
-        tally(site.x_ids for site in units.sites if site.node.op_type not in ("Add", "Sub")),
+        tally(site.x_ids for site in units.sites if kind_of(site.node) not in ("Add", "Sub")),
         tally(units.shifts),
         tally(ids for ids, _ in units.writers),
         size,
@@ -91,7 +92,7 @@ def border_pins(units: Units) -> list[Pin]:
 
 def _homogeneous(units: Units) -> set[ir.Node]:
     """The operators with f(a x) = a f(x) for a > 0; Max with a constant keeps the sign, but not a 0."""
-    return {pin.node for pin in units.positive if pin.node is not None and pin.node.op_type != "Max"}
+    return {pin.node for pin in units.positive if pin.node is not None and kind_of(pin.node) != "Max"}
 
 
 def _components(n_ids: int, pairs: Sequence[tuple[Ids, Ids]], pins: Sequence[Pin]) -> Ids:

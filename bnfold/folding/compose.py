@@ -21,10 +21,12 @@ import onnx_ir as ir
 
 from bnfold.folding.parts import Affine, Parts, find_parts
 from bnfold.folding.relations.operands import per_channel
+from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.computed import Computed
 from bnfold.graph.constants import is_float, store_constant
 from bnfold.graph.inference import infer_shapes
 from bnfold.graph.layers import layer_name, layer_of_parameter
+from bnfold.graph.operators import kind_of
 from bnfold.graph.scaled import fits, largest
 from bnfold.graph.shapes import static_length
 from bnfold.numerics.affine import Float64
@@ -45,14 +47,19 @@ def compose_batchnorms(model: ir.Model) -> None:
     Source: Ioffe and Szegedy 2015 (arXiv:1502.03167), algorithm 2; ONNX operator BatchNormalization.
     """
     opset = model.opset_imports.get("", 0)
-    if opset < _OLDEST_OPSET or not any(node.op_type in ("Pow", "Sqrt") for node in model.graph.all_nodes()):
+    if opset < _OLDEST_OPSET or not any(kind_of(node) in ("Pow", "Sqrt") for node in model.graph.all_nodes()):
         return
     constants = Computed(model)
     found = find_parts(model, constants)
     if not found:
         return
     infer_shapes(model)
-    values = constants.evaluate(value for parts in found for value in parts.constants)
+    wanted = [value for parts in found for value in parts.constants]
+    values = attempted(
+        "computing the constants of decomposed BatchNorms", "the graph", lambda: constants.evaluate(wanted)
+    )
+    if isinstance(values, Failure):
+        return
     for parts in found:
         if opset >= _OLDEST_BFLOAT16 or parts.factor.x.dtype != ir.DataType.BFLOAT16:
             _replace(_within_axis(parts, values), values, constants)

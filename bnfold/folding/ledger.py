@@ -13,6 +13,7 @@ from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations import Parameters
 from bnfold.folding.units import Refusal, Site
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.numerics.affine import Float64, batchnorm_affine
 from bnfold.records import Ledger, LedgerEntry, Outcome
 
@@ -31,7 +32,7 @@ class Found:
 
 def find_batchnorms(model: ir.Model) -> tuple[Found, ...]:
     """Every BatchNormalization node, those in subgraphs included, in the graph's order. One used twice is two."""
-    nodes = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if node.op_type == "BatchNormalization"]
+    nodes = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if kind_of(node) == "BatchNormalization"]
     seen: Counter[str] = Counter()
     found = []
     for node in nodes:
@@ -61,7 +62,7 @@ def account(
     for item in found:
         parameters = facts[item.node]
         fate = fates.get(item.node)
-        if fate is None and item.node.graph is None:
+        if item.node.graph is None and (fate is None or fate.outcome == "kept"):
             fate = Fate("removed")
         elif fate is None:
             unknown = "its input has an unknown number of axes, or no axis of as many channels"

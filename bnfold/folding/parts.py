@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from bnfold.graph.computed import Computed
 from bnfold.graph.constants import operand
+from bnfold.graph.operators import kind_of
 
 __all__ = ["Affine", "Parts", "find_parts"]
 
@@ -54,15 +55,15 @@ class Parts:
     def mean(self) -> ir.Value | None:
         """What is subtracted first, else what the last constant says."""
         first = self.operators[0]
-        return first.constant if first.node.op_type == "Sub" else self._mean_in_shift()
+        return first.constant if kind_of(first.node) == "Sub" else self._mean_in_shift()
 
     def _mean_in_shift(self) -> ir.Value | None:
         """m, where the last constant is added and is beta - m s with the factor's s."""
         last = self.operators[-1]
-        difference = last.constant.producer() if last.node.op_type == "Add" else None
-        subtracted = difference.inputs[1] if difference is not None and difference.op_type == "Sub" else None
+        difference = last.constant.producer() if kind_of(last.node) == "Add" else None
+        subtracted = difference.inputs[1] if difference is not None and kind_of(difference) == "Sub" else None
         product = None if subtracted is None else subtracted.producer()
-        if product is None or product.op_type != "Mul" or self.factor.constant not in product.inputs:
+        if product is None or kind_of(product) != "Mul" or self.factor.constant not in product.inputs:
             return None
         return product.inputs[1 - product.inputs.index(self.factor.constant)]
 
@@ -99,10 +100,10 @@ class _Finder:
         return found
 
     def _factors(self, root: ir.Node) -> Iterator[Affine]:
-        if root.op_type not in _ROOTS or root.domain or root.outputs[0] not in self._constants:
+        if kind_of(root) not in _ROOTS or root.outputs[0] not in self._constants:
             return
         total = operand(root).producer()
-        if total is not None and total.op_type == "Add":
+        if total is not None and kind_of(total) == "Add":
             for reader in self._readers(root.outputs[0]):
                 factor = self._affine(reader, "Mul", "Div")
                 if factor is not None:
@@ -117,17 +118,17 @@ class _Finder:
                 yield node
 
     def _affine(self, node: ir.Node | None, *operators: str) -> Affine | None:
-        if node is None or node.domain or node.op_type not in operators:
+        if node is None or kind_of(node) not in operators:
             return None
         first, second = (value in self._constants for value in node.inputs)
-        if first == second or (first and node.op_type in ("Sub", "Div")):
+        if first == second or (first and kind_of(node) in ("Sub", "Div")):
             return None
         return Affine(node, 0 if first else 1)
 
     def _before(self, factor: Affine) -> tuple[Affine, ...]:
         """`x - mean`, or `gamma (x - mean)`, that nothing else reads."""
         nearest = self._writer(factor, "Mul", "Sub")
-        if nearest is None or nearest.node.op_type == "Sub":
+        if nearest is None or kind_of(nearest.node) == "Sub":
             return () if nearest is None else (nearest,)
         centred = self._writer(nearest, "Sub")
         return () if centred is None else (centred, nearest)

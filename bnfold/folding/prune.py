@@ -4,7 +4,9 @@ A channel of constant value c, once it is read by linear operators only, leaves 
 
     y = sum_k W_k x_k + b,  x_j = c  ->  y = sum_{k != j} W_k x_k + (b + W_j c)
 
-not across a zero-padded border, where x_j is c inside and 0 outside, unless c = 0.
+not across a zero-padded border, where x_j is c inside and 0 outside, unless c = 0. Channels leave in whole blocks
+(`bnfold.folding.blocks`); of dead ones that stay the readers take the constant all the same, and what writes them, and
+what reads them, becomes 0.
 """
 
 from __future__ import annotations
@@ -12,14 +14,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
-from bnfold.folding.provenance import remove, take_over
+from bnfold.folding.blocks import Leaving, by_channel, leaving
+from bnfold.folding.provenance import remove, take_over, unlink
 from bnfold.folding.relations.affine import DEVIATION
 from bnfold.folding.trace import trace_wires
 from bnfold.folding.units import Ids
-from bnfold.folding.wires import Slot, Wires
+from bnfold.folding.wires import Slot
 from bnfold.graph.constants import (
     attribute,
     constant_shape,
@@ -30,42 +31,64 @@ from bnfold.graph.constants import (
     store_constant,
 )
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.numerics.affine import Float64
+from bnfold.records import RemovedChannels
 
 __all__ = ["remove_dead_channels"]
 
 
-def remove_dead_channels(graph: ir.Graph, opset: int) -> int:
-    """Remove the dead channels of a graph, in place; returns how many channels of written weights went.
+# What the parameters of an elementwise operator are for a channel that is 0 before it and behind it.
+_NEUTRAL = {"BatchNormalization": (0.0, 1.0, 0.0, 0.0, 1.0), "Mul": (1.0, 1.0), "Div": (0.0, 1.0)}
+_NEUTRAL |= {"Add": (0.0, 0.0), "Sub": (0.0, 0.0)}
+
+
+def remove_dead_channels(graph: ir.Graph, opset: int, block: int, removed: dict[ir.Node, RemovedChannels]) -> int:
+    """Remove the dead channels of a graph, in place; returns how many parameters of operators changed.
 
     What is gone may leave another channel that no one reads: it is repeated until nothing goes.
+
+    Args:
+        graph: the graph.
+        opset: its version of ONNX's operators.
+        block: channels leave in such blocks.
+        removed: takes, for every linear operator that writes fewer channels now, how many it wrote and how many now.
     """
     total = 0
-    while any(_has_zeros(node) for node in graph) and (n_removed := _remove_once(graph, opset)):
-        total += n_removed
+    while any(_has_zeros(node) for node in graph) and (n_changed := _remove_once(graph, opset, block, removed)):
+        total += n_changed
     return total
 
 
-def _remove_once(graph: ir.Graph, opset: int) -> int:
+def _remove_once(graph: ir.Graph, opset: int, block: int, removed: dict[ir.Node, RemovedChannels]) -> int:
     wires = trace_wires(graph, opset)
-    gone = _removable(wires)
-    if not gone.any():
+    what = leaving(wires, block)
+    if not what.dead.any():
         return 0
-    n_removed = sum(int(gone[s.ids].sum()) for s in wires.slots if s.role == "write" and s.index == 1)
     for slot in wires.slots:
-        if slot.role == "read" and gone[slot.ids].any():
-            _take_constants(graph, slot, gone, wires.constants)
-    for slot in wires.slots:
-        if gone[slot.ids].any():
-            _shrink(graph, slot, gone)
+        if slot.role == "write" and slot.index == 1 and what.gone[slot.ids].any():
+            _note(removed, slot, int((~what.gone[slot.ids]).sum()))
+        if slot.role == "read" and what.dead[slot.ids].any():
+            _take_constants(graph, slot, what.dead, wires.constants)
+    n_changed = sum(_shrink(graph, slot, what) for slot in wires.slots if what.dead[slot.ids].any())
     for value, ids in wires.units.ids.items():
-        if gone[ids].any() and value.shape is not None:
-            value.shape = ir.Shape(_shape_without(value.shape, ids, gone))
-            remove(value, gone[ids])
+        unlink(value, what.dead[ids])
+        if what.gone[ids].any() and value.shape is not None:
+            value.shape = ir.Shape(_shape_without(value.shape, ids, what.gone))
+            remove(value, what.gone[ids])
     for node in wires.flattens:
-        if node.op_type == "Reshape" and node.inputs[0] is not None and gone[wires.units.of(node.inputs[0])].any():
+        if (
+            kind_of(node) == "Reshape"
+            and node.inputs[0] is not None
+            and what.gone[wires.units.of(node.inputs[0])].any()
+        ):
             _as_flatten(graph, node)
-    return n_removed
+    return n_changed
+
+
+def _note(removed: dict[ir.Node, RemovedChannels], slot: Slot, n_after: int) -> None:
+    n_before = removed[slot.node].n_before if slot.node in removed else slot.ids.size
+    removed[slot.node] = RemovedChannels(layer_name(slot.node), n_before, n_after)
 
 
 def _shape_without(shape: ir.Shape, ids: Ids, gone: NDArray[np.bool_]) -> list[int | ir.SymbolicDim]:
@@ -79,9 +102,9 @@ def _shape_without(shape: ir.Shape, ids: Ids, gone: NDArray[np.bool_]) -> list[i
 
 def _has_zeros(node: ir.Node) -> bool:
     """Whether a node may make a channel constant, or not read it: zeros along one of its weight, gamma or factor."""
-    if node.op_type not in ("Conv", "Gemm", "MatMul", "BatchNormalization", "Mul"):
+    if kind_of(node) not in ("Conv", "Gemm", "MatMul", "BatchNormalization", "Mul"):
         return False
-    if node.op_type in ("BatchNormalization", "Mul"):
+    if kind_of(node) in ("BatchNormalization", "Mul"):
         factors = (nonzero(value) for value in node.inputs[:2])
         return any(factor is not None and not factor.all() for factor in factors)
     shape = constant_shape(node.inputs[1])
@@ -99,66 +122,66 @@ def _has_zeros(node: ir.Node) -> bool:
     return not (rows.all() and columns.all())
 
 
-def _needs(slot: Slot, constants: Float64) -> NDArray[np.bool_]:
-    """Which channels a reader cannot do without: those with weights, unless a bias can take what they contribute."""
-    weight = parameter(slot.node, slot.index)
-    used = weight.any(axis=tuple(k for k in range(weight.ndim) if k != slot.axis))
-    inert = constants == 0 if slot.only_zero else ~np.isnan(constants)
-    needs: NDArray[np.bool_] = used & ~inert
-    return needs
-
-
-def _removable(wires: Wires) -> NDArray[np.bool_]:
-    """Which ids go: wires that no reader needs, of which each parameter keeps one at least."""
-    n_ids = wires.units.n_ids
-    pairs = wires.units.equal_scales
-    left, right = (np.concatenate([np.zeros(1, np.int64), *(np.ravel(p[k]) for p in pairs)]) for k in (0, 1))
-    links = coo_matrix((np.ones(left.size, np.int8), (left, right)), shape=(n_ids, n_ids))
-    n_wires, wire = connected_components(links, directed=False)
-    needed = np.zeros(n_wires, bool)
-    read = np.zeros(n_wires, bool)
-    needed[wire[0]] = True
-    for slot in wires.slots:
-        if slot.role == "read":
-            read[wire[slot.ids]] = True
-            needed[wire[slot.ids[_needs(slot, wires.constants[slot.ids])]]] = True
-    gone = read & ~needed
-    for slot in wires.slots:
-        if gone[wire[slot.ids]].all():
-            gone[wire[slot.ids[0]]] = False
-    per_id: NDArray[np.bool_] = gone[wire]
-    return per_id
-
-
-def _take_constants(graph: ir.Graph, slot: Slot, gone: NDArray[np.bool_], constants: Float64) -> None:
-    """Put what the removed inputs of a linear operator contribute into its bias: b + W_j c."""
+def _take_constants(graph: ir.Graph, slot: Slot, dead: NDArray[np.bool_], constants: Float64) -> None:
+    """Put what the dead inputs of a linear operator contribute into its bias: b + W_j c."""
     node, weight = slot.node, parameter(slot.node, 1)
-    value = np.where(gone[slot.ids], np.nan_to_num(constants[slot.ids]), 0.0)  # what varies has weights 0
-    shift = np.tensordot(value, weight, axes=(0, slot.axis))
+    value = np.where(dead[slot.ids], np.nan_to_num(constants[slot.ids]), 0.0)  # what varies has weights 0
+    if not value.any():
+        return
+    split = weight.reshape(slot.groups, -1, *weight.shape[1:])
+    parts = zip(value.reshape(slot.groups, -1), split, strict=True)
+    shift = np.concatenate([np.tensordot(own, rows, axes=(0, slot.axis)) for own, rows in parts])
     shift = shift.reshape(shift.shape[0], -1).sum(axis=1)
     if not shift.any():
         return
     old = float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
-    shift = shift * alpha / beta if node.op_type == "Gemm" else shift
+    shift = shift * alpha / beta if kind_of(node) == "Gemm" else shift
     if len(node.inputs) < 3:
         node.resize_inputs(3)
     _put(graph, node, 2, shift if old is None else old + shift)
 
 
-def _shrink(graph: ir.Graph, slot: Slot, gone: NDArray[np.bool_]) -> None:
-    """Take the removed channels out of one parameter; a bias that the node does not have stays absent."""
+def _shrink(graph: ir.Graph, slot: Slot, what: Leaving) -> bool:
+    """Take the channels that leave out of one parameter, and make those that idle 0; whether that changed anything.
+
+    A bias that the node does not have stays absent.
+    """
     if slot.index >= len(slot.node.inputs) or slot.node.inputs[slot.index] is None:
-        return
-    keep = np.flatnonzero(~gone[slot.ids])
-    array = parameter(slot.node, slot.index)
+        return False
+    keep, idle = np.flatnonzero(~what.gone[slot.ids]), np.flatnonzero(what.idle[slot.ids])
+    array = by_channel(parameter(slot.node, slot.index), slot)
     if array.shape[slot.axis] != slot.ids.size:
-        return  # a bias of one element for all channels
-    _put(graph, slot.node, slot.index, array.take(keep, axis=slot.axis))
+        return False  # a bias of one element for all channels
+    channels = np.moveaxis(array, slot.axis, 0)
+    neutral = _neutral(slot)
+    changed = keep.size < slot.ids.size or (neutral is not None and bool((channels[idle] != neutral).any()))
+    if not changed:
+        return False
+    if neutral is not None:
+        channels[idle] = neutral
+    _put(graph, slot.node, slot.index, _by_group(array.take(keep, axis=slot.axis), slot))
     if slot.index == 1 and DEVIATION in slot.node.meta:
         slot.node.meta[DEVIATION] = slot.node.meta[DEVIATION].take(keep)
-    if slot.role == "write" and slot.index == 1 and attribute(slot.node, "group", 1) > 1:
+    if slot.role == "write" and slot.index == 1 and attribute(slot.node, "group", 1) == slot.ids.size > 1:
         slot.node.attributes["group"] = ir.AttrInt64("group", keep.size)
+    return True
+
+
+def _neutral(slot: Slot) -> float | None:
+    """What an idle channel's parameter becomes; None where it stays as it is."""
+    if slot.role != "elementwise":
+        return 0.0
+    known = _NEUTRAL.get(slot.node.op_type)
+    return None if known is None else known[slot.index]
+
+
+def _by_group(array: Float64, slot: Slot) -> Float64:
+    """(M, g C, ...) as (g M, C, ...), the inverse of `by_channel`."""
+    if slot.groups == 1:
+        return array
+    split = array.reshape(array.shape[0], slot.groups, -1, *array.shape[2:])
+    return np.moveaxis(split, 1, 0).reshape(-1, *split.shape[2:])
 
 
 def _put(graph: ir.Graph, node: ir.Node, index: int, array: Float64) -> None:

@@ -14,6 +14,7 @@ from bnfold.folding.relations.attention import values_of
 from bnfold.folding.units import Ids, Pin, Site, Units
 from bnfold.graph.constants import operand
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 
 __all__ = ["Reasons"]
 
@@ -152,11 +153,11 @@ def _origin(value: ir.Value, units: Units) -> str:
 
 def _moved_by(node: ir.Node) -> list[ir.Value]:
     """What an operator that only moves elements takes them from; nothing for any other operator."""
-    rule = RULES.get(node.op_type)
-    values = values_of(node) if node.op_type == "MatMul" else None
+    rule = RULES.get(kind_of(node))
+    values = values_of(node) if kind_of(node) == "MatMul" else None
     if values is not None:
         return [operand(node, values)]
     if rule is None or rule.kind != "carry":
         return []
-    data = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+    data = node.inputs if kind_of(node) == "Concat" else node.inputs[:1]
     return [value for value in data if value is not None]

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx_ir as ir
 
 from bnfold.folding.relations import RULES, Kind, Rule
 from bnfold.folding.units import Refusal, Units
+from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import is_float
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.graph.subgraphs import captured
 
 __all__ = ["relate_graph"]
 
-_DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
-
-def relate_graph(graph: ir.Graph) -> Units:
+def relate_graph(graph: ir.Graph, failed: Mapping[ir.Node, Failure] | None = None) -> Units:
     """Give every float value of the graph its ids, in topological order, and collect the relations between them.
 
-    Pinned: inputs, outputs, what a subgraph captures, and the neighbourhood of every operator without a rule.
+    Pinned: inputs, outputs, what a subgraph captures, and the neighbourhood of every operator without a rule, or whose
+    rule fails.
+
+    Args:
+        graph: unchanged, but for shapes that follow from a rule.
+        failed: nodes whose parameters could not be computed before; they are pinned.
     """
     units = Units()
     for node in graph:
         _pin_captured(node, units)
-        _relate_node(node, units)
+        _relate_node(node, units, (failed or {}).get(node))
     for output in graph.outputs:
         if output in units.ids:
             units.pin(units.of(output), None, f"graph output `{output.name}`")
@@ -31,16 +38,16 @@ def relate_graph(graph: ir.Graph) -> Units:
     return units
 
 
-def _relate_node(node: ir.Node, units: Units) -> None:
-    rule = RULES.get(node.op_type) if node.domain in _DEFAULT_DOMAINS else None
+def _relate_node(node: ir.Node, units: Units, failure: Failure | None) -> None:
+    rule = RULES.get(kind_of(node))
     why = Refusal(f"{node.op_type} has no rule") if rule is None else None
     if rule is not None:
-        known = all(value is None or value.shape is not None for value in node.inputs)
-        outcome = rule.relate(node, units) if known else Refusal("the rank of its input is unknown")
+        outcome = _related(node, rule, units) if failure is None else Refusal(failure.reason)
         if not isinstance(outcome, Refusal):
             _note_uses(node, rule, outcome or rule.kind, units)
             return
         why = outcome
+        units.refused[node] = outcome.reason
     label = f"{node.op_type} `{layer_name(node)}`"
     if rule is not None and why is not None:
         label += f" ({why.reason})"
@@ -53,6 +60,18 @@ def _relate_node(node: ir.Node, units: Units) -> None:
             units.ids.pop(value, None)
             units.of(value)
             units.unruled[value] = label
+
+
+def _related(node: ir.Node, rule: Rule, units: Units) -> Refusal | Kind | None:
+    """What the rule says; where it raises, all that it had tied is taken back, and it is a refusal."""
+    if any(value is not None and value.shape is None for value in node.inputs):
+        return Refusal("the rank of its input is unknown")
+    mark = units.mark()
+    outcome = attempted(f"the rule for {node.op_type}", f"`{layer_name(node)}`", lambda: rule.relate(node, units))
+    if isinstance(outcome, Failure):
+        units.take_back(mark)
+        return Refusal(outcome.reason)
+    return outcome
 
 
 def _note_uses(node: ir.Node, rule: Rule, kind: Kind, units: Units) -> None:

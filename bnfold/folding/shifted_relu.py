@@ -16,6 +16,7 @@ from bnfold.folding.provenance import take_over
 from bnfold.folding.relations.affine import channel_affine
 from bnfold.graph.constants import attribute, float64_constant, store_constant
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import static_length
 from bnfold.numerics.affine import Float64
 
@@ -42,7 +43,7 @@ def _eligible(node: ir.Node) -> tuple[ir.Node, Float64] | None:
     y = node.outputs[0]
     relus = [use.node for use in y.uses()]
     channels = static_length(y, 1)
-    if node.graph is None or channels is None or len(relus) != 1 or relus[0].op_type != "Relu" or y.is_graph_output():
+    if node.graph is None or channels is None or len(relus) != 1 or kind_of(relus[0]) != "Relu" or y.is_graph_output():
         return None
     relu = relus[0]
     readers = list(relu.outputs[0].uses())
@@ -59,10 +60,10 @@ def _takes_offset(node: ir.Node) -> bool:
     """Whether a node is a Conv without padding or a Gemm, with constant weights."""
     if len(node.inputs) < 2 or float64_constant(node.inputs[1]) is None:
         return False
-    if node.op_type == "Gemm":
+    if kind_of(node) == "Gemm":
         return not attribute(node, "transA", 0)
     unpadded = not any(attribute(node, "pads", ())) and attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
-    return node.op_type == "Conv" and unpadded
+    return kind_of(node) == "Conv" and unpadded
 
 
 def _rewrite(node: ir.Node, relu: ir.Node, floor: Float64) -> None:

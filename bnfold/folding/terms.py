@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from bnfold.folding.relations.affine import channel_affine
 from bnfold.graph.constants import attribute, constant, constant_shape, float64_constant
+from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import dims_of, static_length
 from bnfold.numerics.convolution import Convolution
 
@@ -45,7 +46,7 @@ def is_sum(node: ir.Node) -> bool:
     That terms of one source have one size follows from their padding, whatever that size is.
     """
     shape = dims_of(node.outputs[0])
-    if node.op_type not in _SUMS or node.domain not in ("", "ai.onnx") or shape is None or len(shape) < 3:
+    if kind_of(node) not in _SUMS or shape is None or len(shape) < 3:
         return False
     operands = [dims_of(x) if x is not None and constant(x) is None else None for x in node.inputs]
     return all(dims is not None and len(dims) == len(shape) and dims[:2] == shape[:2] for dims in operands)
@@ -68,7 +69,7 @@ def _may_share_a_source(root: ir.Node) -> bool:
             return True
         seen.add(value)
         node = value.producer()
-        if node is not None and len(value.uses()) == 1 and node.op_type in _MAY_BE_LINEAR:
+        if node is not None and len(value.uses()) == 1 and kind_of(node) in _MAY_BE_LINEAR:
             todo += node.inputs
     return False
 
@@ -80,7 +81,7 @@ def _operand_terms(node: ir.Node, depth: int) -> list[Term] | None:
         inner = _terms(x, node.graph, depth) if x is not None else None
         if inner is None:
             return None
-        terms += [_negated(term) for term in inner] if node.op_type == "Sub" and k == 1 else inner
+        terms += [_negated(term) for term in inner] if kind_of(node) == "Sub" and k == 1 else inner
     return terms
 
 
@@ -95,20 +96,20 @@ def _terms(value: ir.Value, graph: ir.Graph | ir.Function | None, depth: int) ->
     if channels is None or value.shape is None or (rank := len(value.shape)) < 3:
         return None
     leaf = [Term(value, Convolution.identity(channels, rank - 2), (), value)]
-    if node is None or node.graph is not graph or node.domain not in ("", "ai.onnx") or not depth:
+    if node is None or node.graph is not graph or not depth:
         return leaf
     if len(value.uses()) != 1 or value.is_graph_output():
         return leaf
-    if node.op_type in ("Identity", "Dropout") and node.inputs[0] is not None and not node.inputs[1:]:
+    if kind_of(node) in ("Identity", "Dropout") and node.inputs[0] is not None and not node.inputs[1:]:
         return _terms(node.inputs[0], graph, depth - 1)
     if is_sum(node):
         return _operand_terms(node, depth - 1) or leaf
-    if node.op_type in ("Conv", "AveragePool"):
+    if kind_of(node) in ("Conv", "AveragePool"):
         conv = _described(node)
         x = node.inputs[0]
         if conv is None or x is None:
             return leaf
-        return [Term(x, conv, (node,), value, macs=conv.weight.size if node.op_type == "Conv" else 0)]
+        return [Term(x, conv, (node,), value, macs=conv.weight.size if kind_of(node) == "Conv" else 0)]
     return _scaled_terms(node, value, channels, depth) or leaf
 
 
@@ -133,11 +134,11 @@ def _described(node: ir.Node) -> Convolution | None:
     """A Conv with constant weights, or an AveragePool that divides by its kernel's size, as a Convolution."""
     if attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return None
-    weight = _average_kernel(node) if node.op_type == "AveragePool" else float64_constant(node.inputs[1])
+    weight = _average_kernel(node) if kind_of(node) == "AveragePool" else float64_constant(node.inputs[1])
     if weight is None:
         return None
     bias = np.zeros(weight.shape[0])
-    if node.op_type == "Conv" and len(node.inputs) > 2 and node.inputs[2] is not None:
+    if kind_of(node) == "Conv" and len(node.inputs) > 2 and node.inputs[2] is not None:
         given = float64_constant(node.inputs[2])
         if given is None or given.shape != bias.shape:
             return None
@@ -147,7 +148,7 @@ def _described(node: ir.Node) -> Convolution | None:
     pads = tuple(attribute(node, "pads", [0] * 2 * rank))
     spans = [d * (k - 1) for d, k in zip(dilations, weight.shape[2:], strict=True)]
     slack = tuple(pads[k] + pads[k + rank] - spans[k] for k in range(rank))
-    group = weight.shape[0] if node.op_type == "AveragePool" else attribute(node, "group", 1)
+    group = weight.shape[0] if kind_of(node) == "AveragePool" else attribute(node, "group", 1)
     return Convolution(weight, bias, tuple(-p for p in pads[:rank]), slack, strides, dilations, group)
 
 

@@ -12,7 +12,10 @@ from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.folding.trace_pointwise import BINARY, UNARY, trace_binary, trace_unary
 from bnfold.folding.units import Ids, Refusal
 from bnfold.folding.wires import Slot, Wires
+from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import attribute, float64_constant
+from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import dims_of
 from bnfold.graph.subgraphs import captured
 from bnfold.numerics.affine import Float64, batchnorm_affine
@@ -47,7 +50,7 @@ def trace_wires(graph: ir.Graph, opset: int) -> Wires:
         for outer in captured(node):
             wires.stay(outer)
         known = all(value is None or value.shape is not None for value in node.inputs)
-        if node.domain not in ("", "ai.onnx") or not known or not _trace(node, wires):
+        if not known or not _traced(node, wires):
             for value in node.inputs:
                 if value is not None:
                     wires.stay(value)
@@ -58,31 +61,43 @@ def trace_wires(graph: ir.Graph, opset: int) -> Wires:
     return wires
 
 
+def _traced(node: ir.Node, wires: Wires) -> bool:
+    """Trace one node, or leave no mark of it; False if its neighbourhood must stay."""
+    mark = wires.mark()
+    outcome = attempted(f"the dead channels of {node.op_type}", f"`{layer_name(node)}`", lambda: _trace(node, wires))
+    if isinstance(outcome, Failure):
+        wires.take_back(mark)
+        return False
+    return outcome
+
+
 def _trace(node: ir.Node, wires: Wires) -> bool:
     """Trace one node; False if its neighbourhood must stay."""
-    if node.op_type in ("Conv", "Gemm", "MatMul"):
+    if kind_of(node) in ("Conv", "Gemm", "MatMul"):
         return _trace_linear(node, wires)
-    if node.op_type in UNARY:
+    if kind_of(node) in UNARY:
         return trace_unary(node, wires)
-    if node.op_type in BINARY and len(node.inputs) == 2:
+    if kind_of(node) in BINARY and len(node.inputs) == 2:
         return trace_binary(node, wires)
-    if node.op_type == "BatchNormalization":
+    if kind_of(node) == "BatchNormalization":
         return _trace_batchnorm(node, wires)
-    if node.op_type in ("Reshape", "Flatten"):
+    if kind_of(node) in ("Reshape", "Flatten"):
         return _trace_flatten(node, wires)
-    return node.op_type in _SAFE_CARRY and _trace_carried(node, wires)
+    return kind_of(node) in _SAFE_CARRY and _trace_carried(node, wires)
 
 
 def _trace_carried(node: ir.Node, wires: Wires) -> bool:
     """y holds elements of x, or averages of one channel; with zeros among them, only a constant 0 stays what it is."""
-    if node.op_type == "Resize" and len(node.inputs) > 3 and node.inputs[3] is not None:
+    if kind_of(node) == "Resize" and len(node.inputs) > 3 and node.inputs[3] is not None:
         return False  # its sizes name a number of channels
     n_pins = len(wires.units.offset_pins)
-    if RULES[node.op_type].relate(node, wires.units) is not None:
+    if RULES[kind_of(node)].relate(node, wires.units) is not None:
         return False
     wires.settle()
     y = node.outputs[0]
-    if len(wires.units.offset_pins) > n_pins and node.op_type in ("AveragePool", "Pad"):
+    if "Pool" in node.op_type:
+        wires.pooled.append(wires.units.of(y))
+    if len(wires.units.offset_pins) > n_pins and kind_of(node) in ("AveragePool", "Pad"):
         ids, known = wires.units.of(y), wires.known(y)
         wires.units.tie_scales(wires.give(y, ids.shape, np.where(known == 0, 0.0, np.nan)), ids)
     return True
@@ -94,20 +109,20 @@ def _trace_linear(node: ir.Node, wires: Wires) -> bool:
     bias = float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
     if weight is None or x is None or dims_of(x) is None or (len(node.inputs) > 2 and (bias is None or bias.ndim != 1)):
         return False
-    if node.op_type == "Conv":
+    if kind_of(node) == "Conv":
         return _trace_conv(node, wires, weight, bias)
     rank = len(dims_of(x) or ())
     transposed = bool(attribute(node, "transB", 0))
     if (
         weight.ndim != 2
         or attribute(node, "transA", 0)
-        or (node.op_type == "Gemm" and not attribute(node, "beta", 1.0))
+        or (kind_of(node) == "Gemm" and not attribute(node, "beta", 1.0))
     ):
         return False
     out_axis, in_axis = (0, 1) if transposed else (1, 0)
     ids_x = _channels(wires, x, rank - 1, weight.shape[in_axis])
     # A MatMul has no bias to take another constant than 0.
-    wires.slots.append(Slot(node, 1, in_axis, ids_x, "read", only_zero=node.op_type == "MatMul"))
+    wires.slots.append(Slot(node, 1, in_axis, ids_x, "read", only_zero=kind_of(node) == "MatMul"))
     shift = attribute(node, "beta", 1.0) * bias if bias is not None else np.zeros(1)
     rows = attribute(node, "alpha", 1.0) * (weight if transposed else weight.T)
     known = _constant_rows(rows, wires.constants[ids_x]) + shift
@@ -126,7 +141,8 @@ def _constant_rows(rows: Float64, known: Float64) -> Float64:
 def _trace_conv(node: ir.Node, wires: Wires, weight: Float64, bias: Float64 | None) -> bool:
     x, y = node.inputs[0], node.outputs[0]
     group, m = attribute(node, "group", 1), weight.shape[0]
-    if x is None or (group > 1 and weight.shape[:2] != (group, 1)):
+    depthwise = group > 1 and weight.shape[:2] == (group, 1)
+    if x is None or m % group or (group > 1 and weight.shape[1] == 1 and not depthwise):
         return False
     padded = any(attribute(node, "pads", ())) or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
     shape = (1, m, *[1] * (weight.ndim - 2))
@@ -134,16 +150,19 @@ def _trace_conv(node: ir.Node, wires: Wires, weight: Float64, bias: Float64 | No
     taps = weight.reshape(*weight.shape[:2], -1)
     inside = wires.constants[ids_x]
     known = np.where((inside == 0) | (not padded), inside, np.nan)
-    if group == 1:
-        wires.slots.append(Slot(node, 1, 1, ids_x, "read", only_zero=padded))
-        rows = np.where(np.isnan(known), taps.any(axis=2), taps.sum(axis=2))
-        constants = _constant_rows(rows, known)
-    else:
+    if depthwise:
         constants = np.where(taps.any(axis=(1, 2)), taps.sum(axis=(1, 2)) * known, 0.0)
+    else:
+        wires.slots.append(Slot(node, 1, 1, ids_x, "read", only_zero=padded, groups=group))
+        split = taps.reshape(group, -1, *taps.shape[1:])
+        rows = np.where(np.isnan(known.reshape(group, 1, -1)), split.any(axis=3), split.sum(axis=3))
+        constants = np.concatenate([_constant_rows(*part) for part in zip(rows, known.reshape(group, -1), strict=True)])
     constants = constants + (bias if bias is not None else 0.0)
     ids = wires.give(y, shape, constants.reshape(shape))
-    if group > 1:
+    if depthwise:
         wires.units.tie_scales(ids.ravel(), ids_x)
+    elif group > 1:
+        wires.groupings += [ids_x.reshape(group, -1), ids.reshape(group, -1)]
     _write(wires, node, 0, ids.ravel())
     return True
 
@@ -184,7 +203,7 @@ def _trace_flatten(node: ir.Node, wires: Wires) -> bool:
         return False
     if any(symbols for _, symbols in before[1:]) or after[1] != (math.prod(length for length, _ in before[1:]), ()):
         return False
-    if RULES[node.op_type].relate(node, wires.units) is not None:
+    if RULES[kind_of(node)].relate(node, wires.units) is not None:
         return False
     wires.flattens.append(node)
     return True

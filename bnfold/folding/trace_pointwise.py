@@ -12,6 +12,7 @@ from bnfold.folding.units import Ids
 from bnfold.folding.wires import Slot, Wires
 from bnfold.graph.constants import constant, float64_constant, is_float
 from bnfold.graph.float64_ops import OPERATORS
+from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import dims_of, static_length
 from bnfold.numerics.affine import Float64
 
@@ -76,7 +77,7 @@ def trace_binary(node: ir.Node, wires: Wires) -> bool:
     (a_ids, a), (b_ids, b) = operands[0], operands[1]
     with np.errstate(all="ignore"):
         result = BINARY[node.op_type](a, b)
-    if node.op_type == "Mul":
+    if kind_of(node) == "Mul":
         result = np.where((a == 0) | (b == 0), 0.0, result)
     shape = np.broadcast_shapes(a_ids.shape, b_ids.shape)
     if sum(length > 1 for length in shape) > 1:
@@ -111,6 +112,8 @@ def _follow(node: ir.Node, index: int, ids: Ids, y_ids: Ids, wires: Wires) -> bo
             axis = next(k for k, length in enumerate(ids.shape) if length > 1)
             wires.slots.append(Slot(node, index, axis - (ids.ndim - rank), y_ids.ravel(), "elementwise"))
         return True
+    if node.op_type == "Div" and index == 1:
+        wires.divisors.append(ids.ravel())
     if ids.size == y_ids.size:
         wires.units.tie_scales(y_ids, ids)
         return True

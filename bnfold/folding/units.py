@@ -85,6 +85,27 @@ class Units:
     shifts: list[Ids] = field(default_factory=list)  # outputs of constant Adds
     other_uses: list[Ids] = field(default_factory=list)
     unruled: dict[ir.Value, str] = field(default_factory=dict)  # outputs of operators without a rule
+    refused: dict[ir.Node, str] = field(default_factory=dict)  # nodes whose rule does not apply, and why
+
+    def mark(self) -> tuple[int, ...]:
+        """How much there is: what `take_back` goes back to."""
+        return self.n_ids, len(self.ids), *(len(collected) for collected in self._collected)
+
+    def take_back(self, mark: tuple[int, ...]) -> None:
+        """Forget the ids, relations, pins and sites that a rule that failed had set since `mark()`."""
+        self.n_ids, n_values, *lengths = mark
+        for value in list(self.ids)[n_values:]:
+            del self.ids[value]
+        for collected, length in zip(self._collected, lengths, strict=True):
+            del collected[length:]
+
+    @property
+    def _collected(self) -> tuple[list[Any], ...]:
+        """Every list that rules add to."""
+        return (
+            self.equal_scales, self.equal_offsets, self.offset_relations, self.scale_pins, self.offset_pins,
+            self.positive, self.sites, self.writers, self.readers, self.shifts, self.other_uses,
+        )  # fmt: skip
 
     def of(self, value: ir.Value) -> Ids:
         """The ids of a value; those of a value nothing is known of are pinned."""

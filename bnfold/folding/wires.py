@@ -23,7 +23,8 @@ __all__ = ["Slot", "Wires"]
 class Slot:
     """One axis of one parameter of a node that follows the wires `ids`; `role` says how it shrinks with them.
 
-    `only_zero`: the reader can do without a wire only where its constant is 0.
+    `only_zero`: the reader can do without a wire only where its constant is 0. `groups`: those of a grouped
+    convolution, whose weight has the channels of one group along `axis`.
     """
 
     node: ir.Node
@@ -32,16 +33,24 @@ class Slot:
     ids: Ids
     role: Literal["write", "read", "elementwise"]
     only_zero: bool = False
+    groups: int = 1
 
 
 @dataclass
 class Wires:
-    """The wires of a graph: ids and ties in `units`, constants by id, parameters that follow them."""
+    """The wires of a graph: ids and ties in `units`, constants by id, parameters that follow them.
+
+    `pooled` are the inputs of poolings; `groupings` the channels before and behind each grouped convolution, shape
+    (groups, channels of one); `divisors` what others are divided by.
+    """
 
     opset: int
     units: Units = field(default_factory=Units)
     slots: list[Slot] = field(default_factory=list)
     flattens: list[ir.Node] = field(default_factory=list)
+    pooled: list[Ids] = field(default_factory=list)
+    groupings: list[Ids] = field(default_factory=list)
+    divisors: list[Ids] = field(default_factory=list)
     _constants: Float64 = field(default_factory=lambda: np.full(1, np.nan))
     _n_settled: int = 0
 
@@ -58,6 +67,18 @@ class Wires:
             self._constants = np.append(self._constants, np.full(self.units.n_ids, np.nan))
         self._constants[ids] = constants
         return ids
+
+    def mark(self) -> tuple[tuple[int, ...], int, int]:
+        """How much there is: what `take_back` goes back to."""
+        return self.units.mark(), len(self.slots), len(self.flattens)
+
+    def take_back(self, mark: tuple[tuple[int, ...], int, int]) -> None:
+        """Forget the wires, ties and slots of a node since `mark()`; constants that became unknown stay unknown."""
+        units, n_slots, n_flattens = mark
+        self.units.take_back(units)
+        del self.slots[n_slots:]
+        del self.flattens[n_flattens:]
+        self._n_settled = min(self._n_settled, len(self.units.equal_offsets))
 
     def settle(self) -> None:
         """Where one id has come to stand for several elements, it has their constant only if all have the same."""

@@ -7,9 +7,11 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 
+from bnfold.graph.attempts import attempted
 from bnfold.graph.constants import constant, operand, store_constant
 from bnfold.graph.edit import bypass
 from bnfold.graph.inference import infer_shapes
+from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import static_length
 from bnfold.graph.subgraphs import subgraphs
 
@@ -29,7 +31,7 @@ def canonicalise(model: ir.Model) -> None:
         passes.InlinePass()(model)
     _compute_constants(model)
     infer_shapes(model)
-    if any(node.op_type == "CastLike" for node in model.graph):  # to the type of a value that was not known before
+    if any(kind_of(node) == "CastLike" for node in model.graph):  # to the type of a value that was not known before
         _compute_constants(model)
     for graph in (model.graph, *subgraphs(model.graph)):
         _drop_whole_slices(graph)
@@ -38,7 +40,10 @@ def canonicalise(model: ir.Model) -> None:
 
 
 def _compute_constants(model: ir.Model) -> None:
-    optimizer.fold_constants(model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+    attempted(
+        "computing constants", "the graph",
+        lambda: optimizer.fold_constants(model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT),
+    )  # fmt: skip
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.RemoveUnusedNodesPass()(model)
     for graph in (model.graph, *subgraphs(model.graph)):
@@ -57,7 +62,7 @@ def _store_text(graph: ir.Graph) -> None:
 def _drop_whole_slices(graph: ir.Graph) -> None:
     """Take out each ONNX Slice of whole axes: torch.onnx.export writes one for every `:` of an index `x[:, 0]`."""
     for node in list(graph):
-        if node.op_type == "Slice" and not node.domain and constant(node.inputs[0]) is None and _takes_all(node):
+        if kind_of(node) == "Slice" and constant(node.inputs[0]) is None and _takes_all(node):
             bypass(graph, node)
 
 
@@ -84,7 +89,7 @@ def _write_reshapes(graph: ir.Graph) -> None:
     leaves out optimizations behind it (Slices of one tensor into a Split, Transpose into MatMul).
     """
     for node in graph:
-        if node.op_type != "Reshape" or node.domain or constant(node.inputs[1]) is not None:
+        if kind_of(node) != "Reshape" or constant(node.inputs[1]) is not None:
             continue
         value = node.outputs[0]
         known = [static_length(value, axis) for axis in range(len(value.shape or ()))]

@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from bnfold.graph.float64 import Float64Graph
+from bnfold.graph.operators import kind_of
 
 __all__ = ["Computed"]
 
@@ -24,7 +25,7 @@ class Computed:
         self._model = model
         self._computed: set[ir.Value] = set()
         for node in model.graph.all_nodes():  # in topological order
-            simple = node.op_type in _MOVES | _ARITHMETIC and node.domain == ""
+            simple = kind_of(node) in _MOVES | _ARITHMETIC
             if simple and all(value is None or value in self for value in node.inputs):
                 self._computed.update(node.outputs)
 
@@ -36,7 +37,7 @@ class Computed:
     def origin(self, value: ir.Value) -> ir.Value:
         """The value that was there before operators moved its elements: the parameter itself."""
         node = value.producer()
-        while node is not None and node.op_type in _MOVES and node.inputs and node.inputs[0] is not None:
+        while node is not None and kind_of(node) in _MOVES and node.inputs and node.inputs[0] is not None:
             value = node.inputs[0]
             node = value.producer()
         return value

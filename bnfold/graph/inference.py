@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
+from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import is_float
+from bnfold.graph.elements import Length
+from bnfold.graph.input_ranks import inputs_by_operator
+from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
+from bnfold.graph.ranks import Shapes, outputs_by_operator
 from bnfold.graph.subgraphs import held
 
 __all__ = ["infer_shapes"]
 
 _FEW = 64  # elements of a shape or of a list of axes, at most
+_ROUNDS = 16  # each takes a rank as far forward as it goes, and one operator back
+# Operators whose result is of another type than their first input.
+_OTHER_TYPE = frozenset(
+    {
+        "ArgMax", "ArgMin", "Cast", "CastLike", "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "EyeLike",
+        "IsInf", "IsNaN", "MatMulInteger", "NonZero", "QLinearConv", "QuantizeLinear",
+    }
+)  # fmt: skip
 
 
 def infer_shapes(model: ir.Model) -> None:
-    """Fill in the shapes and element types that ONNX can infer, in place; what the exporter stated stays.
+    """Fill in the shapes and element types that can be inferred, in place; what is stated stays.
 
     Inference of a whole graph writes it out and reads it again, which takes longer than the fold. torch.onnx.export
-    states everything but what it computes shapes with: those few integer operators are inferred one by one.
+    states everything but what it computes shapes with: those few integer operators are inferred one by one. Where ONNX
+    loses a rank, it may follow from operators around (`ranks`): node by node, until nothing more does.
     """
-    nodes = ir.traversal.RecursiveGraphIterator(model.graph)
-    gaps = [node for node in nodes if any(_unknown(value) for value in _read_outputs(node))]
+    gaps = _gaps(model)
     if all(_infer_integers(node, model) for node in gaps):
         return
     stated = {value: value.shape for node in model.graph for value in node.outputs if value.shape is not None}
@@ -37,6 +51,21 @@ def infer_shapes(model: ir.Model) -> None:
         value.const_value = text
     for value, shape in stated.items():
         value.shape = shape
+    for _ in range(_ROUNDS):
+        gaps = _gaps(model)
+        if not any([_complete(node, model) for node in gaps] + [_complete_inputs(node) for node in _readers(gaps)]):
+            return
+
+
+def _gaps(model: ir.Model) -> list[ir.Node]:
+    """Every node with an output, read by somebody, of unknown shape or type."""
+    nodes = ir.traversal.RecursiveGraphIterator(model.graph)
+    return [node for node in nodes if any(_unknown(value) for value in _read_outputs(node))]
+
+
+def _readers(nodes: list[ir.Node]) -> list[ir.Node]:
+    """The nodes that read what these write, the last first: ranks go backward too."""
+    return list({use.node: None for node in nodes for value in node.outputs for use in value.uses()})[::-1]
 
 
 def _read_outputs(node: ir.Node) -> Iterator[ir.Value]:
@@ -53,21 +82,68 @@ def _infer_integers(node: ir.Node, model: ir.Model) -> bool:
 
     A single node does not see what the numbers that flow into it are: for floats their shape could be found wider.
     """
+    _infer_alone(node, model)
+    return not any(_unknown(value) or is_float(value) for value in _read_outputs(node))
+
+
+def _infer_alone(node: ir.Node, model: ir.Model) -> None:
+    """Fill in what ONNX infers of a node whose inputs are known."""
     inputs = [value for value in node.inputs if value is not None]
     if any(_unknown(value) or value.type is None for value in inputs) or next(held(node), None) is not None:
-        return False
+        return
     try:
         schema = onnx.defs.get_schema(node.op_type, model.opset_imports.get(node.domain, 1), node.domain)
         found = onnx.shape_inference.infer_node_outputs(
             schema, ir.to_proto(node), {str(value.name): _type_proto(value) for value in inputs}, _small_data(inputs)
         )
-    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError):
-        return False
+    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError):
+        return  # unknown, wrong, or deprecated as GroupNormalization is from its first opset
     for value in node.outputs:
-        if value.name in found:
+        if value.name in found and _unknown(value):
             value.type = ir.serde.deserialize_type_proto_for_type(found[value.name])
-            value.shape = ir.serde.deserialize_type_proto_for_shape(found[value.name])
-    return not any(_unknown(value) or is_float(value) for value in _read_outputs(node))
+            shape = ir.serde.deserialize_type_proto_for_shape(found[value.name])
+            value.shape = value.shape if shape is None else shape
+
+
+def _complete(node: ir.Node, model: ir.Model) -> bool:
+    """Fill in the outputs of one node by ONNX's inference or by its operator; whether anything was found."""
+    before = [(value.shape, value.dtype) for value in node.outputs]
+    _infer_alone(node, model)
+    for index, shape in _told(node, outputs_by_operator).items():
+        if index < len(node.outputs):
+            _state(node.outputs[index], shape, _type_of_data(node))
+    return before != [(value.shape, value.dtype) for value in node.outputs]
+
+
+def _complete_inputs(node: ir.Node) -> bool:
+    """Fill in the inputs of one node, as far as they follow from its operator; whether anything was found."""
+    found = False
+    for index, shape in _told(node, inputs_by_operator).items():
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is not None and value.shape is None and not value.is_graph_input():
+            _state(value, shape, None)
+            found = True
+    return found
+
+
+def _told(node: ir.Node, rule: Callable[[ir.Node], Shapes]) -> Shapes:
+    """What a rule tells of a node: nothing where it fails."""
+    shapes = attempted(f"the shape of {node.op_type}", f"`{layer_name(node)}`", lambda: rule(node))
+    return {} if isinstance(shapes, Failure) else shapes
+
+
+def _type_of_data(node: ir.Node) -> ir.DataType | None:
+    """The type of what these operators give where it is not stated: that of what they read."""
+    if kind_of(node) in _OTHER_TYPE or not node.inputs or node.inputs[0] is None:
+        return None
+    return node.inputs[0].dtype
+
+
+def _state(value: ir.Value, shape: Sequence[Length], dtype: ir.DataType | None) -> None:
+    if value.shape is None:
+        value.shape = ir.Shape(shape)
+    if value.dtype is None and dtype is not None:
+        value.dtype = dtype
 
 
 def _type_proto(value: ir.Value) -> onnx.TypeProto:

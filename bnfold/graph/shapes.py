@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from bnfold.graph.lengths import Dim, length_of
+
 __all__ = ["Dim", "Group", "completed", "dims_of", "regroup", "static_length", "static_size"]
 
-# A length as (integer factor, sorted symbols): 64*batch is (64, ("batch",)). A symbol bnfold cannot read is its own.
-Dim = tuple[int, tuple[str, ...]]
 # Axes of the input and axes of the output that hold the same elements in the same order.
 Group = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -19,15 +19,7 @@ Group = tuple[tuple[int, ...], tuple[int, ...]]
 def _dim(size: int | ir.SymbolicDim, owner: str) -> Dim:
     if isinstance(size, int):
         return size, ()
-    if size.value is None:
-        return 1, (owner,)
-    factor, symbols = 1, []
-    for part in str(size.value).replace(" ", "").split("*"):
-        if part.isdigit():
-            factor *= int(part)
-        else:
-            symbols.append(part)
-    return factor, tuple(sorted(symbols))
+    return (1, (owner,)) if size.value is None else length_of(size.value)
 
 
 def dims_of(value: ir.Value) -> tuple[Dim, ...] | None:

@@ -9,6 +9,7 @@ from bnfold.records.benchmark import (
     BenchReport,
     BenchRun,
     GateVerdict,
+    Leaning,
     MissingPeer,
     PlacedNode,
     ProfileEntry,
@@ -16,9 +17,10 @@ from bnfold.records.benchmark import (
 )
 from bnfold.records.certificate import Certificate, CertificateFacts, Counterpart
 from bnfold.records.conversion import FoldExportReport, GraphFacts, InspectReport, OutputFacts, SourceFacts
-from bnfold.records.ledger import Ledger, LedgerEntry, MeasuredChoice, Outcome
+from bnfold.records.ledger import Ledger, LedgerEntry, MeasuredChoice, Outcome, RemovedChannels
 from bnfold.records.machine import Check, CheckStatus, DoctorReport
 from bnfold.records.recalibration import LayerStatistics, RecalibrationReport
+from bnfold.records.timing import SlowerPart, Timing
 from bnfold.records.training import TrainPlan, TrainReport
 from bnfold.records.verification import Coverage, Departure, Execution, OutputVerdict, Verdict
 
@@ -45,6 +47,7 @@ __all__ = [
     "InputSpec",
     "InspectReport",
     "LayerStatistics",
+    "Leaning",
     "Ledger",
     "LedgerEntry",
     "MeasuredChoice",
@@ -56,7 +59,10 @@ __all__ = [
     "ProfileEntry",
     "RatioVerdict",
     "RecalibrationReport",
+    "RemovedChannels",
+    "SlowerPart",
     "SourceFacts",
+    "Timing",
     "TrainPlan",
     "TrainReport",
     "Verdict",

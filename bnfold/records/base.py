@@ -17,16 +17,17 @@ MIN_VARIANCE_OVER_EPSILON = 10.0
 def as_json(record: Any) -> Any:
     """Turn a record into plain JSON values: dataclasses to dicts, tuples to lists, NaN and infinity to null.
 
-    A record may name properties in `json_properties` and class constants in `json_constants` that belong to its JSON; a
-    field with `"json": False` in its metadata does not.
+    A record may name properties in `json_properties` and class constants in `json_constants` that belong to its JSON,
+    fields in `json_left_out` that do not, and in `json_names` what a field is called there.
     """
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         names = [
             *getattr(record, "json_constants", ()),
-            *(field.name for field in dataclasses.fields(record) if field.metadata.get("json", True)),
+            *(field.name for field in dataclasses.fields(record)),
             *getattr(record, "json_properties", ()),
         ]
-        return {name: as_json(getattr(record, name)) for name in names}
+        left_out, called = getattr(record, "json_left_out", ()), getattr(record, "json_names", {})
+        return {called.get(name, name): as_json(getattr(record, name)) for name in names if name not in left_out}
     if isinstance(record, Mapping):
         return {str(key): as_json(value) for key, value in record.items()}
     if isinstance(record, (list, tuple)):
@@ -48,12 +49,14 @@ def few(names: Sequence[str], n: int = 3) -> str:
 class InputSpec:
     """One input of a network: its name, its shape with None on dynamic axes, its NumPy dtype name ("float32").
 
-    Axis 0 is the batch: `batch_dynamic` says whether it may take any length.
+    Axis 0 is the batch: `batch_dynamic` says whether it may take any length from `smallest_batch` to `largest_batch`.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    smallest_batch: int = 1
+    largest_batch: int | None = None
 
     @property
     def batch_dynamic(self) -> bool:

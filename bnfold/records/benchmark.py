@@ -14,13 +14,15 @@ __all__ = [
     "BenchReport",
     "BenchRun",
     "GateVerdict",
+    "Leaning",
     "MissingPeer",
     "PlacedNode",
     "ProfileEntry",
     "RatioVerdict",
 ]
 
-RatioVerdict = Literal["faster", "slower", "tie"]
+RatioVerdict = Literal["faster", "slower", "tie", "undecided"]
+Leaning = Literal["faster", "slower"]
 GateVerdict = Literal["passed", "failed", "undecided"]
 
 
@@ -41,7 +43,8 @@ class BenchRun:
 
     `optimize` is "offline" where ONNX Runtime wrote its optimized file first. `end_to_end_ms` goes from NumPy to NumPy,
     the other times hold no copy between host and device. `cudnn_search_ms` is the part of `first_ms` that cuDNN's
-    search for algorithms takes, None elsewhere than on CUDA.
+    search for algorithms takes, None elsewhere than on CUDA. `sha256` covers the file and its external data, None for a
+    peer that has no file.
     """
 
     name: str
@@ -73,13 +76,15 @@ class BenchRun:
     rate_per_s: float | None = None
     rates_per_s: tuple[float, ...] = ()
     rate_confirmed: bool | None = None
+    sha256: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class BenchRatio:
     """time(a) / time(b) from interleaved runs, with its bootstrap interval; `tie` when the interval holds 1.
 
-    A `note` says why no winner is named although the interval does not hold 1: a noisy machine, too few loads.
+    `undecided`: the interval does not hold 1, but no winner is named; `leaning` says on which side it lies, and `note`
+    why that is not enough: a noisy machine, too few loads.
     """
 
     a: str
@@ -98,14 +103,15 @@ class BenchRatio:
     concurrency: int = 1
     optimize: str = "online"
     cuda_graph: bool = False
+    leaning: Leaning | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class BenchGate:
     """A limit on a time ratio, decided on its interval: `failed` when all of it lies above `limit` (1.03 for 3 %).
 
-    `undecided`: there are too few runs for an interval. The `note` says so, or that the machine was noisy, which
-    decides nothing.
+    `undecided`: there are too few runs for an interval, or nothing to compare with. The `note` says so, or what the
+    ratio is of, that both files are one, or that the machine was noisy, which decides nothing.
     """
 
     name: str

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from bnfold.records.certificate import CertificateFacts
-from bnfold.records.ledger import Ledger
+from bnfold.records.ledger import Ledger, RemovedChannels
+from bnfold.records.timing import Timing
 from bnfold.records.verification import Verdict
 
 __all__ = ["FoldExportReport", "GraphFacts", "InspectReport", "OutputFacts", "SourceFacts"]
@@ -46,7 +47,10 @@ class GraphFacts:
 
 @dataclasses.dataclass(frozen=True)
 class FoldExportReport:
-    """What `bnfold fold-export` did; `seconds` holds load, export, fold, simplify, verify."""
+    """What `bnfold fold-export` did; `seconds` holds load, export, fold, simplify, verify, bench.
+
+    `passed`: the file is equal, and no slower than was allowed. `timing` is None where nothing was measured.
+    """
 
     passed: bool
     source: SourceFacts
@@ -55,9 +59,15 @@ class FoldExportReport:
     graph: GraphFacts
     verify: Verdict
     seconds: Mapping[str, float]
+    timing: Timing | None = None
     schema: ClassVar[str] = "bnfold.fold-export/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
-    json_properties: ClassVar[tuple[str, ...]] = ("certificate",)
+    json_properties: ClassVar[tuple[str, ...]] = ("removed_channels", "certificate")
+
+    @property
+    def removed_channels(self) -> tuple[RemovedChannels, ...]:
+        """The operators that lost dead channels, in the graph's order."""
+        return self.ledger.removed_channels
 
     @property
     def certificate(self) -> CertificateFacts | None:
@@ -73,3 +83,9 @@ class InspectReport:
     ledger: Ledger
     schema: ClassVar[str] = "bnfold.inspect/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+    json_properties: ClassVar[tuple[str, ...]] = ("removed_channels",)
+
+    @property
+    def removed_channels(self) -> tuple[RemovedChannels, ...]:
+        """The operators that would lose dead channels, in the graph's order."""
+        return self.ledger.removed_channels

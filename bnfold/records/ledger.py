@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from bnfold.records.base import MIN_VARIANCE_OVER_EPSILON, few
-from bnfold.records.benchmark import RatioVerdict
+from bnfold.records.benchmark import Leaning, RatioVerdict
 from bnfold.records.certificate import Certificate
 
-__all__ = ["MAX_SCALE", "Ledger", "LedgerEntry", "MeasuredChoice", "Outcome"]
+__all__ = ["MAX_SCALE", "Ledger", "LedgerEntry", "MeasuredChoice", "Outcome", "RemovedChannels"]
 
 MAX_SCALE = 1e3
 
@@ -36,6 +37,19 @@ class LedgerEntry:
 
 
 @dataclasses.dataclass(frozen=True)
+class RemovedChannels:
+    """A linear operator that writes fewer channels than in the source, as the others were dead.
+
+    `layer` is its name in the user's model. In JSON the numbers are `from` and `to`.
+    """
+
+    layer: str
+    n_before: int
+    n_after: int
+    json_names: ClassVar[Mapping[str, str]] = {"n_before": "from", "n_after": "to"}
+
+
+@dataclasses.dataclass(frozen=True)
 class MeasuredChoice:
     """A rewrite that is taken only where it was measured faster; median milliseconds of one interleaved run."""
 
@@ -48,23 +62,27 @@ class MeasuredChoice:
     low: float
     high: float
     verdict: RatioVerdict
+    leaning: Leaning | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Ledger:
     """Every BatchNorm of the source, exactly once, in the graph's order.
 
-    `beyond_float16` names the folded parameters that a conversion to float16 would overflow. `measured` is the choice
-    that a measurement decided, None where nothing was measured. `certificate` is what the fold says of
-    every value and parameter of its graph, for `bnfold.verification.certificate` to prove.
+    `beyond_float16` names the folded parameters that a conversion to float16 would overflow. `choices` are those that
+    measurements decided, in their order; `measured` is the one about BatchNorms in front of ReLUs, None where there is
+    none. `removed_channels` names the operators that lost dead channels; reports have it beside the ledger.
+    `certificate` is what the fold says of every value and parameter of its graph, for
+    `bnfold.verification.certificate` to prove.
     """
 
     entries: tuple[LedgerEntry, ...]
     beyond_float16: tuple[str, ...] = ()
     measured: MeasuredChoice | None = None
-    certificate: Certificate | None = dataclasses.field(
-        default=None, repr=False, compare=False, metadata={"json": False}
-    )
+    choices: tuple[MeasuredChoice, ...] = ()
+    removed_channels: tuple[RemovedChannels, ...] = ()
+    certificate: Certificate | None = dataclasses.field(default=None, repr=False, compare=False)
+    json_left_out: ClassVar[tuple[str, ...]] = ("removed_channels", "certificate")
     json_properties: ClassVar[tuple[str, ...]] = ("found", "absorbed", "merged", "removed", "kept", "warnings")
 
     def count(self, outcome: Outcome) -> int:

@@ -8,7 +8,7 @@ from bnfold.report.pictures import write_picture
 from bnfold.report.progress import progress_bar
 from bnfold.report.statistics_table import render_recalibration
 from bnfold.report.svg import require_matplotlib
-from bnfold.report.tables import render_doctor, render_ledger, render_verdict
+from bnfold.report.tables import render_doctor, render_ledger, render_removed_channels, render_verdict
 from bnfold.report.write import write_bytes, write_json
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "render_doctor",
     "render_ledger",
     "render_recalibration",
+    "render_removed_channels",
     "render_verdict",
     "require_matplotlib",
     "write_bytes",

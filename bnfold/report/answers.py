@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bnfold.records.verdicts import verdict_in_words
 from bnfold.report.cells import plain
 from bnfold.report.elements import Child, element
 from bnfold.report.settings import label, shortened
 from bnfold.report.tables import number
+from bnfold.report.timings import AGAINST, slower_warning, timing_sentence
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -18,7 +20,7 @@ __all__ = ["bench_answers", "fold_export_answers"]
 Facts = Mapping[str, Any]
 
 OUTCOMES = ("absorbed", "merged", "removed", "kept")
-TONES = {"faster": "good", "slower": "bad", "tie": "neutral"}
+TONES = {"faster": "good", "slower": "bad", "tie": "neutral", "undecided": "neutral"}
 N_RATIOS = 3  # more would push the next answer off a phone's first screen
 NAME_LENGTH = 48
 
@@ -34,7 +36,7 @@ def fold_export_answers(report: Facts) -> Element:
         _answer("What is it?", shortened(source["spec"], NAME_LENGTH), what),
         _equal(report["verify"]),
         _fold_export_speed(report),
-        _stayed(report["ledger"]),
+        _stayed(report),
     )
 
 
@@ -54,7 +56,7 @@ def bench_answers(report: Facts, proof: Facts | None) -> Element:
         why = "There is no report of fold-export beside the first file; bnfold inspect FILE tells."
         stayed = _answer("What stayed, and why?", "Not known here", why, tone="neutral")
     else:
-        equal, stayed = _equal(proof["verify"]), _stayed(proof["ledger"])
+        equal, stayed = _equal(proof["verify"]), _stayed(proof)
     return _answers(
         _answer("What is it?", shortened(first, NAME_LENGTH) + against, where), equal, _bench_speed(report), stayed
     )
@@ -94,18 +96,23 @@ def _proof(certificate: Facts | None) -> str:
 
 
 def _fold_export_speed(report: Facts) -> Element:
-    graph, measured = report["graph"], report["ledger"].get("measured")
+    graph, measured, timing = report["graph"], report["ledger"].get("measured"), report.get("timing")
     work = f"Nodes: {graph['nodes_before']:,} before, {graph['nodes_after']:,} after."
     if graph["macs_before"] is not None and graph["macs_after"] is not None:
         same = graph["macs_before"] == graph["macs_after"]
         change = "unchanged" if same else f"{_big(graph['macs_before'])} before, {_big(graph['macs_after'])} after"
         work += f" Multiply-adds: {change}."
+    if timing is not None:
+        headline = f"{timing['ratio']:.3f} × the time of {AGAINST[timing['against']]}"
+        limit = f"Slower than allowed (at most {timing['limit']:.3f})." if timing["failed"] else None
+        details = (limit, timing_sentence(timing), slower_warning(timing), work)
+        return _answer("How fast is it?", headline, *details, tone=TONES[timing["verdict"]])
     if measured is None:
         how = "bnfold bench model.onnx --html FILE measures it." if report["passed"] else None
         return _answer("How fast is it?", "Not measured", work, how, tone="neutral")
     interval = f"{measured['low']:.3f} to {measured['high']:.3f}"
     taken = "taken" if measured["taken"] else "not taken"
-    text = f"{measured['rewrite']}: {taken} ({interval}, {measured['verdict']})"
+    text = f"{measured['rewrite']}: {taken} ({interval}, {verdict_in_words(measured)})"
     headline = f"{number(measured['with_ms' if measured['taken'] else 'without_ms'], 4)} ms"
     return _answer(
         "How fast is it?", headline, text, work, tone=TONES[measured["verdict"]] if measured["taken"] else ""
@@ -133,7 +140,9 @@ def _bench_speed(report: Facts) -> Element:
         shown = f"{ratio['ratio']:.3f} × the time of {name}"
         lines.append(element("strong", shown, class_=TONES.get(ratio["verdict"], "neutral")))
         lines.append(
-            element("p", f"{ratio['verdict']}, {interval}, {label(ratio, ratios)}" + (f" ({said})" if said else ""))
+            element(
+                "p", f"{verdict_in_words(ratio)}, {interval}, {label(ratio, ratios)}" + (f" ({said})" if said else "")
+            )
         )
     if len(ratios) > N_RATIOS:
         lines.append(element("p", f"and {len(ratios) - N_RATIOS} more below"))
@@ -165,14 +174,14 @@ def _rates(runs: Sequence[Facts]) -> list[Child]:
     return lines
 
 
-def _stayed(ledger: Facts) -> Element:
-    question = "What stayed, and why?"
+def _stayed(report: Facts) -> Element:
+    question, ledger, channels = "What stayed, and why?", report["ledger"], _channels(report)
     counts = ", ".join(f"{ledger[outcome]} {outcome}" for outcome in OUTCOMES)
     kept = [entry for entry in ledger["entries"] if entry["outcome"] == "kept"]
     if not ledger["found"]:
-        return _answer(question, "There was no BatchNorm", tone="neutral")
+        return _answer(question, "There was no BatchNorm", channels, tone="neutral")
     if not kept:
-        return _answer(question, "No BatchNorm stayed", f"{ledger['found']} found: {counts}", tone="good")
+        return _answer(question, "No BatchNorm stayed", f"{ledger['found']} found: {counts}", channels, tone="good")
     more = f"And {len(kept) - 1} more, each with its reason, below." if len(kept) > 1 else None
     reason = element("p", f"{kept[0]['name']}: {kept[0]['reason']}", class_="clamp")
     return _answer(
@@ -181,7 +190,16 @@ def _stayed(ledger: Facts) -> Element:
         f"{ledger['found']} found: {counts}",
         reason,
         more,
+        channels,
     )
+
+
+def _channels(report: Facts) -> str | None:
+    """How many dead channels left, None where none did."""
+    removed = report.get("removed_channels") or ()
+    n_gone = sum(layer["from"] - layer["to"] for layer in removed)
+    layers = f"{len(removed)} layer{'' if len(removed) == 1 else 's'}"
+    return f"Dead channels: {n_gone:,} removed in {layers}, below." if removed else None
 
 
 def _answers(*answers: Element) -> Element:

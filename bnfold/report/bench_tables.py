@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnfold.records.grid import in_grid
+from bnfold.records.verdicts import verdict_in_words
 from bnfold.report.tables import new_table, number, print_table, say
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def render_bench(report: BenchReport) -> None:
         for ratio in report.ratios:
             interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
             pair = in_grid(f"{ratio.a} / {ratio.b}", vars(ratio), pairs)
-            ratios.add_row(pair, str(ratio.batch), f"{ratio.ratio:.3f}", interval, ratio.verdict)
+            ratios.add_row(pair, str(ratio.batch), f"{ratio.ratio:.3f}", interval, verdict_in_words(vars(ratio)))
         print_table(ratios)
     for run in report.runs:
         if run.rate_per_s is not None:

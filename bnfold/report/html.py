@@ -33,6 +33,7 @@ _THREE = dict.fromkeys(("ratio", "low", "high"), lambda ratio: f"{ratio:.3f}")
 _RUN = {key: lambda ms: number(ms, 4) for key in ("median_ms", "p90_ms", "p95_ms", "p99_ms")}
 _SHARE = {"ms": lambda ms: number(ms, 3), "share": lambda share: f"{share:.1%}"}
 _SELDOM = ("cuda_graph",)  # columns that are shown where a row has a yes
+_REMOVED = "removed_channels"
 _OUTPUT = dict.fromkeys(("e_source", "e_output", "allowed"), error)
 
 
@@ -71,7 +72,7 @@ def render_html(report: Facts, *, proof: Facts | None = None) -> bytes:
 
 
 def _fold_export(report: Facts) -> list[Child]:
-    known = ("schema", "passed", "source", "output", "graph", "seconds", "environment", "ledger", "verify")
+    known = ("schema", "passed", "source", "output", "graph", "seconds", "environment", "ledger", "verify", _REMOVED)
     return [
         fold_export_answers(report),
         *_proof_sections(report, ""),
@@ -142,8 +143,10 @@ def _proof_sections(report: Facts, prefix: str) -> list[Child]:
         outputs = table(verify["outputs"], f"{prefix}verify.outputs", first=first, formats=_OUTPUT)
     rest = {key: content for key, content in verify.items() if key != "outputs"}
     measured = ledger.get("measured")
+    removed = report.get(_REMOVED)  # a report of an earlier version has none
     return [
         _section("BatchNorms", *_ledger(ledger, f"{prefix}ledger"), id="batchnorms"),
+        _section("Dead channels that were removed", table(removed, f"{prefix}{_REMOVED}")) if removed else None,
         _section("Equality", outputs, fact_list(rest, f"{prefix}verify")),
         None if measured is None else _section("Latency", fact_list(measured, f"{prefix}ledger.measured")),
     ]

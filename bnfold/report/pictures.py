@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
+from bnfold.records.verdicts import verdict_in_words
 from bnfold.report.settings import label, medians, settings, shortened
 from bnfold.report.svg import drawing, new_figure, save_picture
 from bnfold.report.tables import number
@@ -30,7 +31,7 @@ AXIS_IN = 0.62  # ticks, label and title around the rows
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f", "#e69f00")
 """Colours that the colour-blind can tell apart (Okabe and Ito), in tones that show on white and on black."""
 MARKERS = "osD^vP"
-VERDICTS = {"faster": "#009e73", "slower": "#d55e00", "tie": "#7f7f7f"}
+VERDICTS = {"faster": "#009e73", "slower": "#d55e00", "tie": "#7f7f7f", "undecided": "#cc79a7"}
 NEAR_MS = "run time in ms; less is better"
 SUFFIXES = (".svg", ".png")
 
@@ -51,6 +52,8 @@ def panels(report: Facts) -> list[Panel]:
     if report["ratios"]:
         height = AXIS_IN + ROW_IN * len(report["ratios"])
         caption = "Bars are 99 % intervals; one that touches the line at 1 is a tie."
+        if any(ratio["verdict"] == "undecided" for ratio in report["ratios"]):
+            caption += " Undecided: too noisy, or measured too little, to name a winner."
         found.append(Panel("ratios", caption, height, lambda figure: _draw_ratios(figure, report)))
     if report["runs"]:
         cells = settings(report["runs"])
@@ -100,7 +103,7 @@ def _draw_ratios(figure: FigureBase, report: Facts) -> None:
         axes.plot([ratio["ratio"]], [row], color=colour, marker="o", markersize=6, linestyle="none")
         where = f", {label(ratio, varying)}" if varying else ""
         name = shortened(f"{ratio['a']} / {ratio['b']}{where}", 42)
-        _name_row(axes, row, f"{ratio['ratio']:.3f}, {ratio['verdict']}: {name}")
+        _name_row(axes, row, f"{ratio['ratio']:.3f}, {verdict_in_words(ratio)}: {name}")
         axes.plot([1, 1], [row - 0.2, row + 0.2], color="black", linewidth=1.2)
     ends = [1.0, *(ratio[key] for ratio in ratios for key in ("low", "high"))]
     margin = max(0.01, 0.1 * (max(ends) - min(ends)))

@@ -13,7 +13,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bnfold.records import DoctorReport, Ledger, Verdict
+    from bnfold.records import DoctorReport, Ledger, RemovedChannels, Verdict
 
 __all__ = [
     "new_table",
@@ -21,6 +21,7 @@ __all__ = [
     "print_table",
     "render_doctor",
     "render_ledger",
+    "render_removed_channels",
     "render_verdict",
     "say",
 ]
@@ -46,8 +47,19 @@ def render_ledger(ledger: Ledger) -> None:
         print_table(table)
     counts = ", ".join(f"{getattr(ledger, name)} {name}" for name in ("absorbed", "merged", "removed", "kept"))
     say(f"BatchNorms: {ledger.found} found, {counts}")
+    render_removed_channels(ledger.removed_channels)
     for warning in ledger.warnings:
         say(f"warning: {warning}")
+
+
+def render_removed_channels(removed: Sequence[RemovedChannels]) -> None:
+    """Print every layer that writes fewer channels than in the source; nothing where there is none."""
+    if removed:
+        n_gone = sum(layer.n_before - layer.n_after for layer in removed)
+        layers = f"{len(removed)} layer{'' if len(removed) == 1 else 's'}"
+        say(f"dead channels: {n_gone:,} removed, of {sum(layer.n_before for layer in removed):,} in {layers}")
+    for layer in removed:
+        say(f"  {layer.layer}: {layer.n_before} to {layer.n_after}")
 
 
 def render_verdict(verdict: Verdict) -> None:

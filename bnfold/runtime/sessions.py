@@ -15,7 +15,7 @@ from bnfold.runtime.placement import computes, node_providers, output_types, rec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["PROVIDERS", "open_session"]
+__all__ = ["PROVIDERS", "open_session", "require_onnx_file"]
 
 PROVIDERS: Mapping[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ERRORS_ONLY, NOTHING = 3, 4  # OrtLoggingLevel: 3 error, 4 fatal
@@ -25,6 +25,28 @@ N_NAMED = 3  # nodes in an error
 GRAPH_REFUSED = "graph capture"  # in all of ONNX Runtime's messages where it makes no CUDA graph
 
 log = logging.getLogger("bnfold.runtime")
+
+
+def require_onnx_file(path: Path) -> None:
+    """Refuse what is no file, and say which `.onnx` files a folder holds.
+
+    Raises:
+        InputRefused: there is no such file, or it is a folder.
+    """
+    if path.is_dir():
+        inside = sorted(each.name for each in path.glob("*.onnx"))
+        best = "model.onnx" if "model.onnx" in inside else next(iter(inside), None)
+        raise InputRefused(
+            "the path is a folder",
+            where=str(path),
+            found=", ".join(inside[:N_NAMED]) + (" and more" if len(inside) > N_NAMED else "") + " in it"
+            if inside
+            else "no .onnx file in it",
+            expected="an .onnx file",
+            remedy=f"name the file: {path / best}" if best else "give the path of an .onnx file",
+        )
+    if not path.is_file():
+        raise InputRefused("no such file", where=str(path), remedy="check the path")
 
 
 def open_session(
@@ -61,8 +83,8 @@ def open_session(
     elif provider != "cpu":
         raise ValueError(f"provider is {provider!r}, expected 'cpu' or 'cuda'")
     where = str(model) if isinstance(model, Path) else "the model in memory"
-    if isinstance(model, Path) and not model.is_file():
-        raise InputRefused("no such file", where=where, remedy="check the path")
+    if isinstance(model, Path):
+        require_onnx_file(model)
     options = _session_options(ort, threads, optimized=optimized)
     if configure is not None:
         configure(options)

@@ -1,8 +1,10 @@
 """Model files: plain PyTorch, one network a file, in the zoo or the user's own.
 
 A model file has a docstring, `INPUT_SHAPE` (one array with a leading 1 as batch), `build() -> nn.Module` and, to be
-trained, `RECIPE`. `OUTPUT_NAMES` may name the outputs, `INPUT_DTYPE` the input's dtype ("int64" for token ids). A
-network of several inputs has `INPUT_SHAPES` and `INPUT_DTYPES` instead, one entry for each in the order of `forward`.
+trained, `RECIPE`. `OUTPUT_NAMES` may name the outputs, `INPUT_DTYPE` the input's dtype, which is else that of the
+parameters: "int64" for token ids, for the indices of an embedding or of a gather. A network of several inputs has
+`INPUT_SHAPES` and `INPUT_DTYPES` instead, one entry for each in the order of `forward`: `("float32", "int64")`. They
+hold for `file.py:factory` too, where `--input-dtype` may say them instead, as `--input-shape` the shapes.
 
 The networks of the zoo state as `EXPECTED` the least that the recipe reaches on the test split (the most, for a
 distance), and how many BatchNorms are kept; `scripts/zoo_table.py` holds them to it.
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "DTYPES",
     "ModelFile",
     "input_dtypes_of",
     "input_shapes_of",
@@ -36,7 +39,7 @@ __all__ = [
     "zoo_names",
 ]
 
-_DTYPES = ("float32", "float64", "float16", "bfloat16", "bool", "uint8", "int8", "int16", "int32", "int64")
+DTYPES = ("float32", "float64", "float16", "bfloat16", "bool", "uint8", "int8", "int16", "int32", "int64")
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ def input_dtypes_of(module: ModuleType, path: Path) -> tuple[str, ...] | None:
     if stated is None:
         return None
     dtypes = stated if several else (stated,)
-    if not isinstance(dtypes, (tuple, list)) or not dtypes or not all(dtype in _DTYPES for dtype in dtypes):
+    if not isinstance(dtypes, (tuple, list)) or not dtypes or not all(dtype in DTYPES for dtype in dtypes):
         raise InputRefused(
             f"the model file has no valid {name}",
             where=str(path),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnfold.errors import InputRefused
+from bnfold.graph.operators import kind_of
 from bnfold.sources.healthy import first_names, refuse_bad_variance, refuse_not_finite
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def refuse_unhealthy_graph(model: ir.Model, where: str) -> None:
     """
     refuse_training_mode(model, where)
     for node in all_nodes(model):
-        if node.op_type == "BatchNormalization" and node.domain == "":
+        if kind_of(node) == "BatchNormalization":
             variance = _constant(node, 4)
             if variance is not None:
                 refuse_bad_variance(_name(node), variance)
@@ -55,7 +56,7 @@ def refuse_training_mode(model: ir.Model, where: str) -> None:
     training = [
         _name(node)
         for node in all_nodes(model)
-        if node.op_type == "BatchNormalization" and node.domain == "" and _in_training_mode(node, opset)
+        if kind_of(node) == "BatchNormalization" and _in_training_mode(node, opset)
     ]
     if training:
         raise InputRefused(
@@ -79,7 +80,7 @@ def _finiteness(model: ir.Model) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
     """Name and finiteness of every constant that a linear operator or a BatchNorm reads, each once."""
     seen: set[int] = set()
     for node in all_nodes(model):
-        if node.op_type not in WEIGHTED or node.domain != "":
+        if kind_of(node) not in WEIGHTED:
             continue
         for index, value in enumerate(node.inputs):
             array = _constant(node, index)

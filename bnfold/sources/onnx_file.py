@@ -11,7 +11,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
 
 from bnfold.errors import InputRefused
-from bnfold.graph.inference import infer_shapes
+from bnfold.graph.claims import settle_claims
+from bnfold.graph.operators import kind_of
 from bnfold.graph.reading import read_model, tidied
 from bnfold.records import InputSpec, SourceFacts
 from bnfold.sources.axes import tested_spec
@@ -30,13 +31,16 @@ SEPARATE_SINCE = 4
 log = logging.getLogger("bnfold.sources")
 
 
-def load_onnx(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] | None = None) -> OnnxSource:
+def load_onnx(
+    path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] | None = None, runs: bool = True
+) -> OnnxSource:
     """Read and check an `.onnx` file; external data is mapped, not copied.
 
     Args:
         path: the file, or a link to it; its external data lies beside either.
         spec: the source as the user named it.
         input_shapes: sizes to test dynamic axes with, besides the batch, one per input.
+        runs: whether it will be run and written; else its inputs and outputs may be of any kind, and are not read.
 
     Raises:
         InputRefused: missing, damaged, against the ONNX specification, with external data that is missing or lies
@@ -51,13 +55,15 @@ def load_onnx(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] 
     model = read_model(proto)
     ir.external_data.set_base_dir(model.graph, folder)
     _separate_parameters(model, spec)
-    _complete_outputs(model, spec)
+    settle_claims(model)
+    if runs:
+        _refuse_unknown_outputs(model, spec)
     refuse_unhealthy_graph(model, spec)
     return OnnxSource(
         facts=SourceFacts(spec=spec, sha256=_sha256([path, *data_files]), n_parameters=_n_parameters(model)),
         path=path,
         model=model,
-        inputs=graph_inputs(model, input_shapes, where=spec),
+        inputs=graph_inputs(model, input_shapes, where=spec) if runs else (),
         output_names=tuple(str(value.name) for value in model.graph.outputs),
     )
 
@@ -148,15 +154,12 @@ def _separate_parameters(model: ir.Model, where: str) -> None:
     model.ir_version = SEPARATE_SINCE
 
 
-def _complete_outputs(model: ir.Model, where: str) -> None:
-    """Infer the element types and ranks of outputs that the exporter did not write, as ONNX Runtime does.
+def _refuse_unknown_outputs(model: ir.Model, where: str) -> None:
+    """Refuse outputs whose element type or rank is neither written nor inferred, as ONNX Runtime does.
 
     Raises:
-        InputRefused: one cannot be inferred, and the file that bnfold writes would lack it.
+        InputRefused: the file that bnfold writes would lack it.
     """
-    if all(value.shape is not None and value.dtype is not None for value in model.graph.outputs):
-        return
-    infer_shapes(model)
     for value in model.graph.outputs:
         if isinstance(value.type, ir.SequenceType | ir.OptionalType):
             continue
@@ -217,7 +220,7 @@ def _sha256(files: Sequence[Path]) -> str:
 def _n_parameters(model: ir.Model) -> int:
     """Elements of the floating-point initializers, without the running statistics of BatchNorms."""
     statistics = {
-        id(value) for node in all_nodes(model) if node.op_type == "BatchNormalization" for value in node.inputs[3:5]
+        id(value) for node in all_nodes(model) if kind_of(node) == "BatchNormalization" for value in node.inputs[3:5]
     }
     return sum(
         value.const_value.size

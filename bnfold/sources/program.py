@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import warnings
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["load_program", "refuse_batch_statistics"]
+__all__ = ["expression_axes", "load_program", "refuse_batch_statistics"]
 
+log = logging.getLogger("bnfold.sources")
+FREE_FROM = 2
+UNBOUNDED = 1 << 31
 CODE_PREFIXES = ("custom_obj", "opaque_obj")  # pickled Python objects in a .pt2 archive
 
 
@@ -153,8 +157,41 @@ def _inputs(
         shape = tuple(size if isinstance(size, int) else None for size in value.shape)
         dtype = str(value.dtype).removeprefix("torch.")
         given = shapes[index] if shapes is not None and index < len(shapes) else None
-        specs.append(tested_spec(str(name), shape, dtype, given, where=where))
+        smallest, largest = _batch_range(program, value)
+        spec = tested_spec(str(name), shape, dtype, given, where=where)
+        specs.append(dataclasses.replace(spec, smallest_batch=smallest, largest_batch=largest))
+        if (smallest, largest) != (1, None):
+            upto = "or more" if largest is None else f"to {largest}"
+            log.info(
+                "%s takes batches of %d %s at input %s, and is compared at some of these", where, smallest, upto, name
+            )
     return tuple(specs)
+
+
+def _batch_range(program: torch.export.ExportedProgram, value: torch.Tensor) -> tuple[int, int | None]:
+    """The smallest and the largest batch that a program takes; no largest where that has no bound.
+
+    A symbol starts at 2 where nothing else is asked for, and the program takes 1 all the same.
+    """
+    size = value.shape[0] if value.ndim else 1
+    if isinstance(size, int):
+        return 1, None
+    bounds = program.range_constraints.get(size.node.expr)
+    if bounds is None:
+        return 1, None
+    smallest = int(bounds.lower)
+    return (smallest if smallest > FREE_FROM else 1), int(bounds.upper) if bounds.upper < UNBOUNDED else None
+
+
+def expression_axes(program: torch.export.ExportedProgram) -> list[str]:
+    """The axes of inputs whose size is a formula, such as 8*s74, as "input 8*s74x3x8x8"."""
+    values = [(node.name, node.meta.get("val")) for node in program.graph.nodes if node.op == "placeholder"]
+    shapes = [(name, value.shape) for name, value in values if hasattr(value, "shape")]
+    return [
+        f"{name} {'x'.join(map(str, shape))}"
+        for name, shape in shapes
+        if any(not isinstance(size, int) and not size.node.expr.is_Symbol for size in shape)
+    ]
 
 
 def refuse_batch_statistics(program: torch.export.ExportedProgram, where: str) -> None:

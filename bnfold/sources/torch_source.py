@@ -105,11 +105,11 @@ def input_specs(
     dtypes = [*dtypes] * len(shapes) if len(dtypes) == 1 else dtypes
     if len(dtypes) != len(shapes):
         raise InputRefused(
-            "the number of input shapes does not fit the dtypes that the file states",
+            "the number of input shapes does not fit that of the types (INPUT_DTYPES of the file, or --input-dtype)",
             where=where,
             found=f"{len(shapes)} shapes",
             expected=f"{len(dtypes)}, for {', '.join(dtypes)}",
-            remedy="give --input-shape once for every input, in the order of forward",
+            remedy="give a shape and a type for every input, in the order of forward",
         )
     named = zip(names, shapes, dtypes, strict=False)  # inputs with a default may be left out
     return tuple(InputSpec(name, (None, *shape[1:]), dtype) for name, shape, dtype in named)

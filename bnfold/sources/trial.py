@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
@@ -23,14 +24,21 @@ __all__ = ["TRIAL_BATCH", "named_outputs", "run_once", "trial_inputs", "trial_ou
 TRIAL_BATCH = 2  # not 1, which torch.export would take for a constant
 
 
-def trial_inputs(specs: Sequence[InputSpec], batch: int = TRIAL_BATCH) -> tuple[torch.Tensor, ...]:
+def trial_inputs(specs: Sequence[InputSpec], batch: int | None = None) -> tuple[torch.Tensor, ...]:
     """Inputs to try a network with: a fixed normal sample, zeros for integers (a valid index of any table).
+
+    Args:
+        specs: the inputs.
+        batch: their batch, None for 2 or the smallest or largest that they take.
 
     Raises:
         InputRefused: there is no room for one in memory.
     """
     torch = require_torch()
     generator = torch.Generator().manual_seed(0)
+    if batch is None:
+        largest = min((spec.largest_batch or TRIAL_BATCH for spec in specs), default=TRIAL_BATCH)
+        batch = max([min(TRIAL_BATCH, largest), *(spec.smallest_batch for spec in specs)])
     return tuple(_trial_input(spec, batch, generator) for spec in specs)
 
 
@@ -62,12 +70,30 @@ def run_once(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, where: str)
             return module(*inputs)
     except (Exception, SystemExit) as error:
         shapes = ", ".join("x".join(map(str, tensor.shape)) + f" {tensor.dtype}" for tensor in inputs)
+        remedy = "give the shape it expects with --input-shape, for example 1x3x224x224, once for every input"
+        if _wants_integers(error):
+            remedy = (
+                'say which inputs are integers: INPUT_DTYPES = ("int64", "float32") in the .py file, one for each input'
+                " of forward, or --input-dtype once for every input"
+            )
         raise InputRefused(
             f"the network raises on inputs of {shapes}",
             where=where,
             found=described(error)[:300],
-            remedy="give the shape it expects with --input-shape, for example 1x3x224x224, once for every input",
+            remedy=remedy,
         ) from error
+
+
+_NO_INTEGERS = re.compile(
+    r"'indices' to have one of the following scalar types|tensors used as indices must be|Expected dtype int\S*"
+    r"( or int64)? for index|only applicable to index tensor"
+)
+"""What PyTorch says of an embedding, of `x[i]`, of gather and index_select, of one_hot."""
+
+
+def _wants_integers(error: BaseException) -> bool:
+    """Whether PyTorch missed integers where it was given others."""
+    return _NO_INTEGERS.search(str(error)) is not None
 
 
 def named_outputs(outputs: Any, *, where: str) -> list[tuple[str, torch.Tensor]]:
@@ -91,6 +117,15 @@ def named_outputs(outputs: Any, *, where: str) -> list[tuple[str, torch.Tensor]]
             found=first_names(strangers) if strangers else "no output",
             expected="tensors, or tuples, lists and dicts of tensors",
             remedy="wrap the network in a module that returns tensors only",
+        )
+    complex_ones = [f"{_path_name(path)}: {leaf.dtype}" for path, leaf in leaves if leaf.is_complex()]
+    if complex_ones:
+        raise InputRefused(
+            "the network returns complex numbers, which ONNX has no outputs for",
+            where=where,
+            found=first_names(complex_ones),
+            expected="real tensors",
+            remedy="return torch.view_as_real(y), or y.real and y.imag, from forward",
         )
     return [(_path_name(path), leaf) for path, leaf in leaves]
 

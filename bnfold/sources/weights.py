@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["WEIGHT_SUFFIXES", "put_weights", "read_weights"]
+__all__ = ["WEIGHT_SUFFIXES", "is_torchscript", "put_weights", "read_weights"]
 
 log = logging.getLogger("bnfold.sources")
 
@@ -83,8 +84,25 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     return state
 
 
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is an archive of `torch.jit.save`: a zip file with code in it and its constants beside."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return any("/code/" in name for name in names) and any(name.endswith("/constants.pkl") for name in names)
+
+
 def _read_pickle(path: Path) -> Any:
     torch = require_torch()
+    if is_torchscript(path):
+        raise InputRefused(
+            "the weight file is a TorchScript archive, a program of torch.jit.save, and no state dict",
+            where=str(path),
+            expected="the tensors of model.state_dict()",
+            remedy="write its weights with "
+            f"safetensors.torch.save_file(torch.jit.load('{path.name}').state_dict(), 'weights.safetensors')",
+        )
     try:
         with warnings.catch_warnings():
             # A file of another pickle protocol than torch.save writes: whether it can be read is said below.

@@ -7,16 +7,21 @@ other units than that fold, nothing is known of it.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from onnx import TensorProto
+
 from bnfold.errors import InputRefused
+from bnfold.folding import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK, fold_model
 from bnfold.verification.certificate import Proof, departure_of, facts_of, prove
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import onnx
+    import onnx_ir as ir
 
     from bnfold.records import Certificate, CertificateFacts, Departure
 
@@ -25,6 +30,9 @@ __all__ = ["Certified", "certified"]
 MAX_ULPS = 0.5
 MAX_ULPS_ANEW = 1.0  # as much again for float64 sums in another order, on another machine
 _PRODUCER = "bnfold"
+_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
+# Of a fold: what `fold-export` takes for other targets, and may have taken with `--measure`, comes last.
+_VARIANTS = tuple(itertools.product((False, True), (True, False), (True, False), (CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK)))
 
 
 @dataclass(frozen=True)
@@ -68,27 +76,45 @@ def _anew(
 ) -> Certified:
     import onnx_ir as ir
 
-    from bnfold.folding import fold_model
-
     if file.producer_name != _PRODUCER:
         made_by = file.producer_name or "an unnamed tool"
         return Certified(skipped=f"the file was made by {made_by}, and has no certificate")
-    tried: list[Proof] = []
-    for move_behind_relus in (False, True):  # True: what `fold-export --measure` may have taken
-        try:
-            ledger = fold_model(ir.from_proto(source), move_behind_relus=move_behind_relus, rounded=False)
-        except InputRefused as refused:
-            return Certified(skipped=f"the source cannot be folded: {refused}")
-        proof = prove(file, source, ledger.certificate, sizes=sizes, seed=seed, max_ulps=MAX_ULPS_ANEW, whole=False)
-        if proof:
-            return _outcome(proof, source)
-        tried.append(proof)
-        if not ledger.kept:
-            break
-    best = min(tried, key=lambda one: one.n_failed)
-    if best.n_failed > best.n_compared / 2:
+    certificate = None
+    try:
+        for move, merge, remove, block in _VARIANTS:
+            model = ir.from_proto(source)
+            ledger = fold_model(
+                model, move_behind_relus=move, merge_branches=merge, remove_channels=remove, channel_block=block,
+                rounded=False,
+            )  # fmt: skip
+            if _holds_parameters_of(file, model):
+                certificate = ledger.certificate
+                break
+    except InputRefused as refused:
+        return Certified(skipped=f"the source cannot be folded: {refused}")
+    del model, ledger
+    if certificate is None:
+        return Certified(skipped="the file holds other parameters than a fold of the source, and has no certificate")
+    proof = prove(file, source, certificate, sizes=sizes, seed=seed, max_ulps=MAX_ULPS_ANEW, whole=False)
+    if proof.n_failed > proof.n_compared / 2:
         return Certified(skipped="the file is in other units than a fold made here, and has no certificate")
-    return _outcome(best, source)
+    return _outcome(proof, source)
+
+
+def _holds_parameters_of(file: onnx.ModelProto, model: ir.Model) -> bool:
+    """Whether the fold has a parameter of the same name, shape and type for each of the file's.
+
+    A file may lack some: of equal tensors, onnxsim keeps one. Scales of a Resize it may have computed.
+    """
+    import onnx_ir as ir
+
+    computed = {name for node in file.graph.node if node.op_type in ("Resize", "Upsample") for name in node.input[1:]}
+    kinds = {name: (tuple(v.shape or ()), v.dtype) for name, v in model.graph.initializers.items()}
+    return all(
+        kinds.get(tensor.name) == (tuple(tensor.dims), ir.DataType(tensor.data_type))
+        for tensor in file.graph.initializer
+        if tensor.data_type in _FLOATS and tensor.name not in computed
+    )
 
 
 def _outcome(proof: Proof, source: onnx.ModelProto) -> Certified:

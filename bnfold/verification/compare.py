@@ -103,7 +103,7 @@ def _ask_at_other_size(
     seed: int,
 ) -> list[Asked]:
     """Ask the source at the first other size of the dynamic axes that it runs at; empty where there is none."""
-    batch = min(OTHER_SIZE_BATCH, max(scope.batches)) if len(scope.batches) > 1 else scope.batches[0]
+    batch = max(scope.batches[0], min(OTHER_SIZE_BATCH, scope.batches[-1]))
     tried = []
     for sized in other_sizes(inputs, comparison.declared_axes, _source_axes(comparison)):
         text = size_text(sized)

@@ -106,10 +106,7 @@ def _ordinary_rows(batches: Sequence[int], *, n_samples: int, n_repeats: int) ->
 
 
 def _border_rows(n_border: int, batches: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Border rows are numbered -1, -2, ...; where the batch is fixed, the last one is filled up with ordinary rows."""
+    """Border rows are numbered -1, -2, ...; the last are filled up with ordinary rows to the smallest batch."""
     for start in range(0, n_border, batches[-1]):
-        numbers = range(start, start + batches[-1])
-        if len(batches) > 1:
-            yield tuple(-1 - number for number in numbers if number < n_border)
-        else:
-            yield tuple(-1 - number if number < n_border else number - n_border for number in numbers)
+        numbers = range(start, max(min(start + batches[-1], n_border), start + batches[0]))
+        yield tuple(-1 - number if number < n_border else number - n_border for number in numbers)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from bnfold.records import InputSpec
-
 if TYPE_CHECKING:
+    from bnfold.records import InputSpec
     from bnfold.verification.answers import Kind
 
 __all__ = ["Declared", "Unequal", "differing_names", "is_finite", "match_kind", "matched_input"]
@@ -48,7 +47,7 @@ def matched_input(spec: InputSpec, declared: Declared) -> InputSpec:
         if ours is not None and fixed is not None and ours != fixed:
             raise Unequal(f"input {spec.name}: shape {list(declared.shape)}, expected {list(spec.shape)}")
         shape.append(ours if fixed is None else fixed)
-    return InputSpec(spec.name, tuple(shape), spec.dtype)
+    return replace(spec, shape=tuple(shape))
 
 
 def differing_names(what: str, found: list[str], expected: list[str]) -> str:

@@ -20,14 +20,14 @@ Axes = tuple[int | str | None, ...]
 
 
 def batches_to_compare(inputs: Sequence[InputSpec], asked: Sequence[int]) -> list[int]:
-    """1, 2, 3 and the batches asked for; the fixed batch where there is one.
+    """1, 2, 3 and the batches asked for; the first three that the inputs allow; the fixed batch where there is one.
 
     Raises:
-        InputRefused: another batch than the fixed one is asked for.
+        InputRefused: another batch than the fixed one is asked for, or one that the inputs do not allow.
     """
     fixed = {spec.name: spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] is not None}
     if not fixed:
-        return sorted({*ALWAYS, *asked})
+        return _allowed_batches(inputs, asked)
     batch = max(fixed.values())
     others = sorted(set(asked) - {batch})
     if others:
@@ -39,6 +39,21 @@ def batches_to_compare(inputs: Sequence[InputSpec], asked: Sequence[int]) -> lis
             remedy="leave --batch out, or export with a dynamic batch",
         )
     return [batch]
+
+
+def _allowed_batches(inputs: Sequence[InputSpec], asked: Sequence[int]) -> list[int]:
+    smallest = max((spec.smallest_batch for spec in inputs), default=1)
+    largest = min((spec.largest_batch for spec in inputs if spec.largest_batch is not None), default=None)
+    outside = [batch for batch in asked if batch < smallest or (largest is not None and batch > largest)]
+    if outside:
+        raise InputRefused(
+            "the source does not take the batch",
+            found=f"--batch {','.join(map(str, outside))}",
+            expected=f"{smallest} to {largest}" if largest is not None else f"{smallest} or more",
+            remedy="leave --batch out, or export the program again with a wider range of its dynamic batch",
+        )
+    always = [batch + smallest - 1 for batch in ALWAYS]
+    return sorted({*(batch for batch in always if largest is None or batch <= largest), *asked})
 
 
 def other_sizes(

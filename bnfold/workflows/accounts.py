@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnfold.graph.operators import kind_of
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -12,26 +14,28 @@ if TYPE_CHECKING:
 __all__ = ["check_file", "fold_accounted"]
 
 
-def fold_accounted(model: ir.Model, *, move_behind_relus: bool = False) -> Ledger:
+def fold_accounted(model: ir.Model, *, provider: str = "cpu", **rewrites: bool) -> Ledger:
     """Fold a model in place; its ledger has one entry for each BatchNormalization node, or one in parts, there was.
 
     Args:
         model: the model to fold.
-        move_behind_relus: see `bnfold.folding.fold_model`.
+        provider: what the file is made for, which decides in what blocks dead channels leave.
+        rewrites: which ones to do, by the names that `bnfold.folding.fold_model` has for them.
 
     Raises:
         RuntimeError: the counts differ, or a kept entry has no reason; a fault of the fold core.
     """
     import onnx_ir.passes.common as passes
 
-    from bnfold.folding import fold_model
+    from bnfold.folding import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK, fold_model
     from bnfold.folding.compose import compose_batchnorms
 
     if model.functions:
         passes.InlinePass()(model)  # a function called twice holds two BatchNorms
     compose_batchnorms(model)  # one in parts is one
     n_before = _count_batchnorms(model)
-    ledger = fold_model(model, move_behind_relus=move_behind_relus)
+    block = CUDA_CHANNEL_BLOCK if provider == "cuda" else CHANNEL_BLOCK
+    ledger = fold_model(model, channel_block=block, **rewrites)
     n_ended = ledger.absorbed + ledger.merged + ledger.removed + ledger.kept
     if ledger.found != n_before or n_ended != n_before:
         raise RuntimeError(f"the graph had {n_before} BatchNorms, the ledger has {ledger.found}, {n_ended} with an end")
@@ -53,6 +57,4 @@ def check_file(ledger: Ledger, *, n_left: int) -> None:
 
 def _count_batchnorms(model: ir.Model) -> int:
     """How many BatchNormalization nodes (ai.onnx) a model without functions has, subgraphs included."""
-    return sum(
-        node.op_type == "BatchNormalization" and node.domain in ("", "ai.onnx") for node in model.graph.all_nodes()
-    )
+    return sum(kind_of(node) == "BatchNormalization" for node in model.graph.all_nodes())

@@ -22,6 +22,7 @@ __all__ = [
     "check_positive",
     "check_provider",
     "check_threads",
+    "check_time_gate",
     "require_provider",
 ]
 
@@ -67,6 +68,25 @@ def check_positive(name: str, value: Any) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
         raise InputRefused(f"{name} is no time", found=repr(value), expected="a number above 0", remedy="give another")
+
+
+def check_time_gate(budget_s: Any, fail_if_slower: Any) -> None:
+    """Refuse a budget or a limit of `fold_export` that is none, and a limit that nothing is measured for.
+
+    Raises:
+        InputRefused: a budget that is no finite number of at least 0, a limit that is none either, or a limit without a
+            budget.
+    """
+    for name, value in (("budget_s", budget_s), ("fail_if_slower", 0.0 if fail_if_slower is None else fail_if_slower)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value >= 0):
+            raise InputRefused(
+                f"{name} must be a number", found=repr(value), expected="0, or a number above 0", remedy="give another"
+            )
+    if fail_if_slower is not None and not budget_s:
+        raise InputRefused(
+            "a limit of time wants a measurement", found=f"fail_if_slower={fail_if_slower}, budget_s={budget_s}",
+            remedy="give a budget_s above 0, 3 for instance, or no limit",
+        )  # fmt: skip
 
 
 def check_provider(provider: Any) -> None:

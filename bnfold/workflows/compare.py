@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bnfold.errors import InputRefused
+from bnfold.runtime.sessions import require_onnx_file
 from bnfold.workflows.arguments import batch_sizes, check_threads, require_provider
 from bnfold.workflows.user_code import runs_user_code
 
@@ -28,6 +29,7 @@ def verify(
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
+    input_dtypes: Sequence[str] | None = None,
     batch: int | Sequence[int] | None = None,
     batches: int | Sequence[int] = (),
     inputs: Path | None = None,
@@ -45,6 +47,7 @@ def verify(
         weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
         pretrained: take the pretrained parameters of timm or torchvision, which may download them.
         input_shapes: one shape per input, batch first, where the source does not tell them.
+        input_dtypes: NumPy's name of each input's type, or one for all, where Python code does not tell them.
         batch: batch sizes to compare at besides 1, 2 and 3, or one of them.
         batches: the same by another name.
         inputs: an `.npz` file of arrays by input name, or a folder of images, to compare on; see
@@ -68,7 +71,13 @@ def verify(
     check_threads(threads)
     file = _existing(candidate)
     require_provider(provider)
-    source = load_source(os.fspath(reference), weights=weights, pretrained=pretrained, input_shapes=input_shapes)
+    source = load_source(
+        os.fspath(reference),
+        weights=weights,
+        pretrained=pretrained,
+        input_shapes=input_shapes,
+        input_dtypes=input_dtypes,
+    )
     source = with_inputs(source, inputs)
     statements = None if certificate is None else _statements(Path(certificate), source, file)
     return verify_file(
@@ -87,13 +96,13 @@ def verify(
 
 def _statements(path: Path, source: Source, file: Path) -> Written:
     """The certificate of this file, made from this source."""
+    from bnfold.sources.digests import file_sha256
     from bnfold.verification.certificate import read_certificate
-    from bnfold.workflows.files import digest_of
 
     written = read_certificate(path)
     for what, expected, found in (
         ("source", written.source_sha256, source.facts.sha256),
-        ("file", written.file_sha256, digest_of(file)),
+        ("file", written.file_sha256, file_sha256(file)),
     ):
         if expected != found:
             raise InputRefused(
@@ -134,10 +143,11 @@ def verify_bundle(
 
 def _existing(candidate: str | os.PathLike[str]) -> Path:
     file = Path(candidate)
+    if file.is_dir():
+        require_onnx_file(file)
     if file.suffix != ".onnx":
         raise InputRefused(
             "the candidate is no .onnx file", where=str(file), remedy="give the source first, then the .onnx file"
         )
-    if not file.is_file():
-        raise InputRefused("no such file", where=str(file), remedy="check the path")
+    require_onnx_file(file)
     return file

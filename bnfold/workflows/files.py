@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from bnfold.errors import unwritable
 from bnfold.records import OutputFacts
+from bnfold.sources.digests import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bnfold.sources.types import Source
 
-__all__ = ["digest_of", "output_facts", "plain_file", "write_model"]
+__all__ = ["output_facts", "plain_file", "write_model"]
 
 
 def write_model(model: onnx.ModelProto, path: Path, *, output: Path) -> tuple[Path, ...]:
@@ -44,26 +44,11 @@ def output_facts(files: Sequence[Path], model: onnx.ModelProto) -> OutputFacts:
     """Facts of the file; with external data, size and digest cover both files, one after the other."""
     return OutputFacts(
         path=files[0].name,
-        sha256=_digest(files),
+        sha256=sha256_of(files),
         opset=next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
         ir_version=model.ir_version,
         bytes=sum(file.stat().st_size for file in files),
     )
-
-
-def digest_of(file: Path) -> str:
-    """The SHA-256 of a file and its external data, as `output_facts` has it."""
-    data = file.with_name(f"{file.name}.data")
-    return _digest([file, data] if data.is_file() else [file])
-
-
-def _digest(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def plain_file(source: Source, plain: onnx.ModelProto) -> onnx.ModelProto:

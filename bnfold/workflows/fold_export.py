@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from bnfold.errors import InputRefused
 from bnfold.records import FoldExportReport, GraphFacts, Ledger, Verdict
 from bnfold.workflows.accounts import check_file, fold_accounted
-from bnfold.workflows.arguments import batch_sizes, check_threads, require_provider
+from bnfold.workflows.arguments import batch_sizes, check_threads, check_time_gate, require_provider
 from bnfold.workflows.files import output_facts, plain_file, write_model
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
+from bnfold.workflows.timing import time_against
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FAILED_NAME", "MODEL_NAME", "PLAIN_NAME", "REPORT_NAME", "STAGES", "fold_export", "plain_file"]
 
-STAGES = ("load", "export", "fold", "simplify", "verify")
+STAGES = ("load", "export", "fold", "simplify", "verify", "bench")
+BUDGET_S = 3.0
 
 MODEL_NAME = "model.onnx"
 FAILED_NAME = "model.failed.onnx"
@@ -53,6 +55,7 @@ def fold_export(
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
     input_shapes: Sequence[tuple[int, ...]] | None = None,
+    input_dtypes: Sequence[str] | None = None,
     opset: int | None = None,
     static_batch: int | None = None,
     batch: int | Sequence[int] | None = None,
@@ -65,6 +68,8 @@ def fold_export(
     keep_failed: bool = False,
     keep_plain: bool = False,
     measure: bool = False,
+    budget_s: float = BUDGET_S,
+    fail_if_slower: float | None = None,
     golden: bool = False,
     certificate: bool = False,
     html: bool = False,
@@ -73,7 +78,8 @@ def fold_export(
     """Fold the BatchNorms of a network into its weights, export it to ONNX, and prove the file equal.
 
     `output` holds `model.onnx` and `report.json` afterwards. When the file is not equal, the report says so
-    (`report.passed`), and there is no `model.onnx`.
+    (`report.passed`), and there is no `model.onnx`. An equal file is measured beside the plain export, or beside the
+    source where that is an `.onnx` file; the bytes of the file do not depend on it.
 
     Args:
         source: what to export, see SOURCE in the README: a run folder, a file, or a name such as `timm:resnet18`.
@@ -81,6 +87,7 @@ def fold_export(
         weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
         pretrained: take the pretrained parameters of timm or torchvision, which may download them.
         input_shapes: one shape per input, batch first, where the source does not tell them.
+        input_dtypes: NumPy's name of each input's type, or one for all, where Python code does not tell them.
         opset: the ONNX opset of the file; None takes the exporter's own.
         static_batch: fix the batch dimension to this size; None keeps it dynamic.
         batch: batch sizes at which the file is compared besides 1, 2 and 3, or one of them.
@@ -93,15 +100,19 @@ def fold_export(
         force: replace an existing output.
         keep_failed: keep a file that is not equal as `model.failed.onnx`.
         keep_plain: write `plain.onnx` too, the file that `torch.onnx.export` makes by default, to compare with.
-        measure: try rewrites that are faster on some runtimes only; take one if it is measured faster on `provider`.
+        measure: fold in other ways too: BatchNorms moved behind their ReLUs, dead channels left in, branches left
+            apart; take what is measured faster on `provider`.
+        budget_s: seconds of the measurement at the end, about; 0 for none.
+        fail_if_slower: 0.03 lets the file be 3 % slower; a whole interval beyond that is a failure, as one that is not
+            equal. What is undecided does not fail.
         golden: write the folder `golden` too, by which `bnfold verify --against-bundle` judges a file without PyTorch.
         certificate: write `certificate.json` and `certificate.npz` too, by which `bnfold verify --certificate` proves
             the file again without folding.
         html: write `report.html` too, the report as a page.
-        progress: called with the name of each of `STAGES` when it begins; None logs it.
+        progress: called with the name of each of `STAGES` when it begins (no "bench" without a budget); None logs it.
 
     Raises:
-        InputRefused: the source or the output cannot be used.
+        InputRefused: the source or the output cannot be used, or a limit of time was given and cannot be measured.
         EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
     """
     from bnfold.report import write_html, write_json
@@ -112,15 +123,18 @@ def fold_export(
     batches = batch_sizes(batch, batches)
     batch_sizes(static_batch)
     check_threads(threads)
+    check_time_gate(budget_s, fail_if_slower)
     _refuse_to_overwrite_source(spec, folder)
     require_provider(provider)
     watch = Stopwatch(progress or _log_stage)
     with staged_folder(folder, _OUTPUT_NAMES, force=force) as stage:
         with watch.stage("load"):
-            loaded = load_source(spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes)
+            loaded = load_source(
+                spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes, input_dtypes=input_dtypes
+            )
             loaded = with_inputs(loaded, inputs)
-        conversion = _convert(loaded, watch, opset=opset, static_batch=static_batch)
-        if measure and conversion.ledger.kept:
+        conversion = _convert(loaded, watch, opset=opset, static_batch=static_batch, provider=provider)
+        if measure:
             with watch.stage("measure"):
                 conversion = _measured(
                     conversion, batch=static_batch or 1, provider=provider, threads=threads, input_shapes=input_shapes
@@ -130,14 +144,23 @@ def fold_export(
             verdict = _verify(
                 loaded, conversion, files[0], batches=batches, provider=provider, threads=threads, seed=seed
             )
+        timing = None
+        if verdict.passed and budget_s:
+            with watch.stage("bench"):
+                timing = time_against(
+                    files[0], loaded, lambda: plain_file(loaded, conversion.plain), batch=static_batch,
+                    provider=provider, threads=threads, seed=seed, budget_s=budget_s, fail_if_slower=fail_if_slower,
+                )  # fmt: skip
+        passed = verdict.passed and not (timing is not None and timing.failed)
         report = FoldExportReport(
-            passed=verdict.passed,
+            passed=passed,
             source=loaded.facts,
-            output=output_facts(files, conversion.folded) if verdict.passed else None,
+            output=output_facts(files, conversion.folded) if passed else None,
             ledger=conversion.ledger,
             graph=conversion.graph,
             verify=verdict,
             seconds=watch.seconds,
+            timing=timing,
         )
         if not report.passed:
             for file in files:
@@ -167,7 +190,9 @@ class _Conversion:
     graph: GraphFacts
 
 
-def _convert(source: Source, watch: Stopwatch, *, opset: int | None, static_batch: int | None) -> _Conversion:
+def _convert(
+    source: Source, watch: Stopwatch, *, opset: int | None, static_batch: int | None, provider: str
+) -> _Conversion:
     import onnx_ir as ir
 
     from bnfold.export import finish, graph_facts, plain_graph
@@ -176,20 +201,20 @@ def _convert(source: Source, watch: Stopwatch, *, opset: int | None, static_batc
         model = plain_graph(source, opset=opset, static_batch=static_batch)
         plain = ir.to_proto(model)
     with watch.stage("fold"):
-        ledger = fold_accounted(model)
+        ledger = fold_accounted(model, provider=provider)
     with watch.stage("simplify"):
-        folded = finish(model)
+        folded = finish(model, opset=opset, where=source.facts.spec)
         graph = graph_facts(plain, folded)
     check_file(ledger, n_left=graph.batchnorm_after)
     return _Conversion(plain, folded, ledger, graph)
 
 
 def _measured(conversion: _Conversion, **options: Any) -> _Conversion:
-    """The conversion, or the one with BatchNorms moved behind their ReLUs if that is measured faster."""
+    """The conversion, or one that folds in another way if that is measured faster."""
     from bnfold.export import graph_facts
-    from bnfold.workflows.measured import faster_behind_relus
+    from bnfold.workflows.measured import fastest_variant
 
-    folded, ledger = faster_behind_relus(conversion.plain, conversion.folded, conversion.ledger, **options)
+    folded, ledger = fastest_variant(conversion.plain, conversion.folded, conversion.ledger, **options)
     graph = graph_facts(conversion.plain, folded)
     check_file(ledger, n_left=graph.batchnorm_after)
     return _Conversion(conversion.plain, folded, ledger, graph)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
@@ -15,18 +15,26 @@ from bnfold.records import Ledger, MeasuredChoice
 from bnfold.workflows.accounts import fold_accounted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import onnx
 
     from bnfold.runtime import Provider
 
-__all__ = ["faster_behind_relus"]
+__all__ = ["BRANCHES_LEFT", "CHANNELS_LEFT", "REWRITE", "fastest_variant"]
 
 REWRITE = "BatchNorm-ReLU as Max with a constant, scale and shift in the operators behind it"
+CHANNELS_LEFT = "dead channels left in, as zeros"
+BRANCHES_LEFT = "parallel branches left apart"
+VARIANTS: Mapping[str, Mapping[str, bool]] = {
+    CHANNELS_LEFT: {"remove_channels": False},
+    BRANCHES_LEFT: {"merge_branches": False},
+    REWRITE: {"move_behind_relus": True},
+}
+"""What to try, one after the other, each beside the best so far, and the options of `fold_model` that do it."""
 
 
-def faster_behind_relus(
+def fastest_variant(
     plain: onnx.ModelProto,
     folded: onnx.ModelProto,
     ledger: Ledger,
@@ -37,40 +45,62 @@ def faster_behind_relus(
     input_shapes: Sequence[tuple[int, ...]] | None = None,
     budget_s: float = 10.0,
 ) -> tuple[onnx.ModelProto, Ledger]:
-    """Move the kept BatchNorms behind their ReLUs, and take that file only if it is measured faster.
+    """Fold in other ways too, and take what is measured faster; a variant of the same work is not measured.
 
     Args:
         plain: the graph before the fold.
-        folded: the file folded without the rewrite, and
+        folded: the file that a fold makes by default, and
         ledger: its ledger.
-        provider: where the two files are compared, side by side.
+        provider: where two files are compared, side by side.
         batch: the batch size that they run at.
         threads: threads of one operator.
         input_shapes: shapes of the inputs, where axes besides the batch are dynamic.
-        budget_s: seconds of measuring, about.
+        budget_s: seconds of each measurement, about.
 
     Returns:
-        The chosen file and its ledger, which holds the choice and both times; unchanged where nothing can be moved.
+        The chosen file and its ledger, which holds the choices with both times; unchanged where there is no choice.
     """
-    model = ir.from_proto(plain)
-    other = fold_accounted(model, move_behind_relus=True)
-    if other.kept >= ledger.kept:
-        return folded, ledger
-    candidate = finish(model)
-    with tempfile.TemporaryDirectory() as folder:
-        files = []
-        for name, proto in (("with", candidate), ("without", folded)):
-            path = Path(folder) / f"{name}.onnx"
+    options: dict[str, bool] = {}
+    choices: dict[str, MeasuredChoice] = {}
+    opset = next(entry.version for entry in folded.opset_import if entry.domain == "")
+    for rewrite, changes in VARIANTS.items():
+        if rewrite == REWRITE and not ledger.kept:
+            continue
+        model = ir.from_proto(plain)
+        other = fold_accounted(model, provider=provider, **options, **changes)
+        candidate = finish(model, opset=opset)
+        if (rewrite == REWRITE and other.kept >= ledger.kept) or _work(candidate) == _work(folded):
+            continue
+        choice = _measured(
+            rewrite, candidate, folded,
+            provider=provider, batches=(batch,), threads=threads, input_shapes=input_shapes, budget_s=budget_s,
+            cold_starts=False,
+        )  # fmt: skip
+        choices[rewrite] = choice
+        if choice.taken:
+            folded, ledger, options = candidate, other, {**options, **changes}
+    return folded, dataclasses.replace(ledger, measured=choices.get(REWRITE), choices=tuple(choices.values()))
+
+
+def _work(model: onnx.ModelProto) -> tuple[list[Any], list[Any]]:
+    """The operators of a file and the shapes of its parameters: what its time depends on."""
+    return (
+        [node.op_type for node in model.graph.node],
+        sorted(tuple(tensor.dims) for tensor in model.graph.initializer),
+    )
+
+
+def _measured(rewrite: str, candidate: onnx.ModelProto, folded: onnx.ModelProto, **options: Any) -> MeasuredChoice:
+    """The choice between two files: the candidate is taken if it is measured faster."""
+    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
+        files = [Path(folder) / "with.onnx", Path(folder) / "without.onnx"]
+        for path, proto in zip(files, (candidate, folded), strict=True):
             save(proto, path)
-            files.append(path)
-        report = bench_files(
-            files, batches=(batch,), provider=provider, threads=threads, budget_s=budget_s, input_shapes=input_shapes
-        )
+        report = bench_files(files, **options)
     ratio, (with_it, without) = report.ratios[0], report.runs
-    taken = ratio.verdict == "faster"
-    choice = MeasuredChoice(
-        REWRITE,
-        taken,
+    return MeasuredChoice(
+        rewrite,
+        ratio.verdict == "faster",
         with_it.provider,
         with_it.median_ms,
         without.median_ms,
@@ -78,5 +108,5 @@ def faster_behind_relus(
         ratio.low,
         ratio.high,
         ratio.verdict,
+        ratio.leaning,
     )
-    return (candidate if taken else folded), dataclasses.replace(other if taken else ledger, measured=choice)

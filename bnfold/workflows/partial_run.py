@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from bnfold.errors import InputRefused
 from bnfold.sources.checkpoint import BOARD, METRICS
 from bnfold.training.checkpoints import list_checkpoints, read_checkpoint
+from bnfold.workflows.folder_lock import LOCK_NAME, locked_folder
 from bnfold.workflows.staging import missing_folders, remove_empty
 
 if TYPE_CHECKING:
@@ -68,22 +69,35 @@ class PartialRun:
         """Hold the folder while the block trains and saves; see the module on what becomes of it.
 
         Raises:
-            InputRefused: it cannot be created, or holds files that are not of a run.
+            InputRefused: it cannot be created, holds files that are not of a run, or another process trains there.
         """
-        created = missing_folders(self.folder)
-        if not resumed:
-            self._refuse_strangers()
-            self._clear()
+        created = missing_folders(self.folder.parent)
+        try:
+            with contextlib.ExitStack() as held:
+                self._hold(held)
+                if not resumed:
+                    self._refuse_strangers()
+                    self._clear()
+                yield from self._kept_on_failure()
+                self._clear()
+        finally:
+            remove_empty([self.folder, *created])
+
+    def _hold(self, held: contextlib.ExitStack) -> None:
+        """Create and lock the folder."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked_folder(self.folder))
         except OSError as error:
-            remove_empty(created)
             raise InputRefused(
                 "cannot write beside the output folder",
                 where=str(self.folder),
                 found=error.strerror or str(error),
                 remedy="choose a folder that you can write to with -o",
             ) from error
+
+    def _kept_on_failure(self) -> Iterator[None]:
+        """Run the block; where it fails, keep the files if there is a checkpoint to go on from."""
         try:
             yield
         except BaseException as error:
@@ -92,16 +106,14 @@ class PartialRun:
                 error.add_note(f"the latest checkpoint is kept, {kept[-1]}: `{self.resume_with}` goes on from it")
             else:
                 self._clear()
-                remove_empty(created)
             raise
-        self._clear()
 
     def _own(self) -> set[Path]:
         """The files of a run in progress in the folder."""
         return {path for pattern in _OWN for path in self.folder.glob(pattern)}
 
     def _refuse_strangers(self) -> None:
-        strangers = sorted(path.name for path in set(self.folder.glob("*")) - self._own())
+        strangers = sorted(path.name for path in set(self.folder.glob("*")) - self._own() if path.name != LOCK_NAME)
         if strangers:
             raise InputRefused(
                 "the folder of runs in progress holds files that are not of a run",
@@ -111,10 +123,9 @@ class PartialRun:
             )
 
     def _clear(self) -> None:
-        """Remove the files of a run in progress, and the folder, if nothing else is in it."""
+        """Remove the files of a run in progress."""
         for path in self._own():
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        remove_empty([self.folder])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
+
+from bnfold.sources.digests import sha256_of
 
 __all__ = ["proof_beside"]
 
@@ -17,15 +18,9 @@ def proof_beside(file: Path) -> dict[str, Any] | None:
     """
     try:
         report = json.loads((file.parent / "report.json").read_text(encoding="utf-8"))
-        digest = hashlib.sha256()
-        for part in (file, file.with_name(f"{file.name}.data")):
-            if part == file or part.is_file():
-                with part.open("rb") as stream:
-                    while block := stream.read(1 << 20):
-                        digest.update(block)
+        written = sha256_of([part for part in (file, file.with_name(f"{file.name}.data")) if part.is_file()])
     except (OSError, ValueError):
         return None
     if not isinstance(report, dict) or report.get("schema") != "bnfold.fold-export/1":
         return None
-    written = (report.get("output") or {}).get("sha256")
-    return report if written == digest.hexdigest() else None
+    return report if (report.get("output") or {}).get("sha256") == written else None

@@ -1,7 +1,7 @@
 """Outputs that are either complete or absent: files are written aside and moved into place together.
 
 The place aside is a hidden folder inside the output folder, so that the moves stay on one file system even where the
-output folder is a mount of its own.
+output folder is a mount of its own. Two processes do not write to one folder: `folder_lock`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnfold.errors import InputRefused
+from bnfold.workflows.folder_lock import locked_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,13 +36,13 @@ def require_free(output: Path, names: Sequence[str], *, force: bool) -> None:
         InputRefused: what is in the way.
     """
     require_writable(output)
+    _refuse_existing("the output exists already", output, names, force=force)
+
+
+def _refuse_existing(what: str, output: Path, names: Sequence[str], *, force: bool) -> None:
     existing = existing_outputs(output, names)
     if existing and not force:
-        raise InputRefused(
-            "the output exists already",
-            where=str(existing[0]),
-            remedy="pass --force to replace it, or another folder with -o",
-        )
+        raise InputRefused(what, where=str(existing[0]), remedy="pass --force to replace it, or another folder with -o")
 
 
 def require_writable(folder: Path) -> None:
@@ -82,17 +83,17 @@ def staged_folder(output: Path, names: Sequence[str], *, force: bool) -> Iterato
         force: whether existing files may be replaced.
 
     Raises:
-        InputRefused: `output` is not a folder, cannot be written to, or holds one of `names` and `force` is not set.
+        InputRefused: `output` is not a folder, cannot be written to, another process is writing to it, or it holds one
+            of `names`, from the start or by now, and `force` is not set.
     """
     require_free(output, names, force=force)
     created = missing_folders(output)
     try:
-        stage = _make_stage(output)
-        try:
+        with contextlib.ExitStack() as held:
+            stage = _make_stage(output, held)
             yield stage
+            _refuse_existing("the output appeared meanwhile", output, names, force=force)
             _move_into_place(stage, output, names)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
     except BaseException:
         remove_empty(created)
         raise
@@ -108,12 +109,16 @@ def missing_folders(folder: Path) -> list[Path]:
     return missing
 
 
-def _make_stage(output: Path) -> Path:
+def _make_stage(output: Path, held: contextlib.ExitStack) -> Path:
+    """Lock the folder and make an empty one in it; both end with `held`."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".bnfold-", dir=output))
+        held.enter_context(locked_folder(output))
+        stage = Path(tempfile.mkdtemp(prefix=".bnfold-", dir=output))
     except OSError as error:
         raise _unwritable(output, error.strerror or str(error)) from error
+    held.callback(shutil.rmtree, stage, ignore_errors=True)
+    return stage
 
 
 def _move_into_place(stage: Path, output: Path, names: Sequence[str]) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnx
+import onnx.parser
 import pytest
+from onnx import numpy_helper
 
 import bnfold
 from bnfold.benchmarking.measure import bench_files
 from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.records import as_json
+from bnfold.sources.digests import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +34,7 @@ def test_a_report_follows_the_contract(double: Path) -> None:
         "name", "path", "provider", "batch", "n", "load_ms", "first_ms", "median_ms", "p95_ms", "images_per_s",
         "peak_mb", "threads", "opt_level", "input_shapes", "p90_ms", "p99_ms", "intervals", "n_starts", "engine",
         "mode", "concurrency", "optimize", "cuda_graph", "end_to_end_ms", "cudnn_search_ms", "slo_p95_ms",
-        "rate_per_s", "rates_per_s", "rate_confirmed",
+        "rate_per_s", "rates_per_s", "rate_confirmed", "sha256",
     }  # fmt: skip
     assert content["complete"] is True
     assert [(run.name, run.batch) for run in report.runs] == [(n, b) for b in (1, 4) for n in ("double", "double#2")]
@@ -60,6 +66,21 @@ def test_ratios_are_first_over_each_other(product: Callable[[int], Path], quiet:
     assert ratios["new", "old"].verdict == "faster"
     times = {run.name: run.median_ms for run in report.runs}
     assert times["old"] > times["new"]
+
+
+def test_a_run_has_the_digest_of_its_file_and_of_what_lies_beside_it(tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(np.ones((300, 300), np.float32), "w")
+    made = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["": 17]> net (float[N, 300] x) => (float[N, 300] y) { y = MatMul (x, w) }'
+    )
+    made.graph.initializer.append(weight)
+    file, data = tmp_path / "net.onnx", tmp_path / "weights.bin"
+    onnx.save(made, file, save_as_external_data=True, location=data.name)
+    (run,) = bench_files([file], threads=1, budget_s=0.1, cold_starts=False).runs
+    assert run.sha256 == hashlib.sha256(file.read_bytes() + data.read_bytes()).hexdigest()
+    before = file_sha256(file)
+    data.write_bytes(bytes(len(data.read_bytes())))
+    assert file_sha256(file) != before
 
 
 def test_one_file_has_no_ratio(double: Path) -> None:

@@ -73,9 +73,11 @@ def test_verdicts_of_clear_differences(factor: float, verdict: str) -> None:
     ratios = factor * np.exp(np.random.default_rng(0).normal(0, 0.02, (N_LOADS, 8)))
     found = compare(PAIR, ratios, seed=0)
     assert (found.a, found.b, found.batch, found.verdict, found.note) == ("new", "old", 8, verdict, None)
+    assert found.leaning is None
     assert found.low <= found.ratio <= found.high
     refused = compare(PAIR, ratios, note="noisy machine", seed=0)
-    assert (refused.verdict, refused.note) == ("tie", "no winner is named: noisy machine")
+    assert (refused.verdict, refused.leaning) == ("undecided", verdict)
+    assert refused.note == "no winner is named: noisy machine"
     assert (refused.ratio, refused.low, refused.high) == (found.ratio, found.low, found.high)
 
 

@@ -265,3 +265,116 @@ def test_a_run_that_the_baseline_has_not_is_told() -> None:
     )
     assert (old.verdict, new.verdict, new.note) == ("passed", "undecided", "the baseline has no such run")
     assert gate_sentence(new) == f"{new.name}: undecided: the baseline has no such run"
+
+
+def pair(
+    net: float, plain: float, *, noise: str = "quiet", digests: tuple[str | None, ...] = ("n", "p")
+) -> BenchReport:
+    """A network beside its plain export, the times within 0.1 % and their ratio within 0.2 %."""
+    runs = tuple(
+        run(time, 0.001, name=name, sha256=digest)
+        for name, time, digest in zip(("net", "plain"), (net, plain), digests, strict=True)
+    )
+    both = BenchRatio(
+        "net", "plain", 1, net / plain, net / plain / 1.002, net / plain * 1.002, "tie",
+        provider="CPUExecutionProvider", threads=1, input_shapes={"x": (1, 3)},
+    )  # fmt: skip
+    return BenchReport({**FACTS, "noise": noise}, runs, (both,))
+
+
+def held(now: BenchReport, then: BenchReport, limit: float = 0.03) -> list[BenchGate]:
+    return against_baseline(now, json.loads(json.dumps(as_json(then))), limit, "old.json")
+
+
+@pytest.mark.parametrize("plain_now", ["p", "of today's weights"])
+def test_a_machine_twice_as_slow_is_no_regression(plain_now: str) -> None:
+    """Both files took twice the time, and each had failed."""
+    net, plain = held(pair(1.8, 2.0, digests=("changed", plain_now)), pair(0.9, 1.0))
+    assert (net.verdict, plain.verdict) == ("passed", "passed" if plain_now == "p" else "undecided")
+    assert net.ratio == pytest.approx(1.0)
+    assert net.high / net.ratio == pytest.approx(1.002**2**0.5, rel=1e-6)  # of both ratios, and no time's
+    assert net.note == "both over the time of plain"
+    assert plain.note == ("it is the same file" if plain_now == "p" else "the other files are compared by it")
+
+
+@pytest.mark.parametrize(
+    ("machine", "limit", "verdict"), [(1, 0.03, "failed"), (2, 0.03, "failed"), (2, 0.11, "passed")]
+)
+def test_a_regression_is_one_on_a_slower_machine_too(machine: float, limit: float, verdict: str) -> None:
+    net, _ = held(pair(0.99 * machine, 1.0 * machine, digests=("changed", "p")), pair(0.9, 1.0), limit)
+    assert (net.verdict, net.ratio) == (verdict, pytest.approx(1.1))
+
+
+def test_a_regression_on_a_faster_machine_is_found() -> None:
+    """In milliseconds nothing was slower than the baseline, and it had passed."""
+    net, _ = held(pair(0.55, 0.5, digests=("changed", "p")), pair(0.9, 1.0))
+    assert (net.verdict, net.ratio) == ("failed", pytest.approx(1.1 / 0.9))
+
+
+def test_one_digest_never_fails() -> None:
+    """Nor do two files that are one, whichever time each took."""
+    net, _ = held(pair(9.0, 1.0), pair(0.9, 1.0))
+    assert (net.verdict, net.ratio) == ("passed", pytest.approx(10.0))
+    assert net.note == "it is the same file; both over the time of plain"
+    (alone,) = held(report(run(2.0, 0.001, sha256="n")), report(run(1.0, 0.001, sha256="n")))
+    assert (alone.verdict, alone.note, alone.ratio) == ("passed", "it is the same file", pytest.approx(2.0))
+    for digests, verdict in ((("n", "n"), "passed"), (("n", "p"), "failed"), ((None, None), "failed")):
+        (gate,) = against_name(pair(1.2, 1.0, digests=digests), "plain", 0.03)
+        assert gate.verdict == verdict
+
+
+def test_an_older_baseline_has_no_digests() -> None:
+    """It says nothing of what its files were: another file than the first is taken for the same."""
+    then = pair(0.9, 1.0, digests=(None, None))
+    assert [gate.verdict for gate in held(pair(1.98, 2.0), then)] == ["failed", "undecided"]
+    assert [gate.verdict for gate in held(pair(1.8, 2.0), then)] == ["passed", "undecided"]
+
+
+def test_a_file_that_changed_is_no_yardstick() -> None:
+    """Two files that were both made anew, neither called plain: each is held to its own time of then."""
+
+    def renamed(made: BenchReport) -> BenchReport:
+        runs = tuple(replace(one, name=one.name.replace("plain", "other")) for one in made.runs)
+        return replace(made, runs=runs, ratios=tuple(replace(one, b="other") for one in made.ratios))
+
+    gates = held(renamed(pair(0.9, 2.0, digests=("a", "b"))), renamed(pair(0.9, 1.0)))
+    assert [(gate.verdict, gate.note) for gate in gates] == [("passed", None), ("failed", None)]
+
+
+def test_of_three_files_each_is_compared_by_the_same_one() -> None:
+    """The second is twice as slow as then, as is the machine; the third four times."""
+
+    def three(net: float, plain: float, third: float, digest: str) -> BenchReport:
+        made = pair(net, plain, digests=(digest, "p"))
+        other = replace(made.ratios[0], b="third", ratio=net / third, low=net / third / 1.01, high=net / third * 1.01)
+        runs = (*made.runs, run(third, 0.001, name="third", sha256=digest))
+        return replace(made, runs=runs, ratios=(*made.ratios, other))
+
+    gates = held(three(1.8, 2.0, 4.0, "now"), three(0.9, 1.0, 1.0, "then"))
+    assert [(gate.name.partition(" ")[0], gate.verdict) for gate in gates] == [
+        ("net", "passed"), ("plain", "passed"), ("third", "failed"),
+    ]  # fmt: skip
+    assert gates[2].ratio == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    "ratios", [{}, [None], [{"a": "net"}], [{"ratio": 1.0, "low": 1.1, "high": 1.2, "a": "net", "b": "plain"}]]
+)
+def test_damaged_ratios_are_refused(tmp_path: Path, ratios: Any) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({**baseline(run(1.0, 0.001)), "ratios": ratios}), encoding="utf-8")
+    with pytest.raises(InputRefused, match="the baseline is damaged"):
+        read_baseline(path, FACTS)
+
+
+def test_undecided_in_pipelines() -> None:
+    """A noisy machine names no winner, and says to which side it leans."""
+    noisy = ratio(1.565, verdict="undecided", leaning="slower", note="no winner is named: noisy machine: hot")
+    every = BenchReport({**FACTS, "noise": "noisy"}, (), (noisy, ratio(1.2)))
+    assert "| undecided, leaning to slower (no winner is named: noisy machine: hot) |" in markdown(every)
+    (suite,) = ElementTree.fromstring(junit_xml(every))  # noqa: S314  # our own
+    assert (suite[-1].text or "").splitlines() == [
+        "new / old, batch 1: 1.575 (1.565 to 1.585), undecided, leaning to slower: no winner is named: "
+        "noisy machine: hot",
+        "new / old, batch 1: 1.210 (1.200 to 1.220), slower",
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,35 @@ def is_small(model: ir.Model) -> bool:
     """Whether a test means the graph, and not what a large one takes."""
     n_bytes = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     return len(model.graph) <= MOST_NODES and n_bytes <= MOST_BYTES
+
+
+class _Raising(logging.Handler):
+    """Ends a test by the error of a rule that failed, which a command would survive."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            raise record.exc_info[1]
+
+
+ATTEMPTS = logging.getLogger("bnfold.attempts")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rules_do_not_fail() -> Iterator[logging.Handler]:
+    handler, level = _Raising(), ATTEMPTS.level
+    ATTEMPTS.addHandler(handler)
+    ATTEMPTS.setLevel(logging.DEBUG)
+    yield handler
+    ATTEMPTS.removeHandler(handler)
+    ATTEMPTS.setLevel(level)
+
+
+@pytest.fixture
+def rules_may_fail(_rules_do_not_fail: logging.Handler) -> Iterator[None]:
+    """For tests of what a command does when a rule fails."""
+    ATTEMPTS.removeHandler(_rules_do_not_fail)
+    yield
+    ATTEMPTS.addHandler(_rules_do_not_fail)
 
 
 @pytest.fixture(scope="session", autouse=True)

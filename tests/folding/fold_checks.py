@@ -10,7 +10,7 @@ import onnx
 import onnx.inliner
 from validity import batchnorm_nodes, violations
 
-from bnfold.folding import fold
+from bnfold.folding import CHANNEL_BLOCK, fold
 from bnfold.graph.float64 import Float64Graph
 from bnfold.verification.certificate import prove
 
@@ -30,6 +30,7 @@ def check_fold(
     exact: bool = False,
     settled: bool = True,
     n_in_parts: int = 0,
+    channel_block: int = CHANNEL_BLOCK,
 ) -> tuple[onnx.ModelProto, Ledger]:
     """Fold, check all that must hold of any fold, and return the folded model with its ledger.
 
@@ -37,17 +38,17 @@ def check_fold(
     model should be float64: with narrower ones the folded weights are rounded once, which is not the fold's error.
     `settled=False` is for models that hold a BatchNorm back for its conditioning: the file does not say that its input
     is now stored in other units than its variance is, and so the second fold may judge otherwise. `n_in_parts` is the
-    number of BatchNorms that the model writes as several operators.
+    number of BatchNorms that the model writes as several operators. Dead channels leave in blocks of `channel_block`.
     """
     before = model.SerializeToString(deterministic=True)
-    folded, ledger = fold(model)
+    folded, ledger = fold(model, channel_block=channel_block)
     assert model.SerializeToString(deterministic=True) == before, "fold changed its argument"
     assert_valid(folded, model)
     assert_ledger(ledger, model, folded, n_in_parts)
     assert_equal(model, folded, feed, exact=exact)
     assert_proven(model, folded, feed, ledger)
     if settled:
-        assert_settled(folded, ledger)
+        assert_settled(folded, ledger, channel_block)
     return folded, ledger
 
 
@@ -119,15 +120,15 @@ def assert_ledger(ledger: Ledger, model: onnx.ModelProto, folded: onnx.ModelProt
             assert len(set(entry.into)) == len(entry.into)
 
 
-def assert_settled(folded: onnx.ModelProto, ledger: Ledger) -> None:
+def assert_settled(folded: onnx.ModelProto, ledger: Ledger, channel_block: int) -> None:
     """Folding again finds only what was kept, keeps all of it, and changes no node and no parameter.
 
     A constant Mul or Add that a vanished BatchNorm had held may still go: the fold is repeated for BatchNorms only.
     """
-    again, second = fold(folded)
+    again, second = fold(folded, channel_block=channel_block)
     assert second.found == second.kept == ledger.kept
     if len(again.graph.node) < len(folded.graph.node):
-        assert_settled(again, second)
+        assert_settled(again, second, channel_block)
         return
     assert list(again.graph.node) == list(folded.graph.node)
     assert {t.name: t.SerializeToString() for t in again.graph.initializer} == {

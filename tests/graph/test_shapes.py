@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnfold.graph.shapes import completed, regroup
+from bnfold.graph.shapes import completed, dims_of, regroup
 
 
 def _dims(*sizes: int | str):
@@ -61,3 +62,81 @@ def test_groups_hold_the_same_number_of_elements(pieces, data):
 def test_one_unknown_length_follows_from_the_number_of_elements(before, after, expected):
     found = completed(_dims(*before), _dims(*after))
     assert found == ((((1, ("N", "T")), (8, ()))) if expected is None else _dims(*expected))
+
+
+def _value(*sizes: int | str | None) -> ir.Value:
+    return ir.Value(name="v", shape=ir.Shape(sizes), type=ir.TensorType(ir.DataType.FLOAT))
+
+
+def _length(text: str):
+    (dim,) = dims_of(_value(text))
+    return dim
+
+
+NAMES = ("a", "b", "c", "d")
+EXPRESSIONS = st.recursive(
+    st.sampled_from([*NAMES, "1", "2", "3"]),
+    lambda inner: (
+        st.builds("({} {} {})".format, inner, st.sampled_from(["+", "*", "-"]), inner)
+        | st.builds("({})**{}".format, inner, st.sampled_from([1, 2]))
+    ),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "equal"),
+    [
+        ("(a*b+1)*(c*d+1)", "(a*d+1)*(c*b+1)", False),
+        ("(a*b+1)*(c*d+1)", "(d*c + 1)*(1 + b*a)", True),
+        ("a**2*b", "a*b*2", False),
+        ("a**2*b", "b*a*a", True),
+        ("(a+b)*2", "2*a + 2*b", True),
+        ("a+b*2", "(a+b)*2", False),
+        ("64*batch", "batch*64", True),
+        ("1-a", "a-1", False),
+        ("a//2*4", "4*(a//2)", True),
+        ("a//2*2", "a", False),
+        ("a/2", "a", False),
+        ("(a + 1)**(-1)", "1 + a", False),
+        ("batch", "batch_size", False),
+        ("sequence length", "length sequence", False),
+        ("a*(", "(a*", False),
+    ],
+)
+def test_lengths_are_equal_where_their_difference_is_0(first, second, equal):
+    assert (_length(first) == _length(second)) is equal
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(EXPRESSIONS, EXPRESSIONS)
+def test_equal_lengths_look_alike(first, second):
+    """The measure is onnx_ir's own: the difference simplifies to 0."""
+    difference = (ir.SymbolicDim(f"0 + {first}") - ir.SymbolicDim(f"0 + {second}")).simplify()
+    assert (_length(first) == _length(second)) is (difference.value == "0")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-",
+        "1/0",
+        "batch size",
+        "(" * 400,
+        "(a + 1)**99999999",
+        "a b*c",
+        "*",
+        "Größe",
+        "/decoder/Squeeze_output_0_dim_0",
+    ],
+)
+def test_a_name_that_is_no_expression_is_a_symbol_of_its_own(name):
+    assert _length(name) == (1, (name,))
+
+
+def test_plain_names_and_products_are_not_parsed(monkeypatch):
+    """Which takes sympy, and a second."""
+    monkeypatch.setattr(ir.SymbolicDim, "simplify", None)
+    assert _length("plain.name_7") == (1, ("plain.name_7",))
+    assert _length("3 * plain*2") == (6, ("plain",))
+    assert dims_of(_value(3, None)) == ((3, ()), (1, ("?v.1",)))

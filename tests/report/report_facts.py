@@ -17,7 +17,10 @@ from bnfold.records import (
     MeasuredChoice,
     OutputFacts,
     OutputVerdict,
+    RemovedChannels,
+    SlowerPart,
     SourceFacts,
+    Timing,
     Verdict,
     as_json,
 )
@@ -32,15 +35,24 @@ def fold_export_report(*, passed: bool = True) -> FoldExportReport:
     )
     choice = MeasuredChoice("Max", True, "CPUExecutionProvider", 1.25, 1.5, 0.8331, 0.8123, 0.8456, "faster")
     outputs = (OutputVerdict("logits", 2.123456e-6, 1.9e-6, 4.2e-6),)
+    parts = (SlowerPart("Conv", "operator", 1.75, 1.125), SlowerPart(SCRIPT, "layer", 0.375, 0.25))
+    timing = Timing("plain", 1.0571, 1.0432, 1.0713, "slower", median_ms=1.625, against_ms=1.5, threads=1, slower=parts)
     failure = None if passed else "output logits departs"
     return FoldExportReport(
         passed,
         SourceFacts(f"./{SCRIPT}.onnx", "ab" * 32, 11689512),
         OutputFacts("model.onnx", "cd" * 32, 20, 10, 46700000) if passed else None,
-        Ledger(entries, (), choice),
+        Ledger(
+            entries,
+            (),
+            choice,
+            (choice,),
+            (RemovedChannels(f"{SCRIPT}.conv", 480, 448), RemovedChannels("head", 64, 48)),
+        ),
         GraphFacts(180, 49, 1, 1814073344, 1700073344),
         Verdict(passed, 42000, ("CPUExecutionProvider",), (1, 2, 3), outputs, "float64", failure),
         {"load": 0.412, "export": 2.9},
+        timing,
     )
 
 

@@ -86,7 +86,7 @@ def test_numbers_of_a_proof_are_those_of_its_json() -> None:
     proof = as_json(fold_export_report())
     shown = Page(render_html(bench_facts(), proof=proof)).numbers()
     numbers = {path.removeprefix("report.json:"): json.loads(text) for path, text in shown.items() if ":" in path}
-    expected = leaves({"ledger": proof["ledger"], "verify": proof["verify"]})
+    expected = leaves({key: proof[key] for key in ("ledger", "removed_channels", "verify")})
     assert numbers == expected
 
 
@@ -109,6 +109,13 @@ def test_first_screen_of_an_open_loop() -> None:
     assert "p95 within 10 ms, confirmed by another search" in text
     assert "p95 within 10 ms, not confirmed" in text
     assert "Where the time of folded goes" in text
+
+
+def test_removed_channels_are_on_the_page() -> None:
+    text = Page(render_html(as_json(fold_export_report()))).text
+    assert "Dead channels: 48 removed in 2 layers" in text
+    for fact in (f"{SCRIPT}.conv", "480", "448"):
+        assert fact in text.partition("Dead channels that were removed")[2]
 
 
 def test_names_are_text() -> None:
@@ -154,14 +161,15 @@ def test_interrupted_before_the_first_run() -> None:
 def test_first_screen_tells_what_to_know_before_relying_on_it() -> None:
     facts = bench_facts()
     facts["environment"] |= {"noise": "noisy", "noise_causes": "rounds scatter by 15%"}
-    facts["ratios"][0] |= {"verdict": "tie", "note": "no winner is named: noisy machine: rounds scatter by 15%"}
+    facts["ratios"][0] |= {"verdict": "undecided", "leaning": "faster"}
+    facts["ratios"][0]["note"] = "no winner is named: noisy machine: rounds scatter by 15%"
     facts["gates"] = [
         {"name": name, "limit": 1.03, "ratio": 1.1, "low": 1.05, "high": 1.2, "verdict": verdict, "note": None}
         for name, verdict in (("a", "failed"), ("b", "passed"))
     ]
     first = render_html(facts).decode().partition("<h2>Pictures")[0]
     assert "0.741 × the time of $plain$" in first
-    assert "tie, 0.729 to 0.761, batch 1 (no winner is named)<" in first
+    assert "undecided, leaning to faster, 0.729 to 0.761, batch 1 (no winner is named)<" in first
     assert "1 of 2 gates failed: slower than allowed." in first
     assert first.count("rounds scatter by 15%") == 1
     one = Page(render_html({**facts, "ratios": [], "runs": facts["runs"][:3]})).text
@@ -184,6 +192,15 @@ def test_a_picture_has_units_names_and_the_page_s_colour(tmp_path: Path) -> None
     assert "currentColor" in text
     assert "#000000" not in text
     assert "$plain$" in Page(text.encode()).text  # no mathematics made of a name
+
+
+def test_a_picture_tells_the_undecided_from_the_tied(tmp_path: Path) -> None:
+    facts = bench_facts()
+    assert "Undecided" not in panels(facts)[0].caption
+    facts["ratios"][0] |= {"verdict": "undecided", "leaning": "faster"}
+    write_picture(facts, tmp_path / "picture.svg")
+    assert "0.741, undecided, leaning to faster: " in (tmp_path / "picture.svg").read_text(encoding="utf-8")
+    assert "Undecided: too noisy" in panels(facts)[0].caption
 
 
 def test_names_stand_behind_the_numbers(tmp_path: Path) -> None:

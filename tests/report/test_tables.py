@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from bnfold.records import (
     Ledger,
     LedgerEntry,
     OutputVerdict,
+    RemovedChannels,
     Verdict,
 )
 from bnfold.report import render_bench, render_doctor, render_ledger, render_verdict
@@ -80,6 +82,19 @@ def test_a_noisy_machine_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "The machine was noisy: the control group held us back for 20% of the time. Repeat on a quiet" in out
 
 
+def test_undecided_says_where_it_leans(capsys: pytest.CaptureFixture[str]) -> None:
+    """A ratio of 1.604 (1.565 to 1.640) had been printed as a tie."""
+    note = "no winner is named: noisy machine: rounds scatter by 12%"
+    slow = BenchRatio(LONG, "plain", 1, 1.604, 1.565, 1.640, "undecided", note=note, leaning="slower")
+    render_bench(replace(bench_report("noisy"), ratios=(slow,)))
+    out = capsys.readouterr().out
+    assert {"1.604", "1.565", "1.640"} <= words(out)
+    assert "undecided, leaning to slower" in out
+    assert note in out
+    assert "tie" not in words(out)
+    assert max(len(line) for line in out.splitlines() if "The machine was noisy" not in line) <= 80
+
+
 def test_a_narrow_terminal_gets_long_lines_instead_of_cut_numbers(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +124,17 @@ def test_ledger(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"3.14", "812", "1.00e-12", "17", "layer1.conv1", "layer1.bn1"} <= words(out)
     assert "BatchNorms: 2 found, 1 absorbed, 0 merged, 0 removed, 1 kept" in out
     assert LONG in "".join(line.split(" ")[0] for line in out.splitlines())
+
+
+def test_removed_channels(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for each layer."""
+    removed = (RemovedChannels("layer3.0.conv1", 480, 448), RemovedChannels(LONG, 64, 48))
+    render_ledger(Ledger((), removed_channels=removed))
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "dead channels: 48 removed, of 544 in 2 layers",
+        "  layer3.0.conv1: 480 to 448",
+        f"  {LONG}: 64 to 48",
+    ]
 
 
 def test_an_empty_ledger_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

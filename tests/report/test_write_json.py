@@ -23,6 +23,7 @@ def test_a_record_becomes_a_file(tmp_path: Path) -> None:
         "a": "ä", "b": "b", "batch": 1, "ratio": 1.0, "low": None, "high": 1.1, "verdict": "tie",
         "provider": None, "threads": None, "opt_level": "all", "input_shapes": {}, "note": None,
         "mode": "latency", "concurrency": 1, "optimize": "online", "cuda_graph": False,
+            "leaning": None,
     }  # fmt: skip
     assert text.endswith("}\n")
     assert [file.name for file in tmp_path.iterdir()] == ["ratio.json"]

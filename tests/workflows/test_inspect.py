@@ -90,3 +90,47 @@ def test_onnx_file_loads_neither_torch_nor_onnxruntime(network: Path) -> None:
         [sys.executable, "-c", program, network], cwd=repository, check=True, text=True, capture_output=True
     ).stdout
     assert printed.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[A, B, C, D] x) => (float[A, B, C, D] y) { y = Relu (x) }",
+        "g (float x) => (float y) { y = Relu (x) }",
+        "g (seq(float[A, B]) x) => (seq(float[A, B]) y) { y = Identity (x) }",
+        "g (optional(float[A]) x) => (bool y) { y = OptionalHasElement (x) }",
+        "g (string[A, B] x) => (string[A, B] y) { y = Identity (x) }",
+        "g (complex64[0, B] x) => (complex64[0, B] y) { y = Identity (x) }",
+        "g (float[A] x, int64[B] s) => (y) { y = Reshape (x, s) }",
+        "g (float[A, B] x) => (y) { y = com.microsoft.FusedMatMul (x, x) }",
+        "g (float[A, B] x) => (y) { y = com.microsoft.BatchNormalization (x) }",
+        "g (float[A, 3, H, W] x) => (y) { q, s, z = DynamicQuantizeLinear (x) y = DequantizeLinear (q, s, z) }",
+    ],
+)
+def test_inspect_of_a_file_takes_any_inputs_and_outputs(text: str, cli: Callable[..., Result], tmp_path: Path) -> None:
+    """It runs nothing, so it needs no sizes, and no kinds of values that could be fed."""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18, "com.microsoft" : 1]> {text}')
+    onnx.save(model, tmp_path / "any.onnx")
+    result = cli("inspect", tmp_path / "any.onnx")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "0 found" in result.stdout
+
+
+def test_stale_output_shape_is_no_refusal(tmp_path: Path) -> None:
+    """The file that is written declares what its operators give."""
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+    g (float[1, 2, width] x) => (float[1, sequence] y)
+    <float[3, 2, 1] w = {1, 2, 3, 4, 5, 6}, float[3] s = {1, 2, 3}, int64[1] three = {3}> {
+      c = Conv (x, w)
+      b = BatchNormalization (c, s, s, s, s)
+      t = Transpose <perm = [2, 0, 1]> (b)
+      sizes = Shape <end = 2> (t)
+      back = Concat <axis = 0> (sizes, three)
+      y = Reshape (t, back)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "stale.onnx")
+    report = bnfold.fold_export(tmp_path / "stale.onnx", tmp_path / "out", input_shapes=[(1, 2, 5)])
+    assert report.passed
+    assert report.ledger.kept == 0
+    (y,) = onnx.load(tmp_path / "out" / "model.onnx").graph.output
+    assert len(y.type.tensor_type.shape.dim) == 3

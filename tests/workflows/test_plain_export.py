@@ -33,7 +33,14 @@ def module() -> torch.nn.Module:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FoldExportReport]:
     """The output folder and the report for that ResNet."""
     folder = tmp_path_factory.mktemp("exported")
-    return folder, bnfold.fold_export("resnet", folder, keep_plain=True)
+    return folder, bnfold.fold_export("resnet", folder, keep_plain=True, budget_s=0.3, threads=1)
+
+
+def test_a_network_is_measured_against_its_plain_export(exported: tuple[Path, FoldExportReport]) -> None:
+    timing = exported[1].timing
+    assert timing is not None
+    assert (timing.against, timing.batch) == ("plain", 1)
+    assert 0 < timing.low <= timing.ratio <= timing.high
 
 
 def torch_export(module: torch.nn.Module, path: Path, *, optimize: bool) -> None:

@@ -20,6 +20,7 @@ from bnfold.folding.relations.registry import Parameters, relation, rewrites
 from bnfold.folding.units import Ids, Refusal, Site, Units
 from bnfold.graph.constants import attribute, float64_constant, operand
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import static_length, static_size
 from bnfold.numerics.affine import Float64, batchnorm_affine
 
@@ -111,24 +112,25 @@ def rewrite_batchnorm(node: ir.Node, gauge: Gauge) -> Parameters:
 
 def channel_affine(node: ir.Node, channels: int) -> tuple[ir.Value, Float64, Float64] | None:
     """(x, s, t) of a node that computes `y = s x + t` with one s and t per channel of axis 1, each of shape (C,)."""
-    if node.op_type == "BatchNormalization":
+    kind = kind_of(node)
+    if kind == "BatchNormalization":
         parameters = batchnorm_parameters(node)
         if isinstance(parameters, Refusal):
             return None
         return operand(node), *batchnorm_affine(*parameters)
-    found = constant_operand(node) if node.op_type in ("Add", "Sub", "Mul", "Div") else None
+    found = constant_operand(node) if kind in ("Add", "Sub", "Mul", "Div") else None
     if found is None or found[0].shape is None:
         return None
     x, array, index = found
     constant = per_channel(array, len(found[0].shape), channels)
-    if constant is None or (index == 0 and node.op_type in ("Sub", "Div")):
+    if constant is None or (index == 0 and kind in ("Sub", "Div")):
         return None
     one, zero = np.ones(channels), np.zeros(channels)
-    if node.op_type in ("Add", "Sub"):
-        return x, one, constant if node.op_type == "Add" else -constant
-    if node.op_type == "Div" and not constant.all():
+    if kind in ("Add", "Sub"):
+        return x, one, constant if kind == "Add" else -constant
+    if kind == "Div" and not constant.all():
         return None
-    return x, constant if node.op_type == "Mul" else 1 / constant, zero
+    return x, constant if kind == "Mul" else 1 / constant, zero
 
 
 def _fresh_for(units: Units, ids: Ids, array: Float64, axis: int | None) -> Ids:
@@ -151,6 +153,8 @@ def relate_add(node: ir.Node, units: Units) -> Refusal | None:
     if node.op_type == "Sub" and index == 0:
         return Refusal("it subtracts the data from a constant")
     ids = units.of(x)
+    if ids.ndim == 0:
+        return Refusal("it adds to one number")
     axis = channel_axis(array, ids.shape)
     y_ids = _fresh_for(units, ids, array, axis)
     units.tie_scales(y_ids, ids)
@@ -172,6 +176,8 @@ def relate_mul(node: ir.Node, units: Units) -> Refusal | None:
     if node.op_type == "Div" and not array.all():
         return Refusal("it divides by 0")
     ids = units.of(x)
+    if ids.ndim == 0:
+        return Refusal("it multiplies one number")
     axis = channel_axis(array, ids.shape)
     if axis is None:
         units.no_offset(ids, node, f"{node.op_type} `{layer_name(node)}` by a constant of several axes")
@@ -201,7 +207,7 @@ def _offer(node: ir.Node, units: Units, axis: int | None, scale: Float64, shift:
     x, array, _ = operands
     x_ids, y_ids = units.of(x), units.of(node.outputs[0])
     # The bias of a MatMul over more than two axes: without it the MatMul would gain the same Add again.
-    bias = node.op_type == "Add" and y_ids.ndim > 2 and (x.producer() or node).op_type == "MatMul"
+    bias = node.op_type == "Add" and y_ids.ndim > 2 and kind_of(x.producer() or node) == "MatMul"
     # A constant that is longer than the data broadcasts it: without the node y would have another shape.
     widens = axis is not None and array.size > 1 and static_length(x, axis) != array.size
     if axis is None or y_ids.size != y_ids.shape[axis] or bias or widens:

@@ -13,6 +13,7 @@ from bnfold.folding.relations.registry import Kind
 from bnfold.folding.units import Refusal, Units
 from bnfold.graph.constants import attribute, constant_shape, is_float, operand
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import dims_of
 
 __all__ = ["relate_weighted_mean", "values_of"]
@@ -46,13 +47,13 @@ def _sums_to_one(value: ir.Value, axis: int) -> bool:
     """Whether a value is a Softmax along an axis, counted from the last, perhaps transposed since."""
     node, rank = value.producer(), len(value.shape or ())
     x = node.inputs[0] if node is not None and node.inputs else None
-    if node is None or node.domain not in ("", "ai.onnx") or x is None or not is_float(x):
+    if node is None or x is None or not is_float(x):
         return False
-    if node.op_type in _SAME_ELEMENTS and len(node.inputs) < 3:
+    if kind_of(node) in _SAME_ELEMENTS and len(node.inputs) < 3:
         return _sums_to_one(x, axis)
-    if node.op_type == "Transpose":
+    if kind_of(node) == "Transpose":
         perm = attribute(node, "perm", list(range(rank))[::-1])
         return _sums_to_one(x, perm[axis] - rank)
     # Before opset 13 Softmax sums over all axes from its own one on.
     opset = node.graph.opset_imports.get("", 0) if node.graph is not None else 0
-    return node.op_type == "Softmax" and opset >= 13 and attribute(node, "axis", -1) in (axis, axis + rank)
+    return kind_of(node) == "Softmax" and opset >= 13 and attribute(node, "axis", -1) in (axis, axis + rank)

@@ -7,6 +7,7 @@ computes what the source does. Translation validation (Pnueli, Siegel and Singer
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["prove"]
 
 _EMPTY = Certificate({}, {})
+_DEEPEST = 12  # how many operators back constants are looked for
 
 
 def prove(
@@ -116,6 +118,7 @@ class _Prover:
         self.proof, self.options, self.outer = proof, options, outer
         self._proven: dict[str, list[Proven]] = {}
         self._bodies: dict[tuple[int, int], bool] = {}
+        self._constants: set[str] = set()  # values whose constants have been looked for
         exact = certificate.parameters.get(place, {})
         self._parameters = Parameters(exact, frozenset(file.tensors), self._unchanged, options.max_ulps)
         self._same = Same(file, source, self.proven)
@@ -218,6 +221,9 @@ class _Prover:
             )
             try:
                 found = self._trial.run(region, counterpart, read, asked=asked)
+                if found.outcome.failure is not None and found.outcome.fits:
+                    read = {leaf: self._with_constants(leaf, read[leaf]) for leaf in read}
+                    found = self._trial.run(region, counterpart, read, asked=asked)
             except InputRefused as refused:
                 last = last or (region, refused)
                 if not self._constrains(region):
@@ -268,6 +274,36 @@ class _Prover:
                 return None
             read[leaf] = used or every[:1]
         return read
+
+    def _with_constants(self, leaf: str, read: tuple[Proven, ...], depth: int = _DEEPEST) -> tuple[Proven, ...]:
+        """What is proven of a value, with the elements that always are one number, which its readers may rely on.
+
+        They are found where they are computed, from those of what is read there.
+        """
+        first = self.file.alias(leaf)
+        if first not in self.file.writers or first not in self._proven or not depth:
+            return read
+        if first not in self._constants:
+            self._constants.add(first)
+            self._proven[first] = [self._with_constants_of(first, one, depth) for one in self._proven[first]]
+        wanted = {one.source for one in read}
+        return tuple(one for one in self._proven[first] if one.source in wanted)
+
+    def _with_constants_of(self, first: str, one: Proven, depth: int) -> Proven:
+        def others(name: str) -> tuple[Proven, ...]:
+            return () if self.file.alias(name) == first else self.proven(name)
+
+        for region in cuts(self.file, self.source, first, one.source, others):
+            read = self._read(region)
+            if read is None:
+                continue
+            rich = {leaf: self._with_constants(leaf, own, depth - 1) for leaf, own in read.items()}
+            try:
+                found = self._trial.run(region, one.counterpart, rich, asked=True)
+            except InputRefused:
+                return one
+            return dataclasses.replace(one, source_constant=found.source_constant, file_constant=found.file_constant)
+        return one
 
     def _constrains(self, region: Region) -> bool:
         """Whether a value that is read obeys something that random numbers do not: rows of a Softmax sum to 1."""

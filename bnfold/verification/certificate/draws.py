@@ -64,7 +64,10 @@ def draw(
         told = _told(one.counterpart, file_shape)
         new = told & ~settled
         if new.any():
-            array = np.where(new, _in_units(_random(file_shape, rng, step), one.counterpart), array)
+            value = _random(file_shape, rng, step)
+            if one.source_constant is not None:
+                _fill(value, left(one.source_constant, one.counterpart), np.zeros(file_shape, bool))
+            array = np.where(new, _in_units(value, one.counterpart), array)
             settled |= told
     return array, [_counterpart(one, array, shape, rng, step) for one in proven]
 
@@ -103,6 +106,8 @@ def _told(counterpart: Counterpart, shape: tuple[int, ...]) -> NDArray[np.bool_]
 
 def _fill(array: np.ndarray, constants: np.ndarray, settled: NDArray[np.bool_]) -> None:
     """Put constants (NaN: none) where nothing is settled yet."""
+    if constants.ndim != array.ndim or any(n not in (1, m) for n, m in zip(constants.shape, array.shape, strict=True)):
+        return  # of another length
     known = np.broadcast_to(constants, array.shape)
     places = ~np.isnan(known) & ~settled
     array[places] = known[places]

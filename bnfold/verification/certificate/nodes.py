@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnx
+import onnx.defs
 from onnx import AttributeProto, TensorProto, helper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     from onnx import GraphProto, NodeProto
 
-__all__ = ["attributes_of", "bodies_of", "holds_graph", "node_reads", "type_of"]
+__all__ = ["attributes_of", "bodies_of", "holds_graph", "meaning_of", "node_reads", "type_of"]
 
 
 def node_reads(node: NodeProto) -> Iterator[str]:
@@ -25,6 +26,16 @@ def node_reads(node: NodeProto) -> Iterator[str]:
         }
         inside = (name for each in body.node for name in node_reads(each))
         yield from (name for name in (*inside, *(value.name for value in body.output)) if name not in own)
+
+
+def meaning_of(node: NodeProto, opsets: Mapping[str, int]) -> int:
+    """The version that defined the operator last, up to the opset: the same one, the same meaning."""
+    opset = opsets.get(node.domain, opsets.get("", 1) if node.domain == "ai.onnx" else 1)
+    try:
+        version: int = onnx.defs.get_schema(node.op_type, opset, node.domain).since_version
+    except onnx.defs.SchemaError:
+        return opset
+    return version
 
 
 def type_of(array: np.ndarray | None) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnfold.verification.certificate.graph import Graph
-from bnfold.verification.certificate.nodes import attributes_of
+from bnfold.verification.certificate.nodes import attributes_of, meaning_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,9 +39,8 @@ class Same:
             return False
         if list(node.output).index(name) != list(twin.output).index(other):
             return False
-        if attributes_of(node) != attributes_of(twin) or self._file.opsets.get(node.domain) != self._source.opsets.get(
-            twin.domain
-        ):
+        meanings = {meaning_of(own, graph.opsets) for own, graph in ((node, self._file), (twin, self._source))}
+        if attributes_of(node) != attributes_of(twin) or len(meanings) > 1:
             return False
         return all(self.value(a, b) for a, b in zip(node.input, twin.input, strict=True))
 

@@ -119,7 +119,7 @@ class Trial:
 
             outcome = judged(*values, counterpart, moved)
             if found is None or outcome.failure is None:
-                axes = unit_axes(counterpart)
+                axes = unit_axes(counterpart) or self._channel_axis(region, values[1])
                 file_constant, source_constant = (
                     constant_elements(value, axes) if asked and value.size else None for value in values
                 )
@@ -154,6 +154,11 @@ class Trial:
         for name, own in known.items():
             for other in own.alternatives(self.file.stored(name)):
                 yield {}, lambda name=name, other=other: digits() | {name: other}  # type: ignore[misc]
+
+    def _channel_axis(self, region: Region, value: np.ndarray) -> tuple[int, ...]:
+        """Axis 1, unless it has been shortened."""
+        shape = self.source.shape(region.source.target)
+        return (1,) if shape is not None and len(shape) > 1 and shape[1] == value.shape[1] else ()
 
     def _floats(self, graph: Graph, part: Slice) -> Arrays:
         arrays = ((name, graph.constant(name)) for name in part.constants if graph.type(name) in _FLOATS)
