@@ -15,13 +15,14 @@ from bnfold.records.benchmark import (
     ProfileEntry,
     RatioVerdict,
 )
+from bnfold.records.certificate import Certificate, CertificateFacts, Counterpart
 from bnfold.records.conversion import FoldExportReport, GraphFacts, InspectReport, OutputFacts, SourceFacts
 from bnfold.records.ledger import Ledger, LedgerEntry, MeasuredChoice, Outcome, RemovedChannels
 from bnfold.records.machine import Check, CheckStatus, DoctorReport
 from bnfold.records.recalibration import LayerStatistics, RecalibrationReport
 from bnfold.records.timing import SlowerPart, Timing
 from bnfold.records.training import TrainPlan, TrainReport
-from bnfold.records.verification import Coverage, Departure, Execution, OutputVerdict, StoredParameters, Verdict
+from bnfold.records.verification import Coverage, Departure, Execution, OutputVerdict, Verdict
 
 __all__ = [
     "MIN_VARIANCE_OVER_EPSILON",
@@ -31,8 +32,11 @@ __all__ = [
     "BenchRatio",
     "BenchReport",
     "BenchRun",
+    "Certificate",
+    "CertificateFacts",
     "Check",
     "CheckStatus",
+    "Counterpart",
     "Coverage",
     "Departure",
     "DoctorReport",
@@ -58,7 +62,6 @@ __all__ = [
     "RemovedChannels",
     "SlowerPart",
     "SourceFacts",
-    "StoredParameters",
     "Timing",
     "TrainPlan",
     "TrainReport",
