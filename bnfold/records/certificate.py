@@ -66,7 +66,7 @@ class CertificateFacts:
     already; `largest_region` counts the operators of the source in one, and `large_regions` names the layers of those
     with more than 8. `unexcited_channels` were seen on one side of an activation inside a region only. `largest_error`
     is relative to the largest magnitude of its channel, `parameters_max_ulps` the largest difference between a
-    parameter as it is stored and its float64 digits, in units of the last stored place.
+    parameter as it is stored and its float64 digits, in units in the last place (ULP).
     """
 
     regions: int

@@ -1,4 +1,4 @@
-"""A file against its source operator by operator: by the certificate of its fold, or by that of a fold made anew.
+"""A file against its source operator by operator: by the certificate of its fold, or by that of the source folded again.
 
 The statements of a certificate are proven, whoever makes them (`bnfold.verification.certificate`). Of a file that
 bnfold made, and whose certificate was not kept, the source folded again says them; where the file turns out to be in
@@ -53,7 +53,7 @@ def certified(
     sizes: Mapping[str, Sequence[int | None]],
     seed: int = 0,
 ) -> Certified:
-    """Prove a file by its certificate, or by that of a fold made anew.
+    """Prove a file by its certificate, or by that of the source folded again.
 
     Args:
         file: with its external data.

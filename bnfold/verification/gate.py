@@ -47,7 +47,7 @@ def verify_file(
     Outputs of whole numbers or booleans must be equal wherever the source's own executions agree with float64 (they
     need not where two scores tie). A row alone must equal the same row in a batch, unless the source is
     a file where it does not. Then the file is proven operator by operator, by its certificate or, where bnfold made it,
-    by that of a fold made anew; see `bnfold.verification.certificate`.
+    by that of the source folded again; see `bnfold.verification.certificate`.
 
     Args:
         candidate: the file.
