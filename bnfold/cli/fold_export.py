@@ -56,6 +56,10 @@ __all__ = ["command"]
 @threads_option
 @seed_option
 @click.option("--golden", is_flag=True, help="Write golden/ too, for `bnfold verify --against-bundle` without PyTorch.")
+@click.option(
+    "--certificate", is_flag=True,
+    help="Write certificate.json and .npz too, for `bnfold verify --certificate` without folding.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--keep-failed", is_flag=True, help="Keep a file that did not pass, as model.failed.onnx.")
 @click.option("--keep-plain", is_flag=True, help="Write plain.onnx too: what torch.onnx.export makes by default.")

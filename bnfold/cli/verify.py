@@ -43,6 +43,10 @@ SCHEMA = "bnfold.verify/1"
     "--reproduction", type=NamedPath(file_okay=False), metavar="DIR",
     help="Write the first departing layer of a file that is not equal to DIR, to run without bnfold.",
 )  # fmt: skip
+@click.option(
+    "--certificate", type=NamedPath(), metavar="FILE",
+    help="Prove CANDIDATE by the certificate.json that fold-export --certificate wrote.",
+)  # fmt: skip
 @json_option
 @verbosity_options
 def command(files: tuple[str, ...], bundle: Path | None, json_file: str | None, **options: Any) -> None:

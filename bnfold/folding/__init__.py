@@ -17,9 +17,10 @@ from bnfold.errors import InputRefused
 from bnfold.folding.apply import apply_choice, plan_parameters
 from bnfold.folding.blocks import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK
 from bnfold.folding.choose import choose
-from bnfold.folding.compose import compose_batchnorms
+from bnfold.folding.compose import compose_batchnorms, restore_digits
 from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
 from bnfold.folding.merge import merge_branches, scales_as_convolutions
+from bnfold.folding.provenance import Digits, begin, certify
 from bnfold.folding.prune import remove_dead_channels
 from bnfold.folding.ranges import beyond_range
 from bnfold.folding.relate import relate_graph
@@ -28,7 +29,7 @@ from bnfold.folding.shifted_relu import move_behind_relu
 from bnfold.graph.attempts import Failure
 from bnfold.graph.canonical import canonicalise
 from bnfold.graph.claims import settle_claims
-from bnfold.graph.constants import round_constants
+from bnfold.graph.constants import round_constants, unrounded
 from bnfold.graph.edit import drop_unused_initializers
 from bnfold.graph.operators import kind_of
 from bnfold.graph.reading import read_model
@@ -68,6 +69,7 @@ def fold_model(
     merge_branches: bool = True,
     remove_channels: bool = True,
     rounded: bool = True,
+    certified: bool = True,
     channel_block: int = CHANNEL_BLOCK,
 ) -> Ledger:
     """Fold the BatchNorms of a model in place; inputs, outputs and their names stay.
@@ -80,6 +82,8 @@ def fold_model(
         remove_channels: whether channels that are constant leave.
         rounded: whether new parameters are rounded to their type at the end; else they keep their float64 digits, and
             the ledger does not say which are beyond float16.
+        certified: whether the ledger has a certificate. It holds the source's weights in memory, of which it computes
+            the digits that are rounded off.
         channel_block: dead channels leave in such blocks, see `bnfold.folding.blocks`: a property of the target, so
             that the same source gives the same file on whatever machine.
 
@@ -91,6 +95,8 @@ def fold_model(
     compose_batchnorms(model)
     found = find_batchnorms(model)
     canonicalise(model)
+    restore_digits(item.node for item in found)
+    begin(model)
     facts = {item.node: batchnorm_parameters(item.node) for item in found}
     graphs = [*subgraphs(model.graph), model.graph]
     pruning = _Pruning(model.opset_imports.get("", 20), channel_block, enabled=remove_channels)
@@ -104,9 +110,11 @@ def fold_model(
         scales_as_convolutions(graph)
     ledger = account(found, facts, fates)
     beyond: list[str] = []
+    digits: Digits = {}
     try:
         for graph in graphs:
             pruning.apply(graph)
+            digits |= unrounded(graph) if certified else {}
             beyond += round_constants(graph) if rounded else ()
     except OverflowError as error:
         raise InputRefused(
@@ -116,7 +124,13 @@ def fold_model(
     for graph in graphs:
         drop_unused_initializers(graph)
     passes.NameFixPass()(model)
-    return dataclasses.replace(ledger, beyond_float16=tuple(beyond), removed_channels=tuple(pruning.removed.values()))
+    certificate = certify(model, digits) if certified else None
+    return dataclasses.replace(
+        ledger,
+        beyond_float16=tuple(beyond),
+        removed_channels=tuple(pruning.removed.values()),
+        certificate=certificate,
+    )
 
 
 @dataclasses.dataclass

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from bnfold.folding.choose import Choice
 from bnfold.folding.gauge import Gauge
+from bnfold.folding.provenance import change_units, forget, forget_without_bias, stand_for, take_over
 from bnfold.folding.relations import RULES, Parameters
 from bnfold.folding.relations.affine import DEVIATION
 from bnfold.graph.attempts import Failure, attempted
@@ -69,9 +70,11 @@ def _touched(node: ir.Node, gauge: Gauge) -> bool:
 
 def apply_choice(graph: ir.Graph, choice: Choice, plan: dict[ir.Node, Parameters]) -> None:
     """Store the planned parameters, not yet rounded to the type they had, and take the vanished sites out, in place."""
+    change_units(choice.gauge)
     shared: dict[tuple[ir.Value, str], ir.Value] = {}
     read_often = {value for node, new in plan.items() for value in _replaced(node, new) if len(value.uses()) > 1}
     for node, parameters in plan.items():
+        forget_without_bias(node, choice.gauge, parameters)
         for index, array in parameters.items():
             if not (kind_of(node) == "MatMul" and index == 2):
                 common = shared if index < len(node.inputs) and node.inputs[index] in read_often else None
@@ -80,7 +83,11 @@ def apply_choice(graph: ir.Graph, choice: Choice, plan: dict[ir.Node, Parameters
         if kind_of(node) == "MatMul" and isinstance(bias, np.ndarray):
             _add_bias(graph, node, bias)
     for site in choice.vanished:
-        bypass(graph, site.node)
+        y = site.node.outputs[0]
+        x, out = bypass(graph, site.node)
+        stand_for(x, y)
+        if out is not x:
+            take_over(out, y)
     for site, _ in choice.refused:
         if site.deviation is not None:
             site.node.meta[DEVIATION] = np.abs(choice.gauge.scale[site.x_ids]) * site.deviation
@@ -163,6 +170,8 @@ def _swap(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
 
 
 def _take_outputs(graph: ir.Graph, y: ir.Value, out: ir.Value) -> None:
+    take_over(out, y)
+    forget(y)
     for k, output in enumerate(graph.outputs):
         if output is y:
             graph.outputs[k] = out

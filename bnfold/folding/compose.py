@@ -12,7 +12,7 @@ exporter has computed s and t already) the operators fold as what they are, but 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import takewhile
 
@@ -31,7 +31,10 @@ from bnfold.graph.scaled import fits, largest
 from bnfold.graph.shapes import static_length
 from bnfold.numerics.affine import Float64
 
-__all__ = ["compose_batchnorms"]
+__all__ = ["compose_batchnorms", "restore_digits"]
+
+# What the node of a BatchNorm that was put together remembers until its constants may have more digits than their type.
+_DIGITS = "bnfold.digits"
 
 _ROOT = 0.5  # the power, or -0.5
 _OLDEST_OPSET = 9  # from which on BatchNormalization is for inference and constants broadcast as in NumPy
@@ -93,8 +96,17 @@ def _replace(parts: Parts, values: Mapping[ir.Value, np.ndarray], constants: Com
         name=layer_of_parameter(constants.origin(variance)) or layer_name(parts.factor.node),
         metadata_props=dict(parts.factor.node.metadata_props),
     )
+    node.meta[_DIGITS] = tuple(np.array(array) for array in arrays.values())
     nodes = [operator.node for operator in parts.operators]
     ir.convenience.replace_nodes_and_values(graph, last, nodes, [node], [y], node.outputs)
+
+
+def restore_digits(nodes: Iterable[ir.Node]) -> None:
+    """Give BatchNorms that were put together the float64 digits of their parameters, to be rounded once, at the end."""
+    for node in nodes:
+        for value, array in zip(node.inputs[1:5], node.meta.pop(_DIGITS, ()), strict=False):
+            if value is not None and value.const_value is not None and value.const_value.shape == array.shape:
+                value.const_value = ir.Tensor(array, name=value.name)
 
 
 def _as_variance(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from bnfold.folding.provenance import take_over
 from bnfold.folding.terms import Term, is_sum, terms_of_sum
 from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import float64_constant, store_constant
@@ -140,6 +141,7 @@ def _rebuild(graph: ir.Graph, root: ir.Node, gained: list[_Merged], alone: list[
     for part, negative in rest:
         total = _insert(graph, root, "Sub" if negative else "Add", [total, part], unknown)
     total.shape = y.shape
+    take_over(total, y)
     ir.convenience.replace_all_uses_with(y, total, replace_graph_outputs=True)
     if total.is_graph_output():
         total.name, y.name = y.name, None
@@ -225,6 +227,7 @@ def _as_convolution(graph: ir.Graph, node: ir.Node) -> None:
     graph.insert_before(node, new)
     y, out = last.outputs[0], new.outputs[0]
     out.shape, out.type = y.shape, y.type
+    take_over(out, y)
     ir.convenience.replace_all_uses_with(y, out, replace_graph_outputs=True)
     if out.is_graph_output():
         out.name, y.name = y.name, None

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bnfold.folding.blocks import Leaving, by_channel, leaving
+from bnfold.folding.provenance import remove, take_over, unlink
 from bnfold.folding.relations.affine import DEVIATION
 from bnfold.folding.trace import trace_wires
 from bnfold.folding.units import Ids
@@ -71,8 +72,10 @@ def _remove_once(graph: ir.Graph, opset: int, block: int, removed: dict[ir.Node,
             _take_constants(graph, slot, what.dead, wires.constants)
     n_changed = sum(_shrink(graph, slot, what) for slot in wires.slots if what.dead[slot.ids].any())
     for value, ids in wires.units.ids.items():
+        unlink(value, what.dead[ids])
         if what.gone[ids].any() and value.shape is not None:
             value.shape = ir.Shape(_shape_without(value.shape, ids, what.gone))
+            remove(value, what.gone[ids])
     for node in wires.flattens:
         if (
             kind_of(node) == "Reshape"
@@ -197,5 +200,6 @@ def _as_flatten(graph: ir.Graph, node: ir.Node) -> None:
     new = ir.node("Flatten", [node.inputs[0]], {"axis": 1}, name=node.name, metadata_props=dict(node.metadata_props))
     new.outputs[0].type, new.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
     graph.insert_before(node, new)
+    take_over(new.outputs[0], node.outputs[0])
     ir.convenience.replace_all_uses_with(node.outputs[0], new.outputs[0])
     graph.remove(node, safe=True)

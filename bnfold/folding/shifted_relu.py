@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
+from bnfold.folding.provenance import take_over
 from bnfold.folding.relations.affine import channel_affine
 from bnfold.graph.constants import attribute, float64_constant, store_constant
 from bnfold.graph.layers import layer_name
@@ -77,5 +78,6 @@ def _rewrite(node: ir.Node, relu: ir.Node, floor: Float64) -> None:
     out.shape, out.type = x.shape, x.type
     graph.insert_before(node, largest)
     node.replace_input_with(0, out)
+    take_over(y, relu.outputs[0])
     ir.convenience.replace_all_uses_with(relu.outputs[0], y)
     graph.remove(relu, safe=True)

@@ -23,6 +23,7 @@ __all__ = [
     "round_constants",
     "store_constant",
     "tensor_of",
+    "unrounded",
 ]
 
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
@@ -138,6 +139,16 @@ def store_constant(
     return value
 
 
+def unrounded(graph: ir.Graph) -> dict[ir.Value, ir.TensorProtocol]:
+    """The initializers that still have float64 digits, with these; `round_constants` replaces the tensors."""
+    held = ((value, value.const_value) for value in graph.initializers.values() if value.dtype is not None)
+    return {v: tensor for v, tensor in held if tensor is not None and _has_more_digits(tensor, v.dtype)}
+
+
+def _has_more_digits(tensor: ir.TensorProtocol, dtype: ir.DataType | None) -> bool:
+    return tensor.dtype != dtype or isinstance(tensor, Scaled)
+
+
 def round_constants(graph: ir.Graph) -> tuple[str, ...]:
     """Round every initializer that still has float64 digits to the type it is declared with, one after the other.
 
@@ -150,7 +161,7 @@ def round_constants(graph: ir.Graph) -> tuple[str, ...]:
     beyond = []
     for name, value in graph.initializers.items():
         tensor, dtype = value.const_value, value.dtype
-        if tensor is None or dtype is None or (tensor.dtype == dtype and not isinstance(tensor, Scaled)):
+        if tensor is None or dtype is None or not _has_more_digits(tensor, dtype):
             continue
         value.const_value, magnitude = _rounded(name, tensor if isinstance(tensor, Scaled) else tensor.numpy(), dtype)
         if tensor.dtype != dtype and magnitude > _FLOAT16_MAX:

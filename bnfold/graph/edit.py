@@ -9,12 +9,16 @@ from bnfold.graph.constants import constant
 __all__ = ["bypass", "drop_unused_initializers"]
 
 
-def bypass(graph: ir.Graph, node: ir.Node) -> None:
+def bypass(graph: ir.Graph, node: ir.Node) -> tuple[ir.Value, ir.Value]:
     """Take a node `y = f(x)`, x its input that is no constant, out: whoever read y reads x. Names of outputs stay.
 
     An output that would become an input, or the same value as another output, stays apart from it by an Identity.
+
+    Returns:
+        x, and the value that is the output now: x or that of the Identity.
     """
     x, y = next(value for value in node.inputs if value is not None and constant(value) is None), node.outputs[0]
+    out = x
     for user, index in list(y.uses()):
         user.replace_input_with(index, x)
     if y.is_graph_output():
@@ -22,8 +26,6 @@ def bypass(graph: ir.Graph, node: ir.Node) -> None:
             identity = ir.node("Identity", [x], metadata_props=dict(node.metadata_props))
             out = identity.outputs[0]
             graph.insert_before(node, identity)
-        else:
-            out = x
         for k, output in enumerate(graph.outputs):
             if output is y:
                 graph.outputs[k] = out
@@ -31,6 +33,7 @@ def bypass(graph: ir.Graph, node: ir.Node) -> None:
         name, y.name = y.name, None
         out.name = name
     graph.remove(node, safe=True)
+    return x, out
 
 
 def drop_unused_initializers(graph: ir.Graph) -> None:

@@ -88,7 +88,7 @@ class Float64Graph:
         Raises:
             InputRefused: an operator cannot be evaluated, or not on these inputs.
         """
-        values: dict[str, Any] = {"": None, **{name: widened(value) for name, value in feed.items()}}
+        values: dict[str, Any] = {"": None, **{name: _in_float64(value) for name, value in feed.items()}}
         with np.errstate(all="ignore"):  # exp(-x) of a large x overflows on purpose in Sigmoid and Softplus
             for node, names, dead in zip(self._evaluator.rt_nodes_, self._reads, self._dead, strict=True):
                 parameters = [name for name in names if name not in values and name in self._parameters]
@@ -114,6 +114,11 @@ def _as_executed(op_type: str, output: Any) -> Any:
         return output
     centred = rounded(output - HALF, np.dtype(np.float32))
     return rounded(HALF + centred, np.dtype(np.float32))
+
+
+def _in_float64(value: np.ndarray) -> np.ndarray:
+    """The array widened, or itself where it is of float64: operators write into none that they read."""
+    return value if value.dtype == np.float64 else widened(value)
 
 
 def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -15,6 +15,7 @@ from bnfold.records.benchmark import (
     ProfileEntry,
     RatioVerdict,
 )
+from bnfold.records.certificate import Certificate, CertificateFacts, Counterpart
 from bnfold.records.conversion import FoldExportReport, GraphFacts, InspectReport, OutputFacts, SourceFacts
 from bnfold.records.evaluation import (
     ClassMetrics,
@@ -33,7 +34,7 @@ from bnfold.records.machine import Check, CheckStatus, DoctorReport
 from bnfold.records.recalibration import LayerStatistics, RecalibrationReport
 from bnfold.records.timing import SlowerPart, Timing
 from bnfold.records.training import TrainPlan, TrainReport
-from bnfold.records.verification import Coverage, Departure, Execution, OutputVerdict, StoredParameters, Verdict
+from bnfold.records.verification import Coverage, Departure, Execution, OutputVerdict, Verdict
 
 __all__ = [
     "MIN_VARIANCE_OVER_EPSILON",
@@ -43,9 +44,12 @@ __all__ = [
     "BenchRatio",
     "BenchReport",
     "BenchRun",
+    "Certificate",
+    "CertificateFacts",
     "Check",
     "CheckStatus",
     "ClassMetrics",
+    "Counterpart",
     "Coverage",
     "DataFacts",
     "Departure",
@@ -81,7 +85,6 @@ __all__ = [
     "RemovedChannels",
     "SlowerPart",
     "SourceFacts",
-    "StoredParameters",
     "Timing",
     "TrainPlan",
     "TrainReport",

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
+from bnfold.records.certificate import CertificateFacts
 from bnfold.records.file_facts import FileFacts
 from bnfold.records.ledger import Ledger, RemovedChannels
 from bnfold.records.timing import Timing
@@ -64,12 +65,17 @@ class FoldExportReport:
     facts: FileFacts = dataclasses.field(default_factory=FileFacts)
     schema: ClassVar[str] = "bnfold.fold-export/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
-    json_properties: ClassVar[tuple[str, ...]] = ("removed_channels",)
+    json_properties: ClassVar[tuple[str, ...]] = ("removed_channels", "certificate")
 
     @property
     def removed_channels(self) -> tuple[RemovedChannels, ...]:
         """The operators that lost dead channels, in the graph's order."""
         return self.ledger.removed_channels
+
+    @property
+    def certificate(self) -> CertificateFacts | None:
+        """What proves the file operator by operator."""
+        return self.verify.certificate
 
 
 @dataclasses.dataclass(frozen=True)

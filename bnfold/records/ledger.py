@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from bnfold.records.base import MIN_VARIANCE_OVER_EPSILON, few
 from bnfold.records.benchmark import Leaning, RatioVerdict
+from bnfold.records.certificate import Certificate
 
 __all__ = ["MAX_SCALE", "Ledger", "LedgerEntry", "MeasuredChoice", "Outcome", "RemovedChannels"]
 
@@ -71,6 +72,8 @@ class Ledger:
     `beyond_float16` names the folded parameters that a conversion to float16 would overflow. `choices` are those that
     measurements decided, in their order; `measured` is the one about BatchNorms in front of ReLUs, None where there is
     none. `removed_channels` names the operators that lost dead channels; reports have it beside the ledger.
+    `certificate` is what the fold says of every value and parameter of its graph, for
+    `bnfold.verification.certificate` to prove.
     """
 
     entries: tuple[LedgerEntry, ...]
@@ -78,7 +81,8 @@ class Ledger:
     measured: MeasuredChoice | None = None
     choices: tuple[MeasuredChoice, ...] = ()
     removed_channels: tuple[RemovedChannels, ...] = ()
-    json_left_out: ClassVar[tuple[str, ...]] = ("removed_channels",)
+    certificate: Certificate | None = dataclasses.field(default=None, repr=False, compare=False)
+    json_left_out: ClassVar[tuple[str, ...]] = ("removed_channels", "certificate")
     json_properties: ClassVar[tuple[str, ...]] = ("found", "absorbed", "merged", "removed", "kept", "warnings")
 
     def count(self, outcome: Outcome) -> int:

@@ -6,7 +6,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-__all__ = ["Coverage", "Departure", "Execution", "OutputVerdict", "StoredParameters", "Verdict"]
+from bnfold.records.certificate import CertificateFacts
+
+__all__ = ["Coverage", "Departure", "Execution", "OutputVerdict", "Verdict"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,17 +61,6 @@ class Coverage:
 
 
 @dataclasses.dataclass(frozen=True)
-class StoredParameters:
-    """Parameters of the file against those of a fold made anew; `max_ulps` in units of the last stored place.
-
-    `max_ulps` is infinite (null in JSON) where a parameter is NaN or infinite.
-    """
-
-    compared: int
-    max_ulps: float
-
-
-@dataclasses.dataclass(frozen=True)
 class Execution:
     """How one session ran the file.
 
@@ -89,8 +80,8 @@ class Verdict:
     `departure` is where it went wrong, None where it passed or could not be localised. `sizes` holds the shapes of a
     row that each input was compared at, `dims` those of the source's dynamic axes by name, `batch_dim` the name of the
     axis that counts the samples, `values` the range of inputs where it is not that of standard normal numbers.
-    `coverage` and `parameters` are None where they are not known, which is one of the `warnings` if it leaves something
-    unproven.
+    `coverage` is None where it is not known. `certificate` is what proves the file operator by operator, whatever the
+    inputs reach; None where there is none, and the file is verified on inputs only.
     """
 
     passed: bool
@@ -103,7 +94,7 @@ class Verdict:
     departure: Departure | None = None
     sizes: Mapping[str, tuple[tuple[int, ...], ...]] = dataclasses.field(default_factory=dict)
     coverage: Coverage | None = None
-    parameters: StoredParameters | None = None
+    certificate: CertificateFacts | None = None
     executions: tuple[Execution, ...] = ()
     warnings: tuple[str, ...] = ()
     dims: Mapping[str, int] = dataclasses.field(default_factory=dict)

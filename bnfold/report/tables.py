@@ -105,10 +105,15 @@ def _proven(verdict: Verdict) -> list[str]:
             f"coverage: {verdict.coverage.never_active:,} of {verdict.coverage.channels:,} channels behind activations "
             "gave one value for every input"
         )
-    if verdict.parameters is not None:
-        most = verdict.parameters.max_ulps
-        off = f"at most {most:.3g} units in the last place off" if math.isfinite(most) else "not all of them finite"
-        facts.append(f"parameters: {verdict.parameters.compared:,} compared with a fold made anew, {off}")
+    if verdict.certificate is not None:
+        own = verdict.certificate
+        facts.append(
+            f"certificate: {own.certified:,} of {own.regions:,} values of the file proven operator by operator, "
+            f"largest error {own.largest_error:.2g} of a channel, parameters at most {own.parameters_max_ulps:.3g} "
+            "units in the last place from their float64 digits"
+        )
+    elif verdict.passed:
+        facts.append("verified on inputs: there is no certificate, which proves a file whatever its inputs are")
     return [*facts, *(f"warning: {warning}" for warning in verdict.warnings)]
 
 

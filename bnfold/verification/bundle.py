@@ -22,6 +22,7 @@ from bnfold.verification.bundle_files import open_bundle, read_arrays
 from bnfold.verification.comparison import Comparison
 from bnfold.verification.inputs import Feed, make_feeds
 from bnfold.verification.kinds import Unequal
+from bnfold.verification.ranges import as_compared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +59,7 @@ def write_bundle(
         seed: of the random inputs.
     """
     folder.mkdir()
+    inputs = as_compared(inputs, report.verify.values)
     stored: Arrays = {}
     golden: Arrays = {}
     dtypes: dict[str, str] = {}

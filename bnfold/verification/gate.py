@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import TYPE_CHECKING, Literal
 
 from bnfold.records import Departure, InputSpec, Verdict
+from bnfold.verification.certified import Certified, certified
 from bnfold.verification.compare import Scope, compare
 from bnfold.verification.comparison import Comparison, NotFinite
 from bnfold.verification.explain import explain
 from bnfold.verification.kinds import Unequal
 from bnfold.verification.ranges import batch_dim, dims, in_ranges, value_texts
-from bnfold.verification.refold import Refolded, compare_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from bnfold.records import Certificate
     from bnfold.verification.reference import Reference
 
 __all__ = ["verify_file"]
@@ -37,13 +39,15 @@ def verify_file(
     threads: int | None = None,
     seed: int = 0,
     reproduction: Path | None = None,
+    certificate: Certificate | None = None,
 ) -> Verdict:
     """Compare an `.onnx` file with its reference, in ONNX Runtime, with graph optimizations off and as deployed.
 
     Names, dtypes, shapes and finiteness come before values; values are judged by `bnfold.verification.criterion`.
     Outputs of whole numbers or booleans must be equal wherever the source's own executions agree with float64 (they
     need not where two scores tie). A row alone must equal the same row in a batch, unless the source is
-    a file where it does not. The parameters of a file that bnfold made are compared with those of a fold made anew.
+    a file where it does not. Then the file is proven operator by operator, by its certificate or, where bnfold made it,
+    by that of the source folded again; see `bnfold.verification.certificate`.
 
     Args:
         candidate: the file.
@@ -56,6 +60,7 @@ def verify_file(
         threads: of one operator in ONNX Runtime; None takes all that this process may use.
         seed: of the random inputs.
         reproduction: the folder to write the first departing layer to, where the file is not equal; None for none.
+        certificate: what the fold said of the file.
 
     Raises:
         InputRefused: the file does not load, the inputs cannot be made, another batch is asked for than the fixed one,
@@ -72,6 +77,7 @@ def verify_file(
                 batches=batches,
                 seed=seed,
                 reproduction=reproduction,
+                certificate=certificate,
             )
         except NotFinite as refused:
             log.info("%s", refused)
@@ -87,6 +93,7 @@ def _verified(
     batches: Sequence[int],
     seed: int,
     reproduction: Path | None,
+    certificate: Certificate | None,
 ) -> Verdict:
     """The verdict on inputs of one range."""
     reference = comparison.reference
@@ -98,16 +105,18 @@ def _verified(
         failure = comparison.failure()
     except Unequal as unequal:
         failure = str(unequal)
-    refolded = _stored_parameters(comparison)
-    failure = failure or refolded.failure
-    if failure is not None:
-        departure, clause = explain(comparison, inputs, samples=samples, seed=seed, reproduction=reproduction)
-        failure += f"; {clause}"
+    proof = _proof(comparison, inputs, certificate, seed=seed)
+    if failure is not None or proof.failure is not None:
+        found, clause = explain(comparison, inputs, samples=samples, seed=seed, reproduction=reproduction)
+        departure = _named(found, proof, mine=certificate is not None or failure is None)
+        if departure is not None and departure is not found:
+            clause = departure.sentence()
+        failure = f"{failure or proof.failure}; {clause}"
     coverage = reference.coverage
-    if coverage is not None and coverage.never_active and refolded.skipped is not None:
+    if coverage is not None and coverage.never_active and proof.skipped is not None:
         scope.warnings.append(
-            f"{coverage.never_active} of {coverage.channels} channels were never active, and their parameters were not "
-            f"compared: {refolded.skipped}"
+            f"{coverage.never_active} of {coverage.channels} channels were never active, and what is computed in them "
+            f"is not proven: {proof.skipped}"
         )
     return Verdict(
         passed=failure is None,
@@ -120,7 +129,7 @@ def _verified(
         departure=departure,
         sizes=scope.sizes,
         coverage=coverage,
-        parameters=refolded.facts,
+        certificate=proof.facts,
         executions=comparison.executions(),
         warnings=(*scope.warnings, *comparison.warnings()),
         dims=dims(inputs),
@@ -129,12 +138,22 @@ def _verified(
     )
 
 
-def _stored_parameters(comparison: Comparison) -> Refolded:
-    """The parameters of the file against those of a fold made anew: all of them, whatever the inputs reach."""
+def _proof(
+    comparison: Comparison, inputs: Sequence[InputSpec], certificate: Certificate | None, *, seed: int
+) -> Certified:
+    """The file operator by operator: all of it, whatever the inputs reach."""
     from bnfold.sources.external_data import load_with_data
 
     file = load_with_data(comparison.candidate)  # for a moment twice in memory, so before the graph of the source
     plain = comparison.reference.plain
     if plain is None:
-        return Refolded(skipped="the source has no unfolded graph")
-    return compare_parameters(file, plain)
+        return Certified(skipped="the source has no unfolded graph")
+    return certified(file, plain, certificate, sizes={spec.name: spec.shape for spec in inputs}, seed=seed)
+
+
+def _named(departure: Departure | None, proof: Certified, *, mine: bool) -> Departure | None:
+    """Where the file departs: by the proof, if it is certain of the units, else by the comparison on inputs."""
+    if proof.departure is None or (departure is not None and not mine):
+        return departure
+    reproduction = departure.reproduction if departure is not None else None
+    return dataclasses.replace(proof.departure, reproduction=reproduction)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bnfold.records import InputSpec
 
-__all__ = ["batch_dim", "dims", "in_ranges", "value_texts"]
+__all__ = ["as_compared", "batch_dim", "dims", "in_ranges", "value_texts"]
 
 RANGES = ((0.0, 1.0), (0.0, 255.0), (0.01, 1.0))
 """Images in two scales, and numbers above 0."""
@@ -24,6 +24,11 @@ def in_ranges(inputs: Sequence[InputSpec]) -> Iterator[tuple[InputSpec, ...]]:
     if any(_is_float(spec) for spec in inputs):
         for between in RANGES:
             yield tuple(dataclasses.replace(spec, between=between) if _is_float(spec) else spec for spec in inputs)
+
+
+def as_compared(inputs: Sequence[InputSpec], values: Mapping[str, str]) -> tuple[InputSpec, ...]:
+    """The inputs in the range that a verdict states by `value_texts`."""
+    return next((tried for tried in in_ranges(inputs) if value_texts(tried) == values), tuple(inputs))
 
 
 def _is_float(spec: InputSpec) -> bool:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bnfold.records import Verdict
+    from bnfold.sources.types import Source
+    from bnfold.verification.certificate import Written
 
 __all__ = ["verify", "verify_bundle"]
 
@@ -37,6 +39,7 @@ def verify(
     threads: int | None = None,
     seed: int = 0,
     reproduction: Path | None = None,
+    certificate: Path | None = None,
 ) -> Verdict:
     """Compare a file with its source, against float64 and in ratio to the source's own error.
 
@@ -57,9 +60,10 @@ def verify(
         threads: threads of ONNX Runtime; None takes all that this process may use.
         seed: seed of the random inputs.
         reproduction: the folder to write the first departing layer to, where the file is not equal; None for none.
+        certificate: the `certificate.json` of this file and this source, by which it is proven without folding.
 
     Raises:
-        InputRefused: the source or the file cannot be used.
+        InputRefused: the source, the file or the certificate cannot be used.
         EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
     """
     from bnfold.export import plain_graph
@@ -82,9 +86,10 @@ def verify(
         batch_dim=batch_dim,
     )
     source = settled(with_inputs(source, inputs))
+    statements = None if certificate is None else _statements(Path(certificate), source, file)
     return verify_file(
         file,
-        reference_for(source, plain_graph(source)),
+        reference_for(source, plain_graph(source, **({} if statements is None else statements.options))),
         inputs=source.inputs,
         samples=source.samples,
         batches=batches,
@@ -92,7 +97,26 @@ def verify(
         threads=threads,
         seed=seed,
         reproduction=reproduction,
+        certificate=None if statements is None else statements.certificate,
     )
+
+
+def _statements(path: Path, source: Source, file: Path) -> Written:
+    """The certificate of this file, made from this source."""
+    from bnfold.sources.digests import file_sha256
+    from bnfold.verification.certificate import read_certificate
+
+    written = read_certificate(path)
+    for what, expected, found in (
+        ("source", written.source_sha256, source.facts.sha256),
+        ("file", written.file_sha256, file_sha256(file)),
+    ):
+        if expected != found:
+            raise InputRefused(
+                f"the certificate is that of another {what}", where=str(path), found=f"SHA-256 {found}",
+                expected=f"SHA-256 {expected}", remedy="give the certificate that was written with the file",
+            )  # fmt: skip
+    return written
 
 
 def verify_bundle(

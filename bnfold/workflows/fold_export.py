@@ -37,10 +37,13 @@ REPRODUCTION_NAME = "reproduction"
 GOLDEN_NAME = "golden"
 REPORT_NAME = "report.json"
 HTML_NAME = "report.html"
+CERTIFICATE_NAME = "certificate.json"
+CERTIFICATE_NUMBERS_NAME = "certificate.npz"
 _FILES = (MODEL_NAME, FAILED_NAME, PLAIN_NAME)
 # .data: networks above 2 GB
 _FOLDERS = (REPRODUCTION_NAME, GOLDEN_NAME)
-_OUTPUT_NAMES = (REPORT_NAME, HTML_NAME, *_FOLDERS, *_FILES, *(f"{name}.data" for name in _FILES))
+_CERTIFICATE = (CERTIFICATE_NAME, CERTIFICATE_NUMBERS_NAME)
+_OUTPUT_NAMES = (REPORT_NAME, HTML_NAME, *_CERTIFICATE, *_FOLDERS, *_FILES, *(f"{name}.data" for name in _FILES))
 
 logger = logging.getLogger("bnfold.workflows")
 
@@ -74,6 +77,7 @@ def fold_export(
     fail_if_slower: float | None = None,
     golden: bool = False,
     drop_unused_inputs: bool = False,
+    certificate: bool = False,
     html: bool = False,
     progress: Progress | None = None,
 ) -> FoldExportReport:
@@ -114,6 +118,8 @@ def fold_export(
             equal. What is undecided does not fail.
         golden: write the folder `golden` too, by which `bnfold verify --against-bundle` judges a file without PyTorch.
         drop_unused_inputs: leave out inputs that no output depends on; without it they stay, with a warning.
+        certificate: write `certificate.json` and `certificate.npz` too, by which `bnfold verify --certificate` proves
+            the file again without folding.
         html: write `report.html` too, the report as a page.
         progress: called with the name of each of `STAGES` when it begins (no "bench" without a budget); None logs it.
 
@@ -180,7 +186,12 @@ def fold_export(
             if keep_failed:
                 write_model(conversion.folded, stage / FAILED_NAME, output=folder)
         elif keep_plain:
-            write_model(_with_facts(plain_file(loaded, conversion.plain), facts), stage / PLAIN_NAME, output=folder)
+            write_model(
+                _with_facts(plain_file(loaded, conversion.plain), conversion, facts), stage / PLAIN_NAME, output=folder
+            )
+        if certificate and report.passed:
+            options = {"opset": opset, "static_batch": static_batch}
+            _write_certificate(stage / CERTIFICATE_NAME, conversion, report, options)
         if golden and report.passed:
             _write_golden(stage / GOLDEN_NAME, loaded, conversion.plain, report, seed=seed)
         write_json(report, stage / REPORT_NAME)
@@ -198,11 +209,12 @@ def _into_metadata(facts: FileFacts, source: Source, conversion: _Conversion) ->
     return facts
 
 
-def _with_facts(plain: onnx.ModelProto, facts: FileFacts) -> onnx.ModelProto:
-    """The file to compare with, with the same metadata but for the ledger."""
+def _with_facts(plain: onnx.ModelProto, conversion: _Conversion, facts: FileFacts) -> onnx.ModelProto:
+    """The file to compare with: an `.onnx` source as it is, an export with the same metadata but for the ledger."""
     from bnfold.export import write_facts
 
-    write_facts(plain, replace(facts, ledger=None))
+    if plain is not conversion.plain:
+        write_facts(plain, replace(facts, ledger=None))
     return plain
 
 
@@ -268,10 +280,28 @@ def _verify(
         threads=threads,
         seed=seed,
         reproduction=candidate.parent / REPRODUCTION_NAME,
+        certificate=conversion.ledger.certificate,
     )
     if verdict.departure is None or verdict.departure.reproduction is None:
         return verdict
     return replace(verdict, departure=replace(verdict.departure, reproduction=REPRODUCTION_NAME))
+
+
+def _write_certificate(
+    path: Path, conversion: _Conversion, report: FoldExportReport, options: Mapping[str, int | None]
+) -> None:
+    from bnfold.verification.certificate import write_certificate
+
+    if conversion.ledger.certificate is None or report.output is None:
+        raise RuntimeError("a file that passed has a certificate and facts")
+    write_certificate(
+        path,
+        conversion.ledger.certificate,
+        conversion.folded,
+        source_sha256=report.source.sha256,
+        file_sha256=report.output.sha256,
+        options=options,
+    )
 
 
 def _write_golden(folder: Path, source: Source, plain: onnx.ModelProto, report: FoldExportReport, *, seed: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
+import onnx.checker
 import onnx.shape_inference
 import pytest
 
@@ -30,7 +31,8 @@ def is_valid(model: onnx.ModelProto) -> bool:
     """Whether ONNX takes the model that a test folds; some tests have one on purpose that it does not."""
     try:
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-    except onnx.shape_inference.InferenceError:
+        onnx.checker.check_model(model)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError):
         return False
     return True
 

@@ -12,6 +12,7 @@ from validity import batchnorm_nodes, violations
 
 from bnfold.folding import CHANNEL_BLOCK, fold
 from bnfold.graph.float64 import Float64Graph
+from bnfold.verification.certificate import prove
 
 if TYPE_CHECKING:
     from bnfold.records import Ledger
@@ -45,6 +46,7 @@ def check_fold(
     assert_valid(folded, model)
     assert_ledger(ledger, model, folded, n_in_parts)
     assert_equal(model, folded, feed, exact=exact)
+    assert_proven(model, folded, feed, ledger)
     if settled:
         assert_settled(folded, ledger, channel_block)
     return folded, ledger
@@ -69,6 +71,17 @@ def assert_equal(
         else:
             error, largest = np.abs(got[name] - reference).max(), np.abs(reference).max()
             assert error <= PROMISE * largest, f"{name}: off by {error:.3g}, its largest magnitude is {largest:.3g}"
+
+
+def assert_proven(
+    model: onnx.ModelProto, folded: onnx.ModelProto, feed: Mapping[str, np.ndarray], ledger: Ledger
+) -> None:
+    """What the fold says of its values and parameters is so, operator by operator."""
+    sizes = {name: np.shape(value) for name, value in feed.items()}
+    proof = prove(folded, model, ledger.certificate, sizes=sizes)
+    assert proof, f"{proof.failed.value} for {proof.failed.counterpart}: {proof.failed.reason}"
+    assert proof.certified == proof.regions
+    assert proof.unexcited_channels == 0
 
 
 def assert_valid(folded: onnx.ModelProto, model: onnx.ModelProto) -> None:

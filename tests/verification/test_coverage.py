@@ -13,8 +13,8 @@ from bnfold.export import finish
 from bnfold.folding import fold_model
 from bnfold.records import Coverage, InputSpec, as_json
 from bnfold.verification import OnnxReference, verify_file
+from bnfold.verification.certified import certified
 from bnfold.verification.coverage import watched
-from bnfold.verification.refold import MAX_ULPS, compare_parameters
 
 X = InputSpec("x", (None, 2, 6, 6), "float32")
 DEAD = 1  # the channel whose bias is -1e6 in front of its ReLU
@@ -81,9 +81,9 @@ def test_a_channel_that_is_never_active_is_counted(tmp_path, opset):
     assert verdict.coverage is not None
     assert (verdict.coverage.channels, verdict.coverage.never_active) == (4, 1)
     assert list(verdict.coverage.layers.values()) == [1]
-    assert verdict.parameters is not None
-    assert verdict.parameters.compared == 4 * 2 * 9 + 4 + 3 * 4 + 3
-    assert 0 < verdict.parameters.max_ulps <= 0.5 + 2**-20  # rounded once; float64 has 29 digits more
+    assert verdict.certificate is not None
+    assert verdict.certificate.certified == verdict.certificate.regions >= 3
+    assert 0 < verdict.certificate.parameters_max_ulps <= 0.5  # rounded once
     assert verdict.warnings == ()
 
 
@@ -97,17 +97,17 @@ def test_a_channel_that_is_never_active_is_counted(tmp_path, opset):
         ("second_weight", (2, DEAD, 0, 0), lambda w: -w),
     ],
 )
-def test_what_no_output_shows_is_found_in_the_parameters(tmp_path, name, index, change):
+def test_what_no_output_shows_is_found_operator_by_operator(tmp_path, name, index, change):
     source = _network()
     file = _edit(_folded(source), name, index, change)
     verdict = _verdict(tmp_path, source, file)
     (output,) = verdict.outputs
     assert output.e_output <= output.allowed  # no input shows it
     assert not verdict
-    place = ", ".join(map(str, index)) if isinstance(index, tuple) else str(index)
-    assert f"parameter {name}[{place}] is " in verdict.failure
-    assert "units in the last place, allowed 1" in verdict.failure
-    assert verdict.parameters.max_ulps > MAX_ULPS
+    assert "it is not proven: " in verdict.failure
+    assert verdict.departure is not None
+    assert verdict.departure.layer in ({"c", "b"} if name.startswith("first") else {"y"})
+    assert verdict.certificate.parameters_max_ulps > 1  # also of what the fold did not compute
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -119,11 +119,13 @@ def test_what_is_not_finite_has_no_error_that_looks_right(tmp_path, value):
     assert not verdict
     assert "NaN or infinite" in verdict.failure
     assert np.isnan(verdict.outputs[0].e_output)
-    assert np.isinf(verdict.parameters.max_ulps)
     facts = as_json(verdict)
-    assert (facts["outputs"][0]["e_output"], facts["parameters"]["max_ulps"]) == (None, None)
-    refolded = compare_parameters(file, source)
-    assert "parameter first_weight[0, 0, 1, 1] is " in refolded.failure
+    assert facts["outputs"][0]["e_output"] is None
+    assert _certified(file, source).failure is not None
+
+
+def _certified(file: onnx.ModelProto, source: onnx.ModelProto):
+    return certified(file, source, None, sizes={"x": X.shape})
 
 
 def test_a_zero_that_is_none_is_found(tmp_path):
@@ -131,52 +133,32 @@ def test_a_zero_that_is_none_is_found(tmp_path):
     file = _folded(source)
     assert _verdict(tmp_path, source, file)
     _edit(file, "second_weight", (1, DEAD, 0, 0), lambda _: 2.0**-40)
-    assert "parameter second_weight[1, 1, 0, 0] is 9.09494702e-13, and not 0 as" in str(
-        compare_parameters(file, source).failure
-    )
+    found = _certified(file, source)
+    assert "parameter second_weight is " in found.failure
+    assert found.departure.layer == "y"
 
 
-def test_another_tools_file_is_not_judged_by_them_and_that_is_said(tmp_path):
+def test_another_tools_file_has_no_certificate_and_that_is_said(tmp_path):
     source = _network()
     file = _folded(source)
     file.producer_name = "another"
     verdict = _verdict(tmp_path, source, file)
     assert verdict
-    assert verdict.parameters is None
+    assert verdict.certificate is None
     (warning,) = verdict.warnings
-    assert warning.startswith("1 of 4 channels were never active, and their parameters were not compared")
+    assert warning.startswith("1 of 4 channels were never active, and what is computed in them is not proven")
     assert "made by another" in warning
 
 
-def test_the_unfolded_graph_and_other_units_are_right_too(tmp_path):
+def test_other_units_are_right_too(tmp_path):
     source = _network()
-    plain = finish(ir.from_proto(source))
-    assert "other parameters than a fold" in str(compare_parameters(plain, source).skipped)
     scaled = _folded(source)
     for name, index, factor in (("first_weight", ..., 4), ("first_bias", ..., 4), ("second_weight", ..., 0.25)):
         _edit(scaled, name, index, lambda w, factor=factor: w * np.float32(factor))
-    assert "other units" in str(compare_parameters(scaled, source).skipped)
+    assert "other units" in str(_certified(scaled, source).skipped)
     verdict = _verdict(tmp_path, source, scaled)
     assert verdict, verdict.failure
     assert "other units" in verdict.warnings[0]
-
-
-def test_a_comparison_of_nothing_is_none():
-    source = _network(dtype=np.float32)
-    file = _folded(source)
-    del file.graph.initializer[:]
-    refolded = compare_parameters(file, source)
-    assert refolded.facts is None
-    assert "no initializers" in refolded.skipped
-
-
-def test_scales_of_a_resize_are_no_parameters():
-    """onnxsim computes them where the source has them from the shapes of its inputs."""
-    source = _network()
-    file = _folded(source)
-    file.graph.initializer.append(numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales"))
-    file.graph.node.append(helper.make_node("Resize", ["y", "", "scales"], ["larger"]))
-    assert compare_parameters(file, source).facts == compare_parameters(_folded(source), source).facts
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -185,11 +167,12 @@ def test_each_format_has_its_own_last_place(dtype):
     if dtype is np.float16:
         source = _half(_edit(source, "first_bias", DEAD, lambda _: -1e3))
     file = _folded(source)
-    refolded = compare_parameters(file, source)
-    assert refolded.failure is None
-    assert 0 < refolded.facts.max_ulps <= 0.5 + 2**-20
-    two_up = _edit(file, "second_bias", 1, lambda b: _two_up(b, 9))
-    assert compare_parameters(two_up, source).facts.max_ulps == pytest.approx(2, abs=0.51)
+    found = _certified(file, source)
+    assert found.failure is None
+    assert 0 < found.facts.parameters_max_ulps <= 0.5
+    two_up = _certified(_edit(file, "second_bias", 1, lambda b: _two_up(b, 9)), source)
+    assert two_up.facts.parameters_max_ulps == pytest.approx(2, abs=0.51)
+    assert two_up.failure is not None
 
 
 def _half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -211,9 +194,10 @@ def test_a_batchnorm_moved_behind_its_relu_is_the_fold_that_it_is():
     moved, stayed = _folded(source, move_behind_relus=True), _folded(source)
     assert {tensor.name for tensor in moved.graph.initializer} != {tensor.name for tensor in stayed.graph.initializer}
     for file in (moved, stayed):
-        refolded = compare_parameters(file, source)
-        assert refolded.skipped is None
-        assert refolded.failure is None
+        found = _certified(file, source)
+        assert found.skipped is None
+        assert found.failure is None
+        assert found.facts.unexcited_channels == 0
 
 
 def test_watching_leaves_the_model_as_it_was():

@@ -171,3 +171,17 @@ def test_a_quantised_file_is_compared_and_flipped_steps_are_the_sources(tmp_path
     wrong = _file(folder, other.replace("y = Mul (f, s)", "t = Mul (f, s) y = Mul (t, near)"), *(
         (n, c) for n, c in {**constants, "near": np.array(1.02, np.float32)}.items() if n != "third"))  # fmt: skip
     assert not verify(path, wrong, threads=1)
+
+
+def test_a_bundle_holds_inputs_of_the_same_range_along_the_same_axes(tmp_path):
+    rooted = STATE.replace("m = ReduceMean <axes = [1]> (x)", "r = Sqrt (x) m = ReduceMean <axes = [1]> (r)")
+    path = _file(tmp_path, rooted, FIRST)
+    runner = CliRunner()
+    made = runner.invoke(main, ["fold-export", path, "-o", str(tmp_path / "out"), "--golden", "--dim", "sequence=5"])
+    assert made.exit_code == 0, made.output
+    bundle = ["--against-bundle", str(tmp_path / "out" / "golden"), str(tmp_path / "out" / "model.onnx")]
+    checked = runner.invoke(main, ["verify", *bundle])
+    assert checked.exit_code == 0, checked.output
+    stored = np.load(tmp_path / "out" / "golden" / "inputs.npz")
+    assert {stored[name].shape[1] for name in stored.files if name.endswith("/state")} >= {1, 2, 3}
+    assert all(stored[name].min() >= 0 for name in stored.files if name.endswith("/x"))

@@ -46,7 +46,7 @@ def network(width: int) -> onnx.ModelProto:
 def verify(folder: Path) -> None:
     """Verify the two files of a folder."""
     verdict = bnfold.verify(folder / "unfolded.onnx", folder / "folded.onnx", threads=1)
-    if not verdict.passed or verdict.parameters is None:
+    if not verdict.passed or verdict.certificate is None:
         raise SystemExit(f"the fold is not right: {verdict}")
 
 
@@ -56,7 +56,7 @@ def write(folder: Path, width: int) -> None:
     model = network(width)
     onnx.save(model, folder / "unfolded.onnx")
     folded, _ = bnfold.fold(model)
-    folded.producer_name = "bnfold"  # as in the files of fold-export, whose parameters are compared too
+    folded.producer_name = "bnfold"  # as in the files of fold-export, which are proven too
     onnx.save(folded, folder / "folded.onnx")
 
 
