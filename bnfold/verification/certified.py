@@ -1,4 +1,4 @@
-"""A file against its source operator by operator: by the certificate of its fold, or by that of the source folded again.
+"""A file against its source operator by operator: by the certificate of its fold, or that of the source folded again.
 
 The statements of a certificate are proven, whoever makes them (`bnfold.verification.certificate`). Of a file that
 bnfold made, and whose certificate was not kept, the source folded again says them; where the file turns out to be in

@@ -90,7 +90,7 @@ def _saved(model: onnx.ModelProto, path: Path) -> Path:
 
 
 def _batch(source: Source, static_batch: int | None) -> int:
-    """The length of a dynamic axis 0: of the batch, the one that is fixed, else 1; where that is another axis, its own."""
+    """The length of a dynamic axis 0: the batch that is fixed, else 1; where it is no batch, its own."""
     fixed = [spec.fixed_batch for spec in source.inputs if spec.fixed_batch is not None]
     lengths = [spec.shape[0] for spec in source.inputs if any(spec.symbols[:1]) and spec.batch_axis != 0]
     return static_batch or next((length for length in [*lengths, *fixed] if length is not None), 1)
