@@ -147,7 +147,7 @@ def test_dead_channels_of_a_node_that_cannot_be_traced(monkeypatch: pytest.Monke
     zeroed = onnx.numpy_helper.to_array(model.graph.initializer[2]).copy()
     zeroed[1] = 0
     model.graph.initializer[2].CopyFrom(onnx.numpy_helper.from_array(zeroed, "g1"))
-    folded, _ = check_fold(model, FEED)
+    folded, _ = fold(model, channel_block=1)
     assert _width(folded) == 2
 
     original = bnfold.folding.trace._trace
@@ -159,7 +159,7 @@ def test_dead_channels_of_a_node_that_cannot_be_traced(monkeypatch: pytest.Monke
         return done
 
     monkeypatch.setattr(bnfold.folding.trace, "_trace", trace)
-    folded, _ = fold(model)
+    folded, _ = fold(model, channel_block=1)
     assert _width(folded) == 3
 
 

@@ -67,5 +67,5 @@ def test_channels_are_followed_only_where_one_may_be_dead(monkeypatch, zero, is_
         return trace_wires(graph, opset)
 
     monkeypatch.setattr("bnfold.folding.prune.trace_wires", traced)
-    remove_dead_channels(model.graph, 20)
+    remove_dead_channels(model.graph, 20, 1, {})
     assert bool(followed) == is_followed

@@ -16,6 +16,7 @@ from refusal_sites import noted, sites
 from bnfold.folding.relate import relate_graph
 from bnfold.folding.relations import RULES
 from bnfold.folding.units import Refusal, Units
+from bnfold.graph.attempts import Failure
 from bnfold.graph.reading import read_model
 
 X4, X3, X2 = "float[N,4,6,6] x", "float[N,4,6] x", "float[N,4] x"
@@ -27,6 +28,7 @@ class Meets:
 
     `absent`: an input that it lacks though ONNX wants it.
     `whole`: it is the collection of relations that refuses, before it asks a rule.
+    `fails`: what of the rule raises, "relate" now or "rewrite" in an earlier attempt.
     """
 
     site: str
@@ -37,6 +39,7 @@ class Meets:
     opset: int = 20
     absent: int | None = None
     whole: bool = False
+    fails: str | None = None
 
     def graph(self) -> ir.Graph:
         held = f"<{self.constants}>" if self.constants else ""
@@ -46,6 +49,13 @@ class Meets:
         if self.absent is not None:
             graph[-1].replace_input_with(self.absent, None)
         return graph
+
+    def relations(self, graph: ir.Graph, monkeypatch: pytest.MonkeyPatch) -> Units:
+        """The relations of the graph, the rule of its last node having failed where it shall."""
+        node = graph[-1]
+        if self.fails == "relate":
+            monkeypatch.setattr(RULES[node.op_type], "relate", lambda *_: [].pop())
+        return relate_graph(graph, {node: Failure("the rule", "IndexError")} if self.fails == "rewrite" else None)
 
 
 def _(site: str, *rest: str, **more) -> Meets:
@@ -299,7 +309,11 @@ CASES = [
     _(f"{SEQUENCE}relate_gather: it picks positions that are not constant", "float[4,5] x, int64[3] i",
       "z = MatMul (x, w) y = Gather <axis=1> (z, i)", "float[4,2] z, float[5,2] w = {1,2,3,4,5,6,7,8,9,10}"),
     _("relate.py:_relate_node: {} has no rule", X2, "y = Softmax (x)", whole=True),
-    _("relate.py:_relate_node: the rank of its input is unknown", "float[] x", "y = Relu (x)", whole=True),
+    _("relate.py:_related: the rank of its input is unknown", "float[] x", "y = Relu (x)", whole=True),
+    _("relate.py:_related: {}", X2, "y = Relu (x)", whole=True, fails="relate"),
+    _("relate.py:_relate_node: {}", X2, "y = Relu (x)", whole=True, fails="rewrite"),
+    _(f"{AFFINE}relate_add: it adds to one number", "float x", "y = Add (x, k)", "float k = {1}"),
+    _(f"{AFFINE}relate_mul: it multiplies one number", "float x", "y = Mul (x, k)", "float k = {2}"),
 ]  # fmt: skip
 
 
@@ -324,11 +338,12 @@ def asked(nodes: list[ir.Node]) -> object:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.site.split(':')[1]}-{case.body[:40]}")
-def test_refusal_is_met(case):
+@pytest.mark.usefixtures("rules_may_fail")
+def test_refusal_is_met(case, monkeypatch):
     with noted() as met:
         graph = case.graph()
         if case.whole:
-            relate_graph(graph)
+            case.relations(graph, monkeypatch)
         else:
             assert isinstance(asked(_up_to_the_refusing(graph)), Refusal)
     assert met[-1] == case.site
@@ -343,10 +358,11 @@ def _up_to_the_refusing(graph: ir.Graph) -> list[ir.Node]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.site.split(':')[1]}-{case.body[:40]}")
-def test_around_a_refusal_units_are_pinned_for_its_reason(case):
+@pytest.mark.usefixtures("rules_may_fail")
+def test_around_a_refusal_units_are_pinned_for_its_reason(case, monkeypatch):
     graph = case.graph()
     node = _up_to_the_refusing(graph)[-1]
-    units = relate_graph(graph)
+    units = case.relations(graph, monkeypatch)
     for value in node.outputs:
         if value.dtype is not None and value.dtype.is_floating_point():
             assert not np.any(units.of(value))
