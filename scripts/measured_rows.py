@@ -35,7 +35,7 @@ def measured_rows(
         show: a row as a line.
     """
     lines = arguments.json.read_text().splitlines() if arguments.json and arguments.json.exists() else []
-    rows = {row["network"]: row for row in map(json.loads, lines) if "failure" not in row}
+    rows = {row["network"]: row for row in map(json.loads, lines) if row.get("failure") is None}
     for name in arguments.names:
         if not (arguments.missing and name in rows):
             rows[name] = measure(name)

@@ -19,6 +19,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx_ir as ir
 
 from bnfold.errors import InputRefused
 from bnfold.graph.float64 import Float64Graph
@@ -68,7 +69,7 @@ def settled(source: Source, *, batch: int | None = None) -> Source:
         source = dataclasses.replace(source, inputs=_sizes_of_samples(source))
     if not _is_open(source.inputs):
         return source
-    proto = as_proto(source.model)
+    proto = as_proto(ir.external_data.load_to_model(source.model.clone()))
     trial = _Trial(proto, [batch] if batch else [TWO, 1])
     known = known_sizes(proto)
     readings = [(reading, MAX_RUNS_AS_BATCH) for reading in _as_batch(source.inputs)]
