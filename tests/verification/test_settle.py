@@ -182,6 +182,6 @@ def test_a_bundle_holds_inputs_of_the_same_range_along_the_same_axes(tmp_path):
     bundle = ["--against-bundle", str(tmp_path / "out" / "golden"), str(tmp_path / "out" / "model.onnx")]
     checked = runner.invoke(main, ["verify", *bundle])
     assert checked.exit_code == 0, checked.output
-    stored = np.load(tmp_path / "out" / "golden" / "inputs.npz")
-    assert {stored[name].shape[1] for name in stored.files if name.endswith("/state")} >= {1, 2, 3}
-    assert all(stored[name].min() >= 0 for name in stored.files if name.endswith("/x"))
+    with np.load(tmp_path / "out" / "golden" / "inputs.npz") as stored:
+        assert {stored[name].shape[1] for name in stored.files if name.endswith("/state")} >= {1, 2, 3}
+        assert all(stored[name].min() >= 0 for name in stored.files if name.endswith("/x"))
