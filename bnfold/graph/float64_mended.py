@@ -105,6 +105,18 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class GatherElements(OpRun):
+    """y[i, j] = x[index[i, j], j] along axis 0; the indices may cover less of the other axes than the data.
+
+    The evaluator wants the same lengths there.
+    """
+
+    def _run(self, x: Array, index: Array, axis: int | None = None) -> tuple[Array]:
+        along = (axis or 0) % x.ndim
+        part = x[tuple(slice(None) if k == along else slice(n) for k, n in enumerate(index.shape))]
+        return (np.take_along_axis(part, index % x.shape[along], axis=along),)
+
+
 class Pad(OpRun):
     """Padding by the rule of `mode`; a negative width removes, which the evaluator does not take.
 
@@ -182,6 +194,7 @@ class Loop(OnnxLoop):
 
 MENDED: tuple[type[OpRun], ...] = (
     GlobalLpPool,
+    GatherElements,
     GlobalMaxPool,
     GridSample,
     Hardmax,

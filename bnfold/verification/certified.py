@@ -37,7 +37,10 @@ _VARIANTS = tuple(itertools.product((False, True), (True, False), (True, False),
 
 @dataclass(frozen=True)
 class Certified:
-    """What is proven: the facts, a failure in words and where, or why there was nothing to prove it by."""
+    """What is proven: the facts, a failure in words and where, or why nothing is known.
+
+    What cannot be proven is no failure: the file is verified on inputs, and a warning says so.
+    """
 
     facts: CertificateFacts | None = None
     failure: str | None = None
@@ -67,8 +70,7 @@ def certified(
             return _anew(file, source, sizes, seed)
         return _outcome(prove(file, source, certificate, sizes=sizes, seed=seed, max_ulps=MAX_ULPS), source)
     except InputRefused as refused:
-        reason = f"a graph cannot be read operator by operator: {refused}"
-        return Certified(skipped=reason) if certificate is None else Certified(failure=reason)
+        return Certified(skipped=f"a graph cannot be read operator by operator: {refused}")
 
 
 def _anew(
@@ -122,4 +124,6 @@ def _outcome(proof: Proof, source: onnx.ModelProto) -> Certified:
     if proof.failed is None:
         return Certified(facts)
     departure = departure_of(proof.failed, source)
+    if not proof.failed.is_known:
+        return Certified(skipped=f"{departure.layer} cannot be proven: {proof.failed.reason}")
     return Certified(facts, f"it is not proven: {proof.failed.reason}", departure)

@@ -112,6 +112,8 @@ def _verified(
         if departure is not None and departure is not found:
             clause = departure.sentence()
         failure = f"{failure or proof.failure}; {clause}"
+    if certificate is not None and proof.skipped is not None:
+        scope.warnings.append(f"the file is verified on inputs only: {proof.skipped}")
     coverage = reference.coverage
     if coverage is not None and coverage.never_active and proof.skipped is not None:
         scope.warnings.append(

@@ -216,3 +216,12 @@ def test_global_pooling_over_any_number_of_axes(shape):
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     got = _agrees(_model("GlobalMaxPool", x, opset=13), {"x": x}, 0)
     assert got.shape == (2, 3, *(1,) * (len(shape) - 2))
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_gather_elements_of_fewer_lines_than_the_data_has(axis: int) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(4, 5)).astype(np.float32)
+    index = random.integers(-4, 4, (2, 3))
+    ours, theirs = _both(_model("GatherElements", x, [index], opset=13, axis=axis), {"x": x})
+    np.testing.assert_array_equal(ours, theirs)

@@ -180,9 +180,11 @@ class _Prover:
             return self.outer.proven(name)
         return found
 
-    def _fail(self, value: str, counterpart: str, region: Region | None, outcome: Outcome, reason: str) -> bool:
+    def _fail(
+        self, value: str, counterpart: str, region: Region | None, outcome: Outcome, reason: str, *, known: bool = True
+    ) -> bool:
         if self.proof.failed is None:
-            self.proof.failed = Failed(value, counterpart, region, outcome, reason)
+            self.proof.failed = Failed(value, counterpart, region, outcome, reason, known)
         self.proof.n_failed += 1
         self.proof.max_ulps = max(self.proof.max_ulps, self._parameters.max_ulps)
         return False
@@ -196,7 +198,7 @@ class _Prover:
                     continue
             elif any(p.counterpart.is_whole and p.source == self.source.alias(other) for p in self.proven(name)):
                 continue
-            return self._fail(name, other, None, Outcome(np.inf), "no region proves this output")
+            return self._fail(name, other, None, Outcome(np.inf), "no region proves this output", known=False)
         return True
 
     def _prove(self, k: int, name: str, counterpart: Counterpart, *, needed: bool) -> bool:
@@ -244,10 +246,11 @@ class _Prover:
         self, name: str, counterpart: str, last: tuple[Region, Found | InputRefused] | None, *, needed: bool
     ) -> bool:
         if last is None:
-            return not needed or self._fail(name, counterpart, None, Outcome(np.inf), "no region computes both")
+            reason = "no region computes both"
+            return not needed or self._fail(name, counterpart, None, Outcome(np.inf), reason, known=False)
         region, found = last
         if isinstance(found, InputRefused):
-            return not needed or self._fail(name, counterpart, region, Outcome(np.inf), str(found))
+            return not needed or self._fail(name, counterpart, region, Outcome(np.inf), str(found), known=False)
         if not found.outcome.fits and not needed:
             return True  # another value of the same name
         if found.outcome.failure is None:

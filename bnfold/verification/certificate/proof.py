@@ -14,13 +14,17 @@ __all__ = ["Failed", "Options", "Proof"]
 
 @dataclass(frozen=True)
 class Failed:
-    """The first value that is not what it should be, with the operators of both graphs."""
+    """The first value that is not what it should be, with the operators of both graphs.
+
+    `is_known` is False where nothing was found out: an operator cannot be evaluated, or no region computes both.
+    """
 
     value: str
     counterpart: str
     region: Region | None
     outcome: Outcome
     reason: str
+    is_known: bool = True
 
 
 @dataclass
