@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnfold.records.file_facts import PREFIX, as_properties
+from bnfold.sources.types import OnnxSource
 from bnfold.version import __version__
 
 if TYPE_CHECKING:
@@ -24,18 +25,20 @@ _PLACES = ("folder", "npz")
 
 
 def complete_facts(facts: FileFacts, source: Source, plain: onnx.ModelProto, ledger: Ledger | None) -> FileFacts:
-    """The facts of a file made here: with its source's digest, versions, and the counts of its ledger, if it has one.
+    """The facts of a file made here: with the digest of the network, versions, and the counts of its ledger.
 
-    A folder or file of data is named by its last part: a file tells nothing of the machine that made it.
+    A folder or file of data is named by its last part: a file tells nothing of the machine that made it. What is made
+    of a file of ours that has no BatchNorm left is the same file again.
     """
-    versions = {"bnfold": __version__}
+    versions = {**(facts.versions or {}), "bnfold": __version__}
     if plain.producer_name and plain.producer_name != "bnfold":
         versions[plain.producer_name] = plain.producer_version
-    counts = None
-    if ledger is not None:
+    counts = facts.ledger
+    if ledger is not None and (counts is None or ledger.found):
         counts = {name: getattr(ledger, name) for name in ("found", "absorbed", "merged", "removed", "kept")}
+    digest = facts.source_sha256 if isinstance(source, OnnxSource) else source.facts.sha256
     return dataclasses.replace(
-        facts, data=_without_place(facts.data), source_sha256=source.facts.sha256, ledger=counts, versions=versions
+        facts, data=_without_place(facts.data), source_sha256=digest, ledger=counts, versions=versions
     )
 
 

@@ -9,7 +9,7 @@ the values are JSON, with keys in order, so that the same facts give the same by
 | `bnfold.classes` | the class names, in the order of the output |
 | `bnfold.preprocessing` | `Preprocessing`, for networks that read images |
 | `bnfold.data` | the recipe of the data that it learnt, where `bnfold train` made it |
-| `bnfold.source_sha256` | the digest of the source's parameters |
+| `bnfold.source_sha256` | the digest of the network's parameters, where it was no file |
 | `bnfold.ledger` | BatchNorms found, absorbed, merged, removed, kept |
 | `bnfold.versions` | of bnfold and the exporter |
 """
@@ -64,7 +64,7 @@ class FileFacts:
         classes: their names, in the order of the output.
         preprocessing: of images.
         data: `data`, `task`, `split_seed`, `image_size` and `standardise` of the recipe that it was trained by.
-        source_sha256: of the source, see `SourceFacts`.
+        source_sha256: of the network that was exported, see `SourceFacts`; None where it was an `.onnx` file.
         ledger: counts by outcome.
         versions: by package.
     """

@@ -79,11 +79,9 @@ def evaluation(
     batch: int = DEFAULT_BATCH,
     provider: Provider = "cpu",
     threads: int | None = None,
-    weights: str | os.PathLike[str] | None = None,
-    pretrained: bool = False,
-    input_shapes: Sequence[tuple[int, ...]] | None = None,
     download: bool = False,
     progress: Callable[[float], None] | None = None,
+    **source_options: Any,
 ) -> Evaluation:
     """Evaluate; see `evaluate`, whose report this holds."""
     from bnfold.evaluation.contenders import open_contender
@@ -102,8 +100,7 @@ def evaluation(
     specs = [os.fspath(file) for file in files]
     contenders = [
         open_contender(
-            spec, provider=provider, threads=threads, classes=classes,
-            normalize=normalize, weights=weights, pretrained=pretrained, input_shapes=input_shapes,
+            spec, provider=provider, threads=threads, classes=classes, normalize=normalize, **source_options
         )
         for spec in specs
     ]  # fmt: skip
@@ -141,7 +138,7 @@ def evaluate(*files: str | os.PathLike[str], **options: Any) -> EvaluateReport:
             batch: samples at a time.
             provider: of ONNX Runtime.
             threads: of one operator; None for all that this process may use.
-            weights, pretrained, input_shapes: see `bnfold.fold_export`.
+            weights, pretrained, input_shapes, input_dtypes: see `bnfold.fold_export`.
             download: whether data that is not on this machine may be fetched.
             progress: called with the part that is done, 0 to 1.
 

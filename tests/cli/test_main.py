@@ -121,7 +121,17 @@ def test_a_module_without_a_command_is_our_fault() -> None:
 
 
 def test_every_command_of_the_contract_is_there(cli: Callable[..., Result]) -> None:
-    assert list(COMMANDS) == ["train", "recalibrate", "fold-export", "bench", "verify", "inspect", "doctor"]
+    assert list(COMMANDS) == [
+        "train",
+        "recalibrate",
+        "fold-export",
+        "bench",
+        "verify",
+        "evaluate",
+        "predict",
+        "inspect",
+        "doctor",
+    ]
     listed = cli("--help").stdout
     for name in COMMANDS:
         assert name in listed
