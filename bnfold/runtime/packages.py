@@ -41,7 +41,7 @@ EXTRAS: dict[str, str | None] = {
     "onnxsim": None,  # in `cpu` and in `gpu`, and the wrong one would bring a second ONNX Runtime
     "torch": "torch",
     "safetensors": "torch",
-    "sklearn": "evaluate",
+    "sklearn": "train",
     "PIL": "images",
     "accelerate": "train",
     "tensorboardX": "tensorboard",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from bnfold.errors import InputRefused
-from bnfold.records import FoldExportReport, GraphFacts, Ledger, Verdict
-from bnfold.workflows.accounts import check_file, fold_accounted
+from bnfold.records import FoldExportReport, Verdict
 from bnfold.workflows.arguments import batch_sizes, check_threads, check_time_gate, require_provider
+from bnfold.workflows.conversion import Conversion, convert, into_metadata, measured_conversion, with_facts
 from bnfold.workflows.files import handle_unread_inputs, output_facts, plain_file, write_model
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
@@ -22,7 +22,6 @@ from bnfold.workflows.user_code import runs_user_code
 if TYPE_CHECKING:
     import onnx
 
-    from bnfold.records import FileFacts
     from bnfold.sources.types import Source
 
 __all__ = ["FAILED_NAME", "MODEL_NAME", "PLAIN_NAME", "REPORT_NAME", "STAGES", "fold_export", "plain_file"]
@@ -148,14 +147,14 @@ def fold_export(
             )  # fmt: skip
             loaded = settled(with_inputs(loaded, inputs), batch=static_batch)
             facts = stated(facts_of(loaded), classes=classes, normalize=normalize)
-        conversion = _convert(loaded, watch, opset=opset, static_batch=static_batch, provider=provider)
+        conversion = convert(loaded, watch, opset=opset, static_batch=static_batch, provider=provider)
         if measure:
             with watch.stage("measure"):
-                conversion = _measured(
+                conversion = measured_conversion(
                     conversion, batch=static_batch or 1, provider=provider, threads=threads, input_shapes=input_shapes
                 )
         handle_unread_inputs(conversion.plain, conversion.folded, drop=drop_unused_inputs, golden=golden, where=spec)
-        facts = _into_metadata(facts, loaded, conversion)
+        facts = into_metadata(facts, loaded, conversion)
         files = write_model(conversion.folded, stage / MODEL_NAME, output=folder)
         with watch.stage("verify"):
             verdict = _verify(
@@ -187,7 +186,7 @@ def fold_export(
                 write_model(conversion.folded, stage / FAILED_NAME, output=folder)
         elif keep_plain:
             write_model(
-                _with_facts(plain_file(loaded, conversion.plain), conversion, facts), stage / PLAIN_NAME, output=folder
+                with_facts(plain_file(loaded, conversion.plain), conversion, facts), stage / PLAIN_NAME, output=folder
             )
         if certificate and report.passed:
             options = {"opset": opset, "static_batch": static_batch}
@@ -200,67 +199,9 @@ def fold_export(
     return report
 
 
-def _into_metadata(facts: FileFacts, source: Source, conversion: _Conversion) -> FileFacts:
-    """Write what is known of the folded file into its metadata; the facts, completed, come back."""
-    from bnfold.export import complete_facts, write_facts
-
-    facts = complete_facts(facts, source, conversion.plain, conversion.ledger)
-    write_facts(conversion.folded, facts)
-    return facts
-
-
-def _with_facts(plain: onnx.ModelProto, conversion: _Conversion, facts: FileFacts) -> onnx.ModelProto:
-    """The file to compare with: an `.onnx` source as it is, an export with the same metadata but for the ledger."""
-    from bnfold.export import write_facts
-
-    if plain is not conversion.plain:
-        write_facts(plain, replace(facts, ledger=None))
-    return plain
-
-
-@dataclass(frozen=True)
-class _Conversion:
-    """The graph before and after, and what happened to each BatchNorm."""
-
-    plain: onnx.ModelProto
-    folded: onnx.ModelProto
-    ledger: Ledger
-    graph: GraphFacts
-
-
-def _convert(
-    source: Source, watch: Stopwatch, *, opset: int | None, static_batch: int | None, provider: str
-) -> _Conversion:
-    import onnx_ir as ir
-
-    from bnfold.export import finish, graph_facts, plain_graph
-
-    with watch.stage("export"):
-        model = plain_graph(source, opset=opset, static_batch=static_batch)
-        plain = ir.to_proto(model)
-    with watch.stage("fold"):
-        ledger = fold_accounted(model, provider=provider)
-    with watch.stage("simplify"):
-        folded = finish(model, opset=opset, where=source.facts.spec)
-        graph = graph_facts(plain, folded)
-    check_file(ledger, n_left=graph.batchnorm_after)
-    return _Conversion(plain, folded, ledger, graph)
-
-
-def _measured(conversion: _Conversion, **options: Any) -> _Conversion:
-    """The conversion, or one that folds in another way if that is measured faster."""
-    from bnfold.export import graph_facts
-    from bnfold.workflows.measured import fastest_variant
-
-    folded, ledger = fastest_variant(conversion.plain, conversion.folded, conversion.ledger, **options)
-    graph = graph_facts(conversion.plain, folded)
-    check_file(ledger, n_left=graph.batchnorm_after)
-    return _Conversion(conversion.plain, folded, ledger, graph)
-
-
 def _verify(
     source: Source,
-    conversion: _Conversion,
+    conversion: Conversion,
     candidate: Path,
     *,
     batches: Sequence[int],
@@ -288,7 +229,7 @@ def _verify(
 
 
 def _write_certificate(
-    path: Path, conversion: _Conversion, report: FoldExportReport, options: Mapping[str, int | None]
+    path: Path, conversion: Conversion, report: FoldExportReport, options: Mapping[str, int | None]
 ) -> None:
     from bnfold.verification.certificate import write_certificate
 

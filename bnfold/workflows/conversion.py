@@ -1,0 +1,88 @@
+"""From a loaded source to the graph of its file, with the ledger, and with the facts in its metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bnfold.workflows.accounts import check_file, fold_accounted
+
+if TYPE_CHECKING:
+    import onnx
+
+    from bnfold.records import FileFacts, GraphFacts, Ledger
+    from bnfold.sources.types import Source
+    from bnfold.workflows.stopwatch import Stopwatch
+
+__all__ = ["Conversion", "convert", "into_metadata", "measured_conversion", "with_facts"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The graph before and after, and what happened to each BatchNorm."""
+
+    plain: onnx.ModelProto
+    folded: onnx.ModelProto
+    ledger: Ledger
+    graph: GraphFacts
+
+
+def convert(
+    source: Source, watch: Stopwatch, *, opset: int | None, static_batch: int | None, provider: str
+) -> Conversion:
+    """Export, fold and simplify a source.
+
+    Args:
+        source: as loaded.
+        watch: of the stages.
+        opset: of the file; None takes the source's or the exporter's own.
+        static_batch: that the file is fixed at; None leaves it dynamic.
+        provider: what the file is made for.
+
+    Raises:
+        InputRefused: the source cannot be exported, folded or converted.
+        RuntimeError: the ledger does not add up; a fault of bnfold.
+    """
+    import onnx_ir as ir
+
+    from bnfold.export import finish, graph_facts, plain_graph
+
+    with watch.stage("export"):
+        model = plain_graph(source, opset=opset, static_batch=static_batch)
+        plain = ir.to_proto(model)
+    with watch.stage("fold"):
+        ledger = fold_accounted(model, provider=provider)
+    with watch.stage("simplify"):
+        folded = finish(model, opset=opset, where=source.facts.spec)
+        graph = graph_facts(plain, folded)
+    check_file(ledger, n_left=graph.batchnorm_after)
+    return Conversion(plain, folded, ledger, graph)
+
+
+def measured_conversion(conversion: Conversion, **options: Any) -> Conversion:
+    """The conversion, or one that folds in another way if that is measured faster."""
+    from bnfold.export import graph_facts
+    from bnfold.workflows.measured import fastest_variant
+
+    folded, ledger = fastest_variant(conversion.plain, conversion.folded, conversion.ledger, **options)
+    graph = graph_facts(conversion.plain, folded)
+    check_file(ledger, n_left=graph.batchnorm_after)
+    return Conversion(conversion.plain, folded, ledger, graph)
+
+
+def into_metadata(facts: FileFacts, source: Source, conversion: Conversion) -> FileFacts:
+    """Write what is known of the folded file into its metadata; the facts, completed, come back."""
+    from bnfold.export import complete_facts, write_facts
+
+    facts = complete_facts(facts, source, conversion.plain, conversion.ledger)
+    write_facts(conversion.folded, facts)
+    return facts
+
+
+def with_facts(plain: onnx.ModelProto, conversion: Conversion, facts: FileFacts) -> onnx.ModelProto:
+    """The file to compare with: an `.onnx` source as it is, an export with the same metadata but for the ledger."""
+    from bnfold.export import write_facts
+
+    if plain is not conversion.plain:
+        write_facts(plain, replace(facts, ledger=None))
+    return plain
