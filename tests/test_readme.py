@@ -9,24 +9,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from bnfold.cli.main import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
-SCRIPTS, COMMAND_BLOCK = (block for language, block in BLOCKS if language == "bash")
+SCRIPTS, COMMAND_BLOCK, ACCURACY_BLOCK = (block for language, block in BLOCKS if language == "bash")
 (PYTHON_BLOCK,) = (block for language, block in BLOCKS if language == "python")
 
 pytestmark = pytest.mark.slow
 
 
 def test_commands_and_python_of_the_readme(tmp_path: Path, with_program: dict[str, str]) -> None:
-    used = {line.split()[1] for line in COMMAND_BLOCK.splitlines()}
+    used = {line.split()[1] for line in (COMMAND_BLOCK + ACCURACY_BLOCK).splitlines()}
     assert used == set(COMMANDS)
     env = with_program
-    subprocess.run(["bash", "-euo", "pipefail", "-c", COMMAND_BLOCK], cwd=tmp_path, env=env, check=True)
+    digit = load_digits().images[0] / 16 * 255
+    Image.fromarray(digit.astype(np.uint8)).save(tmp_path / "digit.png")
+    for block in (COMMAND_BLOCK, ACCURACY_BLOCK):
+        subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, env=env, check=True)
 
     assert len([line for line in PYTHON_BLOCK.splitlines() if line]) < 10
     printed = subprocess.run(
