@@ -11,6 +11,8 @@ from bnfold.errors import InputRefused
 from bnfold.evaluation.labels import label_order
 from bnfold.evaluation.scores import Classified, Tallied
 from bnfold.training.tasks import make_task
+from bnfold.training.tasks.detection import Detection
+from bnfold.training.tasks.segmentation import Segmentation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from bnfold.evaluation.contenders import Contender
     from bnfold.evaluation.labelled import Samples
     from bnfold.evaluation.scores import Scores
+    from bnfold.training.tasks import Task
 
 __all__ = ["Judged", "judge"]
 
@@ -82,12 +85,26 @@ def _scores(contender: Contender, samples: Samples, outputs: Sequence[np.ndarray
             )  # fmt: skip
         order, classes = label_order(samples, contender.facts, rows.shape[1], contender.path)
         return Classified(order, classes, samples.names, contender.path)
-    if samples.recipe is None or samples.data is None:
+    return Tallied(_task(contender, samples, outputs), contender.path)
+
+
+def _task(contender: Contender, samples: Samples, outputs: Sequence[np.ndarray]) -> Task:
+    """The task of the training recipe; without one, that of as many classes as the first output has channels."""
+    if samples.recipe is not None and samples.data is not None:
+        return make_task(samples.recipe, samples.data)
+    makers: dict[str, Callable[[int], Task]] = {"segmentation": Segmentation, "detection": Detection}
+    if samples.task not in makers:
         raise InputRefused(
             f"the metrics of a {samples.task} need the data of a training recipe", where=samples.spec,
             expected="a run folder, or a file exported from one", remedy="leave --data out, or name the run's data",
         )  # fmt: skip
-    return Tallied(make_task(samples.recipe, samples.data), contender.path)
+    if outputs[0].ndim != 4:
+        raise InputRefused(
+            f"the output does not fit a {samples.task}", where=f"{contender.path}, {contender.output_names[0]}",
+            found=f"shape {outputs[0].shape}", expected="(samples, classes, height, width)",
+            remedy="name the task with --task",
+        )  # fmt: skip
+    return makers[samples.task](outputs[0].shape[1])
 
 
 def _refuse_other_targets(

@@ -72,6 +72,11 @@ def open_samples(
         return _of_recipe({**own, "data": spec}, contender, split, download=download)
     kind, _, place = spec.partition(":")
     task = task or facts.task or "classification"
+    if kind == "folder" and task != "classification":
+        raise InputRefused(
+            f"folders of images have no targets for a {task}", where=spec,
+            remedy="store images and targets with numpy.savez and name npz:PATH, or evaluate a classification",
+        )  # fmt: skip
     if kind == "folder" and place:
         return labelled_folder(spec, Path(place).expanduser(), contender, split)
     if kind == "npz" and place:

@@ -135,7 +135,7 @@ Spoil = dict[str, Any]
         ({"classes": ("a", "b", "c")}, "labels that the file has not"),
         ({"classes": ("red", "green")}, "class names do not fit the output"),
         ({"least": {"acuracy": 0.5}}, "there is no metric 'acuracy'"),
-        ({"task": "detection"}, None),
+        ({"task": "detection"}, "folders of images have no targets for a detection"),
     ],
 )
 def test_bad_input(classifier: Callable[..., Path], folder: Path, spoil: Spoil, words: str | None) -> None:
@@ -174,3 +174,38 @@ def test_a_drop_is_a_part(cli: Cli, network: Path, text: str) -> None:
 
 def test_a_drop_needs_two_files(cli: Cli, network: Path) -> None:
     assert cli("evaluate", network, "--max-drop", "1%").exit_code == 2
+
+
+PIXELS = TEXT.split("{", maxsplit=1)[0].replace("float[N, 3] logits", "float[N, 3, 4, 4] scores")
+
+
+def test_masks_of_arrays(classifier: Callable[..., Path], tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(20, 3, 4, 4)).astype(np.float32)
+    y = x.argmax(1)
+    y[:10] = (y[:10] + 1) % 3
+    np.savez(tmp_path / "masks.npz", x=x, y=y)
+    file = classifier(
+        "pixels", dataclasses.replace(FACTS, task="segmentation"), f"{PIXELS} {{ scores = Identity (x) }}"
+    )
+    found = bnfold.evaluate(file, data=f"npz:{tmp_path / 'masks.npz'}").files[0].metrics
+    assert found["pixel_accuracy"].value == 0.5
+    assert found["miou"].low < found["miou"].value < found["miou"].high
+
+
+def test_an_empty_split(classifier: Callable[..., Path], folder: Path) -> None:
+    (folder / "test" / "red").mkdir(parents=True)
+    with pytest.raises(InputRefused, match="the folders hold no images"):
+        bnfold.evaluate(classifier(), data=f"folder:{folder}")
+
+
+def test_a_detection_on_a_classifier(classifier: Callable[..., Path], tmp_path: Path) -> None:
+    np.savez(tmp_path / "boxes.npz", x=np.zeros((2, 3, 4, 4), np.float32), y=np.zeros((2, 1, 5), np.float32))
+    with pytest.raises(InputRefused, match="the output does not fit a detection"):
+        bnfold.evaluate(classifier(), data=f"npz:{tmp_path / 'boxes.npz'}", task="detection")
+
+
+def test_a_network_for_masks_on_labels(classifier: Callable[..., Path], folder: Path) -> None:
+    file = classifier("pixels", FACTS, f"{PIXELS} {{ scores = Identity (x) }}")
+    with pytest.raises(InputRefused, match="the output does not fit a classification"):
+        bnfold.evaluate(file, data=f"folder:{folder}")
