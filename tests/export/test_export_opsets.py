@@ -125,7 +125,8 @@ def test_an_operator_goes_back_without_a_change_of_its_numbers(name: str) -> Non
         for each in (proto, ir.to_proto(model))
     ]
     for found, expected in zip(*outputs, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+        # The same function in other operators: a few roundings of float32 more, 2^-24 each.
+        np.testing.assert_allclose(found, expected, rtol=16 * 2.0**-24, atol=2.0**-24)
 
 
 NO_WAY = {
