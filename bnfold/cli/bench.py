@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnfold.cli.bench_options import Names, Percent, Seconds, ShapeList, Threads, check_usage
-from bnfold.cli.options import NamedPath, batch_option, json_option, seed_option, verbosity_options
+from bnfold.cli.options import batch_option, json_option, seed_option, verbosity_options
 from bnfold.cli.outputs import require_writable, writable
+from bnfold.cli.parameter_types import NamedPath
 from bnfold.errors import GateFailed, unwritable
 from bnfold.workflows.arguments import MAX_THREADS, PEERS
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnfold.cli.options import Distinct, InputShape
+from bnfold.cli.parameter_types import Distinct, InputShape
 from bnfold.workflows.arguments import MAX_THREADS
 
 __all__ = ["Names", "Percent", "Seconds", "ShapeList", "Threads", "check_usage"]

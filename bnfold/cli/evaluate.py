@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnfold.cli.options import (
-    NamedPath,
     json_option,
     metadata_options,
     provider_option,
@@ -18,6 +17,7 @@ from bnfold.cli.options import (
     verbosity_options,
 )
 from bnfold.cli.outputs import writable
+from bnfold.cli.parameter_types import NamedPath
 from bnfold.errors import GateFailed
 from bnfold.workflows.arguments import MAX_BATCH
 

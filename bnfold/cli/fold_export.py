@@ -12,7 +12,6 @@ import click
 
 from bnfold.cli.bench_options import Percent, Seconds
 from bnfold.cli.options import (
-    NamedPath,
     comparison_options,
     json_option,
     metadata_options,
@@ -22,6 +21,7 @@ from bnfold.cli.options import (
     threads_option,
     verbosity_options,
 )
+from bnfold.cli.parameter_types import NamedPath
 from bnfold.errors import GateFailed
 from bnfold.workflows.arguments import MAX_BATCH
 

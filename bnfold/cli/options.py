@@ -6,21 +6,16 @@ import logging
 import sys
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import click
 
 from bnfold.cli.outputs import refuse_overwriting, writable
-from bnfold.workflows.arguments import MAX_BATCH, MAX_THREADS
+from bnfold.cli.parameter_types import Batches, InputShape, NamedPath, NamedSize
+from bnfold.workflows.arguments import MAX_THREADS
 
 __all__ = [
     "VERBOSITY",
-    "Batches",
-    "Distinct",
-    "InputShape",
-    "NamedPath",
-    "NamedSize",
     "batch_option",
     "comparison_options",
     "configure_logging",
@@ -36,102 +31,8 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
-MAX_SIZE = 1 << 30
 VERBOSITY = "bnfold.verbosity"
 """Key of `click.Context.meta`: the logging level of this call (logging.WARNING with -q, logging.DEBUG with -v)."""
-
-
-if TYPE_CHECKING:
-    SizesType = click.ParamType[tuple[int, ...]]
-else:
-    SizesType = click.ParamType  # not subscriptable before click 8.2
-
-
-class Sizes(SizesType):
-    """Positive whole numbers with a separator between them; the command gets a tuple of int."""
-
-    separator: str
-    example: str
-    largest: int | None = None
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Parse a string; a tuple (a default) passes unchanged."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            sizes = tuple(int(part) for part in str(value).split(self.separator))
-        except ValueError:
-            self.fail(f"{value!r} is not of the form {self.example}.", param, ctx)
-        if min(sizes) < 1:
-            self.fail(f"{value!r} holds a number below 1.", param, ctx)
-        if self.largest is not None and max(sizes) > self.largest:
-            self.fail(f"{value!r} holds a number that is not in the range 1 to {self.largest}.", param, ctx)
-        return sizes
-
-
-class Distinct(Sizes):
-    """Different numbers, separated by commas."""
-
-    name = "N[,N...]"
-    separator = ","
-    kind: str
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Parse, and refuse a number given twice."""
-        numbers = super().convert(value, param, ctx)
-        if len(set(numbers)) < len(numbers):
-            self.fail(f"{value!r} names a {self.kind} twice.", param, ctx)
-        return numbers
-
-
-class Batches(Distinct):
-    """Different batch sizes: "1,8" -> (1, 8)."""
-
-    example = "1,8"
-    kind = "batch size"
-    largest = MAX_BATCH
-
-
-class InputShape(Sizes):
-    """A shape, batch first: "1x3x224x224" -> (1, 3, 224, 224)."""
-
-    name = "1xCxHxW"
-    separator = "x"
-    example = "1x3x224x224"
-
-
-if TYPE_CHECKING:
-    NamedSizeType = click.ParamType[tuple[str, int]]
-else:
-    NamedSizeType = click.ParamType
-
-
-class NamedSize(NamedSizeType):
-    """A size with its name: "sequence=512" -> ("sequence", 512)."""
-
-    name = "NAME=N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        """Parse a string; the name may hold anything, an = included."""
-        if isinstance(value, tuple):
-            return value
-        name, _, size = str(value).rpartition("=")
-        if not name or not size.isascii() or not size.isdigit() or not 1 <= int(size) <= MAX_SIZE:
-            self.fail(f"{value!r} is not of the form sequence=512, with a size from 1 to {MAX_SIZE}.", param, ctx)
-        return name, int(size)
-
-
-class NamedPath(click.Path):
-    """A path; the command gets a `Path`. An empty one is refused: it would be the working folder."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(path_type=Path, **options)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse a string."""
-        if value == "":
-            self.fail("the name is empty; name the working folder with a dot (.).", param, ctx)
-        return super().convert(value, param, ctx)
 
 
 class _StderrHandler(logging.StreamHandler[Any]):

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from bnfold.cli.options import (
-    NamedPath,
     json_option,
     metadata_options,
     provider_option,
@@ -17,6 +16,7 @@ from bnfold.cli.options import (
     threads_option,
     verbosity_options,
 )
+from bnfold.cli.parameter_types import NamedPath
 
 __all__ = ["command"]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from bnfold.cli.options import NamedPath, json_option, verbosity_options
+from bnfold.cli.options import json_option, verbosity_options
+from bnfold.cli.parameter_types import NamedPath
 
 __all__ = ["command"]
 

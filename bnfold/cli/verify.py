@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnfold.cli.options import (
-    NamedPath,
     comparison_options,
     json_option,
     provider_option,
@@ -17,6 +16,7 @@ from bnfold.cli.options import (
     threads_option,
     verbosity_options,
 )
+from bnfold.cli.parameter_types import NamedPath
 from bnfold.errors import GateFailed
 
 if TYPE_CHECKING:
