@@ -8,6 +8,7 @@ import numpy as np
 
 from bnfold.errors import InputRefused
 from bnfold.records import InputSpec
+from bnfold.sources.axes import refuse_unknown_symbols, symbols_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,12 +25,20 @@ DTYPES = {
 }
 
 
-def input_specs(session: Any, where: str) -> tuple[InputSpec, ...]:
+def input_specs(session: Any, where: str, dims: Mapping[str, int] | None = None) -> tuple[InputSpec, ...]:
     """The inputs of a session in their order; a named axis is dynamic.
 
+    Args:
+        session: an open one.
+        where: the file, for errors.
+        dims: sizes of dynamic axes by their name in the file, INPUT[AXIS] where one has none.
+
     Raises:
-        InputRefused: an input is no tensor of numbers that NumPy can hold.
+        InputRefused: an input is no tensor of numbers that NumPy can hold, or no axis has one of the names.
     """
+    sizes = dict(dims or {})
+    axes = {node.name: symbols_of(node.name, node.shape) for node in session.get_inputs()}
+    refuse_unknown_symbols(axes, list(sizes), where=where)
     specs = []
     for node in session.get_inputs():
         if node.type not in DTYPES:
@@ -37,7 +46,7 @@ def input_specs(session: Any, where: str) -> tuple[InputSpec, ...]:
                 f"cannot make values for input {node.name}", where=where, found=node.type,
                 expected="a tensor of floats, integers or booleans", remedy="measure this file with your own harness",
             )  # fmt: skip
-        shape = tuple(size if isinstance(size, int) else None for size in node.shape)
+        shape = tuple(size if isinstance(size, int) else sizes.get(size) for size in axes[node.name])
         specs.append(InputSpec(node.name, shape, DTYPES[node.type]))
     return tuple(specs)
 
@@ -96,7 +105,7 @@ def _resolve(spec: InputSpec, batch: int, given: tuple[int, ...] | None, where: 
         raise InputRefused(
             f"the shape of input {spec.name} is not known", where=where, found=declared,
             expected="sizes on every axis but the batch",
-            remedy="give it with --input-shape, batch first, like 1x3x224x224",
+            remedy="give it with --input-shape, batch first, like 1x3x224x224, or by name with --dim",
         )  # fmt: skip
     rest = tuple(size for size in asked[1:] if size is not None)
     return InputSpec(spec.name, (spec.shape[0], *rest) if spec.shape else (), spec.dtype).with_batch(batch)

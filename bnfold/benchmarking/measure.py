@@ -54,6 +54,7 @@ def bench_files(
     batches: int | Sequence[int] = (1,),
     budget_s: float = 10.0,
     input_shapes: Sequence[tuple[int, ...]] | Sequence[Sequence[tuple[int, ...]]] | None = None,
+    dims: Mapping[str, int] | None = None,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
     partial: Callable[[BenchReport], None] | None = None,
@@ -80,6 +81,7 @@ def bench_files(
         budget_s: seconds for everything together, about: cold starts, loads, warm-up and timed runs.
         input_shapes: shapes of the inputs in their order, batch first, where axes besides the batch are dynamic; or
             several shapes for each input.
+        dims: sizes of dynamic axes by their name in the files (INPUT[AXIS] where one has none).
         seed: of the input values and of the bootstrap.
         progress: told the share that is done, 0 to 1.
         partial: given what was measured so far, `complete` false, when an interrupt ends the work.
@@ -102,7 +104,7 @@ def bench_files(
     )
     subjects = [*(file_subject(name, file) for name, file in zip(names, files, strict=True)), *peers]
     return bench_subjects(
-        subjects, cells, load=load or Load(), profile=profile, cold_starts=cold_starts, budget_s=budget_s, seed=seed,
+        subjects, cells, load=load or Load(), profile=profile, cold_starts=cold_starts, budget_s=budget_s, dims=dims, seed=seed,
         progress=progress or _no_progress, partial=partial,
     )  # fmt: skip
 
@@ -115,6 +117,7 @@ def bench_subjects(
     profile: bool = False,
     cold_starts: bool = True,
     budget_s: float,
+    dims: Mapping[str, int] | None = None,
     seed: int,
     progress: Callable[[float], None],
     partial: Callable[[BenchReport], None] | None = None,
@@ -122,7 +125,7 @@ def bench_subjects(
     """Measure subjects in every cell of a grid; the arguments are those of `bench_files`."""
     deadline = time.monotonic() + budget_s
     providers = as_axis(tuple(cell.provider for cell in cells))
-    specs, options, placements = read_inputs(subjects, providers)
+    specs, options, placements = read_inputs(subjects, providers, dims)
     facts = _facts(cells, options) | {"budget_s": budget_s, "seed": seed}
     shapes = [shapes_of(specs, cell) for cell in cells]  # all are checked before the first is measured
     inputs = next(iter(specs.values()))

@@ -124,7 +124,7 @@ def _as_text(name: str) -> str:
 
 
 def read_inputs(
-    subjects: Sequence[Subject], providers: Sequence[Provider]
+    subjects: Sequence[Subject], providers: Sequence[Provider], dims: Mapping[str, int] | None = None
 ) -> tuple[dict[Path, tuple[InputSpec, ...]], dict[str, dict[str, Any]], list[BenchPlacement]]:
     """The inputs of each file, equal in names and types; the options of each provider by its name; where nodes run.
 
@@ -141,7 +141,7 @@ def read_inputs(
                 continue
             file = subject.file
             session = open_session(file, provider=provider, threads=1, configure=record_placement, fallback=True)
-            specs[file] = input_specs(session, str(file))
+            specs[file] = input_specs(session, str(file), dims)
             name = PROVIDERS[provider]
             options[name] = dict(session.get_provider_options()[name])
             placements.append(placement_of(subject.name, file, session, provider))

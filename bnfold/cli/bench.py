@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnfold.cli.bench_options import Names, Percent, Seconds, ShapeList, Threads, check_usage
-from bnfold.cli.options import batch_option, json_option, seed_option, verbosity_options
+from bnfold.cli.options import batch_option, dim_option, json_option, seed_option, verbosity_options
 from bnfold.cli.outputs import require_writable, writable
 from bnfold.cli.parameter_types import NamedPath
 from bnfold.errors import GateFailed, unwritable
@@ -66,6 +66,7 @@ __all__ = ["command"]
     "--input-shape", "input_shapes", type=ShapeList(), multiple=True, metavar="1xCxHxW[,...]",
     help="Shape of an input, batch first, where it cannot be known; once per input, in their order.",
 )  # fmt: skip
+@dim_option()
 @click.option(
     "--budget", "budget_s", type=Seconds(), default=20.0, show_default="20s", metavar="TIME",
     help="Time for everything together, about: 60, 60s, 2m. Six loads of each file are made in any case.",

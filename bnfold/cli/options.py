@@ -19,6 +19,7 @@ __all__ = [
     "batch_option",
     "comparison_options",
     "configure_logging",
+    "dim_option",
     "dim_options",
     "input_shape_option",
     "json_option",
@@ -175,13 +176,18 @@ def _as_mapping(ctx: click.Context, param: click.Parameter, value: tuple[tuple[s
     return dict(value)
 
 
+def dim_option(more: str = "") -> Callable[[F], F]:
+    """Add --dim; the command gets `dims: dict[str, int]`."""
+    return click.option(
+        "--dim", "dims", type=NamedSize(), multiple=True, metavar="NAME=N", callback=_as_mapping,
+        help="Size of a dynamic axis of an .onnx file, by its name there (INPUT[AXIS] where it has none); repeatable."
+        + more,
+    )  # fmt: skip
+
+
 def dim_options(function: F) -> F:
     """Add --dim (`dims: dict[str, int]`) and --batch-dim (`batch_dim: str | None`)."""
-    dim = click.option(
-        "--dim", "dims", type=NamedSize(), multiple=True, metavar="NAME=N", callback=_as_mapping,
-        help="Size of a dynamic axis of an .onnx file, by its name there (INPUT[AXIS] where it has none); repeatable. "
-        "Sizes that are not given are tried.",
-    )  # fmt: skip
+    dim = dim_option(" Sizes that are not given are tried.")
     batch = click.option(
         "--batch-dim", default=None, metavar="NAME",
         help="The dynamic axis of an .onnx file that counts the samples, on any axis of any input.  [default: one "

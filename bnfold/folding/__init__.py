@@ -31,6 +31,7 @@ from bnfold.graph.canonical import canonicalise
 from bnfold.graph.claims import settle_claims
 from bnfold.graph.constants import round_constants, unrounded
 from bnfold.graph.edit import drop_unused_initializers
+from bnfold.graph.kernels import fused_kernels
 from bnfold.graph.operators import kind_of
 from bnfold.graph.reading import read_model
 from bnfold.graph.subgraphs import subgraphs
@@ -183,13 +184,16 @@ def _merge(model: ir.Model, graphs: list[ir.Graph], *, merge: bool) -> dict[ir.N
 def _choose_units(graph: ir.Graph) -> dict[ir.Node, Fate]:
     """Fold one graph, not those inside it: what they capture keeps its units, as does what it captures itself."""
     failures: dict[ir.Node, Failure] = {}
-    units, stay = relate_graph(graph), dict[ir.Node, str]()
+    kernels = list(fused_kernels(graph))
+    whole = {node: kernel.name for kernel in kernels for node in kernel.whole}
+    stay = {node: f"it is part of a {kernel.name}" for kernel in kernels for node in kernel.affine}
+    units = relate_graph(graph, whole=whole)
     while True:
         choice = choose(units, stay)
         plan, failed = plan_parameters(graph, choice)
         if failed:
             failures |= failed
-            units = relate_graph(graph, failures)
+            units = relate_graph(graph, failures, whole)
             continue
         takers = Takers(plan, choice.gauge)
         beyond = beyond_range(choice, plan, takers)

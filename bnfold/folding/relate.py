@@ -17,7 +17,9 @@ from bnfold.graph.subgraphs import captured
 __all__ = ["relate_graph"]
 
 
-def relate_graph(graph: ir.Graph, failed: Mapping[ir.Node, Failure] | None = None) -> Units:
+def relate_graph(
+    graph: ir.Graph, failed: Mapping[ir.Node, Failure] | None = None, whole: Mapping[ir.Node, str] | None = None
+) -> Units:
     """Give every float value of the graph its ids, in topological order, and collect the relations between them.
 
     Pinned: inputs, outputs, what a subgraph captures, and the neighbourhood of every operator without a rule, or whose
@@ -26,11 +28,12 @@ def relate_graph(graph: ir.Graph, failed: Mapping[ir.Node, Failure] | None = Non
     Args:
         graph: unchanged, but for shapes that follow from a rule.
         failed: nodes whose parameters could not be computed before; they are pinned.
+        whole: nodes that stay as they are, and what they are part of; they are pinned.
     """
     units = Units()
     for node in graph:
         _pin_captured(node, units)
-        _relate_node(node, units, (failed or {}).get(node))
+        _relate_node(node, units, (failed or {}).get(node), (whole or {}).get(node))
     for output in graph.outputs:
         if output in units.ids:
             units.pin(units.of(output), None, f"graph output `{output.name}`")
@@ -38,10 +41,12 @@ def relate_graph(graph: ir.Graph, failed: Mapping[ir.Node, Failure] | None = Non
     return units
 
 
-def _relate_node(node: ir.Node, units: Units, failure: Failure | None) -> None:
+def _relate_node(node: ir.Node, units: Units, failure: Failure | None, whole: str | None) -> None:
     rule = RULES.get(kind_of(node))
     why = Refusal(f"{node.op_type} has no rule") if rule is None else None
-    if rule is not None:
+    if rule is not None and whole is not None:
+        why = Refusal(f"part of a {whole}")
+    elif rule is not None:
         outcome = _related(node, rule, units) if failure is None else Refusal(failure.reason)
         if not isinstance(outcome, Refusal):
             _note_uses(node, rule, outcome or rule.kind, units)

@@ -43,6 +43,7 @@ def bench(
     batch: tuple[int, ...] | int = (1,),
     budget_s: float = 20.0,
     input_shapes: Sequence[tuple[int, ...]] | Sequence[Sequence[tuple[int, ...]]] | None = None,
+    dims: Mapping[str, int] | None = None,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
     partial: Callable[[BenchReport], None] | None = None,
@@ -76,6 +77,7 @@ def bench(
         budget_s: seconds for everything together, about.
         input_shapes: shapes of the inputs, batch first, where axes besides the batch are dynamic; or several shapes for
             each input.
+        dims: sizes of dynamic axes by their name in the files (INPUT[AXIS] where one has none).
         seed: of the input values and of the bootstrap.
         progress: told the share that is done, 0 to 1.
         partial: given what was measured so far when an interrupt ends the work.
@@ -114,6 +116,7 @@ def bench(
             weights=weights,
             pretrained=pretrained,
             input_shapes=input_shapes,
+            dims=dims,
         )
         _require_rival(fail_if_slower_than, missing, known)
         report = bench_files(
@@ -130,6 +133,7 @@ def bench(
             batches=batch,
             budget_s=budget_s,
             input_shapes=input_shapes,
+            dims=dims,
             seed=seed,
             progress=progress,
             partial=_with_missing(partial, missing),

@@ -95,3 +95,16 @@ def test_values_have_the_type_and_follow_the_seed(dtype: str) -> None:
 def test_integers_are_indices_of_any_table() -> None:
     values = random_inputs([InputSpec("i", (None, 50), "int64")], {"i": (4, 50)}, 0)["i"]
     assert set(values.ravel()) == {0, 1}
+
+
+def test_sizes_go_by_the_names_of_axes() -> None:
+    session = session_with(("x", ["batch", "time", 4], "tensor(float)"), ("state", [2, "batch", None], "tensor(float)"))
+    specs = input_specs(session, "f", {"time": 5, "batch": 3, "state[2]": 7})
+    assert [spec.shape for spec in specs] == [(3, 5, 4), (2, 3, 7)]
+    assert [spec.shape for spec in input_specs(session, "f", {"time": 5})] == [(None, 5, 4), (2, None, None)]
+
+
+def test_a_name_that_no_axis_has_is_refused() -> None:
+    session = session_with(("x", ["batch", "time", 4], "tensor(float)"))
+    with pytest.raises(InputRefused, match=r"no dynamic axis called tiem in net\.onnx: found batch, time"):
+        input_specs(session, "net.onnx", {"tiem": 5})
