@@ -104,7 +104,8 @@ def bench_files(
     )
     subjects = [*(file_subject(name, file) for name, file in zip(names, files, strict=True)), *peers]
     return bench_subjects(
-        subjects, cells, load=load or Load(), profile=profile, cold_starts=cold_starts, budget_s=budget_s, dims=dims, seed=seed,
+        subjects, cells, load=load or Load(), profile=profile, cold_starts=cold_starts, budget_s=budget_s, dims=dims,
+        seed=seed,
         progress=progress or _no_progress, partial=partial,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from bnfold.errors import InputRefused
 from bnfold.runtime import Provider, open_session, require_onnxruntime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["BoundFile", "Runner", "bind", "garbage_collection_paused", "n_runs_for", "output_sizes"]
@@ -186,7 +186,43 @@ class BoundFile(Runner):
 def _bound_call(
     session: Any, inputs: Mapping[str, Any], provider: Provider, outputs: Mapping[str, Any] | None
 ) -> Callable[[], object]:
-    return partial(session.run_with_iobinding, bind(session, inputs, provider, outputs))
+    binding = bind(session, inputs, provider, outputs)
+    if outputs is not None:
+        return partial(session.run_with_iobinding, binding)
+    return _BoundRun(session, binding, provider)
+
+
+class _BoundRun:
+    """A run with everything bound.
+
+    A file may declare another shape of an output than it computes. The first run passes; the next would find the tensor
+    of the one before, of the wrong shape, and ONNX Runtime refuses that: the outputs of such a file are bound for each
+    run, which takes microseconds.
+    """
+
+    def __init__(self, session: Any, binding: Any, provider: Provider) -> None:
+        self._session, self.binding, self._provider = session, binding, provider
+        self._bound = partial(session.run_with_iobinding, binding)
+        self._run: Callable[[], object] = self._first
+
+    def __call__(self) -> None:
+        self._run()
+
+    def _first(self) -> None:
+        self._bound()
+        pairs = zip(self._session.get_outputs(), self.binding.get_outputs(), strict=True)
+        tensors = [(node.shape, value.shape()) for node, value in pairs if value.is_tensor()]
+        self._run = self._bound if all(_fits(*shapes) for shapes in tensors) else self._bind_and_run
+
+    def _bind_and_run(self) -> None:
+        for node in self._session.get_outputs():
+            self.binding.bind_output(node.name, self._provider, 0)
+        self._bound()
+
+
+def _fits(declared: Sequence[int | str | None], computed: Sequence[int]) -> bool:
+    pairs = zip(declared, computed, strict=False)
+    return len(declared) == len(computed) and all(size == own for size, own in pairs if isinstance(size, int))
 
 
 def n_runs_for(run_ms: float, least: int = 1) -> int:

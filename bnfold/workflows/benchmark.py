@@ -18,7 +18,7 @@ from bnfold.workflows.arguments import PEERS, batch_sizes, check_names, check_po
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bnfold.benchmarking.subjects import Subject
     from bnfold.records import BenchReport, MissingPeer

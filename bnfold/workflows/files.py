@@ -18,26 +18,44 @@ if TYPE_CHECKING:
 
     from bnfold.sources.types import Source
 
-__all__ = ["handle_unread_inputs", "output_facts", "plain_file", "write_model"]
+__all__ = ["output_facts", "plain_file", "settle_interface", "write_model"]
 
 log = logging.getLogger("bnfold.workflows")
 
 
-def handle_unread_inputs(
-    plain: onnx.ModelProto, folded: onnx.ModelProto, *, drop: bool, golden: bool, where: str
+def settle_interface(
+    source: Source,
+    plain: onnx.ModelProto,
+    folded: onnx.ModelProto,
+    *,
+    static_batch: int | None,
+    drop: bool,
+    golden: bool,
 ) -> None:
-    """Warn of inputs that no output depends on, or take them off the folded graph.
+    """Let the folded graph declare outputs as they are computed, and drop inputs that nothing reads, or warn of them.
 
     Args:
-        plain: the graph before the fold; what it does not read, the source does without.
+        source: settled.
+        plain: its graph before the fold.
         folded: changed in place.
-        drop: whether they leave.
+        static_batch: that the file is fixed at; None leaves it open.
+        drop: whether inputs leave that no output depends on.
         golden: whether golden values are asked for, which hold every input of the source.
-        where: the source, for messages.
 
     Raises:
         InputRefused: inputs would leave that golden values need.
     """
+    from bnfold.sources.types import OnnxSource
+    from bnfold.verification.declared_outputs import open_false_outputs
+
+    if isinstance(source, OnnxSource):
+        open_false_outputs(folded, source, plain, batch=static_batch)
+    _handle_unread_inputs(plain, folded, drop=drop, golden=golden, where=source.facts.spec)
+
+
+def _handle_unread_inputs(
+    plain: onnx.ModelProto, folded: onnx.ModelProto, *, drop: bool, golden: bool, where: str
+) -> None:
     source, now = unread_inputs(plain), unread_inputs(folded)
     removable = tuple(name for name in now if name in source)
     if drop and removable:

@@ -13,7 +13,7 @@ from bnfold.errors import InputRefused
 from bnfold.records import FoldExportReport, Verdict
 from bnfold.workflows.arguments import batch_sizes, check_threads, check_time_gate, require_provider
 from bnfold.workflows.conversion import Conversion, convert, into_metadata, measured_conversion, with_facts
-from bnfold.workflows.files import handle_unread_inputs, output_facts, plain_file, write_model
+from bnfold.workflows.files import output_facts, plain_file, settle_interface, write_model
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
 from bnfold.workflows.timing import time_against
@@ -153,7 +153,10 @@ def fold_export(
                 conversion = measured_conversion(
                     conversion, batch=static_batch or 1, provider=provider, threads=threads, input_shapes=input_shapes
                 )
-        handle_unread_inputs(conversion.plain, conversion.folded, drop=drop_unused_inputs, golden=golden, where=spec)
+        settle_interface(
+            loaded, conversion.plain, conversion.folded, static_batch=static_batch, drop=drop_unused_inputs,
+            golden=golden,
+        )  # fmt: skip
         facts = into_metadata(facts, loaded, conversion)
         files = write_model(conversion.folded, stage / MODEL_NAME, output=folder)
         with watch.stage("verify"):

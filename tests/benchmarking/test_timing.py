@@ -75,3 +75,10 @@ def test_garbage_collection_comes_back() -> None:
     with garbage_collection_paused():
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+def test_a_file_that_declares_a_false_rank_is_timed(write: Callable[[str, str], Path]) -> None:
+    """ONNX Runtime runs it, but not twice into the same tensor."""
+    path = write("false", "g (float[2, 3] x) => (float[3] y) { y = Relu (x) }")
+    opened = BoundFile(path, {"x": np.ones((2, 3), np.float32)}, provider="cpu", threads=1)
+    assert len(opened.block_ms(3)) == 3

@@ -22,7 +22,8 @@ ACTIVATIONS = {
 }
 NORMS = {
     "LayerNormalization": """mu = ReduceMean <axes = [-1]> (a) x0 = Sub(a, mu) q = Pow(x0, two)
-        v = ReduceMean <axes = [-1]> (q) w = Add(v, eps) r = Sqrt(w) n = Div(x0, r) ng = Mul(n, gamma) b = Add(ng, beta)""",
+        v = ReduceMean <axes = [-1]> (q) w = Add(v, eps) r = Sqrt(w) n = Div(x0, r)
+        ng = Mul(n, gamma) b = Add(ng, beta)""",
     "SimplifiedLayerNormalization": """q = Pow(a, two) v = ReduceMean <axes = [-1]> (q) w = Add(v, eps) r = Sqrt(w)
         n = Div(a, r) b = Mul(n, gamma)""",
 }
@@ -92,9 +93,11 @@ def test_a_normalisation_over_channels_has_no_kernel_and_folds(tmp_path: Path) -
         <ir_version: 8, opset_import: ["" : 14]>
         net (float[N, 4, 6, 6] a) => (float[N, 4, 6, 6] y)
         <float two = {2}, float eps = {0.00001}, float[1, 4, 1, 1] gamma = {1, 2, 3, 4},
-         float[1, 4, 1, 1] beta = {1, 2, 3, 4}, float[4, 4, 1, 1] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7}> {
-            mu = ReduceMean <axes = [1]> (a) x0 = Sub(a, mu) q = Pow(x0, two) v = ReduceMean <axes = [1]> (q)
-            p = Add(v, eps) r = Sqrt(p) n = Div(x0, r) g = Mul(n, gamma) b = Add(g, beta) y = Conv(b, w)
+         float[1, 4, 1, 1] beta = {1, 2, 3, 4},
+         float[4, 4, 1, 1] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7}> {
+            mu = ReduceMean <axes = [1]> (a) x0 = Sub(a, mu) q = Pow(x0, two)
+            v = ReduceMean <axes = [1]> (q) p = Add(v, eps) r = Sqrt(p)
+            n = Div(x0, r) g = Mul(n, gamma) b = Add(g, beta) y = Conv(b, w)
         }"""
     )
     folded, _ = fold(model)

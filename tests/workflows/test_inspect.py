@@ -134,3 +134,20 @@ def test_stale_output_shape_is_no_refusal(tmp_path: Path) -> None:
     assert report.ledger.kept == 0
     (y,) = onnx.load(tmp_path / "out" / "model.onnx").graph.output
     assert len(y.type.tensor_type.shape.dim) == 3
+
+
+def test_output_shape_that_only_a_run_contradicts_is_left_open(cli: Callable[..., Result], tmp_path: Path) -> None:
+    """What a Squeeze without axes takes off, no inference can know."""
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+    g (float[1, 2, width] x) => (float[1, width] y, float[1, 2, width] z) <float[1, 2, 1] w = {1, 2}> {
+      c = Conv (x, w)
+      y = Squeeze (c)
+      z = Relu (x)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "stale.onnx")
+    result = cli("fold-export", tmp_path / "stale.onnx", "-o", tmp_path / "out", "--dim", "width=5", "--budget", "0")
+    assert result.exit_code == 0, result.stderr
+    assert "declares output y as 1xwidth, and computes 5" in result.stderr
+    y, z = onnx.load(tmp_path / "out" / "model.onnx").graph.output
+    assert len(y.type.tensor_type.shape.dim) == 1
+    assert [dim.dim_value for dim in z.type.tensor_type.shape.dim[:2]] == [1, 2]

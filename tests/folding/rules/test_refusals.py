@@ -29,6 +29,7 @@ class Meets:
     `absent`: an input that it lacks though ONNX wants it.
     `whole`: it is the collection of relations that refuses, before it asks a rule.
     `fails`: what of the rule raises, "relate" now or "rewrite" in an earlier attempt.
+    `kernel`: what the node is part of, as a runtime computes it.
     """
 
     site: str
@@ -40,6 +41,7 @@ class Meets:
     absent: int | None = None
     whole: bool = False
     fails: str | None = None
+    kernel: str | None = None
 
     def graph(self) -> ir.Graph:
         held = f"<{self.constants}>" if self.constants else ""
@@ -55,7 +57,8 @@ class Meets:
         node = graph[-1]
         if self.fails == "relate":
             monkeypatch.setattr(RULES[node.op_type], "relate", lambda *_: [].pop())
-        return relate_graph(graph, {node: Failure("the rule", "IndexError")} if self.fails == "rewrite" else None)
+        failed = {node: Failure("the rule", "IndexError")} if self.fails == "rewrite" else None
+        return relate_graph(graph, failed, None if self.kernel is None else {node: self.kernel})
 
 
 def _(site: str, *rest: str, **more) -> Meets:
@@ -312,6 +315,7 @@ CASES = [
     _("relate.py:_related: the rank of its input is unknown", "float[] x", "y = Relu (x)", whole=True),
     _("relate.py:_related: {}", X2, "y = Relu (x)", whole=True, fails="relate"),
     _("relate.py:_relate_node: {}", X2, "y = Relu (x)", whole=True, fails="rewrite"),
+    _("relate.py:_relate_node: part of a {}", X2, "y = Mul (x, k)", "float k = {0.5}", whole=True, kernel="Gelu"),
     _(f"{AFFINE}relate_add: it adds to one number", "float x", "y = Add (x, k)", "float k = {1}"),
     _(f"{AFFINE}relate_mul: it multiplies one number", "float x", "y = Mul (x, k)", "float k = {2}"),
 ]  # fmt: skip
