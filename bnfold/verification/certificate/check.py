@@ -175,9 +175,10 @@ class _Prover:
 
     def proven(self, name: str) -> tuple[Proven, ...]:
         """What is proven of a value of this graph, or of one around it."""
-        found = tuple(self._proven.get(self.file.alias(name), ()))
-        if not found and self.outer is not None and name not in self.file.writers:
-            return self.outer.proven(name)
+        first = self.file.alias(name)
+        found = tuple(self._proven.get(first, ()))
+        if not found and self.outer is not None and first not in self.file.writers:
+            return self.outer.proven(first)
         return found
 
     def _fail(
