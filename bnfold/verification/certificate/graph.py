@@ -24,6 +24,7 @@ _RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
 _MOST_TURNS = 1000  # of a loop that is run for its shapes
+_LIMIT = "limit of turns"  # the name of a value that no model has
 _MOST = 1 << 20  # elements of a value that is computed from shapes
 
 
@@ -127,7 +128,7 @@ class Graph:
         if not self.ends(node):  # what it carries most often keeps its shape; any other is one that it does not run at
             carried = zip(node.output, node.input[2:], strict=False)
             self.shapes.update({a: shape for a, b in carried if (shape := self.shape(b)) is not None})
-            return
+            node, values = _limited(node), {_LIMIT: np.array(_MOST_TURNS)}
         for name in self._reads[k]:
             shape, type_ = self.shape(name), self.type(name)
             if self.is_known(name):
@@ -140,7 +141,8 @@ class Graph:
         outputs = [name for name in node.output if name]
         with contextlib.suppress(InputRefused):
             found = evaluate([node], values, outputs, {}, self.opsets)
-            self.shapes.update({name: array.shape for name, array in found.items()})
+            if _LIMIT not in values or all(_MOST_TURNS not in array.shape[:1] for array in found.values()):
+                self.shapes.update({name: array.shape for name, array in found.items()})
 
     def _passes_on(self, node: NodeProto) -> bool:
         """Identity, and Dropout in inference."""
@@ -312,3 +314,11 @@ class Graph:
         for name, body in bodies_of(self.nodes[k]):
             tensors = {tensor.name: tensor for tensor in body.initializer}
             yield name, Graph(body, tensors, self.opsets, [value.name for value in body.input], self)
+
+
+def _limited(loop: NodeProto) -> NodeProto:
+    """A loop that a condition ends, and a number of turns, whichever comes first."""
+    copy = NodeProto()
+    copy.CopyFrom(loop)
+    copy.input[0] = _LIMIT
+    return copy
