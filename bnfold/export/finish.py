@@ -24,6 +24,13 @@ __all__ = ["finish"]
 
 log = logging.getLogger("bnfold.export")
 
+# Passes of onnxsim that compute new parameters, in float32: that is the fold's work, which rounds once, and leaves the
+# constants that runtimes look for (`bnfold.graph.kernels`).
+_ARITHMETIC = (
+    "fuse_consecutive_mul", "fuse_matmul_into_conv", "fuse_mul_into_conv", "fuse_preceding_mul_into_conv",
+    "fuse_reduce_sum_into_conv",
+)  # fmt: skip
+
 
 def finish(model: ir.Model, *, opset: int | None = None, where: str = "the folded graph") -> onnx.ModelProto:
     """Simplify a folded graph with onnxsim, name its nodes by layer, and remove what tells of this machine.
@@ -69,7 +76,10 @@ def _simplified(before: onnx.ModelProto) -> onnx.ModelProto:
     overridable = any(tensor.name in inputs for tensor in before.graph.initializer)  # inputs with a default value
     try:
         with quiet("onnx_ir"):  # its passes count what they remove
-            after, _ = onnxsim.simplify(before, skip_fuse_bn=True, certify=False, mutable_initializer=overridable)
+            after, _ = onnxsim.simplify(
+                before, skip_fuse_bn=True, certify=False, mutable_initializer=overridable,
+                skipped_optimizers=list(_ARITHMETIC),
+            )  # fmt: skip
     except Exception as error:
         raise InputRefused(
             "onnxsim cannot simplify the graph",
