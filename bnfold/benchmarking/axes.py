@@ -11,7 +11,17 @@ from bnfold.runtime import Provider, available_threads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["OPTIMIZE", "OPT_LEVELS", "Cell", "OptLevel", "Optimize", "as_axis", "grid", "set_opt_level"]
+__all__ = [
+    "OPTIMIZE",
+    "OPT_LEVELS",
+    "Cell",
+    "OptLevel",
+    "Optimize",
+    "as_axis",
+    "grid",
+    "set_opt_level",
+    "shapes_of_input",
+]
 
 OptLevel = Literal["disabled", "basic", "extended", "all"]
 OPT_LEVELS: tuple[OptLevel, ...] = get_args(OptLevel)
@@ -101,10 +111,17 @@ def _together(shapes: Sequence[Shape] | Sequence[Sequence[Shape]] | None) -> tup
     """The shapes of all inputs, one tuple for each point of this axis."""
     if not shapes:
         return (None,)
-    several = [[shape] if isinstance(shape[0], int) else list(shape) for shape in shapes]
+    several = [list(own) for own in map(shapes_of_input, shapes)]
     if len({len(own) for own in several}) > 1:
         raise ValueError(f"{[len(own) for own in several]} shapes: give equally many for every input")
     return cast("tuple[tuple[Shape, ...] | None, ...]", tuple(dict.fromkeys(zip(*several, strict=True))))
+
+
+def shapes_of_input(given: Shape | Sequence[Shape]) -> tuple[Shape, ...]:
+    """The shapes of one input, of which one may be given alone; () is that of a number."""
+    if all(isinstance(size, int) for size in given):
+        return (cast("Shape", tuple(given)),)
+    return tuple(cast("Sequence[Shape]", given))
 
 
 def set_opt_level(ort: Any, options: Any, level: OptLevel) -> None:

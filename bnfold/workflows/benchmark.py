@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
 from bnfold.benchmarking import bench_files
-from bnfold.benchmarking.axes import Optimize, OptLevel, as_axis
+from bnfold.benchmarking.axes import Optimize, OptLevel, as_axis, shapes_of_input
 from bnfold.benchmarking.gates import against_baseline, against_name, read_baseline
 from bnfold.benchmarking.load import Load, Mode
 from bnfold.benchmarking.subjects import distinct_names
@@ -205,6 +205,6 @@ def _peers(
     from bnfold.sources import load_source
     from bnfold.workflows.peers import build_peers
 
-    first = [shape if isinstance(shape[0], int) else shape[0] for shape in input_shapes or ()]
+    first = [shapes_of_input(shape)[0] for shape in input_shapes or ()]
     peers, missing = build_peers(against, load_source(source, input_shapes=first or None, **options), folder)
     return [dataclasses.replace(peer, name=_peer_name(peer.name, known)) for peer in peers], missing

@@ -40,6 +40,11 @@ def test_every_combination_once_the_batch_turning_fastest() -> None:
     assert str(cells[0]) == "cpu, 1 thread, basic, 1x3x8, 1x2, batch 1"
 
 
+def test_an_input_may_be_a_number() -> None:
+    (cell,) = grid(input_shapes=[(1, 512), ()], batches=1)
+    assert cell.shapes == ((1, 512), ())
+
+
 def test_defaults_are_one_cell() -> None:
     for shapes in (None, [], [(1, 3, 8), (1, 2)]):
         (cell,) = grid(provider="cpu", threads=None, opt_level="all", input_shapes=shapes, batches=1)
