@@ -41,7 +41,7 @@ def test_every_combination_once_the_batch_turning_fastest() -> None:
 
 
 def test_an_input_may_be_a_number() -> None:
-    (cell,) = grid(input_shapes=[(1, 512), ()], batches=1)
+    (cell,) = grid(provider="cpu", threads=1, opt_level="all", batches=1, input_shapes=[(1, 512), ()])
     assert cell.shapes == ((1, 512), ())
 
 
