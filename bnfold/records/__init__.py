@@ -15,6 +15,7 @@ from bnfold.records.benchmark import (
     ProfileEntry,
     RatioVerdict,
 )
+from bnfold.records.causes import Cause
 from bnfold.records.certificate import Certificate, CertificateFacts, Counterpart
 from bnfold.records.conversion import FoldExportReport, GraphFacts, InspectReport, OutputFacts, SourceFacts
 from bnfold.records.evaluation import (
@@ -44,6 +45,7 @@ __all__ = [
     "BenchRatio",
     "BenchReport",
     "BenchRun",
+    "Cause",
     "Certificate",
     "CertificateFacts",
     "Check",
