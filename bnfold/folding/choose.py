@@ -173,7 +173,7 @@ class _Chooser:
                 self.dead.written[x] = (site, k)
                 continue
             seen = _behind_relu(site, t) if c.sign_uses[y] else t
-            linear = c.other_uses[y] == c.sign_uses[y] and c.site_reads[y] == c.shifts[y] == 0 and c.reads[y] > 0
+            linear = c.other_uses[y] == c.sign_uses[y] and c.site_reads[y] == c.shifts[y] == 0
             if y != PINNED and linear and seen is not None and (seen == 0 or not c.borders[y]) and c.size[y] == 1:
                 self.dead.read[y] = seen
                 continue

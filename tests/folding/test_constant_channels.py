@@ -103,3 +103,12 @@ def test_reader_ignores_the_channel():
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in folded.graph.initializer}
     assert not weights["reader"][:, 0].any()
     assert weights["reader"][:, 1:].any()
+
+
+@both
+def test_nobody_reads_the_channel(dyadic):
+    """It is not among those that a Gather picks, so that it may hold anything."""
+    net = _net(dyadic)
+    stream, y = _stream(net, 2.0)
+    picked = net.node("Gather", [y, net.integers([1, 2])], axis=1)
+    assert _fold(net, dyadic, net.conv(picked, 2, 2), net.conv(stream, C, 2)) == {}
