@@ -60,12 +60,12 @@ class Holders:
     def dead(self, site: Site, channel: int) -> ZeroScale:
         """Why a channel of scale 0 cannot become a constant."""
         x, y = site.x_ids[channel], site.y_ids[channel]
-        before = _origin(site.x, self._units) if x == 0 else self._user(x)
+        before = _origin("scale", site, self._units) if x == 0 else self._user(x)
         return ZeroScale(channel, before, self._user(y))
 
     def _sides(self, kind: Literal["scale", "offset"], site: Site, channel: int) -> tuple[Holder | None, Holder | None]:
         x, y = site.x_ids[channel], site.y_ids[channel]
-        before = _origin(site.x, self._units) if x == 0 else self._holder(kind, x)
+        before = _origin(kind, site, self._units) if x == 0 else self._holder(kind, x)
         return before, self._holder(kind, y)
 
     def _holder(self, kind: Literal["scale", "offset"], element: int) -> Holder | None:
@@ -123,24 +123,35 @@ def _firsts(keys: Ids, index: Ids, size: int) -> Ids:
     return firsts
 
 
-def _origin(value: ir.Value, units: Units) -> Holder:
-    """What a value of pinned units comes from: a graph input or an operator, through those that only move elements."""
-    node = value.producer()
-    while node is not None and value not in units.unruled and len(_moved_by(node)) == 1:
-        (value,) = _moved_by(node)
+def _origin(kind: Literal["scale", "offset"], site: Site, units: Units) -> Holder:
+    """Where an input of pinned units has them from: a graph input or an operator, through those that pass them on."""
+    value, node = site.x, site.x.producer()
+    while node is not None and value not in units.unruled:
+        pinned = [source for source in _passed_on(kind, node) if source in units.ids and not units.ids[source].all()]
+        if not pinned:
+            break
+        value = pinned[0]
         node = value.producer()
     if node is None:
         return Holder(Cause.GRAPH_INPUT, value.name or "")
-    return units.unruled.get(value) or holder(node, Cause.PRODUCT)
+    if node.graph is not site.node.graph:
+        return Holder(Cause.CAPTURED, value.name or "")
+    own = (pin.holder for pin in units.offset_pins if pin.node is node)
+    return units.unruled.get(value) or next(own, holder(node, Cause.NONLINEAR))
 
 
-def _moved_by(node: ir.Node) -> list[ir.Value]:
-    """What an operator that only moves elements takes them from; nothing for any other operator."""
-    rule = RULES.get(kind_of(node))
-    values = values_of(node) if kind_of(node) == "MatMul" else None
+_PASSES_POSITIVE_SCALES = frozenset({"Clip", "LeakyRelu", "PRelu", "Relu"})
+_PASSES_OFFSETS_TOO = frozenset({"GlobalMaxPool", "Max", "MaxPool", "ReduceMax"})
+
+
+def _passed_on(kind: Literal["scale", "offset"], node: ir.Node) -> list[ir.Value]:
+    """The values whose scales or offsets an operator's output has, element by element."""
+    name, rule = kind_of(node), RULES.get(kind_of(node))
+    values = values_of(node) if name == "MatMul" else None
     if values is not None:
         return [operand(node, values)]
-    if rule is None or rule.kind != "carry":
+    passes = name in _PASSES_OFFSETS_TOO or (kind == "scale" and name in _PASSES_POSITIVE_SCALES)
+    if rule is None or not (passes or rule.kind == "carry"):
         return []
-    data = node.inputs if kind_of(node) == "Concat" else node.inputs[:1]
-    return [value for value in data if value is not None]
+    data = node.inputs if name in ("Concat", "Max") else node.inputs[:1]
+    return [value for value in data if value is not None and value.const_value is None]

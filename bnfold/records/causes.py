@@ -24,7 +24,6 @@ class Cause(StrEnum):
     PRODUCT = "product"
     DATA_STATISTICS = "data_statistics"
     SHARED = "shared"
-    CYCLE = "cycle"
     ZERO_SCALE = "zero_scale"
     FUSED_KERNEL = "fused_kernel"
     CONDITIONING = "conditioning"
@@ -99,9 +98,9 @@ class Held:
 
     @property
     def cause(self) -> Cause:
-        """That of the side that is the likelier to let go, of two alike the input's; a cycle where neither is held."""
+        """That of the side that is the likelier to let go, of two alike the input's."""
         causes = [holder.cause for holder in (self.before, self.after) if holder is not None]
-        return min(causes, key=lambda cause: cause.is_impossible, default=Cause.CYCLE)
+        return min(causes, key=lambda cause: cause.is_impossible, default=Cause.SHARED)
 
     @property
     def held_by(self) -> tuple[str, ...]:
@@ -128,7 +127,7 @@ class Cycle:
     """Input and output of a BatchNorm share one scale, on a path around it."""
 
     channel: int
-    cause: Cause = Cause.CYCLE
+    cause: Cause = Cause.SHARED
 
     @property
     def held_by(self) -> tuple[str, ...]:

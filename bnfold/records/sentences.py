@@ -123,7 +123,8 @@ def _holder(holder: Holder) -> str:
         case Cause.SHARED:
             return f"the units chosen for `{holder.name}`"
         case Cause.CAPTURED:
-            return f"{operator}, which captures it"
+            own = f"`{holder.name}`, which is of the graph around its own"
+            return f"{operator}, which captures it" if holder.operator else own
         case Cause.NO_RULE:
             return f"{operator} (bnfold has no rule for it yet)"
         case Cause.PADDING:
