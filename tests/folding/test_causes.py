@@ -77,6 +77,11 @@ CASES = {
         "[a] a = Add (r, n) [d] y = Conv <pads=[1,1,1,1]> (a, w)", ("d",), "float[N,2,8,8] y",
         constants=_changed(g="{0,2}", b="{1,0}"),
     ),
+    Cause.FUSED_KERNEL: Stays(
+        f"[c] c = Conv (x, w) [bn] y = {BN % 'c'} [d] d = Div (c, k) [f] f = Erf (d) [a] a = Add (f, one) "
+        "[q] q = Mul (c, a) [h] z = Mul (q, half)", ("d", "y"), TWO,
+        constants=f"{_changed()}, float k = {{1.4142135}}, float one = {{1}}, float half = {{0.5}}",
+    ),
     Cause.CONDITIONING: Stays(
         f"[c] c = Conv (x, w) [bn] y = {BN % 'c'} [e] z = Conv (c, u)", (), TWO, constants=_changed(g="{1e-12,1}")
     ),

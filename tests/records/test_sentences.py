@@ -79,6 +79,7 @@ SENTENCES: list[tuple[Stays, str]] = [
         Refusal(Cause.REPLACEABLE, found="bn.bias"),
         "`bn.bias` is an input, whose value a caller may replace: take it off the graph's inputs",
     ),
+    (Refusal(Cause.FUSED_KERNEL, found="Gelu"), "it is part of a Gelu, which runtimes compute in one kernel"),
     (Refusal(Cause.INVALID, "bias", "2"), "its bias has 2 axes"),
 ]  # fmt: skip
 
