@@ -12,6 +12,7 @@ import pytest
 from bnfold.folding import fold
 from bnfold.folding.relations import RULES
 from bnfold.records import Cause, LedgerEntry, as_json
+from bnfold.records.causes import Holder
 
 X = "float[N,2,6,6] x"
 BN = "BatchNormalization (%s, g, b, m, v)"
@@ -125,6 +126,39 @@ def test_every_cause_has_a_case():
 def test_cause_is_met(cause, monkeypatch):
     entry = kept(CASES[cause], monkeypatch)
     assert (entry.name, entry.cause, entry.held_by) == ("bn", cause, CASES[cause].held_by)
+
+
+INPUT = Holder(Cause.GRAPH_INPUT, "x")
+RELU, MUL = Holder(Cause.NONLINEAR, "r", "Relu"), Holder(Cause.PRODUCT, "q", "Mul")
+# var + eps = 1: the scale is 1 to the last bit, and only the offset is held.
+ONES = _changed(g="{1,1}", v="{0.5,0.5}")
+BN_ONES = BN.replace(" (", " <epsilon=0.5> (")
+
+
+@pytest.mark.parametrize(
+    ("body", "constants", "units", "before"),
+    [
+        (f"[t] t = Transpose <perm=[0,1,3,2]> (x) [bn] y = {BN % 't'}", _changed(), "scale", INPUT),
+        (f"[q] q = MaxPool <kernel_shape=[1,1]> (x) [bn] y = {BN % 'q'}", _changed(), "scale", INPUT),
+        (f"[q] q = Max (k, x) [bn] y = {BN % 'q'}", f"{_changed()}, float[2,1,1] k = {{1,2}}", "scale", INPUT),
+        (f"[r] r = Relu (x) [bn] y = {BN % 'r'}", _changed(), "scale", INPUT),
+        (f"[r] r = Relu (x) [bn] y = {BN_ONES % 'r'}", ONES, "offset", RELU),
+        (f"[r] r = Relu (x) [q] q = MaxPool <kernel_shape=[1,1]> (r) [bn] y = {BN_ONES % 'q'}", ONES, "offset", RELU),
+        (f"[r] r = Relu (x) [q] q = Mul (r, x) [bn] y = {BN_ONES % 'q'}", ONES, "offset", MUL),
+    ],
+)
+def test_what_pins_the_input_is_found_behind_all_that_pass_it_on(monkeypatch, body, constants, units, before):
+    """A ReLU passes scales on and no offsets, a maximum both."""
+    stays = kept(Stays(body, (), constants=constants), monkeypatch).stays
+    assert (stays.units, stays.before) == (units, before)
+
+
+def test_a_value_of_the_graph_around_is_told_from_its_operator(monkeypatch):
+    body = f"""[c] c = Conv (x, w)
+        [if] y = If <then_branch = yes () => (float[N,2,6,6] t) {{ [bn] t = {BN % "c"} }},
+                     else_branch = no () => (float[N,2,6,6] f) {{ f = Tanh (c) }}> (flag)"""
+    stays = kept(Stays(body, (), inputs=f"{X}, bool flag"), monkeypatch).stays
+    assert (stays.before, stays.cause) == (Holder(Cause.CAPTURED, "c"), Cause.CAPTURED)
 
 
 def test_json_of_one_that_stays_and_of_one_that_does_not(monkeypatch):
