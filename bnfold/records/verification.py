@@ -119,6 +119,9 @@ class Verdict:
     outputs: tuple[OutputVerdict, ...]
     reference: str
     failure: str | None = None
+    decided_by: Criterion | None = None
+    ill_conditioned: bool = False
+    judged_as: str | None = None
     departure: Departure | None = None
     sizes: Mapping[str, tuple[tuple[int, ...], ...]] = dataclasses.field(default_factory=dict)
     coverage: Coverage | None = None
@@ -128,9 +131,6 @@ class Verdict:
     dims: Mapping[str, int] = dataclasses.field(default_factory=dict)
     batch_dim: str | None = None
     values: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    decided_by: Criterion | None = None
-    ill_conditioned: bool = False
-    judged_as: str | None = None
 
     def __bool__(self) -> bool:
         return self.passed
