@@ -127,7 +127,7 @@ def _verified(
         providers=comparison.providers,
         batches=scope.batches,
         **judgement(comparison, passed=failure is None, disproven=proof.failure is not None),
-        reference=reference.description,
+        reference=comparison.reference.description,
         failure=failure,
         departure=departure,
         sizes=scope.sizes,
