@@ -42,9 +42,9 @@ from right_page import write_page
 from bnfold.export import finish, plain_graph, save
 from bnfold.folding import fold_model
 from bnfold.numerics.error_bounds import PooledError
+from bnfold.records import Criterion
 from bnfold.runtime import open_session
 from bnfold.verification import reference_for, verify_file
-from bnfold.verification.criterion import K_RMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from bnfold.records import Verdict
 
 FILES = ("ours", "plain", "onnxsim")
-GROUNDS = ("source", "bound", "parameters")
+GROUNDS = [*Criterion]
 N_DRAWS, N_DRAWS_SMALL = 3, 8
 ROW = "{:38} {:>8} {:>8} {:>8} {:>24} {:>7} {:>11} {:>8}"
 Arrays = dict[str, np.ndarray]
@@ -131,14 +131,6 @@ def ratios_or_none(file: str, path: Path, recorded: Recorded, verdict: Verdict) 
         return None
 
 
-def decided_by(verdict: Verdict) -> str:
-    """What the verdict rests on."""
-    if "every parameter is the right one" in verdict.reference:
-        return "parameters"
-    within = all(output.e_output <= K_RMS * output.e_source for output in verdict.outputs)
-    return "source" if within else "bound"
-
-
 def peers(unfolded: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
     """What others make of the unoptimized export; onnxsim is left out where it fails."""
     import onnxsim
@@ -171,7 +163,7 @@ def measure(name: str) -> dict[str, Any]:
             verdict = verify_file(paths["ours"], recorded, inputs=source.inputs, samples=None, seed=seed)
             seconds = time.process_time() - start
             ratios = {file: ratios_or_none(file, path, recorded, verdict) for file, path in paths.items()}
-            facts = {"failure": verdict.failure, "reference": verdict.reference, "decided_by": decided_by(verdict)}
+            facts = {"failure": verdict.failure, "reference": verdict.reference, "decided_by": verdict.decided_by}
             draws.append({**facts, "seconds": round(seconds, 1), "ratios": ratios})
     return {"network": name, "batchnorms": ledger.found, "kept": ledger.kept, **pooled(draws), "draws": draws}
 

@@ -18,7 +18,6 @@ has; --markdown writes docs/survey.md.
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 from collections import Counter
@@ -39,12 +38,14 @@ from survey_networks import NETWORKS
 from bnfold.benchmarking.offline import write_offline
 from bnfold.export import finish, plain_graph, save
 from bnfold.folding import fold_model
+from bnfold.records.causes import Held
 from bnfold.sources.library import build_timm, build_torchvision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bnfold.records import Ledger
+    from bnfold.records.causes import Stays
 
 OTHERS = ("export", "onnxsim", "onnxslim", "ort")
 TOOLS = (*OTHERS, "bnfold")
@@ -68,7 +69,7 @@ gammas from 0.5 to 1.5, statistics measured on random data.
 
 {table}
 
-Why bnfold leaves these, layers and channels left out:
+Why bnfold leaves these, by cause (docs/causes.md) and by the operators that hold them:
 
 {reasons}
 """
@@ -137,9 +138,21 @@ def n_batchnorms(model: onnx.ModelProto) -> int:
 
 
 def reasons(ledger: Ledger) -> dict[str, int]:
-    """The reasons of the BatchNorms that stayed, without the names of layers and the numbers of channels."""
-    kept = (entry.reason for entry in ledger.entries if entry.outcome == "kept")
-    return dict(Counter(re.sub(r"`[^`]*`", "...", re.sub(r"\d[\d.e+-]*", "N", reason or "")) for reason in kept))
+    """How many BatchNorms stayed for each cause, by the types of the operators that hold them."""
+    return dict(Counter(kind(entry.stays) for entry in ledger.entries if entry.stays is not None))
+
+
+def kind(stays: Stays) -> str:
+    """`` `nonlinear`: offset held by Relu and Conv (padding) ``, and so on: the cause in front, and those of others."""
+    if not isinstance(stays, Held):
+        return f"`{stays.cause}`"
+    holders = [holder for holder in (stays.before, stays.after) if holder is not None]
+    texts = [
+        f"{holder.operator} ({holder.cause})" if holder.operator and holder.cause != stays.cause
+        else holder.operator or holder.cause.replace("_", " ")
+        for holder in holders
+    ]  # fmt: skip
+    return f"`{stays.cause}`: {stays.units} held by {' and '.join(texts) or 'a cycle'}"
 
 
 def totals(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from bnfold.folding.merge import merge_branches, scales_as_convolutions
 from bnfold.folding.provenance import Digits, begin, certify
 from bnfold.folding.prune import remove_dead_channels
 from bnfold.folding.ranges import beyond_range
-from bnfold.folding.relate import relate_graph
+from bnfold.folding.relate import part_of, relate_graph
 from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.folding.shifted_relu import move_behind_relu
 from bnfold.graph.attempts import Failure
@@ -36,6 +36,7 @@ from bnfold.graph.operators import kind_of
 from bnfold.graph.reading import read_model
 from bnfold.graph.subgraphs import subgraphs
 from bnfold.records import Ledger, RemovedChannels
+from bnfold.records.causes import Stays
 
 __all__ = ["CHANNEL_BLOCK", "CUDA_CHANNEL_BLOCK", "fold", "fold_model"]
 
@@ -186,7 +187,7 @@ def _choose_units(graph: ir.Graph) -> dict[ir.Node, Fate]:
     failures: dict[ir.Node, Failure] = {}
     kernels = list(fused_kernels(graph))
     whole = {node: kernel.name for kernel in kernels for node in kernel.whole}
-    stay = {node: f"it is part of a {kernel.name}" for kernel in kernels for node in kernel.affine}
+    stay: dict[ir.Node, Stays] = {node: part_of(kernel.name) for kernel in kernels for node in kernel.affine}
     units = relate_graph(graph, whole=whole)
     while True:
         choice = choose(units, stay)
@@ -200,8 +201,8 @@ def _choose_units(graph: ir.Graph) -> dict[ir.Node, Fate]:
         if not beyond:
             break
         stay |= beyond
-    fates = {node: Fate("kept", reason=why) for node, why in units.refused.items() if kind_of(node) == _BATCHNORM}
+    fates = {node: Fate("kept", stays=why) for node, why in units.refused.items() if kind_of(node) == _BATCHNORM}
     fates |= {site.node: Fate("absorbed", takers.names(site)) for site in choice.vanished}
-    fates |= {site.node: Fate("kept", reason=reason) for site, reason in choice.refused}
+    fates |= {site.node: Fate("kept", stays=stays) for site, stays in choice.refused}
     apply_choice(graph, choice, plan)
     return fates

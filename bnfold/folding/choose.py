@@ -16,11 +16,12 @@ import onnx_ir as ir
 
 from bnfold.folding.classes import Classes, classify
 from bnfold.folding.gauge import Gauge
+from bnfold.folding.holders import Holders
 from bnfold.folding.offsets import OffsetConflict, Offsets, OffsetsEntangled, Row
-from bnfold.folding.reasons import Reasons
 from bnfold.folding.scales import PINNED, ScaleConflict, Scales
 from bnfold.folding.units import Ids, Site, Units
 from bnfold.graph.operators import kind_of
+from bnfold.records.causes import Growth, Stays, ZeroScale
 
 __all__ = ["Choice", "choose"]
 
@@ -34,7 +35,7 @@ class Choice:
 
     gauge: Gauge
     vanished: tuple[Site, ...]
-    refused: tuple[tuple[Site, str], ...]
+    refused: tuple[tuple[Site, Stays], ...]
 
 
 @dataclass
@@ -46,12 +47,12 @@ class _Dead:
 
 
 class _Contradiction(Exception):  # noqa: N818 - an outcome that the caller expects, not an error
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, stays: Stays) -> None:
+        super().__init__(stays)
+        self.stays = stays
 
 
-def choose(units: Units, banned: Mapping[ir.Node, str] | None = None) -> Choice:
+def choose(units: Units, banned: Mapping[ir.Node, Stays] | None = None) -> Choice:
     """Decide every site, greedily, each with its scales and offsets in one step; `banned` ones stay for these reasons.
 
     A later site may fix an offset that an earlier one left at 0, and make it too large: then that one stays, and all
@@ -62,7 +63,7 @@ def choose(units: Units, banned: Mapping[ir.Node, str] | None = None) -> Choice:
     while True:
         chooser = _Chooser(units, classes)
         choice = chooser.run(stay)
-        late = {site.node: reason for site in choice.vanished if (reason := chooser.ill_conditioned(site))}
+        late = {site.node: stays for site in choice.vanished if (stays := chooser.ill_conditioned(site))}
         if not late:
             return choice
         stay |= late
@@ -76,7 +77,7 @@ class _Chooser:
         self.scales = Scales(n_scales, classes.positive)
         self.offsets = Offsets(classes.offset_cost, classes.private)
         self.dead = _Dead()
-        self.reasons = Reasons(units, classes)
+        self.holders = Holders(units, classes)
         for relation in units.offset_relations:
             self._hard_offsets(relation.ids, relation.coefficients)
 
@@ -94,20 +95,20 @@ class _Chooser:
                 row[c] = row.get(c, 0.0) + v
             self.offsets.relate(row, 0.0)  # homogeneous: never a contradiction
 
-    def run(self, banned: Mapping[ir.Node, str]) -> Choice:
+    def run(self, banned: Mapping[ir.Node, Stays]) -> Choice:
         """Decide every site; `banned` ones stay for the reason given."""
         vanished, refused = [], []
         for site in sorted(self.units.sites, key=lambda s: (s.deviation is None, -s.saved)):
-            reason = banned.get(site.node) or self._try(site)
-            if reason is None:
+            stays = banned.get(site.node) or self._try(site)
+            if stays is None:
                 vanished.append(site)
-                self.reasons.accepted(site)
+                self.holders.accepted(site)
             else:
-                refused.append((site, reason))
+                refused.append((site, stays))
         return Choice(self._gauge(), tuple(vanished), tuple(refused))
 
-    def _try(self, site: Site) -> str | None:
-        """Accept a site and return None, or leave everything as it was and return the reason."""
+    def _try(self, site: Site) -> Stays | None:
+        """Accept a site and return None, or leave everything as it was and return why it stays."""
         scale_mark, offset_mark = self.scales.mark(), self.offsets.mark()
         written, read = dict(self.dead.written), dict(self.dead.read)
         try:
@@ -116,7 +117,7 @@ class _Chooser:
             self.scales.rewind(scale_mark)
             self.offsets.rewind(offset_mark)
             self.dead = _Dead(written, read)
-            return contradiction.reason
+            return contradiction.stays
         return None
 
     def _accept(self, site: Site) -> None:
@@ -127,17 +128,17 @@ class _Chooser:
         try:
             self.scales.relate(x_scale[free], y_scale[free], site.scale[free])
         except ScaleConflict as conflict:
-            raise _Contradiction(self.reasons.scale(site, int(free[conflict.position]), sign=conflict.sign)) from None
+            raise _Contradiction(self.holders.scale(site, int(free[conflict.position]), sign=conflict.sign)) from None
         if tied.size:
-            raise _Contradiction(f"channel {tied[0]} shares its units with a channel of scale 0")
+            raise _Contradiction(ZeroScale(int(tied[0])))
         if alive.size < site.scale.size:
             self._accept_dead(site, x_scale.tolist(), y_scale.tolist())
         conflicting = self._relate_offsets(site, alive)
         if conflicting is not None:
-            raise _Contradiction(self.reasons.offset(site, conflicting))
-        reason = self.ill_conditioned(site)
-        if reason is not None:
-            raise _Contradiction(reason)
+            raise _Contradiction(self.holders.offset(site, conflicting))
+        growth = self.ill_conditioned(site)
+        if growth is not None:
+            raise _Contradiction(growth)
 
     def _relate_offsets(self, site: Site, alive: Ids) -> int | None:
         """Demand s d_x = d_y + t of the channels `alive`; the first that contradicts what is fixed, else None."""
@@ -172,11 +173,11 @@ class _Chooser:
                 self.dead.written[x] = (site, k)
                 continue
             seen = _behind_relu(site, t) if c.sign_uses[y] else t
-            linear = c.other_uses[y] == c.sign_uses[y] and c.site_reads[y] == c.shifts[y] == 0 and c.reads[y] > 0
+            linear = c.other_uses[y] == c.sign_uses[y] and c.site_reads[y] == c.shifts[y] == 0
             if y != PINNED and linear and seen is not None and (seen == 0 or not c.borders[y]) and c.size[y] == 1:
                 self.dead.read[y] = seen
                 continue
-            raise _Contradiction(self.reasons.dead(site, k))
+            raise _Contradiction(self.holders.dead(site, k))
 
     def _offset(self, site: Site, channel: int, value: float) -> bool:
         """Demand d_y = value of a channel; whether it can be."""
@@ -186,7 +187,7 @@ class _Chooser:
             return False
         return True
 
-    def ill_conditioned(self, site: Site) -> str | None:
+    def ill_conditioned(self, site: Site) -> Growth | None:
         """Why an offset dwarfs what is stored where others read it too, and must take it off again; else None."""
         if site.mean is None or site.deviation is None:
             return None
@@ -202,7 +203,7 @@ class _Chooser:
         if not grown.size:
             return None
         first = grown[0]
-        return self.reasons.conditioning(site, int(channels[first]), float(after[first] / before[first]))
+        return Growth(int(channels[first]), site.x.name or "", float(after[first] / before[first]))
 
     def _gauge(self) -> Gauge:
         c = self.classes

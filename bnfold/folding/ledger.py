@@ -16,6 +16,7 @@ from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
 from bnfold.numerics.affine import Float64, batchnorm_affine
 from bnfold.records import Ledger, LedgerEntry, Outcome
+from bnfold.records.causes import Stays
 
 __all__ = ["Fate", "Found", "Takers", "account", "find_batchnorms"]
 
@@ -44,11 +45,11 @@ def find_batchnorms(model: ir.Model) -> tuple[Found, ...]:
 
 @dataclass(frozen=True)
 class Fate:
-    """What the fold did with a node: `into` names the operators that took it, `reason` says why it stayed."""
+    """What the fold did with a node: `into` names the operators that took it, `stays` is why it did not vanish."""
 
     outcome: Outcome
     into: tuple[str, ...] = ()
-    reason: str | None = None
+    stays: Stays | None = None
 
 
 def account(
@@ -56,7 +57,10 @@ def account(
 ) -> Ledger:
     """One entry per BatchNorm, `facts` being its parameters in the source.
 
-    One without a fate was taken out with what nobody reads, or never was a site.
+    One without a fate was taken out with what nobody reads.
+
+    Raises:
+        RuntimeError: one that is still there has no fate; a fault of the fold.
     """
     entries = []
     for item in found:
@@ -65,22 +69,21 @@ def account(
         if item.node.graph is None and (fate is None or fate.outcome == "kept"):
             fate = Fate("removed")
         elif fate is None:
-            unknown = "its input has an unknown number of axes, or no axis of as many channels"
-            fate = Fate("kept", reason=parameters.reason if isinstance(parameters, Refusal) else unknown)
+            raise RuntimeError(f"the fold left BatchNorm {item.name} without a fate")
         entries.append(_entry(item.name, fate, parameters))
     return Ledger(tuple(entries))
 
 
 def _entry(name: str, fate: Fate, parameters: BatchNormParameters) -> LedgerEntry:
     if isinstance(parameters, Refusal):
-        return LedgerEntry(name, fate.outcome, fate.into, fate.reason, np.nan, np.nan, 0)
+        return LedgerEntry(name, fate.outcome, fate.into, fate.stays, np.nan, np.nan, 0)
     gamma, beta, mean, variance, epsilon = parameters
     scale, _ = batchnorm_affine(gamma, beta, mean, variance, epsilon)
     ratio = float(variance.min(initial=np.inf) / epsilon) if epsilon else np.inf
     dead = int(np.sum(scale == 0))
     fresh = not mean.any() and bool((variance == 1).all())
     return LedgerEntry(
-        name, fate.outcome, fate.into, fate.reason, float(np.abs(scale).max(initial=0.0)), ratio, dead, fresh
+        name, fate.outcome, fate.into, fate.stays, float(np.abs(scale).max(initial=0.0)), ratio, dead, fresh
     )
 
 

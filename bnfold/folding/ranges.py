@@ -12,12 +12,13 @@ from bnfold.folding.relations import Parameters
 from bnfold.folding.units import Site
 from bnfold.graph.layers import layer_name
 from bnfold.graph.scaled import Scaled, fits, largest
+from bnfold.records.causes import Overflow
 
 __all__ = ["beyond_range"]
 
 
-def beyond_range(choice: Choice, plan: dict[ir.Node, Parameters], takers: Takers) -> dict[ir.Node, str]:
-    """The sites that must not vanish, with the reason: each takes a parameter out of the range of its type.
+def beyond_range(choice: Choice, plan: dict[ir.Node, Parameters], takers: Takers) -> dict[ir.Node, Overflow]:
+    """The sites that must not vanish, and why: each takes a parameter out of the range of its type.
 
     Of several sites that one operator takes it is the steepest; the others may still vanish when all is chosen anew.
     """
@@ -32,7 +33,7 @@ def beyond_range(choice: Choice, plan: dict[ir.Node, Parameters], takers: Takers
         for node in takers.of(site):
             if node in offenders and (node not in found or steepness > found[node][1]):
                 found[node] = site, steepness
-    return {site.node: _reason(node, offenders[node]) for node, (site, _) in found.items()}
+    return {site.node: _overflow(node, offenders[node]) for node, (site, _) in found.items()}
 
 
 def _overflows(node: ir.Node, index: int, array: np.ndarray | Scaled) -> bool:
@@ -46,7 +47,8 @@ def _steepness(site: Site) -> float:
     return float(max(scale.max(initial=1.0), 1 / scale.min(initial=1.0), largest(site.shift)))
 
 
-def _reason(node: ir.Node, index: int) -> str:
+def _overflow(node: ir.Node, index: int) -> Overflow:
     old = node.inputs[index] if index < len(node.inputs) else None
-    name = old.name if old is not None and old.name else f"{layer_name(node)}.bias"
-    return f"its scale takes `{name}` beyond the range of {parameter_type(node, index).name.lower()}"
+    layer = layer_name(node)
+    name = old.name if old is not None and old.name else f"{layer}.bias"
+    return Overflow(name, layer, parameter_type(node, index).name.lower())

@@ -7,14 +7,22 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from bnfold.folding.relations import RULES, Kind, Rule
-from bnfold.folding.units import Refusal, Units
+from bnfold.folding.units import Refusal, Units, holder
 from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import is_float
 from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
 from bnfold.graph.subgraphs import captured
+from bnfold.records.causes import Cause
 
-__all__ = ["relate_graph"]
+__all__ = ["part_of", "relate_graph"]
+
+# Curves, whose parameters, if any, are one for all channels: f(a x) = b f(x) + c with an a of each channel's own holds
+# for |a| = 1 only, and no rule can say otherwise.
+_NONLINEAR = frozenset(
+    {"Celu", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LogSoftmax", "Mish", "Selu", "Sigmoid", "Softmax"}
+    | {"Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu"}
+)
 
 
 def relate_graph(
@@ -36,47 +44,51 @@ def relate_graph(
         _relate_node(node, units, (failed or {}).get(node), (whole or {}).get(node))
     for output in graph.outputs:
         if output in units.ids:
-            units.pin(units.of(output), None, f"graph output `{output.name}`")
-            units.use(units.of(output))
+            units.pin_output(output)
     return units
 
 
 def _relate_node(node: ir.Node, units: Units, failure: Failure | None, whole: str | None) -> None:
     rule = RULES.get(kind_of(node))
-    why = Refusal(f"{node.op_type} has no rule") if rule is None else None
+    why: Cause | Refusal = Cause.NONLINEAR if kind_of(node) in _NONLINEAR else Cause.NO_RULE
     if rule is not None and whole is not None:
-        why = Refusal(f"part of a {whole}")
+        why = part_of(whole)
     elif rule is not None:
-        outcome = _related(node, rule, units) if failure is None else Refusal(failure.reason)
+        outcome = _related(node, rule, units) if failure is None else _failed(failure)
         if not isinstance(outcome, Refusal):
             _note_uses(node, rule, outcome or rule.kind, units)
             return
-        why = outcome
-        units.refused[node] = outcome.reason
-    label = f"{node.op_type} `{layer_name(node)}`"
-    if rule is not None and why is not None:
-        label += f" ({why.reason})"
+        units.refused[node] = why = outcome
     for value in node.inputs:
         if value in units.ids and value is not None:
-            units.pin(units.of(value), node, label)
+            units.pin(units.of(value), node, why)
             units.use(units.of(value))
     for value in node.outputs:
         if is_float(value):
             units.ids.pop(value, None)
             units.of(value)
-            units.unruled[value] = label
+            units.unruled[value] = holder(node, why)
 
 
 def _related(node: ir.Node, rule: Rule, units: Units) -> Refusal | Kind | None:
     """What the rule says; where it raises, all that it had tied is taken back, and it is a refusal."""
     if any(value is not None and value.shape is None for value in node.inputs):
-        return Refusal("the rank of its input is unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "input")
     mark = units.mark()
     outcome = attempted(f"the rule for {node.op_type}", f"`{layer_name(node)}`", lambda: rule.relate(node, units))
     if isinstance(outcome, Failure):
         units.take_back(mark)
-        return Refusal(outcome.reason)
+        return _failed(outcome)
     return outcome
+
+
+def part_of(kernel: str) -> Refusal:
+    """Why a constant stays that a runtime looks for, or whose operator it needs."""
+    return Refusal(Cause.FUSED_KERNEL, found=kernel)
+
+
+def _failed(failure: Failure) -> Refusal:
+    return Refusal(Cause.FAILED_RULE, failure.what, failure.error)
 
 
 def _note_uses(node: ir.Node, rule: Rule, kind: Kind, units: Units) -> None:
@@ -96,5 +108,5 @@ def _pin_captured(node: ir.Node, units: Units) -> None:
     """Values of this graph that a subgraph of `node` reads keep their units."""
     for value in captured(node):
         if value in units.ids:
-            units.pin(units.of(value), node, f"{node.op_type} `{layer_name(node)}`, which captures it")
+            units.pin(units.of(value), node, Cause.CAPTURED)
             units.use(units.of(value))

@@ -16,27 +16,29 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bnfold.graph.constants import operand
+from bnfold.graph.layers import layer_name
 from bnfold.numerics.affine import Float64
+from bnfold.records.causes import Cause, Holder, Refusal
 
-__all__ = ["Ids", "OffsetRelation", "Pin", "Refusal", "Site", "Units"]
+__all__ = ["Ids", "OffsetRelation", "Pin", "Refusal", "Site", "Units", "holder"]
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Why a rule does not apply to a node: its inputs and outputs then keep their units."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
 class Pin:
-    """Elements whose units an operator restricts: the cause of a refusal, when there is one."""
+    """Elements whose units something restricts: what holds a BatchNorm that stays, when there is one."""
 
     ids: Ids
     node: ir.Node | None
-    why: str
+    holder: Holder
+
+
+def holder(node: ir.Node, why: Cause | Refusal) -> Holder:
+    """An operator as what holds units, under the name of its layer in the user's model."""
+    if isinstance(why, Refusal):
+        return Holder.refusing(node.op_type, layer_name(node), why)
+    return Holder(why, layer_name(node), node.op_type)
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ class Units:
     readers: list[tuple[Ids, ir.Node]] = field(default_factory=list)
     shifts: list[Ids] = field(default_factory=list)  # outputs of constant Adds
     other_uses: list[Ids] = field(default_factory=list)
-    unruled: dict[ir.Value, str] = field(default_factory=dict)  # outputs of operators without a rule
-    refused: dict[ir.Node, str] = field(default_factory=dict)  # nodes whose rule does not apply, and why
+    unruled: dict[ir.Value, Holder] = field(default_factory=dict)  # outputs of operators without a rule
+    refused: dict[ir.Node, Refusal] = field(default_factory=dict)  # nodes whose rule does not apply, and why
 
     def mark(self) -> tuple[int, ...]:
         """How much there is: what `take_back` goes back to."""
@@ -145,18 +147,29 @@ class Units:
         n = len(terms)
         self.offset_relations.append(OffsetRelation(tuple(flat[:n]), tuple(flat[n:]), node))
 
-    def pin(self, ids: Ids, node: ir.Node | None, why: str) -> None:
+    def pin(self, ids: Ids, node: ir.Node, why: Cause | Refusal) -> None:
         """a = 1 and d = 0."""
-        self.scale_pins.append(Pin(ids.ravel(), node, why))
+        self.keep_scale(ids, node, why)
         self.no_offset(ids, node, why)
 
-    def no_offset(self, ids: Ids, node: ir.Node | None, why: str) -> None:
-        """d = 0."""
-        self.offset_pins.append(Pin(ids.ravel(), node, why))
+    def keep_scale(self, ids: Ids, node: ir.Node, why: Cause | Refusal) -> None:
+        """a = 1."""
+        self.scale_pins.append(Pin(ids.ravel(), node, holder(node, why)))
 
-    def keep_sign(self, ids: Ids, node: ir.Node, why: str) -> None:
+    def no_offset(self, ids: Ids, node: ir.Node, why: Cause | Refusal) -> None:
+        """d = 0."""
+        self.offset_pins.append(Pin(ids.ravel(), node, holder(node, why)))
+
+    def keep_sign(self, ids: Ids, node: ir.Node) -> None:
         """a > 0."""
-        self.positive.append(Pin(ids.ravel(), node, why))
+        self.positive.append(Pin(ids.ravel(), node, holder(node, Cause.SIGN)))
+
+    def pin_output(self, output: ir.Value) -> None:
+        """a = 1 and d = 0 of an output of the graph, which is not ours to change."""
+        ids = self.of(output)
+        for pins in (self.scale_pins, self.offset_pins):
+            pins.append(Pin(ids.ravel(), None, Holder(Cause.GRAPH_OUTPUT, output.name or "")))
+        self.use(ids)
 
     def collapse(self, ids: Ids, axes: Iterable[int]) -> Ids:
         """Make the units uniform along `axes`: the ids of the first element stand for all."""

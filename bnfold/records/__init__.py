@@ -15,6 +15,7 @@ from bnfold.records.benchmark import (
     ProfileEntry,
     RatioVerdict,
 )
+from bnfold.records.causes import Cause
 from bnfold.records.certificate import Certificate, CertificateFacts, Counterpart
 from bnfold.records.conversion import FoldExportReport, GraphFacts, InspectReport, OutputFacts, SourceFacts
 from bnfold.records.evaluation import (
@@ -34,7 +35,7 @@ from bnfold.records.machine import Check, CheckStatus, DoctorReport
 from bnfold.records.recalibration import LayerStatistics, RecalibrationReport
 from bnfold.records.timing import SlowerPart, Timing
 from bnfold.records.training import TrainPlan, TrainReport
-from bnfold.records.verification import Coverage, Departure, Execution, OutputVerdict, Verdict
+from bnfold.records.verification import Coverage, Criterion, Departure, Execution, OutputVerdict, Verdict
 
 __all__ = [
     "MIN_VARIANCE_OVER_EPSILON",
@@ -44,6 +45,7 @@ __all__ = [
     "BenchRatio",
     "BenchReport",
     "BenchRun",
+    "Cause",
     "Certificate",
     "CertificateFacts",
     "Check",
@@ -51,6 +53,7 @@ __all__ = [
     "ClassMetrics",
     "Counterpart",
     "Coverage",
+    "Criterion",
     "DataFacts",
     "Departure",
     "DoctorReport",

@@ -8,7 +8,9 @@ from typing import ClassVar, Literal
 
 from bnfold.records.base import MIN_VARIANCE_OVER_EPSILON, few
 from bnfold.records.benchmark import Leaning, RatioVerdict
+from bnfold.records.causes import Cause, Stays
 from bnfold.records.certificate import Certificate
+from bnfold.records.sentences import reason
 
 __all__ = ["MAX_SCALE", "Ledger", "LedgerEntry", "MeasuredChoice", "Outcome", "RemovedChannels"]
 
@@ -21,19 +23,36 @@ Outcome = Literal["absorbed", "merged", "removed", "kept"]
 class LedgerEntry:
     """What happened to one BatchNorm of the source.
 
-    `into` names the operators whose weights took it; `reason` says why a kept one stayed. Scales `s` and variances
-    are those of `y = s x + t`, `s = gamma / sqrt(var + eps)`. `fresh`: mean 0 and variance 1 throughout, as before any
-    training.
+    `into` names the operators whose weights took it; `stays` is why a kept one did not vanish, which `reason` says in
+    a sentence, `cause` in a word, and `held_by` with the names of what holds it. Scales `s` and variances are those of
+    `y = s x + t`, `s = gamma / sqrt(var + eps)`. `fresh`: mean 0 and variance 1 throughout, as before any training.
     """
 
     name: str
     outcome: Outcome
     into: tuple[str, ...]
-    reason: str | None
+    stays: Stays | None
     max_abs_scale: float
     min_var_over_eps: float
     n_dead_channels: int
     fresh: bool = False
+    json_left_out: ClassVar[tuple[str, ...]] = ("stays",)
+    json_properties: ClassVar[tuple[str, ...]] = ("reason", "cause", "held_by")
+
+    @property
+    def reason(self) -> str | None:
+        """Why it stayed, in a sentence; None where it did not."""
+        return None if self.stays is None else reason(self.stays)
+
+    @property
+    def cause(self) -> Cause | None:
+        """Why it stayed, in a word; see docs/causes.md. None where it did not."""
+        return None if self.stays is None else self.stays.cause
+
+    @property
+    def held_by(self) -> tuple[str, ...]:
+        """The layers, and the inputs and outputs of the graph, that hold it; a BatchNorm that holds itself has none."""
+        return () if self.stays is None else self.stays.held_by
 
 
 @dataclasses.dataclass(frozen=True)

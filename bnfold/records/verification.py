@@ -5,10 +5,31 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from enum import StrEnum
 
 from bnfold.records.certificate import CertificateFacts
 
-__all__ = ["Coverage", "Departure", "Execution", "OutputVerdict", "Verdict"]
+__all__ = ["Coverage", "Criterion", "Departure", "Execution", "OutputVerdict", "Verdict"]
+
+
+class Criterion(StrEnum):
+    """What decides whether a file is equal to its source; of what passes, the later one is the further from certain.
+
+    Attributes:
+        SOURCE: the error of the file against that of the source.
+        BOUND: what accumulation alone can leave, where the source happens to be closer to the answer.
+        PARAMETERS: in float64 every parameter is judged, since rounding takes the outputs further than both.
+        BATCH_INVARIANCE: a row depends on the others in its batch.
+        INTERFACE: names, types, shapes, values that are not finite, or a file that does not run.
+        CERTIFICATE: on inputs all is well, but an operator of the file is not what the certificate says.
+    """
+
+    SOURCE = "source"
+    BOUND = "bound"
+    PARAMETERS = "parameters"
+    BATCH_INVARIANCE = "batch_invariance"
+    INTERFACE = "interface"
+    CERTIFICATE = "certificate"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,12 +37,16 @@ class OutputVerdict:
     """Errors of one output against float64: root mean square relative to nothing, in the output's own units.
 
     `e_output` is NaN (null in JSON) where the file gave nothing to compare: another type or shape, NaN, infinity.
+    `decided_by` is the criterion that it passes or fails, None where nothing was compared. `ill_conditioned`: the
+    source itself keeps less than half of its digits.
     """
 
     name: str
     e_source: float
     e_output: float
     allowed: float
+    decided_by: Criterion | None = None
+    ill_conditioned: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +102,9 @@ class Execution:
 class Verdict:
     """The result of the comparison; true when it passed. `failure` is the sentence that says why it did not.
 
+    `decided_by` is the criterion that the file failed, or of those that its outputs passed the last one.
+    `ill_conditioned` says that the source keeps less than half of its digits in an output, `judged_as` names the format
+    of the file's parameters where it is a coarser one than the source's.
     `departure` is where it went wrong, None where it passed or could not be localised. `sizes` holds the shapes of a
     row that each input was compared at, `dims` those of the source's dynamic axes by name, `batch_dim` the name of the
     axis that counts the samples, `values` the range of inputs where it is not that of standard normal numbers.
@@ -91,6 +119,9 @@ class Verdict:
     outputs: tuple[OutputVerdict, ...]
     reference: str
     failure: str | None = None
+    decided_by: Criterion | None = None
+    ill_conditioned: bool = False
+    judged_as: str | None = None
     departure: Departure | None = None
     sizes: Mapping[str, tuple[tuple[int, ...], ...]] = dataclasses.field(default_factory=dict)
     coverage: Coverage | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.records.verdicts import verdict_in_words
 from bnfold.report.cells import plain
+from bnfold.report.comparisons import basis
 from bnfold.report.elements import Child, element
 from bnfold.report.settings import label, shortened
 from bnfold.report.tables import number
@@ -96,9 +97,9 @@ def machine(environment: Facts) -> list[str]:
 
 def _equal(verify: Facts) -> Element:
     batches = ", ".join(map(str, verify["batches"]))
-    scope = f"{verify['n_compared']:,} values against {verify['reference']}, batches {batches}"
+    scope = f"{verify['n_compared']:,} values against {basis(verify)}, batches {batches}"
     if not verify["n_compared"]:
-        scope = f"No values were compared with {verify['reference']}."
+        scope = f"No values were compared with {basis(verify)}."
     if not verify["passed"]:
         return _answer("Is it equal?", "Not equal", verify["failure"] or "no reason given", scope, tone="bad")
     shares = [output["e_output"] / output["allowed"] for output in verify["outputs"] if output["allowed"]]

@@ -10,6 +10,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bnfold.records import as_json
+from bnfold.report.comparisons import basis
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -83,11 +86,12 @@ def _error(value: float) -> str:
 
 def _scope(verdict: Verdict) -> str:
     """How many values were compared, with what, at which batches and where."""
+    against = basis(as_json(verdict))
     if not verdict.n_compared:
-        return f"no values were compared with {verdict.reference}"
+        return f"no values were compared with {against}"
     batches = f", batches {', '.join(map(str, verdict.batches))}" if verdict.batches else ""
     providers = f" on {', '.join(verdict.providers)}" if verdict.providers else ""
-    return f"{verdict.n_compared:,} values against {verdict.reference}{batches}{providers}"
+    return f"{verdict.n_compared:,} values against {against}{batches}{providers}"
 
 
 def _proven(verdict: Verdict) -> list[str]:

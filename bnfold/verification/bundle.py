@@ -21,6 +21,7 @@ from bnfold.verification.answers import Answers
 from bnfold.verification.bundle_files import open_bundle, read_arrays
 from bnfold.verification.comparison import Comparison
 from bnfold.verification.inputs import Feed, make_feeds
+from bnfold.verification.judgement import judgement
 from bnfold.verification.kinds import Unequal
 from bnfold.verification.ranges import as_compared
 
@@ -238,8 +239,8 @@ def verify_bundle(
         n_compared=sum(errors.n_compared for errors in comparison.outputs.values()),
         providers=comparison.providers,
         batches=tuple(sorted({feed.batch for feed in golden.feeds})),
-        outputs=tuple(errors.verdict() for errors in comparison.outputs.values()),
-        reference=comparison.describe_reference(),
+        **judgement(comparison, passed=failure is None),
+        reference=golden.description,
         failure=failure,
         executions=comparison.executions(),
         warnings=golden.warnings(),

@@ -214,23 +214,6 @@ class Comparison:
         found = (self.rows.warning(errors) for errors in self.outputs.values())
         return tuple(sentence for sentence in found if sentence is not None)
 
-    def describe_reference(self) -> str:
-        """Who computed the float64 values, and which outputs are ill-conditioned."""
-        weak = [name for name, errors in self.outputs.items() if errors.is_ill_conditioned(self.u)]
-        text = self.reference.description
-        lossy = [
-            f"{errors.name} lies {errors.e_output / errors.e_source:.1f} times as far from float64 as the source's"
-            for errors in self.outputs.values()
-            if errors.has_right_parameters and errors.e_source > 0
-        ]
-        if self.coarser > 1:
-            text += f"; the file stores {self.stored_format} and is judged by that format"
-        if weak:
-            text += f"; ill-conditioned: the source keeps less than half of its digits in {', '.join(weak)}"
-        if lossy:
-            text += f"; {', '.join(lossy)}, by rounding alone: every parameter is the right one, rounded once"
-        return text
-
 
 def _refuse_other_shapes(name: str, exact: np.ndarray, executions: Sequence[np.ndarray]) -> None:
     for execution in executions:

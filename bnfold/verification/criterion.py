@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnfold.numerics.error_bounds import PooledError, expected_maximum
-from bnfold.records import OutputVerdict
+from bnfold.records import Criterion, OutputVerdict
 
 if TYPE_CHECKING:
     from bnfold.verification.parameters import ParameterErrors
@@ -120,10 +120,38 @@ class OutputErrors:
     @property
     def allowed(self) -> float:
         """The largest root mean square error that passes."""
-        usual = max(K_RMS * self.coarser * self.e_source, self.relative_bound * self.reference.rms)
+        usual = max(self._of_source[0], self._of_accumulation[0])
         if self.parameters is None or not self.has_right_parameters:
             return usual
         return max(usual, K_ORDER * self.worst_order * self.parameters.rounding.rms)
+
+    @property
+    def _of_source(self) -> tuple[float, float]:
+        """What the source's own error allows, as root mean square and as maximum."""
+        return K_RMS * self.coarser * self.e_source, K_MAXIMUM * self.coarser * self.e_source_maximum
+
+    @property
+    def _of_accumulation(self) -> tuple[float, float]:
+        """What accumulation alone can leave, as root mean square and as maximum."""
+        bound = self.relative_bound * self.reference.rms
+        return bound, bound * expected_maximum(self.reference.n)
+
+    @property
+    def decided_by(self) -> Criterion | None:
+        """The first criterion that the output passes, else the last one that it was judged by; None without values."""
+        if self.n_compared == 0:
+            return None
+        if not self.comparable:
+            return Criterion.INTERFACE
+        errors, of_source, of_accumulation = (
+            (self.e_output, self.e_output_maximum), self._of_source, self._of_accumulation
+        )  # fmt: skip
+        if all(error <= allowed for error, allowed in zip(errors, of_source, strict=True)):
+            return Criterion.SOURCE
+        usual = map(max, of_source, of_accumulation)
+        if self.parameters is None or all(error <= allowed for error, allowed in zip(errors, usual, strict=True)):
+            return Criterion.BOUND
+        return Criterion.PARAMETERS
 
     @property
     def e_source_maximum(self) -> float:
@@ -138,8 +166,7 @@ class OutputErrors:
     @property
     def allowed_maximum(self) -> float:
         """The largest single error that passes."""
-        bound = self.relative_bound * self.reference.rms * expected_maximum(self.reference.n)
-        usual = max(K_MAXIMUM * self.coarser * self.e_source_maximum, bound)
+        usual = max(self._of_source[1], self._of_accumulation[1])
         if self.parameters is None or not self.has_right_parameters:
             return usual
         return max(usual, K_ORDER * self.worst_order * self.parameters.rounding.maximum)
@@ -157,9 +184,10 @@ class OutputErrors:
         """Whether the source itself keeps less than half of the digits of its format, of unit roundoff `u`."""
         return self.coarser * self.e_source > math.sqrt(u) * self.reference.rms
 
-    def verdict(self) -> OutputVerdict:
-        """The public facts, as root mean squares."""
-        return OutputVerdict(self.name, self.e_source, self.e_output, self.allowed)
+    def verdict(self, u: float) -> OutputVerdict:
+        """The public facts, errors as root mean squares; `u`: see `is_ill_conditioned`."""
+        ill = self.is_ill_conditioned(u)
+        return OutputVerdict(self.name, self.e_source, self.e_output, self.allowed, self.decided_by, ill)
 
     def failure(self) -> str | None:
         """The sentence that says why the output does not pass; None where it does."""

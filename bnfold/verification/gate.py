@@ -11,6 +11,7 @@ from bnfold.verification.certified import Certified, certified
 from bnfold.verification.compare import Scope, compare
 from bnfold.verification.comparison import Comparison, NotFinite
 from bnfold.verification.explain import explain
+from bnfold.verification.judgement import judgement
 from bnfold.verification.kinds import Unequal
 from bnfold.verification.ranges import batch_dim, dims, in_ranges, value_texts
 
@@ -125,8 +126,8 @@ def _verified(
         n_compared=sum(errors.n_compared for errors in comparison.outputs.values()),
         providers=comparison.providers,
         batches=scope.batches,
-        outputs=tuple(errors.verdict() for errors in comparison.outputs.values()),
-        reference=comparison.describe_reference(),
+        **judgement(comparison, passed=failure is None, disproven=proof.failure is not None),
+        reference=comparison.reference.description,
         failure=failure,
         departure=departure,
         sizes=scope.sizes,

@@ -23,7 +23,7 @@ def fold_accounted(model: ir.Model, *, provider: str = "cpu", **rewrites: bool) 
         rewrites: which ones to do, by the names that `bnfold.folding.fold_model` has for them.
 
     Raises:
-        RuntimeError: the counts differ, or a kept entry has no reason; a fault of the fold core.
+        RuntimeError: the counts differ, or a kept entry has no cause; a fault of the fold core.
     """
     import onnx_ir.passes.common as passes
 
@@ -39,9 +39,9 @@ def fold_accounted(model: ir.Model, *, provider: str = "cpu", **rewrites: bool) 
     n_ended = ledger.absorbed + ledger.merged + ledger.removed + ledger.kept
     if ledger.found != n_before or n_ended != n_before:
         raise RuntimeError(f"the graph had {n_before} BatchNorms, the ledger has {ledger.found}, {n_ended} with an end")
-    unexplained = [entry.name for entry in ledger.entries if entry.outcome == "kept" and not entry.reason]
+    unexplained = [entry.name for entry in ledger.entries if entry.outcome == "kept" and not entry.cause]
     if unexplained:
-        raise RuntimeError(f"kept without a reason: {', '.join(unexplained)}")
+        raise RuntimeError(f"kept without a cause: {', '.join(unexplained)}")
     return ledger
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -12,12 +12,13 @@ from validity import batchnorm_nodes, violations
 
 from bnfold.folding import CHANNEL_BLOCK, fold
 from bnfold.graph.float64 import Float64Graph
+from bnfold.records import Cause
 from bnfold.verification.certificate import prove
 
 if TYPE_CHECKING:
     from bnfold.records import Ledger
 
-__all__ = ["assert_equal", "assert_valid", "batchnorm_nodes", "check_fold", "kept_reasons"]
+__all__ = ["assert_equal", "assert_valid", "batchnorm_nodes", "check_fold", "held_by", "kept", "kept_causes"]
 
 # The promise: in float64 the folded graph equals the original to 1e-10 of the output's largest magnitude.
 PROMISE = 1e-10
@@ -52,9 +53,21 @@ def check_fold(
     return folded, ledger
 
 
-def kept_reasons(ledger: Ledger) -> dict[str, str]:
-    """Name and reason of every BatchNorm that stayed."""
-    return {entry.name: entry.reason or "" for entry in ledger.entries if entry.outcome == "kept"}
+def kept(ledger: Ledger) -> dict[str, Any]:
+    """Why every BatchNorm that stayed did, by name."""
+    return {entry.name: entry.stays for entry in ledger.entries if entry.outcome == "kept"}
+
+
+def kept_causes(ledger: Ledger) -> dict[str, str]:
+    """The cause of every BatchNorm that stayed, by name."""
+    return {name: stays.cause.value for name, stays in kept(ledger).items()}
+
+
+def held_by(ledger: Ledger) -> tuple[str, ...]:
+    """What holds the only BatchNorm that stayed."""
+    (stays,) = kept(ledger).values()
+    names: tuple[str, ...] = stays.held_by
+    return names
 
 
 def assert_equal(
@@ -109,12 +122,13 @@ def assert_ledger(ledger: Ledger, model: onnx.ModelProto, folded: onnx.ModelProt
     assert len(set(names)) == len(names)
     for entry in ledger.entries:
         if entry.outcome == "kept":
+            assert isinstance(entry.cause, Cause), entry.name
             assert entry.reason, entry.name
             assert not entry.into
         else:
-            assert entry.reason is None, entry.name
+            assert (entry.cause, entry.held_by, entry.reason) == (None, (), None), entry.name
         if entry.outcome != "removed":
-            assert np.isfinite(entry.max_abs_scale) or "training" in (entry.reason or ""), entry.name
+            assert np.isfinite(entry.max_abs_scale) or entry.cause == Cause.TRAINING_MODE, entry.name
         if entry.outcome in ("absorbed", "merged"):
             assert entry.into, f"{entry.name} was absorbed by nothing"
             assert len(set(entry.into)) == len(entry.into)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from fold_checks import check_fold, kept_reasons
+from fold_checks import check_fold, kept, kept_causes
 
 import bnfold.folding.terms
 import bnfold.folding.trace
@@ -19,6 +19,7 @@ from bnfold.folding.relations import RULES
 from bnfold.folding.units import Refusal, Units
 from bnfold.folding.wires import Wires
 from bnfold.graph import canonical
+from bnfold.records import Cause
 
 FEED = {"x": np.random.default_rng(1).normal(size=(2, 2, 5, 5))}
 
@@ -65,7 +66,7 @@ def test_a_relation_that_raises_pins_its_node(name: str, monkeypatch: pytest.Mon
     def relate(node: ir.Node, units: Units):
         seen.append(node)
         rule(node, units)
-        units.no_offset(units.of(node.outputs[0]), node, "half-made")
+        units.no_offset(units.of(node.outputs[0]), node, Cause.PADDING)
         raise IndexError("list index out of range")
 
     monkeypatch.setattr(RULES[name], "relate", relate)
@@ -73,12 +74,11 @@ def test_a_relation_that_raises_pins_its_node(name: str, monkeypatch: pytest.Mon
     _, ledger = check_fold(_network(), FEED)
 
     assert seen
-    reasons = kept_reasons(ledger)
-    if name == "LeakyRelu":  # each BatchNorm still has its own Conv
-        assert not reasons
-    else:
-        assert len(reasons) == 2
-        assert all(f"the rule for {name} failed (IndexError): report it" in reason for reason in reasons.values())
+    # Without LeakyRelu each BatchNorm still has its own Conv.
+    causes = kept_causes(ledger)
+    assert list(causes.values()) == ([] if name == "LeakyRelu" else [Cause.FAILED_RULE] * 2)
+    refusals = [stays if isinstance(stays, Refusal) else stays.before.refusal for stays in kept(ledger).values()]
+    assert {(refusal.part, refusal.found) for refusal in refusals} <= {(f"the rule for {name}", "IndexError")}
     warned = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert any(f"the rule for {name} failed (IndexError)" in record.getMessage() for record in warned)
     traced = [record for record in caplog.records if record.levelno == logging.DEBUG and record.exc_info]
@@ -92,12 +92,12 @@ def test_nothing_of_a_failed_rule_is_left(monkeypatch: pytest.MonkeyPatch) -> No
     def raises(node: ir.Node, units: Units):
         rule(node, units)
         units.tie(units.of(node.outputs[0]), units.fresh((1, 3, 1, 1)))
-        units.keep_sign(units.of(node.outputs[0]), node, "half-made")
+        units.keep_sign(units.of(node.outputs[0]), node)
         units.use(units.of(node.outputs[0]))
         raise ValueError("no")
 
     def refuses(node: ir.Node, units: Units):
-        return Refusal("the rule for LeakyRelu failed (ValueError): report it")
+        return Refusal(Cause.FAILED_RULE, "the rule for LeakyRelu", "ValueError")
 
     found = []
     for relate in (raises, refuses):
@@ -110,7 +110,7 @@ def test_nothing_of_a_failed_rule_is_left(monkeypatch: pytest.MonkeyPatch) -> No
                 for listed in (units.equal_scales, units.equal_offsets, units.other_uses)
             ]
             + [
-                [(pin.ids.tolist(), pin.why) for pin in pins]
+                [(pin.ids.tolist(), pin.holder) for pin in pins]
                 for pins in (units.scale_pins, units.offset_pins, units.positive)
             ]
         )
@@ -129,7 +129,7 @@ def test_parameters_that_cannot_be_computed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(RULES["Conv"], "rewrite", rewrite)
     _, ledger = check_fold(_network(), FEED)
     assert [entry.outcome for entry in ledger.entries] == ["absorbed", "kept"]
-    assert "the rule for Conv failed (FloatingPointError): report it" in str(ledger.entries[1].reason)
+    assert ledger.entries[1].cause == Cause.FAILED_RULE
 
 
 def test_input_that_is_refused_is_still_refused(monkeypatch: pytest.MonkeyPatch) -> None:

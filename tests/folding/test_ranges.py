@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
-from fold_checks import batchnorm_nodes, kept_reasons
+from fold_checks import batchnorm_nodes, kept
 from fold_models import EPSILON, Net, Parameters
 
 from bnfold.folding import fold
+from bnfold.records.causes import Overflow
 
 C = 3
 
@@ -17,10 +20,10 @@ def _net() -> Net:
     return Net(Parameters(0, dyadic=False), {"x": ("N", C, 2, 2)}, dtype="float16")
 
 
-def _reasons(net: Net, y: str) -> tuple[dict[str, str], onnx.ModelProto]:
+def _kept(net: Net, y: str) -> tuple[dict[str, Any], onnx.ModelProto]:
     folded, ledger = fold(net.model(y))
     assert len(batchnorm_nodes(folded.graph)) == ledger.kept
-    return kept_reasons(ledger), folded
+    return kept(ledger), folded
 
 
 @pytest.mark.parametrize(
@@ -31,13 +34,13 @@ def _reasons(net: Net, y: str) -> tuple[dict[str, str], onnx.ModelProto]:
         (1.0, None, {"gamma": 1.0, "variance": 1.0, "beta": 60000.0, "mean": -60000.0}, "the_conv.bias"),
     ],
 )
-def test_the_reason_names_the_parameter(weight, bias, changes, name):
+def test_the_parameter_is_named(weight, bias, changes, name):
     net = _net()
     inputs = ["x", net.constant(np.full((C, C, 1, 1), weight), "w")]
     inputs += [] if bias is None else [net.constant(np.full(C, bias), "b")]
     y = net.node("Conv", inputs, name="the_conv")
-    reasons, _ = _reasons(net, net.batchnorm(y, C, name="bn", **changes))
-    assert reasons == {"bn": f"its scale takes `{name}` beyond the range of float16"}
+    stayed, _ = _kept(net, net.batchnorm(y, C, name="bn", **changes))
+    assert stayed == {"bn": Overflow(name, "the_conv", "float16")}
 
 
 def test_of_two_the_steeper_one_stays():
@@ -46,8 +49,8 @@ def test_of_two_the_steeper_one_stays():
     y = net.node("Conv", ["x", net.constant(np.full((C, C, 1, 1), 4.0), "w")])
     even = {"beta": 0.0, "mean": 0.0, "variance": 1.0}
     y = net.batchnorm(net.batchnorm(y, C, name="mild", gamma=100.0, **even), C, name="steep", gamma=1000.0, **even)
-    reasons, folded = _reasons(net, y)
-    assert list(reasons) == ["steep"]
+    stayed, folded = _kept(net, y)
+    assert list(stayed) == ["steep"]
     assert len(batchnorm_nodes(folded.graph)) == 1
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bnfold.records import Cause, Ledger, LedgerEntry
+from bnfold.records.causes import Cycle, Held, Holder
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TOOLS = ("export", "onnxsim", "onnxslim", "ort", "bnfold")
 
@@ -47,6 +50,26 @@ def test_a_tool_that_fails_is_told_and_left_out_of_the_totals(survey, monkeypatc
     rows = [_row("a", 5, 4, 3, 2, 1, 0), _row("b", 7, 7, 7, None, 7, 7), _row("c", 10, 4, 4, 4, 4, 2)]
     assert survey.totals(rows) == ("total of 2", "15", "8", "7", "6", "5", "2")
     assert survey.cells(rows[1])[4] == "-"
+
+
+def test_what_keeps_batchnorms_is_counted_by_cause_and_operators(survey):
+    relu, conv = Holder(Cause.NONLINEAR, "act", "Relu"), Holder(Cause.PADDING, "conv", "Conv")
+    output = Holder(Cause.GRAPH_OUTPUT, "y")
+    held = [
+        Held("offset", relu, conv),
+        Held("offset", relu, conv),
+        Held("scale", relu, output),
+        Held("scale"),
+        Cycle(3),
+    ]
+    entries = [LedgerEntry(f"bn{k}", "kept", (), stays, 1.0, 1.0, 0) for k, stays in enumerate(held)]
+    entries.append(LedgerEntry("gone", "absorbed", ("conv",), None, 1.0, 1.0, 0))
+    assert survey.reasons(Ledger(tuple(entries))) == {
+        "`nonlinear`: offset held by Relu and Conv (padding)": 2,
+        "`nonlinear`: scale held by Relu and graph output": 1,
+        "`shared`: scale held by a cycle": 1,
+        "`shared`": 1,
+    }
 
 
 def test_the_page_adds_up_what_keeps_batchnorms(survey, tmp_path):

@@ -24,14 +24,16 @@ from bnfold.records import (
     Verdict,
     as_json,
 )
+from bnfold.records.causes import Cause, Held, Holder
 
 SCRIPT = "<script>alert(1)</script>"
+HELD = Held("scale", Holder(Cause.NONLINEAR, SCRIPT, "Gelu"))
 
 
 def fold_export_report(*, passed: bool = True) -> FoldExportReport:
     entries = (
         LedgerEntry(SCRIPT, "absorbed", ("conv<1>&",), None, 3.14159, 812.125, 0),
-        LedgerEntry("blocks.3.norm", "kept", (), f'scale pinned by GELU "{SCRIPT}"', 0.5, 1e-12, 17),
+        LedgerEntry("blocks.3.norm", "kept", (), HELD, 0.5, 1e-12, 17),
     )
     choice = MeasuredChoice("Max", True, "CPUExecutionProvider", 1.25, 1.5, 0.8331, 0.8123, 0.8456, "faster")
     outputs = (OutputVerdict("logits", 2.123456e-6, 1.9e-6, 4.2e-6),)

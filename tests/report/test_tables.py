@@ -20,6 +20,7 @@ from bnfold.records import (
     RemovedChannels,
     Verdict,
 )
+from bnfold.records.causes import Cause, Cycle, Held, Holder
 from bnfold.report import render_bench, render_doctor, render_ledger, render_verdict
 from bnfold.report.tables import number
 
@@ -106,15 +107,16 @@ def test_a_narrow_terminal_gets_long_lines_instead_of_cut_numbers(
 def test_a_row_is_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """So that `grep` finds the name and the reason of a BatchNorm together."""
     monkeypatch.delenv("COLUMNS")
-    reason = "scale pinned by GELU `blocks.3.act` on its input and by Add `blocks.3.add` on its output"
-    render_ledger(Ledger((LedgerEntry(LONG, "kept", (), reason, 0.5, 812.0, 17),)))
-    assert any(LONG in line and reason in line for line in capsys.readouterr().out.splitlines())
+    before, after = Holder(Cause.NONLINEAR, "blocks.3.act", "Gelu"), Holder(Cause.NO_RULE, "blocks.3.ids", "NonZero")
+    entry = LedgerEntry(LONG, "kept", (), Held("scale", before, after), 0.5, 812.0, 17)
+    render_ledger(Ledger((entry,)))
+    assert any(LONG in line and str(entry.reason) in line for line in capsys.readouterr().out.splitlines())
 
 
 def test_ledger(capsys: pytest.CaptureFixture[str]) -> None:
     entries = (
         LedgerEntry("layer1.bn1", "absorbed", ("layer1.conv1",), None, 3.14159, 812.0, 0),
-        LedgerEntry(LONG, "kept", (), "scale pinned by GELU blocks.3.act", 0.5, 1e-12, 17),
+        LedgerEntry(LONG, "kept", (), Cycle(3), 0.5, 1e-12, 17),
     )
     render_ledger(Ledger(entries))
     out = capsys.readouterr().out

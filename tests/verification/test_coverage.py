@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bnfold.export import finish
 from bnfold.folding import fold_model
-from bnfold.records import Coverage, InputSpec, as_json
+from bnfold.records import Coverage, Criterion, InputSpec, as_json
 from bnfold.verification import OnnxReference, verify_file
 from bnfold.verification.certified import certified
 from bnfold.verification.coverage import watched
@@ -104,6 +104,7 @@ def test_what_no_output_shows_is_found_operator_by_operator(tmp_path, name, inde
     (output,) = verdict.outputs
     assert output.e_output <= output.allowed  # no input shows it
     assert not verdict
+    assert verdict.decided_by == Criterion.CERTIFICATE
     assert "it is not proven: " in verdict.failure
     assert verdict.departure is not None
     assert verdict.departure.layer in ({"c", "b"} if name.startswith("first") else {"y"})

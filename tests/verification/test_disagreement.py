@@ -74,7 +74,7 @@ def test_a_right_evaluator_tells_the_wrong_file(tmp_path):
 def test_a_source_that_loses_its_digits_by_rounding_passes(tmp_path, shift):
     verdict = _verify(tmp_path, _network(shift=shift), _network(shift=shift))
     assert verdict, verdict.failure
-    assert "ill-conditioned" in verdict.reference
+    assert verdict.ill_conditioned
 
 
 def test_one_that_loses_them_inside_an_operator_passes(tmp_path):
@@ -90,7 +90,7 @@ def test_one_that_loses_them_inside_an_operator_passes(tmp_path):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     verdict = _verify(tmp_path, model, model)
     assert verdict, verdict.failure
-    assert "ill-conditioned" in verdict.reference
+    assert verdict.ill_conditioned
 
 
 def test_a_source_with_its_digits_is_evaluated_no_second_time(tmp_path, monkeypatch):

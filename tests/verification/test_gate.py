@@ -13,9 +13,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
-from bnfold.records import InputSpec
+from bnfold.records import Criterion, InputSpec
 from bnfold.verification import OnnxReference, TorchReference, verify_file
 from bnfold.verification.criterion import OutputErrors
+from bnfold.verification.parameters import ParameterErrors
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -30,6 +31,8 @@ def test_a_right_fold_passes(case, seed):
     assert output.name == "y"
     assert output.e_source > 0
     assert 0 < output.e_output <= output.allowed
+    assert verdict.decided_by == output.decided_by == Criterion.SOURCE
+    assert (verdict.ill_conditioned, verdict.judged_as) == (False, None)
 
 
 def test_every_value_is_counted(case):
@@ -181,6 +184,7 @@ def test_what_differs_in_kind_fails(case, edit, sentence):
     verdict = case.verify(case.file(case.folded(), edit))
     assert not verdict
     assert sentence in verdict.failure
+    assert verdict.decided_by == (Criterion.PARAMETERS if edit is _batch_mixed else Criterion.INTERFACE)
 
 
 def test_a_file_that_runs_at_one_batch_only_fails_in_words(cases):
@@ -192,6 +196,7 @@ def test_a_file_that_runs_at_one_batch_only_fails_in_words(cases):
     verdict = case.verify(case.file(case.folded(), fix_reshape))
     assert not verdict
     assert "does not run on random inputs, batch 2" in verdict.failure
+    assert verdict.decided_by == Criterion.INTERFACE
 
 
 def test_an_input_of_another_size_fails(cases):
@@ -203,7 +208,43 @@ def test_an_input_of_another_size_fails(cases):
 
 
 def test_nothing_compared_fails():
-    assert OutputErrors("y", 0.0).failure() == "output y: no value could be compared"
+    errors = OutputErrors("y", 0.0)
+    assert errors.failure() == "output y: no value could be compared"
+    assert errors.decided_by is None
+
+
+def _errors(source: float, file: float) -> OutputErrors:
+    """Of an output of size 1 whose accumulation may leave 1e-3."""
+    errors = OutputErrors("y", 1e-3)
+    errors.reference.add(np.ones(100))
+    errors.add_source(0, np.full(100, source))
+    errors.add_candidate("as written", np.full(100, file), "an input")
+    return errors
+
+
+@pytest.mark.parametrize(
+    ("source", "file", "criterion"),
+    [
+        (1e-5, 2e-5, Criterion.SOURCE),
+        (1e-5, 5e-4, Criterion.BOUND),
+        (1e-2, 2e-2, Criterion.SOURCE),
+        (1e-5, 5e-3, Criterion.BOUND),  # fails it, and there are no parameters to judge
+    ],
+)
+def test_an_output_is_decided_by_the_first_criterion_that_it_passes(source, file, criterion):
+    errors = _errors(source, file)
+    assert errors.decided_by == criterion
+    assert (errors.failure() is None) == (file < 5e-3 or source > 1e-3)
+
+
+@pytest.mark.parametrize(("rounding", "passes"), [(1e-2, True), (1e-9, False)])
+def test_an_output_beyond_both_is_decided_by_its_parameters(rounding, passes):
+    errors = _errors(1e-5, 5e-3)
+    errors.parameters = ParameterErrors()
+    errors.parameters.distance.add(np.full(100, 1e-6))
+    errors.parameters.rounding.add(np.full(100, rounding))
+    assert errors.decided_by == Criterion.PARAMETERS
+    assert (errors.failure() is None) == passes
 
 
 def test_a_static_batch_is_compared_at_that_batch(cases):
@@ -328,6 +369,7 @@ def test_a_network_that_mixes_rows_fails(tmp_path):
     assert not verdict
     assert "row 2 alone and the same row in a batch of 3 differ by" in verdict.failure
     assert "in the source in float64" in verdict.failure
+    assert verdict.decided_by == Criterion.BATCH_INVARIANCE
 
 
 def test_a_file_may_mix_rows(tmp_path):
@@ -373,7 +415,8 @@ def test_an_ill_conditioned_source_is_said_to_be(tmp_path):
         <float c = {1e6}> { up = Add (x, c) y = Sub (up, c) }"""
     verdict = _verdict(tmp_path, cancelling, cancelling, X)
     assert verdict
-    assert "ill-conditioned: the source keeps less than half of its digits in y" in verdict.reference
+    assert verdict.ill_conditioned
+    assert [output.ill_conditioned for output in verdict.outputs] == [True]
 
 
 def test_a_float16_file_is_judged_by_its_own_format(tmp_path):
@@ -388,7 +431,7 @@ def test_a_float16_file_is_judged_by_its_own_format(tmp_path):
     onnx.save(half, tmp_path / "half.onnx")
     verdict = verify_file(tmp_path / "half.onnx", OnnxReference(_model(exact)), inputs=(X,), threads=1)
     assert verdict, verdict.failure
-    assert "the file stores float16 and is judged by that format" in verdict.reference
+    assert verdict.judged_as == "float16"
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float16(1.01), "w16"))
     onnx.save(half, tmp_path / "half.onnx")
     assert not verify_file(tmp_path / "half.onnx", OnnxReference(_model(exact)), inputs=(X,), threads=1)

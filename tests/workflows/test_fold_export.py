@@ -100,13 +100,22 @@ def test_report_has_the_public_fields(network: Path, tmp_path: Path) -> None:
         "output": {"path", "sha256", "opset", "ir_version", "bytes"},
         "ledger": {"found", "absorbed", "merged", "removed", "kept", "entries"},
         "graph": {"nodes_before", "nodes_after", "batchnorm_after", "macs_before", "macs_after"},
-        "verify": {"passed", "n_compared", "providers", "batches", "outputs"},
+        "verify": {
+            "passed",
+            "n_compared",
+            "providers",
+            "batches",
+            "outputs",
+            "decided_by",
+            "ill_conditioned",
+            "judged_as",
+        },
         "removed_channels": set(),
         "seconds": {"load", "export", "fold", "simplify", "verify"},
     }
     assert {key: set(report[key]) >= fields for key, fields in expected.items()} == dict.fromkeys(expected, True)
     assert set(report["ledger"]["entries"][0]) >= {
-        "name", "outcome", "into", "reason", "max_abs_scale", "min_var_over_eps", "n_dead_channels"
+        "name", "outcome", "into", "reason", "cause", "held_by", "max_abs_scale", "min_var_over_eps", "n_dead_channels"
     }  # fmt: skip
     assert set(report["verify"]["outputs"][0]) >= {"name", "e_source", "e_output", "allowed"}
 

@@ -23,6 +23,7 @@ from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import static_length, static_size
 from bnfold.numerics.affine import Float64, batchnorm_affine
+from bnfold.records.causes import Cause
 
 # ONNX's default for BatchNormalization: attributes are float32, and so is it.
 _DEFAULT_EPSILON = float(np.float32(1e-5))
@@ -40,11 +41,11 @@ def batchnorm_parameters(node: ir.Node) -> tuple[Float64, Float64, Float64, Floa
     epsilon is float32 in the file, whatever digits an exporter's graph still has; a float64 network keeps them.
     """
     if attribute(node, "training_mode", 0):
-        return Refusal("it is in training mode")
+        return Refusal(Cause.TRAINING_MODE)
     if not attribute(node, "spatial", 1):
-        return Refusal("it normalises every position by itself (spatial=0)")
+        return Refusal(Cause.NO_RULE, "spatial")
     if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
-        return Refusal("its statistics are outputs")
+        return Refusal(Cause.BATCH_STATISTICS)
     given = next(
         (
             value
@@ -54,13 +55,13 @@ def batchnorm_parameters(node: ir.Node) -> tuple[Float64, Float64, Float64, Floa
         None,
     )
     if given is not None:
-        return Refusal(f"`{given.name}` is an input, whose value a caller may replace: take it off the graph's inputs")
+        return Refusal(Cause.REPLACEABLE, found=given.name or "")
     arrays = [float64_constant(value) for value in node.inputs[1:5]]
     gamma, beta, mean, variance = [*arrays, None, None, None, None][:4]
     if gamma is None or beta is None or mean is None or variance is None:
-        return Refusal("its parameters are not constants")
+        return Refusal(Cause.NOT_CONSTANT, "parameters")
     if {array.shape for array in (gamma, beta, mean, variance)} != {(gamma.size,)}:
-        return Refusal("its parameters are not one for each channel")
+        return Refusal(Cause.INVALID, "parameters")
     epsilon = attribute(node, "epsilon", _DEFAULT_EPSILON)
     is_double = node.outputs[0].dtype == ir.DataType.DOUBLE
     return gamma, beta, mean, variance, epsilon if is_double else float(np.float32(epsilon))
@@ -75,11 +76,11 @@ def relate_batchnorm(node: ir.Node, units: Units) -> Refusal | None:
     gamma, beta, mean, variance, epsilon = parameters
     x, y = node.inputs[0], node.outputs[0]
     if x is None or units.of(x).ndim < 2:
-        return Refusal("its input has an unknown number of axes, or no axis of as many channels")
+        return Refusal(Cause.UNKNOWN_SHAPE, "channels")
     if y.shape is None:  # ONNX infers none before opset 7
         y.shape, y.type = x.shape, x.type
     if static_length(x, 1) not in {None, gamma.size}:
-        return Refusal("its input has another number of channels")
+        return Refusal(Cause.INVALID, "channels")
     try:
         scale, shift = batchnorm_affine(gamma, beta, mean, variance, epsilon)
     except ValueError as error:
@@ -102,7 +103,7 @@ def rewrite_batchnorm(node: ir.Node, gauge: Gauge) -> Parameters:
     """
     parameters = batchnorm_parameters(node)
     if isinstance(parameters, Refusal):
-        raise ValueError(parameters.reason)  # noqa: TRY004 - a value of the node, not of Python
+        raise ValueError(f"a refused BatchNorm has no units: {parameters}")  # noqa: TRY004 - a value of the node
     gamma, beta, mean, _, _ = parameters
     inverse, _ = gauge.read(operand(node), 1, gamma.size)
     into, offset = gauge.write(operand(node), 1, gamma.size)
@@ -149,12 +150,12 @@ def relate_add(node: ir.Node, units: Units) -> Refusal | None:
         return _of_data(node, units, relate_sum)
     x, array, index = operands
     if array.ndim > units.of(x).ndim:
-        return Refusal("its constant adds axes to the data")
+        return Refusal(Cause.NO_RULE, "broadcast")
     if node.op_type == "Sub" and index == 0:
-        return Refusal("it subtracts the data from a constant")
+        return Refusal(Cause.NO_RULE, "minuend")
     ids = units.of(x)
     if ids.ndim == 0:
-        return Refusal("it adds to one number")
+        return Refusal(Cause.NO_RULE, "scalar")
     axis = channel_axis(array, ids.shape)
     y_ids = _fresh_for(units, ids, array, axis)
     units.tie_scales(y_ids, ids)
@@ -171,16 +172,18 @@ def relate_mul(node: ir.Node, units: Units) -> Refusal | None:
     if operands is None:
         return _of_data(node, units, relate_product)
     x, array, index = operands
-    if array.ndim > units.of(x).ndim or (node.op_type == "Div" and index == 0):
-        return Refusal("it is not the data times a constant of its own rank")
+    if array.ndim > units.of(x).ndim:
+        return Refusal(Cause.NO_RULE, "broadcast")
+    if node.op_type == "Div" and index == 0:
+        return Refusal(Cause.NONLINEAR, "divisor")
     if node.op_type == "Div" and not array.all():
-        return Refusal("it divides by 0")
+        return Refusal(Cause.INVALID, "divisor")
     ids = units.of(x)
     if ids.ndim == 0:
-        return Refusal("it multiplies one number")
+        return Refusal(Cause.NO_RULE, "scalar")
     axis = channel_axis(array, ids.shape)
     if axis is None:
-        units.no_offset(ids, node, f"{node.op_type} `{layer_name(node)}` by a constant of several axes")
+        units.no_offset(ids, node, Refusal(Cause.NO_RULE, "constant of several axes"))
         units.use(ids)
         units.ids[node.outputs[0]] = ids
         return None

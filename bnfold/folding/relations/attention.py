@@ -12,9 +12,9 @@ import onnx_ir as ir
 from bnfold.folding.relations.registry import Kind
 from bnfold.folding.units import Refusal, Units
 from bnfold.graph.constants import attribute, constant_shape, is_float, operand
-from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import dims_of
+from bnfold.records.causes import Cause
 
 __all__ = ["relate_weighted_mean", "values_of"]
 
@@ -25,9 +25,9 @@ def relate_weighted_mean(node: ir.Node, units: Units) -> Refusal | Kind:
     """ONNX MatMul of data, one operand a Softmax: y keeps the units of the other."""
     y, values = dims_of(node.outputs[0]), values_of(node)
     if y is None or values is None or constant_shape(node.inputs[values]) is not None:
-        return Refusal("its weight is not a constant")
+        return Refusal(Cause.NOT_CONSTANT, "weight")
     weights = units.of(operand(node, 1 - values))
-    units.pin(weights, node, f"MatMul `{layer_name(node)}`")
+    units.pin(weights, node, Cause.PRODUCT)
     units.use(weights)
     ids = units.of(operand(node, values))
     ids = units.collapse(ids, [ids.ndim - (2 if values == 1 else 1)])

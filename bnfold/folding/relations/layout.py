@@ -8,8 +8,8 @@ import onnx_ir as ir
 from bnfold.folding.relations.registry import relation
 from bnfold.folding.units import Ids, Refusal, Units
 from bnfold.graph.constants import attribute, constant, is_float
-from bnfold.graph.layers import layer_name
 from bnfold.graph.shapes import Group, completed, dims_of, regroup, static_length
+from bnfold.records.causes import Cause
 
 __all__: list[str] = []
 
@@ -37,7 +37,7 @@ def relate_identity(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Identity, and Dropout outside training: y = x."""
     training = constant(_input(node, 2))
     if node.op_type == "Dropout" and _input(node, 2) is not None and (training is None or bool(training)):
-        return Refusal("this Dropout is in training mode")
+        return Refusal(Cause.TRAINING_MODE)
     units.carry(node, lambda ids: ids)
     return None
 
@@ -47,7 +47,7 @@ def relate_cast(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Cast between float types: y = x."""
     x, y = node.inputs[0], node.outputs[0]
     if x is None or not (is_float(x) and is_float(y)):
-        return Refusal("it casts between floats and other types")
+        return Refusal(Cause.NONLINEAR, "cast")
     units.carry(node, lambda ids: ids)
     return None
 
@@ -72,11 +72,11 @@ def relate_reshape(node: ir.Node, units: Units) -> Refusal | None:
     before = dims_of(x) if x is not None else None
     after = dims_of(y)
     if before is None or after is None or x is None:
-        return Refusal("its shapes are unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "shapes")
     ids, after = units.of(x), completed(before, after)
     groups = _regroup(ids, before, after)
     if groups is None:
-        return Refusal("its shapes are not known well enough to follow the channels")
+        return Refusal(Cause.UNKNOWN_SHAPE, "regrouped axes")
     full_shape: list[int] = [1] * ids.ndim
     new_shape: list[int] = [1] * len(after)
     for old_axes, new_axes in groups:
@@ -112,11 +112,11 @@ def relate_squeeze(node: ir.Node, units: Units) -> Refusal | None:
     if axes is None:
         dims = dims_of(x) if x is not None else None
         if dims is None or any(symbols for _, symbols in dims):
-            return Refusal("the axes it removes are not constant")
+            return Refusal(Cause.NOT_CONSTANT, "axes")
         axes = [k for k, (length, _) in enumerate(dims) if length == 1]
     removed = tuple(axes)
     if x is None or any(units.of(x).shape[k] != 1 for k in removed):
-        return Refusal("it removes an axis whose length is not 1")
+        return Refusal(Cause.INVALID, "squeezed axis")
     units.carry(node, lambda ids: ids.squeeze(removed))
     return None
 
@@ -126,7 +126,7 @@ def relate_unsqueeze(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Unsqueeze: axes of length 1 appear."""
     axes = _integers(node, 1, "axes")
     if axes is None:
-        return Refusal("the axes it adds are not constant")
+        return Refusal(Cause.NOT_CONSTANT, "axes")
     units.carry(node, lambda ids: np.expand_dims(ids, tuple(axes)))
     return None
 
@@ -136,7 +136,7 @@ def relate_expand(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Expand: broadcast axes are uniform, so the ids stay."""
     rank = dims_of(node.outputs[0])
     if rank is None:
-        return Refusal("the rank of its output is unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "output")
     units.carry(node, lambda ids: ids.reshape((1,) * (len(rank) - ids.ndim) + ids.shape))
     return None
 
@@ -146,19 +146,19 @@ def relate_slice(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Slice with constant bounds: ids_y = ids_x sliced on the axes where units differ."""
     starts, ends = _integers(node, 1, "starts"), _integers(node, 2, "ends")
     if starts is None or ends is None:
-        return Refusal("its bounds are not constant")
+        return Refusal(Cause.NOT_CONSTANT, "bounds")
     axes = _integers(node, 3, "axes") if _given(node, 3, "axes") else list(range(len(starts)))
     steps = _integers(node, 4, "steps") if _given(node, 4, "steps") else [1] * len(starts)
     if axes is None or steps is None:
-        return Refusal("its axes or steps are not constant")
+        return Refusal(Cause.NOT_CONSTANT, "axes or steps")
     x = node.inputs[0]
     if x is None:
-        return Refusal("its input is missing")
+        return Refusal(Cause.INVALID, "input")
     ids = units.of(x)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         if ids.shape[axis] > 1:
             if static_length(x, axis) != ids.shape[axis]:
-                return Refusal("the length of the axis it slices is unknown")
+                return Refusal(Cause.UNKNOWN_SHAPE, "sliced axis")
             # A bound beyond -length means "before the first" for a negative step; NumPy reads it the same way.
             stop = None if step < 0 and end < -ids.shape[axis] else end
             picked = np.arange(ids.shape[axis])[slice(start, stop, step)]
@@ -172,7 +172,7 @@ def relate_split(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Split: each part keeps the ids of its elements."""
     x, axis = node.inputs[0], attribute(node, "axis", 0)
     if x is None:
-        return Refusal("its input is missing")
+        return Refusal(Cause.INVALID, "input")
     ids = units.of(x)
     lengths = [static_length(y, axis) for y in node.outputs]
     if ids.shape[axis] == 1:
@@ -180,7 +180,7 @@ def relate_split(node: ir.Node, units: Units) -> Refusal | None:
             units.ids[y] = ids
         return None
     if any(length is None for length in lengths) or sum(k or 0 for k in lengths) != ids.shape[axis]:
-        return Refusal("the lengths of its parts are unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "parts")
     bounds = np.cumsum([k or 0 for k in lengths])[:-1]
     for y, part in zip(node.outputs, np.split(ids, bounds, axis=axis), strict=True):
         units.ids[y] = part
@@ -193,15 +193,15 @@ def relate_concat(node: ir.Node, units: Units) -> Refusal | None:
     y, axis = node.outputs[0], attribute(node, "axis", None)
     rank = len(y.shape) if y.shape is not None else 0
     if not rank:
-        return Refusal("the rank of its output is unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "output")
     axis %= rank
     parts = []
     for x in node.inputs:
         if x is None or constant(x) is not None:
-            return Refusal("it joins a constant")
+            return Refusal(Cause.NO_RULE, "constant part")
         length = static_length(x, axis)
         if length is None:
-            return Refusal("the lengths of its parts are unknown")
+            return Refusal(Cause.UNKNOWN_SHAPE, "parts")
         ids = units.of(x)
         parts.append(np.broadcast_to(ids, (*ids.shape[:axis], length, *ids.shape[axis + 1 :])))
     others = [max(part.shape[k] for part in parts) for k in range(rank)]
@@ -215,7 +215,7 @@ def relate_depth_to_space(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX DepthToSpace: an output channel gathers blocksize^2 input channels, which must agree."""
     x, block = node.inputs[0], attribute(node, "blocksize", None)
     if x is None or units.of(x).ndim != 4:
-        return Refusal("the rank of its input is unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "input")
     channels = units.channels(x, 1)
     if channels.size > 1:
         mode = attribute(node, "mode", "DCR")
@@ -230,15 +230,15 @@ def relate_pad(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Pad: edge, reflect, wrap repeat elements of the same channel; zeros want d = 0; other constants refuse."""
     x, pads = node.inputs[0], _integers(node, 1, "pads")
     if x is None or pads is None:
-        return Refusal("its widths are not constant")
+        return Refusal(Cause.NOT_CONSTANT, "widths")
     ids = units.of(x)
     axes = _integers(node, 3, "axes") if _given(node, 3, "axes") else list(range(ids.ndim))
     if axes is None:
-        return Refusal("its axes are not constant")
+        return Refusal(Cause.NOT_CONSTANT, "axes")
     half = len(pads) // 2
     padded = {axis % ids.ndim for k, axis in enumerate(axes) if pads[k] or pads[k + half]}
     if any(ids.shape[k] > 1 for k in padded):
-        return Refusal("it pads the axis along which the units differ")
+        return Refusal(Cause.NO_RULE, "channel padding")
     if attribute(node, "mode", "constant") == "constant" and padded:
         fill = constant(_input(node, 2))
         if (
@@ -246,8 +246,8 @@ def relate_pad(node: ir.Node, units: Units) -> Refusal | None:
             or (fill is not None and fill.any())
             or attribute(node, "value", 0.0)
         ):
-            return Refusal("it pads with a constant other than 0")
-        units.no_offset(ids, node, f"zero padding of Pad `{layer_name(node)}`")
+            return Refusal(Cause.PADDING, "fill")
+        units.no_offset(ids, node, Cause.PADDING)
         units.use(ids)
     units.ids[node.outputs[0]] = ids
     return None

@@ -16,9 +16,9 @@ from bnfold.folding.relations.attention import relate_weighted_mean
 from bnfold.folding.relations.registry import Kind, Parameters, relation, rewrites, unhandled_attributes
 from bnfold.folding.units import Ids, Refusal, Units
 from bnfold.graph.constants import attribute, constant_shape, float64_constant, operand, parameter, tensor_of
-from bnfold.graph.layers import layer_name
 from bnfold.graph.scaled import Scaled
 from bnfold.numerics.affine import Float64
+from bnfold.records.causes import Cause
 
 __all__: list[str] = []
 
@@ -31,13 +31,13 @@ def _weights(node: ir.Node) -> tuple[int, ...] | Refusal:
     """The shape of the weight of a node whose weight, and bias if it has one, never change."""
     weight = constant_shape(node.inputs[1])
     if weight is None:
-        return Refusal("its weight is not a constant")
+        return Refusal(Cause.NOT_CONSTANT, "weight")
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         bias = _bias(node)
         if bias is None:
-            return Refusal("its bias is not a constant")
+            return Refusal(Cause.NOT_CONSTANT, "bias")
         if node.op_type != "Gemm" and bias.ndim != 1:
-            return Refusal(f"its bias has {bias.ndim} axes")
+            return Refusal(Cause.INVALID, "bias", str(bias.ndim))
     return weight
 
 
@@ -60,7 +60,7 @@ def _channels_read(node: ir.Node, units: Units) -> tuple[tuple[int, ...], Ids] |
         return refusal
     x = node.inputs[0]
     if x is None or units.of(x).ndim != len(weight):
-        return Refusal("the rank of its input is unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "input")
     return weight, units.channels(x, 1)
 
 
@@ -72,7 +72,7 @@ def relate_conv(node: ir.Node, units: Units) -> Refusal | None:
         return found
     weight, x_ids = found
     if _padded(node):
-        units.no_offset(x_ids, node, f"zero padding of Conv `{layer_name(node)}`")
+        units.no_offset(x_ids, node, Cause.PADDING)
     units.ids[node.outputs[0]] = units.fresh((1, weight[0], *[1] * (len(weight) - 2)))
     return None
 
@@ -122,7 +122,7 @@ def relate_conv_transpose(node: ir.Node, units: Units) -> Refusal | None:
         and attribute(node, "auto_pad", "NOTSET") == "NOTSET"
         and "output_shape" not in node.attributes
     ):
-        units.no_offset(x_ids, node, f"the borders of ConvTranspose `{layer_name(node)}`")
+        units.no_offset(x_ids, node, Cause.PADDING)
     units.ids[node.outputs[0]] = units.fresh((1, weight[1] * attribute(node, "group", 1), *[1] * (len(weight) - 2)))
     return None
 
@@ -159,10 +159,10 @@ def relate_gemm(node: ir.Node, units: Units) -> Refusal | None:
     if refusal is not None or isinstance(weight, Refusal):
         return refusal
     if attribute(node, "beta", 1.0) == 0:
-        return Refusal("with beta = 0 it ignores its bias")
+        return Refusal(Cause.NO_RULE, "beta")
     x = node.inputs[0]
     if x is None or units.of(x).ndim != 2:
-        return Refusal("the rank of its input is unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "input")
     units.channels(x, 1)
     units.ids[node.outputs[0]] = units.fresh((1, weight[0 if attribute(node, "transB", 0) else 1]))
     return None
@@ -205,7 +205,7 @@ def relate_matmul(node: ir.Node, units: Units) -> Refusal | Kind | None:
         return relate_weighted_mean(node, units)
     x = node.inputs[0]
     if len(weight) != 2 or x is None or units.of(x).ndim < 2:
-        return Refusal("it is not (..., K) times a constant matrix (K, N)")
+        return Refusal(Cause.NO_RULE, "matrix")
     rank = units.of(x).ndim
     units.channels(x, rank - 1)
     units.ids[node.outputs[0]] = units.fresh((*[1] * (rank - 1), weight[1]))

@@ -8,7 +8,7 @@ from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations.operands import channel_axis, constant_operand, slim
 from bnfold.folding.relations.registry import Parameters, relation, rewrites
 from bnfold.folding.units import Refusal, Units
-from bnfold.graph.layers import layer_name
+from bnfold.records.causes import Cause
 
 __all__: list[str] = []
 
@@ -18,12 +18,12 @@ def relate_max(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Max of data and a constant per channel: max commutes with a > 0 and any d; K' = a (K + d)."""
     found = constant_operand(node)
     if found is None:
-        return Refusal("it does not compare the data with one constant")
+        return Refusal(Cause.NO_RULE, "maximum of data")
     x, array, _ = found
     ids = units.of(x)
     if array.ndim > ids.ndim or channel_axis(array, ids.shape) is None:
-        return Refusal("its constant is not one per channel")
-    units.keep_sign(ids, node, f"Max `{layer_name(node)}`")
+        return Refusal(Cause.NO_RULE, "constant per channel")
+    units.keep_sign(ids, node)
     units.ids[node.outputs[0]] = ids
     return None
 

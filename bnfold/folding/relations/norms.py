@@ -11,8 +11,8 @@ from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations.registry import Parameters, relation, rewrites
 from bnfold.folding.units import Refusal, Units
 from bnfold.graph.constants import attribute, float64_constant, parameter
-from bnfold.graph.layers import layer_name
 from bnfold.graph.shapes import static_length
+from bnfold.records.causes import Cause
 
 __all__: list[str] = []
 
@@ -31,15 +31,15 @@ def relate_norm(node: ir.Node, units: Units) -> Refusal | None:
         or weight.ndim != 1
         or (len(node.inputs) > 2 and node.inputs[2] is not None and bias is None)
     ):
-        return Refusal("its scale and bias are not constants of one axis")
+        return Refusal(Cause.NOT_CONSTANT, "scale and bias")
     rank = units.of(x).ndim
     if y.shape is None:
-        return Refusal("the rank of its output is unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "output")
     if node.op_type == "LayerNormalization" and attribute(node, "axis", -1) % max(rank, 1) != rank - 1:
-        return Refusal("it normalises over several axes")
+        return Refusal(Cause.NO_RULE, "axes")
     if node.op_type == "GroupNormalization" and weight.size != static_length(x, 1):
-        return Refusal("its scale is per group")
-    units.pin(units.of(x), node, f"{node.op_type} `{layer_name(node)}`")
+        return Refusal(Cause.NO_RULE, "scale per group")
+    units.pin(units.of(x), node, Cause.DATA_STATISTICS)
     units.ids[y] = units.along(y, _CHANNEL_AXIS[node.op_type], weight.size)
     return None
 

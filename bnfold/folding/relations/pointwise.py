@@ -8,8 +8,8 @@ import onnx_ir as ir
 from bnfold.folding.relations.registry import relation
 from bnfold.folding.units import Refusal, Units
 from bnfold.graph.constants import attribute, constant, float64_constant
-from bnfold.graph.layers import layer_name
 from bnfold.graph.shapes import dims_of
+from bnfold.records.causes import Cause
 
 __all__ = ["relate_product", "relate_sum"]
 
@@ -19,13 +19,12 @@ def relate_relu(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Relu, LeakyRelu, PRelu: f(a x) = a f(x) for a > 0, so a > 0 and d = 0; y has the units of x."""
     x = node.inputs[0]
     if x is None:
-        return Refusal("its input is missing")
+        return Refusal(Cause.INVALID, "input")
     if node.op_type == "PRelu" and constant(node.inputs[1]) is None:
-        return Refusal("its slope is not a constant")
+        return Refusal(Cause.NOT_CONSTANT, "slope")
     ids = units.of(x)
-    why = f"{node.op_type} `{layer_name(node)}`"
-    units.keep_sign(ids, node, why)
-    units.no_offset(ids, node, why)
+    units.keep_sign(ids, node)
+    units.no_offset(ids, node, Cause.NONLINEAR)
     units.ids[node.outputs[0]] = ids
     return None
 
@@ -36,7 +35,7 @@ def relate_clip(node: ir.Node, units: Units) -> Refusal | None:
     low = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "min", None)
     bounded_above = (len(node.inputs) > 2 and node.inputs[2] is not None) or "max" in node.attributes
     if low is None or np.any(low) or bounded_above:
-        return Refusal("its bounds are given in the units of its input")
+        return Refusal(Cause.NONLINEAR, "bounds")
     return relate_relu(node, units)
 
 
@@ -46,7 +45,7 @@ def relate_sum(node: ir.Node, units: Units) -> Refusal | None:
     rank = dims_of(y)
     operands = [x for x in node.inputs if x is not None]
     if rank is None or any(dims_of(x) is None or constant(x) is not None for x in operands):
-        return Refusal("the shapes of its operands are unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "operands")
     arrays = [units.of(x) for x in operands]
     y_ids = units.fresh(np.broadcast_shapes(*(array.shape for array in arrays)))
     signs = [1.0, *[-1.0 if node.op_type == "Sub" else 1.0] * (len(arrays) - 1)]
@@ -61,13 +60,13 @@ def relate_product(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Mul, Div of data (a gate): d = 0; the smaller operand keeps its scale, y has that of the other."""
     first, second = node.inputs[0], node.inputs[1]
     if first is None or second is None or dims_of(node.outputs[0]) is None:
-        return Refusal("its operands are unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "operands")
     a, b = units.of(first), units.of(second)
     swap = node.op_type == "Mul" and (a.size < b.size or (a.size == b.size and not a.any()))
     stream, gate = (b, a) if swap else (a, b)
-    why = f"{node.op_type} `{layer_name(node)}`"
-    units.pin(gate, node, why)
-    units.no_offset(stream, node, why)
+    units.keep_scale(gate, node, Refusal(Cause.NO_RULE, "gate"))
+    for ids in (gate, stream):
+        units.no_offset(ids, node, Cause.PRODUCT)
     shape = np.broadcast_shapes(a.shape, b.shape)
     units.ids[node.outputs[0]] = stream.reshape((1,) * (len(shape) - stream.ndim) + stream.shape)
     return None
@@ -77,5 +76,5 @@ def relate_product(node: ir.Node, units: Units) -> Refusal | None:
 def relate_sum_operator(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Sum of data."""
     if any(float64_constant(x) is not None for x in node.inputs):
-        return Refusal("it adds a constant")
+        return Refusal(Cause.NO_RULE, "constant operand")
     return relate_sum(node, units)

@@ -7,8 +7,8 @@ import onnx_ir as ir
 from bnfold.folding.relations.registry import relation
 from bnfold.folding.units import Refusal, Units
 from bnfold.graph.constants import attribute, constant, float64_constant
-from bnfold.graph.layers import layer_name
 from bnfold.graph.shapes import dims_of
+from bnfold.records.causes import Cause
 
 __all__: list[str] = []
 
@@ -17,7 +17,7 @@ def _spatial(node: ir.Node, units: Units) -> Refusal | None:
     """Uniform units over the spatial axes; y keeps the ids of x."""
     x = node.inputs[0]
     if x is None or units.of(x).ndim < 3:
-        return Refusal("the rank of its input is unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "input")
     ids = units.of(x)
     units.ids[node.outputs[0]] = units.collapse(ids, range(2, ids.ndim))
     return None
@@ -36,7 +36,7 @@ def relate_average_pool(node: ir.Node, units: Units) -> Refusal | None:
     padded = any(attribute(node, "pads", ())) or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
     if refusal is None and attribute(node, "count_include_pad", 0) and (padded or attribute(node, "ceil_mode", 0)):
         ids = units.of(node.outputs[0])
-        units.no_offset(ids, node, f"padded zeros counted by AveragePool `{layer_name(node)}`")
+        units.no_offset(ids, node, Cause.PADDING)
         units.use(ids)
     return refusal
 
@@ -45,10 +45,10 @@ def relate_average_pool(node: ir.Node, units: Units) -> Refusal | None:
 def relate_max_pool(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX MaxPool: max(a (x + d)) = a (max(x) + d) for a > 0; it pads with minus infinity."""
     if len(node.outputs) > 1 and node.outputs[1].uses():
-        return Refusal("the indices of its maxima are used")
+        return Refusal(Cause.NO_RULE, "indices")
     refusal = _spatial(node, units)
     if refusal is None:
-        units.keep_sign(units.of(node.outputs[0]), node, f"{node.op_type} `{layer_name(node)}`")
+        units.keep_sign(units.of(node.outputs[0]), node)
     return refusal
 
 
@@ -60,7 +60,7 @@ def relate_reduce_mean(node: ir.Node, units: Units) -> Refusal | None:
     if axes is None and len(node.inputs) > 1:
         axes = constant(node.inputs[1])
     if x is None or axes is None or len(axes) == 0 or dims_of(x) is None:
-        return Refusal("the axes it reduces are not constant")
+        return Refusal(Cause.NOT_CONSTANT, "axes")
     ids = units.of(x)
     reduced = {int(axis) % ids.ndim for axis in axes}
     ids = units.collapse(ids, reduced)
@@ -73,7 +73,7 @@ def relate_reduce_max(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX ReduceMax: as the mean, with a > 0."""
     refusal = relate_reduce_mean(node, units)
     if refusal is None:
-        units.keep_sign(units.of(node.outputs[0]), node, f"ReduceMax `{layer_name(node)}`")
+        units.keep_sign(units.of(node.outputs[0]), node)
     return refusal
 
 
@@ -83,14 +83,14 @@ def relate_resize(node: ir.Node, units: Units) -> Refusal | None:
     x, y = node.inputs[0], node.outputs[0]
     before, after = (dims_of(x) if x is not None else None), dims_of(y)
     if before is None or after is None:
-        return Refusal("its shapes are unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "shapes")
     if attribute(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
-        return Refusal("it extrapolates with a constant")
+        return Refusal(Cause.PADDING, "extrapolation")
     scales = next((s for s in map(float64_constant, node.inputs[1:]) if s is not None and s.size == len(before)), None)
     if scales is not None:
         resized = {k for k, scale in enumerate(scales) if scale != 1}
     else:
         resized = {k for k, (old, new) in enumerate(zip(before, after, strict=True)) if old != new}
     if resized & {0, 1}:
-        return Refusal("it resizes the batch or the channels")
+        return Refusal(Cause.NO_RULE, "resized axes")
     return _spatial(node, units)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.units import Refusal, Units
 from bnfold.graph.scaled import Scaled
+from bnfold.records.causes import Cause
 
 __all__ = ["RULES", "Kind", "Parameters", "Rule", "relation", "rewrites"]
 
@@ -81,8 +82,8 @@ def unhandled_attributes(node: ir.Node, known: Mapping[str, Any]) -> Refusal | N
     """A refusal if the node has an attribute outside `known`, or one whose value differs from a required one."""
     for name, attr in node.attributes.items():
         if name not in known:
-            return Refusal(f"attribute {name} of {node.op_type} is not known here")
+            return Refusal(Cause.NO_RULE, "attribute", name)
         required = known[name]
         if required is not None and attr.value != required:
-            return Refusal(f"{name}={attr.value} of {node.op_type} is not supported")
+            return Refusal(Cause.NO_RULE, "attribute value", f"{name}={attr.value}")
     return None

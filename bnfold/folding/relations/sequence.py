@@ -9,8 +9,8 @@ from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations.registry import Parameters, relation, rewrites
 from bnfold.folding.units import Refusal, Units
 from bnfold.graph.constants import attribute, constant, float64_constant, operand, parameter
-from bnfold.graph.layers import layer_name
 from bnfold.graph.shapes import static_length
+from bnfold.records.causes import Cause
 
 __all__: list[str] = []
 
@@ -21,14 +21,14 @@ def relate_recurrent(node: ir.Node, units: Units) -> Refusal | None:
     weight = float64_constant(node.inputs[1])
     bias = node.inputs[3] if len(node.inputs) > 3 else None
     if weight is None or (bias is not None and float64_constant(bias) is None):
-        return Refusal("its input weights are not constants")
+        return Refusal(Cause.NOT_CONSTANT, "input weights")
     x = node.inputs[0]
     if x is None or units.of(x).ndim != 3:
-        return Refusal("the rank of its input is unknown")
+        return Refusal(Cause.UNKNOWN_SHAPE, "input")
     units.channels(x, 2)
     for value in [*node.inputs[2:3], *node.inputs[4:]]:
         if value is not None and value in units.ids:
-            units.pin(units.of(value), node, f"{node.op_type} `{layer_name(node)}`")
+            units.pin(units.of(value), node, Cause.NONLINEAR)
             units.use(units.of(value))
     return None
 
@@ -58,17 +58,17 @@ def relate_gather(node: ir.Node, units: Units) -> Refusal | None:
         return None
     x = node.inputs[0]
     if x is None or indices is None or x not in units.ids:
-        return Refusal("it neither reads a constant table nor picks constant positions")
+        return Refusal(Cause.NO_RULE, "table")
     ids = units.of(x)
     axis %= max(ids.ndim, 1)
     if ids.shape[axis] == 1:
         if indices.shape is None:
-            return Refusal("the rank of its indices is unknown")
+            return Refusal(Cause.UNKNOWN_SHAPE, "indices")
         units.ids[y] = ids.reshape((*ids.shape[:axis], *[1] * len(indices.shape), *ids.shape[axis + 1 :]))
         return None
     positions = constant(indices)
     if positions is None or static_length(x, axis) != ids.shape[axis]:
-        return Refusal("it picks positions that are not constant")
+        return Refusal(Cause.NOT_CONSTANT, "positions")
     units.ids[y] = ids.take(positions, axis=axis)
     return None
 

@@ -1,6 +1,6 @@
 """Every place in `bnfold.folding` that refuses, read from its syntax tree, and which of them a call has met.
 
-A site is known by file, function and sentence, with `{}` for what an f-string fills in.
+A site is known by file, function, cause and part, with `{}` for a part that is not written there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import ast
 import contextlib
 import importlib
 import pkgutil
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 import bnfold.folding
 from bnfold.folding.units import Refusal
+from bnfold.records.causes import Cause
 
 __all__ = ["noted", "sites"]
 
@@ -25,12 +25,12 @@ ROOT = Path(bnfold.folding.__file__).parent
 
 
 def sites() -> set[str]:
-    """`relations/layout.py:relate_pad: its axes are not constant`, and so on."""
+    """`relations/layout.py:relate_pad: not_constant axes`, and so on."""
     found: set[str] = set()
     for path in sorted(ROOT.rglob("*.py")):
         here = path.relative_to(ROOT).as_posix()
         for function, call in _calls(ast.parse(path.read_text(encoding="utf-8")), ""):
-            found.add(f"{here}:{function}: {_template(call.args[0])}")
+            found.add(f"{here}:{function}: {_key(call)}")
     return found
 
 
@@ -42,9 +42,12 @@ def _calls(tree: ast.AST, function: str) -> Iterator[tuple[str, ast.Call]]:
         yield from _calls(child, child.name if isinstance(child, ast.FunctionDef) else function)
 
 
-def _template(sentence: ast.expr) -> str:
-    parts = sentence.values if isinstance(sentence, ast.JoinedStr) else [sentence]
-    return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts)
+def _key(call: ast.Call) -> str:
+    """The cause and the part, as they are written: a cause is always one of the enumeration."""
+    cause, *rest = call.args
+    assert isinstance(cause, ast.Attribute), ast.unparse(call)
+    part = rest[0] if rest else ast.Constant("")
+    return f"{Cause[cause.attr].value} {part.value if isinstance(part, ast.Constant) else '{}'}".rstrip()
 
 
 @contextlib.contextmanager
@@ -54,12 +57,12 @@ def noted() -> Iterator[list[str]]:
     known = sites()
 
     class Noted(Refusal):
-        def __init__(self, reason: str) -> None:
-            super().__init__(reason)
+        def __init__(self, cause: Cause, part: str = "", found: str = "") -> None:
+            super().__init__(cause, part, found)
             caller = sys._getframe(1).f_code
             here = f"{Path(caller.co_filename).relative_to(ROOT).as_posix()}:{caller.co_name}: "
-            fitting = [site for site in known if site.startswith(here) and _fits(site.removeprefix(here), reason)]
-            met.append(max(fitting, key=len))  # `{}` alone fits whatever the others say
+            written = f"{here}{cause.value} {part}".rstrip()
+            met.append(written if written in known else f"{here}{cause.value} {{}}")
 
     with pytest.MonkeyPatch.context() as patch:
         for info in pkgutil.walk_packages(bnfold.folding.__path__, "bnfold.folding."):
@@ -67,7 +70,3 @@ def noted() -> Iterator[list[str]]:
             if getattr(module, "Refusal", None) is Refusal:
                 patch.setattr(module, "Refusal", Noted)
         yield met
-
-
-def _fits(template: str, reason: str) -> bool:
-    return re.fullmatch(".*".join(map(re.escape, template.split("{}"))), reason) is not None

@@ -1,4 +1,4 @@
-"""Why a site stays, in terms of the user's own layers."""
+"""What holds a site that stays, in terms of the user's own layers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import onnx_ir as ir
 from bnfold.folding.classes import Classes, border_pins
 from bnfold.folding.relations import RULES
 from bnfold.folding.relations.attention import values_of
-from bnfold.folding.units import Ids, Pin, Site, Units
+from bnfold.folding.units import Ids, Pin, Site, Units, holder
 from bnfold.graph.constants import operand
-from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
+from bnfold.records.causes import Cause, Cycle, Held, HeldSign, Holder, ZeroScale
 
-__all__ = ["Reasons"]
+__all__ = ["Holders"]
 
 _Kind = Literal["sign", "scale", "offset", "border"]
 
 
-class Reasons:
+class Holders:
     """Looks up what fixes a class: an operator, or a site that was accepted before."""
 
     def __init__(self, units: Units, classes: Classes) -> None:
@@ -30,7 +30,7 @@ class Reasons:
         self._sites: list[Site] = []
         self._site_of_scale = np.full(int(classes.scale.max()) + 1, -1)
         self._site_of_offset = np.full(int(classes.offset.max()) + 1, -1)
-        self._holders: dict[_Kind, _Holders] = {}
+        self._pins: dict[_Kind, _FirstPins] = {}
 
     def accepted(self, site: Site) -> None:
         """Remember that a site vanishes: it fixes the units around it from now on."""
@@ -42,55 +42,43 @@ class Reasons:
             first[labels[first[labels] < 0]] = len(self._sites)
         self._sites.append(site)
 
-    def scale(self, site: Site, channel: int, *, sign: bool) -> str:
+    def scale(self, site: Site, channel: int, *, sign: bool) -> HeldSign | Cycle | Held:
         """Why the scale of a channel cannot move."""
         labels = self._classes.scale
         x, y = site.x_ids[channel], site.y_ids[channel]
         held = self._fixed_by("sign", x) or self._fixed_by("sign", y) if sign else None
         if held is not None:
-            return f"scale of channel {channel} is negative, and its sign is held by {held}"
+            return HeldSign(channel, held)
         if labels[x] == labels[y] != 0:
-            return f"scale of channel {channel}: input and output share one scale, a cycle around it"
-        return f"scale {self._sides('scale', site, channel)}"
+            return Cycle(channel)
+        return Held("scale", *self._sides("scale", site, channel))
 
-    def offset(self, site: Site, channel: int) -> str:
+    def offset(self, site: Site, channel: int) -> Held:
         """Why the offset of a channel cannot move."""
-        return f"offset {self._sides('offset', site, channel)}"
+        return Held("offset", *self._sides("offset", site, channel))
 
-    def dead(self, site: Site, channel: int) -> str:
+    def dead(self, site: Site, channel: int) -> ZeroScale:
         """Why a channel of scale 0 cannot become a constant."""
-        return (
-            f"channel {channel} has scale 0: its input {self._uses(site.x_ids[channel])} besides this BatchNorm, "
-            f"and its output {self._uses(site.y_ids[channel])}"
-        )
-
-    def conditioning(self, site: Site, channel: int, growth: float) -> str:
-        """Why an offset is too large to be stored."""
-        return (
-            f"conditioning: channel {channel} has gamma so small that its offset would be stored at {growth:.3g} times "
-            f"the magnitude of `{site.x.name}`, which others read"
-        )
-
-    def _sides(self, kind: _Kind, site: Site, channel: int) -> str:
         x, y = site.x_ids[channel], site.y_ids[channel]
-        first = _origin(site.x, self._units) if x == 0 else self._cause(kind, x)
-        second = self._cause(kind, y)
-        if first and second and first != second:
-            return f"pinned by {first} on its input and by {second} on its output"
-        cause = first or second
-        return f"pinned by {cause}" if cause else "caught in a cycle of operators that share their units"
+        before = _origin("scale", site, self._units) if x == 0 else self._user(x)
+        return ZeroScale(channel, before, self._user(y))
 
-    def _cause(self, kind: _Kind, element: int) -> str | None:
+    def _sides(self, kind: Literal["scale", "offset"], site: Site, channel: int) -> tuple[Holder | None, Holder | None]:
+        x, y = site.x_ids[channel], site.y_ids[channel]
+        before = _origin(kind, site, self._units) if x == 0 else self._holder(kind, x)
+        return before, self._holder(kind, y)
+
+    def _holder(self, kind: Literal["scale", "offset"], element: int) -> Holder | None:
         """The operator that fixes an element, else an accepted site."""
         scales = kind == "scale"
         label = (self._classes.scale if scales else self._classes.offset)[element]
         index = int((self._site_of_scale if scales else self._site_of_offset)[label])
-        chosen = None if index < 0 else f"the units chosen for `{layer_name(self._sites[index].node)}`"
+        chosen = None if index < 0 else holder(self._sites[index].node, Cause.SHARED)
         return self._fixed_by(kind, element) or chosen
 
-    def _fixed_by(self, kind: _Kind, element: int) -> str | None:
+    def _fixed_by(self, kind: _Kind, element: int) -> Holder | None:
         """The operator that fixes this very element, else one that fixes its class."""
-        if kind not in self._holders:
+        if kind not in self._pins:
             units, scale, offset = self._units, self._classes.scale, self._classes.offset
             pins, labels = {
                 "sign": (units.positive, scale),
@@ -98,22 +86,17 @@ class Reasons:
                 "offset": (units.offset_pins, offset),
                 "border": (border_pins(units), offset),
             }[kind]
-            self._holders[kind] = _Holders(pins, labels)
-        return self._holders[kind].of(element)
+            self._pins[kind] = _FirstPins(pins, labels)
+        return self._pins[kind].of(element)
 
-    def _uses(self, element: int) -> str:
+    def _user(self, element: int) -> Holder:
+        """What keeps an element from being a constant: its writers and readers must be linear, and one of each."""
         c, label = self._classes, self._classes.scale[element]
-        if label == 0:
-            return "is pinned"
-        border = self._fixed_by("border", element)
-        if border is not None:
-            return f"is held by {border}"
-        if c.other_uses[label]:
-            return "is read by operators that are not linear"
-        return "has several readers, or none that is linear"
+        fixed = self._fixed_by("scale" if label == 0 else "border", element)
+        return fixed or Holder(Cause.NONLINEAR if c.other_uses[label] else Cause.SHARED)
 
 
-class _Holders:
+class _FirstPins:
     """The first pin on each element, and the first on each class of elements."""
 
     def __init__(self, pins: Sequence[Pin], labels: Ids) -> None:
@@ -126,11 +109,11 @@ class _Holders:
         self._of_element = _firsts(ids, index, labels.size)
         self._of_class = _firsts(labels[ids[moving]], index[moving], int(labels.max()) + 1)
 
-    def of(self, element: int) -> str | None:
+    def of(self, element: int) -> Holder | None:
         index = self._of_element[element]
         if index < 0:
             index = self._of_class[self._labels[element]]
-        return None if index < 0 else self._pins[index].why
+        return None if index < 0 else self._pins[index].holder
 
 
 def _firsts(keys: Ids, index: Ids, size: int) -> Ids:
@@ -140,24 +123,35 @@ def _firsts(keys: Ids, index: Ids, size: int) -> Ids:
     return firsts
 
 
-def _origin(value: ir.Value, units: Units) -> str:
-    """What a value of pinned units comes from: a graph input or an operator, through those that only move elements."""
-    node = value.producer()
-    while node is not None and value not in units.unruled and len(_moved_by(node)) == 1:
-        (value,) = _moved_by(node)
+def _origin(kind: Literal["scale", "offset"], site: Site, units: Units) -> Holder:
+    """Where an input of pinned units has them from: a graph input or an operator, through those that pass them on."""
+    value, node = site.x, site.x.producer()
+    while node is not None and value not in units.unruled:
+        pinned = [source for source in _passed_on(kind, node) if source in units.ids and not units.ids[source].all()]
+        if not pinned:
+            break
+        value = pinned[0]
         node = value.producer()
     if node is None:
-        return f"graph input `{value.name}`"
-    return units.unruled.get(value, f"{node.op_type} `{layer_name(node)}`")
+        return Holder(Cause.GRAPH_INPUT, value.name or "")
+    if node.graph is not site.node.graph:
+        return Holder(Cause.CAPTURED, value.name or "")
+    own = (pin.holder for pin in units.offset_pins if pin.node is node)
+    return units.unruled.get(value) or next(own, holder(node, Cause.NONLINEAR))
 
 
-def _moved_by(node: ir.Node) -> list[ir.Value]:
-    """What an operator that only moves elements takes them from; nothing for any other operator."""
-    rule = RULES.get(kind_of(node))
-    values = values_of(node) if kind_of(node) == "MatMul" else None
+_PASSES_POSITIVE_SCALES = frozenset({"Clip", "LeakyRelu", "PRelu", "Relu"})
+_PASSES_OFFSETS_TOO = frozenset({"GlobalMaxPool", "Max", "MaxPool", "ReduceMax"})
+
+
+def _passed_on(kind: Literal["scale", "offset"], node: ir.Node) -> list[ir.Value]:
+    """The values whose scales or offsets an operator's output has, element by element."""
+    name, rule = kind_of(node), RULES.get(kind_of(node))
+    values = values_of(node) if name == "MatMul" else None
     if values is not None:
         return [operand(node, values)]
-    if rule is None or rule.kind != "carry":
+    passes = name in _PASSES_OFFSETS_TOO or (kind == "scale" and name in _PASSES_POSITIVE_SCALES)
+    if rule is None or not (passes or rule.kind == "carry"):
         return []
-    data = node.inputs if kind_of(node) == "Concat" else node.inputs[:1]
-    return [value for value in data if value is not None]
+    data = node.inputs if name in ("Concat", "Max") else node.inputs[:1]
+    return [value for value in data if value is not None and value.const_value is None]
