@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from bnfold.verification.inputs import Feed
     from bnfold.verification.reference import Reference
 
-__all__ = ["moved_by_roundings", "refuse_disagreement"]
+__all__ = ["moved_by_roundings", "refuse_disagreement", "suspects"]
 
 N_FEEDS_TO_LOCALISE = 3
 LOGISTIC_TERMS = 6
@@ -61,14 +61,13 @@ def refuse_disagreement(
     Raises:
         InputRefused: for the first such output.
     """
-    limit = math.sqrt(max(unit_roundoff(reference.stored_format), unit_roundoff("float32")))
-    suspects = [errors for errors in outputs.values() if errors.e_source > limit * errors.reference.rms]
-    if not suspects or reference.graph64 is None or (plain := reference.plain) is None:
+    found = suspects(outputs, reference)
+    if not found or reference.graph64 is None or (plain := reference.plain) is None:
         return
-    names = [errors.name for errors in suspects]
+    names = [errors.name for errors in found]
     simulated = _simulated(reference.graph64, plain, feeds(), names, stored_format=reference.stored_format, seed=seed)
     order = math.sqrt(1 + max([*accumulation_lengths(plain), *_polynomials(plain)], default=1))
-    for errors in suspects:
+    for errors in found:
         rounding = simulated[errors.name].rms
         if not errors.e_source <= K_ORDER * order * rounding:
             u = unit_roundoff(reference.stored_format)
@@ -79,6 +78,14 @@ def refuse_disagreement(
                 expected=f"{K_ORDER * order * rounding:.3g} at most, for its longest sum",
                 remedy="verify against the PyTorch source, or export with another opset or without that operator",
             )
+
+
+def suspects(outputs: Mapping[str, OutputErrors], reference: Reference) -> list[OutputErrors]:
+    """The outputs that keep less than half of their digits, of a source that is evaluated as a graph."""
+    if reference.graph64 is None:
+        return []
+    limit = math.sqrt(max(unit_roundoff(reference.stored_format), unit_roundoff("float32")))
+    return [errors for errors in outputs.values() if errors.e_source > limit * errors.reference.rms]
 
 
 def _polynomials(model: onnx.ModelProto) -> list[int]:
