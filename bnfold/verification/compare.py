@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from bnfold.verification.answers import Answers
-from bnfold.verification.disagreement import refuse_disagreement, suspects
+from bnfold.verification.disagreement import refuse_disagreement
 from bnfold.verification.graph_facts import input_axes
 from bnfold.verification.input_rows import channel_statistics
 from bnfold.verification.inputs import make_feeds
@@ -26,14 +26,10 @@ if TYPE_CHECKING:
     # Sizes of the inputs, and what makes the feeds of these sizes, the same each time.
     Asked = tuple[Sequence[InputSpec], Callable[[], Iterator[Feed]]]
 
-__all__ = ["Scope", "Unsettled", "compare"]
+__all__ = ["Scope", "compare"]
 
 OTHER_SIZE_BATCH = 2
 log = logging.getLogger("bnfold.verification")
-
-
-class Unsettled(Exception):  # noqa: N818 - not an error of the program: it asks for all inputs
-    """Few inputs do not say whether the source's own error is rounding."""
 
 
 class Scope:
@@ -61,7 +57,6 @@ def compare(
     seed: int,
     scope: Scope | None = None,
     extent: Extent = "all",
-    share: Callable[[float], None] | None = None,
 ) -> Scope:
     """Ask the source, then the file, and judge the parameters where outputs lie further from float64 than the source's.
 
@@ -75,9 +70,7 @@ def compare(
         batches: sizes to compare at besides 1, 2 and 3.
         seed: of the random inputs.
         scope: filled in where given.
-        extent: all inputs; or few or one of them, where what fails is to be compared on all: then neither the
-            parameters are judged nor the source's own error is looked into.
-        share: told how much is done, from 0 to 1.
+        extent: all inputs; or few or one of them, where what fails is to be compared on all.
 
     Raises:
         Unequal: names, dtypes or shapes differ, or the file does not run.
@@ -105,16 +98,13 @@ def compare(
         def every_feed() -> Iterator[Feed]:
             return itertools.chain.from_iterable(made() for _, made in asked)
 
-        if extent == "all":
-            refuse_disagreement(comparison.outputs, comparison.reference, every_feed, seed=seed)
-        elif suspects(comparison.outputs, comparison.reference):
-            raise Unsettled
+        refuse_disagreement(comparison.outputs, comparison.reference, every_feed, answers, seed=seed)
         comparison.reference.release()
         comparison.ask_file(every_feed, answers)
+        if any(errors.failure() for errors in comparison.outputs.values()):
+            comparison.judge_parameters(feeds(), answers, seed=seed)
     for sized, _ in asked:
         scope.add_size(sized)
-    if extent == "all" and any(errors.failure() for errors in comparison.outputs.values()):
-        comparison.judge_parameters(feeds(), seed=seed)
     return scope
 
 

@@ -211,7 +211,7 @@ class Comparison:
         for number, execution in enumerate(executions):
             errors.add_source(number, answer.agreed_values(name, _difference(execution, exact)))
 
-    def judge_parameters(self, feeds: Iterable[Feed], *, seed: int) -> None:
+    def judge_parameters(self, feeds: Iterable[Feed], answers: Iterable[Answer] = (), *, seed: int) -> None:
         """Tell a right file that float32 treats badly from a wrong one; see `bnfold.verification.parameters`.
 
         Files of float64 are left to the first criterion: the reference has no digits beyond theirs.
@@ -221,7 +221,10 @@ class Comparison:
         if self.u <= unit_roundoff("float64"):
             return
         try:
-            judged = judge_parameters(load_with_data(self.candidate), self.reference, feeds, u=self.u, seed=seed)
+            known = (answer.exact for answer in answers)
+            judged = judge_parameters(
+                load_with_data(self.candidate), self.reference, feeds, u=self.u, seed=seed, known=known
+            )
         except InputRefused as refused:
             log.warning("the parameters of the file cannot be judged: %s", refused)
             return

@@ -6,9 +6,10 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Literal
 
+from bnfold.errors import InputRefused
 from bnfold.records import Departure, InputSpec, Verdict
 from bnfold.verification.certified import Certified, certified
-from bnfold.verification.compare import Scope, Unsettled, compare
+from bnfold.verification.compare import Scope, compare
 from bnfold.verification.comparison import Comparison, NotFinite
 from bnfold.verification.explain import explain
 from bnfold.verification.kinds import Unequal
@@ -128,8 +129,12 @@ class _Gate:
             failure = comparison.failure()
         except Unequal as unequal:
             failure = str(unequal)
-        except Unsettled:
-            failure = str(Unsettled.__doc__)
+        except NotFinite:
+            raise
+        except InputRefused as refused:
+            if extent == "all":
+                raise
+            failure = str(refused)
         if failure is None or extent == "all":
             return _Asked(comparison, scope, extent, failure)
         log.debug("comparing on all inputs, since on %s: %s", extent, failure)
