@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Scope", "compare"]
 
 OTHER_SIZE_BATCH = 2
+SOURCE_SHARE = 0.7  # of a comparison: the source's answers in float64, about
 log = logging.getLogger("bnfold.verification")
 
 
@@ -57,6 +58,7 @@ def compare(
     seed: int,
     scope: Scope | None = None,
     extent: Extent = "all",
+    share: Callable[[float], None] | None = None,
 ) -> Scope:
     """Ask the source, then the file, and judge the parameters where outputs lie further from float64 than the source's.
 
@@ -71,6 +73,7 @@ def compare(
         seed: of the random inputs.
         scope: filled in where given.
         extent: all inputs; or few or one of them, where what fails is to be compared on all.
+        share: told how much is done, from 0 to 1.
 
     Raises:
         Unequal: names, dtypes or shapes differ, or the file does not run.
@@ -87,7 +90,7 @@ def compare(
     )
     asked: list[Asked] = [(shaped, feeds)]
     with Answers() as answers:
-        for feed in feeds():
+        for feed in _told(feeds, share, (0.0, SOURCE_SHARE)):
             log.debug("asking the source on %s", feed)
             comparison.ask_source(feed, answers, extent=extent)
         if extent != "one":
@@ -101,11 +104,26 @@ def compare(
         refuse_disagreement(comparison.outputs, comparison.reference, every_feed, answers, seed=seed)
         comparison.reference.release()
         comparison.ask_file(every_feed, answers)
+        if share is not None:
+            share(1.0)
         if any(errors.failure() for errors in comparison.outputs.values()):
             comparison.judge_parameters(feeds(), answers, seed=seed)
     for sized, _ in asked:
         scope.add_size(sized)
     return scope
+
+
+def _told(
+    feeds: Callable[[], Iterator[Feed]], share: Callable[[float], None] | None, ends: tuple[float, float]
+) -> Iterator[Feed]:
+    """The feeds; behind each is told how much is done, between two shares of the whole."""
+    if share is None:
+        yield from feeds()
+        return
+    n = sum(1 for _ in feeds())
+    for number, feed in enumerate(feeds(), 1):
+        yield feed
+        share(ends[0] + (ends[1] - ends[0]) * number / n)
 
 
 def _ask_at_other_size(

@@ -16,7 +16,7 @@ from bnfold.verification.kinds import Unequal
 from bnfold.verification.ranges import batch_dim, dims, in_ranges, value_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["verify_file"]
 
 log = logging.getLogger("bnfold.verification")
+
+PROVEN = 0.2  # about what the proof takes of a verification, the rest on few inputs
 
 
 def verify_file(
@@ -43,6 +45,7 @@ def verify_file(
     reproduction: Path | None = None,
     certificate: Certificate | None = None,
     extent: Extent = "few",
+    share: Callable[[float], None] | None = None,
 ) -> Verdict:
     """Prove an `.onnx` file operator by operator, and compare it with its reference in ONNX Runtime.
 
@@ -70,15 +73,18 @@ def verify_file(
         certificate: what the fold said of the file.
         extent: of the inputs that a file which is proven is compared on; "one" is what `--quick` asks for, "all" what
             other files are compared on.
+        share: told how much is done, from 0 to 1.
 
     Raises:
         InputRefused: the file does not load, the inputs cannot be made, another batch is asked for than the fixed one,
             or the source has no finite answer.
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
     """
-    gate = _Gate(candidate, reference, provider, threads, samples, batches, seed)
+    tell = share or (lambda _: None)
+    gate = _Gate(candidate, reference, provider, threads, samples, batches, seed, tell)
     comparison = gate.opened()
     proof = _proof(comparison, inputs, certificate, seed=seed)
+    tell(PROVEN)
     first: NotFinite | None = None
     for tried in in_ranges(inputs) if samples is None else [inputs]:
         try:
@@ -112,6 +118,7 @@ class _Gate:
     samples: Mapping[str, np.ndarray] | None
     batches: Sequence[int]
     seed: int
+    tell: Callable[[float], None]
 
     def opened(self) -> Comparison:
         """A comparison in which nothing was asked."""
@@ -124,7 +131,7 @@ class _Gate:
         try:
             compare(
                 comparison, inputs, samples=self.samples, batches=self.batches, seed=self.seed, scope=scope,
-                extent=extent,
+                extent=extent, share=lambda done: self.tell(PROVEN + (1 - PROVEN) * done),
             )  # fmt: skip
             failure = comparison.failure()
         except Unequal as unequal:

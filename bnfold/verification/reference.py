@@ -228,8 +228,10 @@ class TorchReference:
 
     @property
     def coverage(self) -> Coverage | None:
-        """Of the plain graph in ONNX Runtime."""
-        return None if self._runtime is None else self._runtime.activity.coverage()
+        """Of the plain graph in ONNX Runtime; None where it was not asked."""
+        if self._runtime is None or not self._runtime.has_run:
+            return None
+        return self._runtime.activity.coverage()
 
     @property
     def graph64(self) -> Float64Graph | None:
