@@ -1,6 +1,6 @@
 """Print what `bnfold fold-export` costs beside `torch.onnx.export` alone, in CPU seconds of whole processes.
 
-    python scripts/tool_cost.py [--runs 3] [--random] [NAME ...]
+    python scripts/tool_cost.py [--runs 3] [--random] [--json FILE] [NAME ...]
     python scripts/tool_cost.py --files FILE.onnx ...
 
 NAME is a network of timm; without names, the seven that docs/cost.md shows. Two kinds of processes run in turns, each
@@ -13,6 +13,8 @@ memory, of the export and of `fold-export`.
 
 timm starts the last scale of each residual block at 0, so that bnfold removes half of a network; `--random` gives both
 processes random scales instead.
+
+`--json` appends a line for every network; what it holds already is not measured again.
 
 `--files` takes `.onnx` files of any maker through `fold-export` and prints CPU seconds and stages alone.
 """
@@ -65,8 +67,8 @@ def export(name: str, folder: Path, *, random: bool) -> None:
 
 def fold(source: str, folder: Path, extra: list[str]) -> None:
     """The command, in this process, with the CPU seconds of its stages written to a file."""
+    import bnfold.verification.gate
     from bnfold.cli.main import main
-    from bnfold.verification import gate
     from bnfold.workflows.stopwatch import Stopwatch
 
     seconds: dict[str, float] = {}
@@ -79,7 +81,8 @@ def fold(source: str, folder: Path, extra: list[str]) -> None:
             yield
         seconds[name] = time.process_time() - start
 
-    proven: Any = gate.certified
+    gate: Any = bnfold.verification.gate
+    proven = gate.certified
 
     def certified(*arguments: Any, **options: Any) -> Any:
         start = time.process_time()
@@ -87,8 +90,8 @@ def fold(source: str, folder: Path, extra: list[str]) -> None:
         seconds["certificate"] = seconds.get("certificate", 0.0) + time.process_time() - start
         return found
 
-    patched: Any = (Stopwatch, gate)
-    patched[0].stage, patched[1].certified = stage, certified
+    watch: Any = Stopwatch
+    watch.stage, gate.certified = stage, certified
     sys.argv = ["bnfold", "fold-export", source, "-o", str(folder / "out"), "--budget", "0", "-q", *extra]
     try:
         main()
@@ -120,22 +123,32 @@ def stage_cells(run: dict[str, float]) -> list[str]:
     return [f"{run.get(stage, 0.0):.2f}" for stage in STAGES]
 
 
-def costs(names: list[str], n_runs: int, *, random: bool) -> None:
+def network_costs(name: str, n_runs: int, *, random: bool) -> list[dict[str, float]]:
+    """The least of the exports alone, and of `fold-export`."""
+    extra = ["--random"] if random else []
+    plain: list[dict[str, float]] = []
+    folded: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as weights:
+        if random:
+            measured(["--write-weights", name, "--weights", f"{weights}/weights.safetensors"])
+        given = ["--weights", f"{weights}/weights.safetensors"] if random else []
+        for _ in range(n_runs):
+            plain.append(measured(["--export", name, *extra]))
+            folded.append(measured(["--fold", f"timm:{name}", *given]))
+    return [least(plain), least(folded)]
+
+
+def costs(names: list[str], n_runs: int, memory: Path | None, *, random: bool) -> None:
     """Print the table of networks, and the geometric mean of the ratios."""
+    lines = memory.read_text(encoding="utf-8").splitlines() if memory is not None and memory.exists() else []
+    known: dict[str, list[dict[str, float]]] = dict(map(json.loads, lines))
     print(ROW.format("network", "export", "fold-export", "ratio", *STAGES, "certificate", "ratio", "rest", "MB", "MB"))
     ratios = []
     for name in names:
-        extra = ["--random"] if random else []
-        plain: list[dict[str, float]] = []
-        folded: list[dict[str, float]] = []
-        with tempfile.TemporaryDirectory() as weights:
-            if random:
-                measured(["--write-weights", name, "--weights", f"{weights}/weights.safetensors"])
-            given = ["--weights", f"{weights}/weights.safetensors"] if random else []
-            for _ in range(n_runs):
-                plain.append(measured(["--export", name, *extra]))
-                folded.append(measured(["--fold", f"timm:{name}", *given]))
-        a, b = least(plain), least(folded)
+        a, b = known.get(name) or network_costs(name, n_runs, random=random)
+        if name not in known and memory is not None:
+            with memory.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([name, [a, b]]) + "\n")
         ratios.append(b["cpu"] / a["cpu"])
         rest = b["cpu"] - sum(b.get(stage, 0.0) for stage in STAGES)
         cells = [name, f"{a['cpu']:.2f}", f"{b['cpu']:.2f}", f"{ratios[-1]:.2f}", *stage_cells(b)]
@@ -169,6 +182,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(NETWORKS))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--random", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--files", action="store_true", help="NAME are .onnx files")
     parser.add_argument("--export", help=argparse.SUPPRESS)
     parser.add_argument("--fold", help=argparse.SUPPRESS)
@@ -185,7 +199,7 @@ def main() -> None:
     elif arguments.files:
         file_costs(arguments.names, arguments.runs)
     else:
-        costs(arguments.names, arguments.runs, random=arguments.random)
+        costs(arguments.names, arguments.runs, arguments.json, random=arguments.random)
 
 
 if __name__ == "__main__":
