@@ -26,9 +26,11 @@ from bnfold.errors import GateFailed
 from bnfold.workflows.arguments import MAX_BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from bnfold.records import FoldExportReport
+
+    _Share = Callable[[float], None]
 
 __all__ = ["command"]
 
@@ -59,6 +61,10 @@ __all__ = ["command"]
 @click.option(
     "--certificate", is_flag=True,
     help="Write certificate.json and .npz too, for `bnfold verify --certificate` without folding.",
+)  # fmt: skip
+@click.option(
+    "--quick", is_flag=True,
+    help="Prove the file operator by operator and compare it on one input only; the verdict says so.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--keep-failed", is_flag=True, help="Keep a file that did not pass, as model.failed.onnx.")
@@ -95,8 +101,8 @@ def command(source: str, output: Path, batch: tuple[int, ...], json_file: str | 
         del options["budget_s"]  # the workflow has the default
     elif not options["budget_s"] and options["fail_if_slower"] is not None:
         raise click.UsageError("--fail-if-slower wants a measurement: give a --budget above 0.")
-    with _show_stages() as progress:
-        report = fold_export(source, output, batches=batch, progress=progress, **options)
+    with _show_stages(options) as (progress, share):
+        report = fold_export(source, output, batches=batch, progress=progress, share=share, **options)
     if json_file is not None:
         write_json(report, json_file)
     if json_file != "-":
@@ -113,15 +119,18 @@ def command(source: str, output: Path, batch: tuple[int, ...], json_file: str | 
 
 
 @contextmanager
-def _show_stages() -> Iterator[Callable[[str], None] | None]:
-    """A spinner with the stage on a terminal; elsewhere the workflow logs the stages itself (None)."""
+def _show_stages(options: Mapping[str, Any]) -> Iterator[tuple[Callable[[str], None] | None, _Share | None]]:
+    """A bar with the stage and the time left on a terminal; elsewhere the workflow logs the stages itself (None)."""
     if not sys.stderr.isatty() or not logging.getLogger("bnfold").isEnabledFor(logging.INFO):
-        yield None
+        yield None, None
         return
-    from rich.console import Console
+    from bnfold.report import StagePace, stage_bar
+    from bnfold.workflows.fold_export import BUDGET_S, expected_seconds
 
-    with Console(stderr=True).status("") as status:
-        yield status.update
+    budget_s = options.get("budget_s", BUDGET_S)
+    pace = StagePace(expected_seconds(measure=options["measure"]), {"bench": budget_s} if budget_s else {})
+    with stage_bar(pace):
+        yield pace.begin, pace.tell
 
 
 def _echo_summary(report: FoldExportReport, output: Path, *, html: bool) -> None:

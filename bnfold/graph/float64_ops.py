@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["OPERATORS"]
 
 Array = np.ndarray
+FEW_CHANNELS = 32  # of a group, below which a convolution is one product for all taps of its kernel
+COLUMNS = 1 << 22  # cells that are gathered for it at a time: 32 MiB
 
 
 def _spatial(array: Array, index: Iterable[slice | int]) -> Array:
@@ -77,12 +79,19 @@ class _Windows:
         extra = [(0, more) for more in self.overflow]
         return np.pad(x, [*lead, *extra], constant_values=fill if overflow_fill is None else overflow_fill)
 
-    def read(self, tap: Sequence[int]) -> tuple[slice, ...]:
-        """The cells of the padded input that one tap of the kernel meets, one per output position."""
-        return tuple(
+    def read(self, tap: Sequence[int], start: int = 0, length: int | None = None) -> tuple[slice, ...]:
+        """The cells of the padded input that one tap of the kernel meets, one per output position.
+
+        Of the positions along the first spatial axis, those from `start` on, `length` of them.
+        """
+        first, *others = (
             slice(t * d, t * d + (o - 1) * s + 1, s)
             for t, d, o, s in zip(tap, self.dilations, self.out, self.strides, strict=True)
         )
+        if length is not None:
+            begin = first.start + start * first.step
+            first = slice(begin, begin + (length - 1) * first.step + 1, first.step)
+        return (first, *others)
 
 
 def _halves(total: int, *, upper: bool) -> tuple[int, int]:
@@ -110,13 +119,42 @@ class Conv(OpRun):
         padded = windows.padded(x, 0.0)
         padded = padded.reshape(n, groups, c // groups, *padded.shape[2:])
         weight = w.reshape(groups, m // groups, c_group, *w.shape[2:])
-        y = np.zeros((n, groups, m // groups, math.prod(windows.out)))
-        for tap in np.ndindex(*windows.kernel):
-            cells = _spatial(padded, windows.read(tap)).reshape(n, groups, c_group, -1)
-            taken = _spatial(weight, tap)
-            y += taken * cells if c_group == 1 else taken @ cells
-        y = y.reshape(n, m, *windows.out)
+        sums = _by_column if c_group < FEW_CHANNELS and m > groups and math.prod(windows.kernel) > 1 else _by_tap
+        y = sums(padded, weight, windows).reshape(n, m, *windows.out)
         return (y if b is None else y + b.reshape(-1, *(1,) * (x.ndim - 2)),)
+
+
+def _by_tap(padded: Array, weight: Array, windows: _Windows) -> Array:
+    """The sums of a convolution, (N, groups, M / groups, positions): one product for each tap."""
+    n, groups, c_group = padded.shape[:3]
+    y = np.zeros((n, groups, weight.shape[1], math.prod(windows.out)))
+    for tap in np.ndindex(*windows.kernel):
+        cells = _spatial(padded, windows.read(tap)).reshape(n, groups, c_group, -1)
+        taken = _spatial(weight, tap)
+        y += taken * cells if c_group == 1 else taken @ cells
+    return y
+
+
+def _by_column(padded: Array, weight: Array, windows: _Windows) -> Array:
+    """The same: one product for all taps, over a block of positions along the first spatial axis at a time.
+
+    The product of a tap has as many terms as there are channels in a group: where these are few, reading and adding up
+    takes longer than multiplying.
+    """
+    n, groups, c_group = padded.shape[:3]
+    per_group, taps = weight.shape[1], math.prod(windows.kernel)
+    rows = weight.reshape(groups, per_group, -1)
+    y = np.empty((n, groups, per_group, *windows.out))
+    row = n * groups * c_group * taps * math.prod(windows.out[1:])
+    step = max(1, COLUMNS // row)
+    for start in range(0, windows.out[0], step):
+        size = (min(step, windows.out[0] - start), *windows.out[1:])
+        columns = np.empty((n, groups, c_group, taps, *size))
+        for k, tap in enumerate(np.ndindex(*windows.kernel)):
+            columns[:, :, :, k] = _spatial(padded, windows.read(tap, start, size[0]))
+        part = rows @ columns.reshape(n, groups, c_group * taps, -1)
+        y[:, :, :, start : start + size[0]] = part.reshape(n, groups, per_group, *size)
+    return y
 
 
 class ConvTranspose(OpRun):

@@ -109,7 +109,8 @@ class Verdict:
     row that each input was compared at, `dims` those of the source's dynamic axes by name, `batch_dim` the name of the
     axis that counts the samples, `values` the range of inputs where it is not that of standard normal numbers.
     `coverage` is None where it is not known. `certificate` is what proves the file operator by operator, whatever the
-    inputs reach; None where there is none, and the file is verified on inputs only.
+    inputs reach; None where there is none, and the file is verified on inputs only. `quick` says that besides it one
+    input was compared, as asked for.
     """
 
     passed: bool
@@ -131,6 +132,7 @@ class Verdict:
     dims: Mapping[str, int] = dataclasses.field(default_factory=dict)
     batch_dim: str | None = None
     values: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    quick: bool = False
 
     def __bool__(self) -> bool:
         return self.passed

@@ -104,16 +104,17 @@ def _equal(verify: Facts) -> Element:
         return _answer("Is it equal?", "Not equal", verify["failure"] or "no reason given", scope, tone="bad")
     shares = [output["e_output"] / output["allowed"] for output in verify["outputs"] if output["allowed"]]
     most = f"Largest error: {max(shares):.0%} of what is allowed." if shares else None
-    return _answer("Is it equal?", "Equal", scope, most, _proof(verify.get("certificate")), tone="good")
+    return _answer("Is it equal?", "Equal", scope, most, _proof(verify), tone="good")
 
 
-def _proof(certificate: Facts | None) -> str:
+def _proof(verify: Facts) -> str:
     """What holds whatever the inputs are."""
+    certificate = verify.get("certificate")
     if certificate is None:
         return "Verified on inputs: there is no certificate."
-    return (
-        f"Proven operator by operator: {certificate['certified']:,} of {certificate['regions']:,} values of the file."
-    )
+    proven = f"{certificate['certified']:,} of {certificate['regions']:,} values of the file"
+    quick = " Quick: compared on one input." if verify.get("quick") else ""
+    return f"Proven operator by operator: {proven}.{quick}"
 
 
 def _fold_export_speed(report: Facts) -> Element:

@@ -116,6 +116,8 @@ def _proven(verdict: Verdict) -> list[str]:
             f"largest error {own.largest_error:.2g} of a channel, parameters at most {own.parameters_max_ulps:.3g} "
             "units in the last place from their float64 digits"
         )
+        if verdict.quick:
+            facts.append("quick: besides the certificate, the file was compared on one input")
     elif verdict.passed:
         facts.append("verified on inputs: there is no certificate, which proves a file whatever its inputs are")
     return [*facts, *(f"warning: {warning}" for warning in verdict.warnings)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bnfold.records import InputSpec
     from bnfold.verification.comparison import Comparison
-    from bnfold.verification.inputs import Feed, InputFacts
+    from bnfold.verification.inputs import Extent, Feed, InputFacts
 
     # Sizes of the inputs, and what makes the feeds of these sizes, the same each time.
     Asked = tuple[Sequence[InputSpec], Callable[[], Iterator[Feed]]]
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Scope", "compare"]
 
 OTHER_SIZE_BATCH = 2
+SOURCE_SHARE = 0.7  # of a comparison: the source's answers in float64, about
 log = logging.getLogger("bnfold.verification")
 
 
@@ -56,11 +57,23 @@ def compare(
     batches: Sequence[int],
     seed: int,
     scope: Scope | None = None,
+    extent: Extent = "all",
+    share: Callable[[float], None] | None = None,
 ) -> Scope:
     """Ask the source, then the file, and judge the parameters where outputs lie further from float64 than the source's.
 
     What it ran on comes back (in `scope`, where one is given, even if it ends early); the errors are in
     `comparison.outputs`.
+
+    Args:
+        comparison: of the file and its source.
+        inputs: of the source, in order.
+        samples: real inputs by name, rows first; None takes random ones.
+        batches: sizes to compare at besides 1, 2 and 3.
+        seed: of the random inputs.
+        scope: filled in where given.
+        extent: all inputs; or few or one of them, where what fails is to be compared on all.
+        share: told how much is done, from 0 to 1.
 
     Raises:
         Unequal: names, dtypes or shapes differ, or the file does not run.
@@ -72,25 +85,45 @@ def compare(
     comparison.match_outputs()
     scope.batches = tuple(batches_to_compare(shaped, batches))
     facts = dict(comparison.reference.input_facts)
-    feeds = functools.partial(make_feeds, shaped, samples=samples, facts=facts, batches=scope.batches, seed=seed)
+    feeds = functools.partial(
+        make_feeds, shaped, samples=samples, facts=facts, batches=scope.batches, seed=seed, extent=extent
+    )
     asked: list[Asked] = [(shaped, feeds)]
     with Answers() as answers:
-        for feed in feeds():
+        for feed in _told(feeds, share, (0.0, SOURCE_SHARE)):
             log.debug("asking the source on %s", feed)
-            comparison.ask_source(feed, answers)
-        asked += _ask_at_other_size(comparison, shaped, _with_samples(facts, samples), scope, answers, seed=seed)
+            comparison.ask_source(feed, answers, extent=extent)
+        if extent != "one":
+            known = _with_samples(facts, samples)
+            asked += _ask_at_other_size(comparison, shaped, known, scope, answers, seed=seed, extent=extent)
+        comparison.end_source()
 
         def every_feed() -> Iterator[Feed]:
             return itertools.chain.from_iterable(made() for _, made in asked)
 
-        refuse_disagreement(comparison.outputs, comparison.reference, every_feed, seed=seed)
+        refuse_disagreement(comparison.outputs, comparison.reference, every_feed, answers, seed=seed)
         comparison.reference.release()
         comparison.ask_file(every_feed, answers)
+        if share is not None:
+            share(1.0)
+        if any(errors.failure() for errors in comparison.outputs.values()):
+            comparison.judge_parameters(feeds(), answers, seed=seed)
     for sized, _ in asked:
         scope.add_size(sized)
-    if any(errors.failure() for errors in comparison.outputs.values()):
-        comparison.judge_parameters(feeds(), seed=seed)
     return scope
+
+
+def _told(
+    feeds: Callable[[], Iterator[Feed]], share: Callable[[float], None] | None, ends: tuple[float, float]
+) -> Iterator[Feed]:
+    """The feeds; behind each is told how much is done, between two shares of the whole."""
+    if share is None:
+        yield from feeds()
+        return
+    n = sum(1 for _ in feeds())
+    for number, feed in enumerate(feeds(), 1):
+        yield feed
+        share(ends[0] + (ends[1] - ends[0]) * number / n)
 
 
 def _ask_at_other_size(
@@ -101,19 +134,24 @@ def _ask_at_other_size(
     answers: Answers,
     *,
     seed: int,
+    extent: Extent,
 ) -> list[Asked]:
     """Ask the source at the first other size of the dynamic axes that it runs at; empty where there is none."""
     batch = max(scope.batches[0], min(OTHER_SIZE_BATCH, scope.batches[-1]))
+    if extent != "all":
+        batch, extent = scope.batches[0], "one"
     tried = []
     for sized in other_sizes(inputs, comparison.declared_axes, _source_axes(comparison)):
         text = size_text(sized)
         tried.append(text)
-        feeds = functools.partial(make_feeds, sized, samples=None, facts=facts, batches=[batch], seed=seed, size=text)
-        if not _source_runs(comparison, next(feeds())):
+        feeds = functools.partial(
+            make_feeds, sized, samples=None, facts=facts, batches=[batch], seed=seed, size=text, extent=extent
+        )
+        if not _source_runs(comparison, next(feeds()), extent):
             continue
         for feed in feeds():
             log.debug("asking the source on %s", feed)
-            comparison.ask_source(feed, answers)
+            comparison.ask_source(feed, answers, extent=extent)
         return [(sized, feeds)]
     if tried:
         scope.warnings.append(
@@ -128,14 +166,17 @@ def _source_axes(comparison: Comparison) -> dict[str, tuple[int | str | None, ..
     return {} if plain is None else input_axes(plain)
 
 
-def _source_runs(comparison: Comparison, feed: Feed) -> bool:
+def _source_runs(comparison: Comparison, feed: Feed, extent: Extent) -> bool:
     """Whether the source takes inputs of this size.
 
     A user's network, and ONNX Runtime, may raise anything where it does not; the caller then warns that the size was
     not compared.
     """
     try:
-        comparison.reference.executions32(feed.arrays)
+        if extent == "all":
+            comparison.reference.executions32(feed.arrays)
+        else:
+            comparison.reference.execution32(feed.arrays)
     except Exception:
         log.debug("the source does not run on %s", feed, exc_info=True)
         return False

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import onnx
 
     from bnfold.graph.float64 import Float64Graph
+    from bnfold.verification.answers import Answer
     from bnfold.verification.criterion import OutputErrors
     from bnfold.verification.inputs import Feed
     from bnfold.verification.reference import Reference
@@ -48,7 +49,12 @@ LOGISTIC_TERMS = 6
 
 
 def refuse_disagreement(
-    outputs: Mapping[str, OutputErrors], reference: Reference, feeds: Callable[[], Iterable[Feed]], *, seed: int
+    outputs: Mapping[str, OutputErrors],
+    reference: Reference,
+    feeds: Callable[[], Iterable[Feed]],
+    answers: Iterable[Answer],
+    *,
+    seed: int,
 ) -> None:
     """Refuse a source whose own error no rounding accounts for; nothing is computed where every output has its digits.
 
@@ -56,19 +62,22 @@ def refuse_disagreement(
         outputs: the errors of the source, over `feeds`.
         reference: the source; one that PyTorch evaluates is not asked, as its float64 and float32 are one program.
         feeds: makes the inputs that the source has answered.
+        answers: its answers to these.
         seed: of the roundings.
 
     Raises:
         InputRefused: for the first such output.
     """
     limit = math.sqrt(max(unit_roundoff(reference.stored_format), unit_roundoff("float32")))
-    suspects = [errors for errors in outputs.values() if errors.e_source > limit * errors.reference.rms]
-    if not suspects or reference.graph64 is None or (plain := reference.plain) is None:
+    found = [errors for errors in outputs.values() if errors.e_source > limit * errors.reference.rms]
+    if not found or reference.graph64 is None or (plain := reference.plain) is None:
         return
-    names = [errors.name for errors in suspects]
-    simulated = _simulated(reference.graph64, plain, feeds(), names, stored_format=reference.stored_format, seed=seed)
+    names = [errors.name for errors in found]
+    simulated = _simulated(
+        reference.graph64, plain, feeds(), answers, names, stored_format=reference.stored_format, seed=seed
+    )
     order = math.sqrt(1 + max([*accumulation_lengths(plain), *_polynomials(plain)], default=1))
-    for errors in suspects:
+    for errors in found:
         rounding = simulated[errors.name].rms
         if not errors.e_source <= K_ORDER * order * rounding:
             u = unit_roundoff(reference.stored_format)
@@ -90,6 +99,7 @@ def _simulated(
     graph: Float64Graph,
     plain: onnx.ModelProto,
     feeds: Iterable[Feed],
+    answers: Iterable[Answer],
     names: Collection[str],
     *,
     stored_format: str,
@@ -101,14 +111,13 @@ def _simulated(
     u, generator = unit_roundoff(stored_format), np.random.default_rng(seed)
     parameters = dict(stored_parameters(plain))
     errors = {name: PooledError() for name in names}
-    for feed in feeds:
-        exact = graph.evaluate(feed.arrays)
+    for feed, answer in zip(feeds, answers, strict=True):
         size = sum(array.size for array in feed.arrays.values())
         for _ in range(N_DRAWS if size <= SMALL_FEED else 1):
             moved = dict(moved_by_roundings({**feed.arrays, **parameters}, u, generator))
             rounded = graph.evaluate(moved, rounded_to=np.dtype(stored_format))
             for name, pooled in errors.items():
-                pooled.add(rounded[name].astype(np.float64) - exact[name])
+                pooled.add(rounded[name].astype(np.float64) - answer.exact[name])
     return errors
 
 

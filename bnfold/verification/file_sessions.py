@@ -12,7 +12,7 @@ import numpy as np
 from bnfold.records import Execution
 from bnfold.runtime.memory import give_back_memory
 from bnfold.verification.kinds import Declared, Unequal
-from bnfold.verification.plain_session import without_arena
+from bnfold.verification.plain_session import frugal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ class FileSessions:
     """A file, opened when it is asked and closed again.
 
     Attributes:
-        providers: that the file runs on, as deployed.
+        providers: that the file runs on.
         inputs, outputs: by name, in order, as ONNX Runtime declares them.
 
     Args:
@@ -39,7 +39,7 @@ class FileSessions:
         threads: of one operator; None for all that this process may use.
 
     Raises:
-        InputRefused: ONNX Runtime does not load it as deployed.
+        InputRefused: ONNX Runtime does not load it.
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
     """
 
@@ -48,7 +48,7 @@ class FileSessions:
         self._provider: Literal["cpu", "cuda"] = provider
         self._threads = threads
         self._executions: dict[str, Execution] = {}
-        session = self._opened(DEPLOYED)
+        session = self._opened(AS_WRITTEN)  # the less work of the two
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         self.inputs = {value.name: Declared.copied(value) for value in session.get_inputs()}
         self.outputs = {value.name: Declared.copied(value) for value in session.get_outputs()}
@@ -110,4 +110,4 @@ def _configure(options: Any) -> None:
     from bnfold.runtime.placement import record_placement
 
     record_placement(options)
-    without_arena(options)
+    frugal(options)

@@ -43,6 +43,7 @@ class PlainExecution:
 
     Attributes:
         activity: of its channels, over everything it has run on; of none where it is optimized.
+        has_run: whether it has.
 
     Args:
         model: the graph; changed for the moment in which it is opened.
@@ -54,6 +55,7 @@ class PlainExecution:
         self._optimized = optimized
         self._session: Any = None
         self.activity = Activity(())
+        self.has_run = False
 
     def run(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """Outputs by name for inputs by name.
@@ -73,6 +75,7 @@ class PlainExecution:
                 found=str(error),
                 remedy="fix the batch dimension if the network works at one batch only",
             ) from error
+        self.has_run = True
         return self.activity.take(dict(zip(names, outputs, strict=True)))
 
     def close(self) -> None:

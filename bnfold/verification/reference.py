@@ -73,6 +73,9 @@ class Reference(Protocol):
     def executions32(self, feed: Mapping[str, np.ndarray]) -> list[Arrays]:
         """The source in its own precision, once for each way of executing it."""
 
+    def execution32(self, feed: Mapping[str, np.ndarray]) -> Arrays:
+        """The one of them that nothing but the source itself has a part in: PyTorch, or ONNX Runtime for a file."""
+
     def release(self) -> None:
         """Give back the memory of what the last calls have opened; the next one opens it again."""
 
@@ -160,6 +163,14 @@ class OnnxReference:
             return [found]
         return [self._rounded(feed, found), self._deployed.run(feed), found]
 
+    def execution32(self, feed: Mapping[str, np.ndarray]) -> Arrays:
+        """The graph in ONNX Runtime, graph optimizations off.
+
+        Raises:
+            InputRefused: as `executions32`.
+        """
+        return self._runtime.run(feed)
+
     def _rounded(self, feed: Mapping[str, np.ndarray], kinds: Arrays) -> Arrays:
         """The graph in float64, parameters moved and results rounded as float32 does; the same for the same feed."""
         u, generator = unit_roundoff("float32"), np.random.default_rng(0)
@@ -217,8 +228,10 @@ class TorchReference:
 
     @property
     def coverage(self) -> Coverage | None:
-        """Of the plain graph in ONNX Runtime."""
-        return None if self._runtime is None else self._runtime.activity.coverage()
+        """Of the plain graph in ONNX Runtime; None where it was not asked."""
+        if self._runtime is None or not self._runtime.has_run:
+            return None
+        return self._runtime.activity.coverage()
 
     @property
     def graph64(self) -> Float64Graph | None:
@@ -246,10 +259,14 @@ class TorchReference:
 
     def executions32(self, feed: Mapping[str, np.ndarray]) -> list[Arrays]:
         """PyTorch in the module's own precision, and the plain graph in ONNX Runtime without graph optimizations."""
-        executions = [self._call(self._module, feed, wide=False)]
+        executions = [self.execution32(feed)]
         if self._runtime is not None:
             executions.append(self._runtime.run(feed))
         return executions
+
+    def execution32(self, feed: Mapping[str, np.ndarray]) -> Arrays:
+        """PyTorch in the module's own precision."""
+        return self._call(self._module, feed, wide=False)
 
     def release(self) -> None:
         """Close the session of the plain graph; the module stays, as it belongs to the source."""

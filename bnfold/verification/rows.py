@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bnfold.verification.criterion import OutputErrors
     from bnfold.verification.inputs import Feed
 
-__all__ = ["SOURCE", "RowsAlone"]
+__all__ = ["SOURCE", "RowsAlone", "batch_axis"]
 
 SOURCE = "the source in float64"
 
@@ -58,7 +58,7 @@ class RowsAlone:
     def _compare(self, key: tuple[str, str, str, int], values: np.ndarray, position: int, batch: int) -> None:
         side, name, _, row = key
         alone = self._alone[key]
-        axis = _batch_axis(alone.shape, values.shape, batch)
+        axis = batch_axis(alone.shape, values.shape, batch)
         if axis is None:
             return
         alone, answer = alone.take(0, axis), values.take(position, axis).astype(np.float64)
@@ -91,7 +91,7 @@ class RowsAlone:
         )
 
 
-def _batch_axis(alone: tuple[int, ...], together: tuple[int, ...], batch: int) -> int | None:
+def batch_axis(alone: tuple[int, ...], together: tuple[int, ...], batch: int) -> int | None:
     """The first axis that is 1 for one row and `batch` for as many; None where there is none."""
     if len(alone) != len(together):
         return None

@@ -16,6 +16,9 @@ from onnx import helper, numpy_helper
 
 import bnfold
 from bnfold.errors import InputRefused
+from bnfold.export import plain_graph
+from bnfold.sources import load_source
+from bnfold.verification import reference_for, verify_file
 from bnfold.verification.bundle import verify_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,7 +53,9 @@ def test_the_right_file_passes_and_is_judged_as_by_its_source(exported, network)
     verdict = verify_bundle(exported / "model.onnx", exported / "golden", threads=1)
     assert verdict, verdict.failure
     assert verdict.warnings == ()
-    by_source = bnfold.verify(network, exported / "model.onnx", threads=1)
+    source = load_source(str(network))
+    reference = reference_for(source, plain_graph(source))
+    by_source = verify_file(exported / "model.onnx", reference, inputs=source.inputs, threads=1, extent="all")
     (ours,), (theirs,) = verdict.outputs, by_source.outputs
     assert (ours.e_source, ours.e_output, ours.allowed) == (theirs.e_source, theirs.e_output, theirs.allowed)
     assert verdict.n_compared == by_source.n_compared

@@ -137,7 +137,13 @@ class _Prover:
         return self.source.stored(name) if same and self.place in self.certificate.parameters else None
 
     def run(self) -> bool:
-        """Prove everything; False where something failed, which `proof` holds."""
+        """Prove everything, once; False where something failed, which `proof` holds."""
+        try:
+            return self._run()
+        finally:  # what asks a prover holds it, and it holds what asks: let go of the graphs at once
+            del self._parameters, self._same, self._trial
+
+    def _run(self) -> bool:
         self._pair_inputs()
         claims = self.certificate.values.get(self.place)
         outputs = dict(zip(self.file.outputs, self.source.outputs, strict=False))
