@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bnfold.sources.model_file import zoo_folder
 
 if TYPE_CHECKING:
     from torch import nn
 
-_FILE = Path(__file__).parents[1] / "models" / "vgg_bn.py"
+_FILE = zoo_folder() / "vgg_bn.py"  # a run keeps a copy of this file, and this one does not lie beside it
 _SPEC = importlib.util.spec_from_file_location("vgg_bn", _FILE)
 if _SPEC is None or _SPEC.loader is None:
     raise ImportError(f"{_FILE} must be a Python file")
