@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import onnx
 import onnx_ir as ir
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bnfold.records import InputSpec
 
-__all__ = ["graph_inputs", "load_onnx"]
+__all__ = ["graph_inputs", "load_onnx", "onnx_source"]
 
 SEPARATE_SINCE = 4
 """The first ONNX IR version where an initializer need not be an input."""
@@ -65,13 +65,64 @@ def load_onnx(
     _checked(proto, path, as_written=proto is decoded)
     model = read_model(proto)
     ir.external_data.set_base_dir(model.graph, folder)
+    options: _Options = {"input_shapes": input_shapes, "dims": dims, "batch_dim": batch_dim, "runs": runs}
+    return _source(model, spec, path, _sha256([path, *data_files]), **options)
+
+
+def onnx_source(
+    given: onnx.ModelProto,
+    spec: str,
+    *,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    batch_dim: str | None = None,
+    runs: bool = True,
+) -> OnnxSource:
+    """Check a model in memory; arguments as of `load_onnx`, the model stays as it is.
+
+    Raises:
+        InputRefused: as `load_onnx`; or its tensors lie in a file that is not loaded.
+    """
+    outside = next(external_tensors(given), None)
+    if outside is not None:
+        raise InputRefused(
+            "the model's tensors lie in another file, which was not loaded", where=spec, found=outside.name,
+            expected="a model with its data", remedy="read it with onnx.load(path), or give its path",
+        )  # fmt: skip
+    proto = tidied(given)
+    _checked(proto, None, as_written=proto is given, spec=spec)
+    model = read_model(proto)
+    options: _Options = {"input_shapes": input_shapes, "dims": dims, "batch_dim": batch_dim, "runs": runs}
+    return _source(model, spec, None, _sha256_in_memory(given), **options)
+
+
+class _Options(TypedDict):
+    """The options of a source that is a graph."""
+
+    input_shapes: Sequence[tuple[int, ...]] | None
+    dims: Mapping[str, int] | None
+    batch_dim: str | None
+    runs: bool
+
+
+def _source(
+    model: ir.Model,
+    spec: str,
+    path: Path | None,
+    sha256: str,
+    *,
+    input_shapes: Sequence[tuple[int, ...]] | None,
+    dims: Mapping[str, int] | None,
+    batch_dim: str | None,
+    runs: bool,
+) -> OnnxSource:
     _separate_parameters(model, spec)
     settle_claims(model)
     if runs:
         _refuse_unknown_outputs(model, spec)
     refuse_unhealthy_graph(model, spec)
     return OnnxSource(
-        facts=SourceFacts(spec=spec, sha256=_sha256([path, *data_files]), n_parameters=_n_parameters(model)),
+        facts=SourceFacts(spec=spec, sha256=sha256, n_parameters=_n_parameters(model)),
         path=path,
         model=model,
         inputs=graph_inputs(model, input_shapes, where=spec, dims=dims, batch_dim=batch_dim) if runs else (),
@@ -98,24 +149,25 @@ def _decoded(path: Path) -> onnx.ModelProto:
     return proto
 
 
-def _checked(proto: onnx.ModelProto, path: Path, *, as_written: bool) -> None:
+def _checked(proto: onnx.ModelProto, path: Path | None, *, as_written: bool, spec: str = "") -> None:
     """Check all but the external data, and what ONNX Runtime does without: shapes of outputs, inputs for parameters.
 
     Args:
         proto: the model, as it goes on from here.
-        path: its file.
+        path: its file, None for a model in memory.
         as_written: whether the file holds the same; where nothing is left out, it is checked without a copy in memory.
+        spec: what a model in memory is called in messages.
     """
     whole = as_written and proto.ir_version >= SEPARATE_SINCE and not any(external_tensors(proto))
     try:
         if whole and all(_is_typed(output) for output in proto.graph.output):
-            onnx.checker.check_model(path if _is_utf8(path) else proto)
+            onnx.checker.check_model(path if path is not None and _is_utf8(path) else proto)
         else:
             onnx.checker.check_model(_structure(proto))
     except (onnx.checker.ValidationError, RuntimeError) as error:
         raise InputRefused(
-            "the .onnx file breaks the ONNX specification",
-            where=str(path),
+            "the .onnx file breaks the ONNX specification" if path else "the model breaks the ONNX specification",
+            where=str(path or spec),
             found=" ".join(str(error).split())[:300],
             remedy="export it again; `onnx.checker.check_model` shows the whole message",
         ) from error
@@ -266,6 +318,18 @@ def _sha256(files: Sequence[Path]) -> str:
         with path.open("rb") as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sha256_in_memory(model: onnx.ModelProto) -> str:
+    """Of the model without its tensors' data, then of the data: together they may be too large for one message."""
+    structure = onnx.ModelProto()
+    structure.CopyFrom(model)
+    for tensor in structure.graph.initializer:
+        tensor.ClearField("raw_data")
+    digest = hashlib.sha256(structure.SerializeToString(deterministic=True))
+    for tensor in model.graph.initializer:
+        digest.update(tensor.raw_data)
     return digest.hexdigest()
 
 
