@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import random
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["copied_module", "kept_random_state", "private_copy"]
+__all__ = ["copied_module", "duplicate", "kept_random_state", "private_copy"]
 
 
 def private_copy(network: nn.Module, *, where: str) -> nn.Module:
@@ -59,7 +60,7 @@ def copied_module(network: nn.Module, *, where: str, share: bool = False) -> nn.
         plain = (p for p in network.parameters() if type(p) is torch.nn.Parameter)
         memo |= {id(p): torch.nn.Parameter(p.detach().cpu(), requires_grad=p.requires_grad) for p in plain}
     try:
-        made: nn.Module = copy.deepcopy(network, memo)
+        made = duplicate(network, memo)
     except Exception as error:
         raise InputRefused(
             "the module cannot be copied, and bnfold works on a copy",
@@ -68,6 +69,13 @@ def copied_module(network: nn.Module, *, where: str, share: bool = False) -> nn.
             remedy="leave out what copy.deepcopy refuses, or give torch.export.export(module.eval(), args)",
         ) from error
     return made
+
+
+def duplicate(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """`copy.deepcopy`, without what PyTorch says of the tree specs inside an exported program's module."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
+        return copy.deepcopy(network, memo)
 
 
 def _refuse_without_forward(network: nn.Module, where: str) -> None:
