@@ -95,7 +95,7 @@ def _proven(source: TorchSource) -> tuple[Solution, Callable[[nn.Module], object
     solution = solve(model, Places(source.module))
     wide = duplicate(source.module).double()
     apply_writing(wide, solution.writing)
-    error = check_float64(source, wide, batch)
+    error = check_float64(source, wide, batch, lengths)
     log.info("%s: equal in float64 to %.1e before rounding", source.facts.spec, error)
     return solution, lambda folded: check_rounded(source, folded, batch, lengths)
 

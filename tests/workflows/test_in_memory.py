@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pydoc
 import random
 import warnings
 from pathlib import Path
@@ -79,6 +80,14 @@ def test_a_module_an_example_and_no_folder() -> None:
     assert as_json(result.report) == as_json(result)
     assert "module Sequential: passed, 1 BatchNorms: 1 absorbed" in repr(result)
     assert not repr(result).count("\n")
+
+
+def test_a_notebook_shows_the_page_and_completes_the_functions() -> None:
+    page = bnfold.fold_export(small(), torch.ones(X))._repr_html_()
+    assert page.startswith('<iframe srcdoc="&lt;!DOCTYPE html&gt;')
+    assert "module Sequential" in page
+    assert set(dir(bnfold)) >= {"fold", "fold_export", "inspect", "verify", "train"}
+    assert "fold_export(network" in pydoc.plain(pydoc.render_doc(bnfold))
 
 
 def test_saving_writes_what_the_folder_would_hold(tmp_path: Path) -> None:
