@@ -33,12 +33,15 @@ class Elements:
         starts: the first number of each parameter, by name, ascending.
         shapes: of the parameters.
         of: the numbers of each value that only holds elements of parameters, by the value's name.
+        read: the numbers of what each operator reads, by the name of its first output and the position: where only
+            the type is changed on the way, names differ from graph to graph.
         frozen: whether a computation on parameters alone reads an element, by number: it must stay.
     """
 
     starts: dict[str, int] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     of: dict[str, Numbers] = field(default_factory=dict)
+    read: dict[tuple[str, int], Numbers] = field(default_factory=dict)
     frozen: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
     def parameters(self, numbers: Numbers) -> list[tuple[str, NDArray[np.bool_]]]:
@@ -78,6 +81,9 @@ def _follow(graph: ir.Graph, found: Elements) -> None:
     known = {value for value in (*graph.inputs, *graph.initializers.values()) if value.name in found.of}
     known |= set(graph.initializers.values())
     for node in graph:
+        for index, value in enumerate(node.inputs):
+            if value is not None and value.name in found.of:
+                found.read[str(node.outputs[0].name), index] = found.of[str(value.name)]
         read = node.inputs[:1] if kind_of(node) == "CastLike" else node.inputs  # the second one gives its type only
         if not read or not all(value is None or value in known for value in read):
             continue

@@ -47,7 +47,7 @@ def fold_program(program: torch.export.ExportedProgram, where: str) -> tuple[tor
 
 
 def _name(node: Any) -> str:
-    return str(node.target).removesuffix(".default")
+    return str(node.target).rpartition(".")[0]  # without the overload: conv2d.default, conv_transpose2d.input
 
 
 def _give_biases(module: Any) -> dict[str, Any]:

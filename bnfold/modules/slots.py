@@ -57,6 +57,7 @@ class Slots:
     def __init__(self, graph: ir.Graph, elements: Elements, places: Places) -> None:
         self.graph, self.elements, self.places = graph, elements, places
         self.new_biases: dict[str, Place] = {}
+        self._name_constants()
         self._add_biases()
         self.failed: dict[ir.Node, Failure] = {}
         self.no_offsets: set[ir.Node] = set()
@@ -87,6 +88,15 @@ class Slots:
         if owner is not None and is_norm(owner):
             return Place(self.places.first_path(owner), STATISTICS[index - 1])
         return direct
+
+    def _name_constants(self) -> None:
+        """Let constants that have another name than where the elements were followed be made of these, too."""
+        for node in self.graph:
+            for index, value in enumerate(node.inputs):
+                numbers = self.elements.read.get((str(node.outputs[0].name), index))
+                array = None if numbers is None or value is None else float64_constant(value)
+                if value is not None and numbers is not None and array is not None and array.shape == numbers.shape:
+                    self.elements.of.setdefault(str(value.name), numbers)
 
     def _add_biases(self) -> None:
         for node in list(self.graph):

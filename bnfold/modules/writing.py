@@ -150,7 +150,7 @@ class Writing:
             return self._write(place, array, node)
         numbers, old = slots.numbers(value), float64_constant(value)
         if numbers is None or numbers.shape != array.shape:
-            return old is not None and old.shape == array.shape and bool(np.array_equal(array, old))
+            return old is not None and bool(np.allclose(array, old, rtol=_SAME, atol=0))
         fixed = numbers < 0
         if old is None or not np.array_equal(array[fixed], old[fixed]):
             return False
