@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from bnfold.version import __version__
 
 if TYPE_CHECKING:
-    from bnfold.folding import fold
     from bnfold.workflows.benchmark import bench
     from bnfold.workflows.compare import verify
     from bnfold.workflows.diagnose import doctor
     from bnfold.workflows.evaluate import evaluate
     from bnfold.workflows.fold_export import fold_export
+    from bnfold.workflows.fold_network import fold
     from bnfold.workflows.inspect_source import inspect
     from bnfold.workflows.predict import predict
     from bnfold.workflows.recalibrate import recalibrate
@@ -41,7 +41,7 @@ _HOMES = {
     "bench": "bnfold.workflows.benchmark",
     "doctor": "bnfold.workflows.diagnose",
     "evaluate": "bnfold.workflows.evaluate",
-    "fold": "bnfold.folding",
+    "fold": "bnfold.workflows.fold_network",
     "fold_export": "bnfold.workflows.fold_export",
     "inspect": "bnfold.workflows.inspect_source",
     "predict": "bnfold.workflows.predict",
@@ -55,3 +55,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'bnfold' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,6 +13,7 @@ import click
 from bnfold.cli.bench_options import Percent, Seconds
 from bnfold.cli.options import (
     comparison_options,
+    interface_options,
     json_option,
     metadata_options,
     provider_option,
@@ -42,6 +43,7 @@ __all__ = ["command"]
     help="Folder for model.onnx and report.json.",
 )  # fmt: skip
 @source_options
+@interface_options
 @click.option(
     "--opset",
     type=click.IntRange(min=1),

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bnfold.cli.options import json_option, source_options, verbosity_options
+from bnfold.cli.options import dynamic_option, json_option, source_options, verbosity_options
 
 __all__ = ["command"]
 
@@ -14,6 +14,7 @@ __all__ = ["command"]
 @click.command(name="inspect")
 @click.argument("source")
 @source_options
+@dynamic_option
 @json_option
 @verbosity_options
 def command(source: str, json_file: str | None, **options: Any) -> None:

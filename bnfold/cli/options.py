@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from bnfold.cli.outputs import refuse_overwriting, writable
-from bnfold.cli.parameter_types import Batches, InputShape, NamedPath, NamedSize
+from bnfold.cli.parameter_types import Batches, InputShape, NamedAxes, NamedPath, NamedSize
 from bnfold.workflows.arguments import MAX_THREADS
 
 __all__ = [
@@ -21,7 +21,9 @@ __all__ = [
     "configure_logging",
     "dim_option",
     "dim_options",
+    "dynamic_option",
     "input_shape_option",
+    "interface_options",
     "json_option",
     "metadata_options",
     "provider_option",
@@ -194,6 +196,45 @@ def dim_options(function: F) -> F:
         "called batch, batch_size, bs or n, else axis 0]",
     )  # fmt: skip
     return dim(batch(function))
+
+
+def _by_input(
+    ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, dict[int, str]], ...]
+) -> dict[str, dict[int, str]] | None:
+    found: dict[str, dict[int, str]] = {}
+    for name, axes in value:
+        twice = set(axes) & set(found.get(name, {}))
+        if twice:
+            raise click.BadParameter(f"axis {min(twice)} of {name!r} is named twice.", ctx, param)
+        found.setdefault(name, {}).update(axes)
+    return found or None
+
+
+def _names(*_: Any) -> tuple[str, ...] | None:
+    given: tuple[str, ...] = _[2]
+    return tuple(part.strip() for each in given for part in each.split(",")) or None
+
+
+def dynamic_option(function: F) -> F:
+    """Add --dynamic; the command gets `dynamic_shapes: dict[str, dict[int, str]] | None`."""
+    return click.option(
+        "--dynamic", "dynamic_shapes", type=NamedAxes(), multiple=True, metavar="INPUT:AXIS=NAME[,...]",
+        callback=_by_input,
+        help="Axes of a PyTorch network that stay dynamic besides the batch: x:0=batch,2=height,3=width; repeatable.",
+    )(function)  # fmt: skip
+
+
+def interface_options(function: F) -> F:
+    """Add --dynamic, --input-names and --output-names (`input_names`, `output_names: tuple[str, ...] | None`)."""
+    inputs = click.option(
+        "--input-names", multiple=True, metavar="NAME[,...]", callback=_names,
+        help="Names of the file's inputs, in order.  [default: those of forward, or of the file]",
+    )  # fmt: skip
+    outputs = click.option(
+        "--output-names", multiple=True, metavar="NAME[,...]", callback=_names,
+        help="Names of the file's outputs, in order.",
+    )  # fmt: skip
+    return dynamic_option(inputs(outputs(function)))
 
 
 def source_options(function: F) -> F:

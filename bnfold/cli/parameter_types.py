@@ -9,7 +9,7 @@ import click
 
 from bnfold.workflows.arguments import MAX_BATCH
 
-__all__ = ["Batches", "Distinct", "InputShape", "NamedPath", "NamedSize", "Sizes"]
+__all__ = ["Batches", "Distinct", "InputShape", "NamedAxes", "NamedPath", "NamedSize", "Sizes"]
 
 MAX_SIZE = 1 << 30
 
@@ -91,6 +91,36 @@ class NamedSize(NamedSizeType):
         if not name or not size.isascii() or not size.isdigit() or not 1 <= int(size) <= MAX_SIZE:
             self.fail(f"{value!r} is not of the form sequence=512, with a size from 1 to {MAX_SIZE}.", param, ctx)
         return name, int(size)
+
+
+if TYPE_CHECKING:
+    NamedAxesType = click.ParamType[tuple[str, dict[int, str]]]
+else:
+    NamedAxesType = click.ParamType
+
+
+class NamedAxes(NamedAxesType):
+    """Names of an input's axes: "x:0=batch,2=height" -> ("x", {0: "batch", 2: "height"})."""
+
+    name = "INPUT:AXIS=NAME[,...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, dict[int, str]]:
+        """Parse a string; an axis stands once."""
+        if isinstance(value, tuple):
+            return value
+        form = f"{value!r} is not of the form x:0=batch,2=height,3=width"
+        input_name, _, parts = str(value).rpartition(":")
+        axes: dict[int, str] = {}
+        for part in parts.split(","):
+            axis, _, name = (piece.strip() for piece in part.partition("="))
+            if not input_name or not axis.isascii() or not axis.isdigit() or not name.isidentifier():
+                self.fail(f"{form}.", param, ctx)
+            if int(axis) in axes:
+                self.fail(f"{value!r} names axis {axis} twice.", param, ctx)
+            axes[int(axis)] = name
+        return input_name, axes
 
 
 class NamedPath(click.Path):

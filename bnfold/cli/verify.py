@@ -9,6 +9,7 @@ import click
 
 from bnfold.cli.options import (
     comparison_options,
+    interface_options,
     json_option,
     provider_option,
     seed_option,
@@ -35,6 +36,7 @@ SCHEMA = "bnfold.verify/1"
     help="Judge CANDIDATE alone, by the folder that fold-export --golden wrote; needs no PyTorch.",
 )  # fmt: skip
 @source_options
+@interface_options
 @comparison_options
 @provider_option
 @threads_option

@@ -169,7 +169,7 @@ def _torch_run(source: TorchSource) -> Run:
         from torch.utils import _pytree as pytree
 
         with torch.no_grad():
-            leaves = pytree.tree_leaves(source.module(*(torch.from_numpy(array.copy()) for array in arrays)))
+            leaves = pytree.tree_leaves(source.runnable(*(torch.from_numpy(array.copy()) for array in arrays)))
         return [leaf.numpy() for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
     return run

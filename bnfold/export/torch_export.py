@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from bnfold.errors import InputRefused
+from bnfold.export.axes import axis_names, dynamic_shapes, lost_axes, name_axes
+from bnfold.export.branching import branching_line
 from bnfold.export.opsets import OLDEST_NATIVE, refuse_other_opset, refuse_unknown_opset
 from bnfold.export.quiet import quiet, swallowed_output
 from bnfold.interrupts import interruptible
@@ -27,7 +29,13 @@ log = logging.getLogger("bnfold.export")
 _TALKATIVE = (
     "torch.onnx", "torch.export", "torch.fx", "torch.fx.experimental.symbolic_shapes", "torch._dynamo", "onnxscript",
 )  # fmt: skip
-_SPECIALIZED = ("specializ", "Constraints violated", "ConstraintViolation", "marked batch as dynamic")
+_SPECIALIZED = (
+    "specializ",
+    "inferred a static shape",
+    "Constraints violated",
+    "ConstraintViolation",
+    "marked batch as dynamic",
+)
 
 
 def export_torch(source: TorchSource, *, opset: int | None, static_batch: int | None) -> ir.Model:
@@ -49,8 +57,9 @@ def export_torch(source: TorchSource, *, opset: int | None, static_batch: int | 
     model = _call_exporter(source, opset=native, static_batch=static_batch)
     _restore_interface(model, [spec.name for spec in source.inputs], source.output_names)
     refuse_other_opset(model, native, native=f"opset {default_opset()}, the exporter's own")
-    if source.program is None and static_batch is None:
-        _refuse_static_batch(model, source)
+    if source.program is None:
+        _refuse_fixed_axes(model, source, static_batch)
+    name_axes(model, source.inputs)
     return model
 
 
@@ -71,10 +80,10 @@ def _call_exporter(source: TorchSource, *, opset: int | None, static_batch: int 
         exported, inputs = source.program, ()
         _refuse_program_batch(source, static_batch)
     else:
-        inputs = trial_inputs(source.inputs, static_batch)
-        if static_batch is None:
-            batch = torch.export.Dim("batch")
-            arguments["dynamic_shapes"] = tuple({0: batch} if spec.batch_dynamic else None for spec in source.inputs)
+        inputs = trial_inputs(source.inputs, static_batch, example=source.example)
+        if source.call is not None:
+            inputs, arguments["kwargs"] = source.call.arguments(inputs)
+        arguments["dynamic_shapes"] = dynamic_shapes(source, static_batch=static_batch is not None)
     try:
         # The exporter's loggers tell of packages it lacks, its warnings of its own deprecated calls; and it prints the
         # graph it could not trace. What the network prints has been seen in the trial run.
@@ -115,8 +124,19 @@ def _export_failed(error: Exception, source: TorchSource, static_batch: int | No
             expected="axes with a symbol of their own, or fixed ones",
             remedy="export the program again with torch.export.Dim or Dim.AUTO for the whole axis",
         )
+    line = branching_line(text)
+    if line is not None:
+        return InputRefused(
+            "forward decides by the values of its inputs, which an exported graph cannot",
+            where=source.facts.spec,
+            found=line,
+            remedy="write both ways with torch.where or torch.cond, or leave the choice outside the network",
+        )
     remedy = "change the operation named, or export the part of the network that ONNX can express"
-    if static_batch is None and any(sign in text for sign in _SPECIALIZED):
+    others = [name for spec in source.inputs for name in axis_names(spec, static_batch=True).values()]
+    if others and any(sign in text for sign in _SPECIALIZED):
+        remedy = f"leave {', '.join(others)} out of dynamic_shapes (--dynamic), or give a torch.export.Dim that fits"
+    elif static_batch is None and any(sign in text for sign in _SPECIALIZED):
         remedy = "write forward without the batch size as a constant, or fix it with --static-batch N"
     return InputRefused(
         "PyTorch's exporter cannot write this network" + ("" if static_batch is not None else " with a dynamic batch"),
@@ -162,14 +182,22 @@ def _restore_interface(model: ir.Model, inputs: Sequence[str], outputs: Sequence
         value.name = name
 
 
-def _refuse_static_batch(model: ir.Model, source: TorchSource) -> None:
-    """Refuse a graph whose batch axis the exporter has fixed, at an input or at an output that depends on it."""
-    dynamic = {spec.name for spec in source.inputs if spec.batch_dynamic}
-    lost = [
-        str(value.name)
-        for value in model.graph.inputs
-        if value.name in dynamic and (value.shape is None or isinstance(value.shape[0], int))
-    ]
+def _refuse_fixed_axes(model: ir.Model, source: TorchSource, static_batch: int | None) -> None:
+    """Refuse a graph with an axis that the exporter has fixed, at an input or at an output that depends on the batch.
+
+    Raises:
+        InputRefused: names the axes.
+    """
+    dynamic = {spec.name for spec in source.inputs if spec.batch_dynamic and static_batch is None}
+    lost = lost_axes(model, source, static_batch=static_batch is not None)
+    others = [name for name in lost if name not in dynamic]
+    if others:
+        raise InputRefused(
+            "the exporter has fixed a dynamic axis",
+            where=source.facts.spec,
+            found=f"a constant size at {', '.join(others)}",
+            remedy="write forward without that size as a constant, or leave the axis out of dynamic_shapes (--dynamic)",
+        )
     fixed = [
         index
         for index, value in enumerate(model.graph.outputs)
@@ -193,7 +221,8 @@ def _depending_on_batch(source: TorchSource, indices: Sequence[int]) -> list[str
     shapes = []
     for batch in (TRIAL_BATCH, TRIAL_BATCH + 1):
         try:
-            outputs = run_once(source.module, trial_inputs(source.inputs, batch), where=where)
+            inputs = trial_inputs(source.inputs, batch, example=source.example)
+            outputs = run_once(source.runnable, inputs, where=where)
         except InputRefused as refusal:
             log.info("%s", refusal)
             return [source.output_names[index] for index in indices]

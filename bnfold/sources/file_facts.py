@@ -35,7 +35,7 @@ def facts_of(source: Source) -> FileFacts:
         InputRefused: the metadata of an `.onnx` file is damaged.
     """
     if isinstance(source, OnnxSource):
-        return facts_in(source.model.metadata_props, str(source.path))
+        return facts_in(source.model.metadata_props, str(source.path or source.facts.spec))
     if source.details.get("kind") == "run":
         return _of_run(source.details["metadata"], source.inputs[0].shape)
     configuration = getattr(source.module, "pretrained_cfg", None)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
 
 from bnfold.errors import InputRefused
 from bnfold.graph.claims import settle_claims
@@ -17,6 +16,7 @@ from bnfold.graph.operators import kind_of
 from bnfold.graph.reading import read_model, tidied
 from bnfold.records import SourceFacts
 from bnfold.sources.axes import batch_symbol, file_spec, refuse_unfit, refuse_unknown_symbols, shape_text, symbols_of
+from bnfold.sources.decoding import SEPARATE_SINCE, check_structure, decoded
 from bnfold.sources.external_data import external_tensors, locate_external_data
 from bnfold.sources.onnx_checks import all_nodes, refuse_unhealthy_graph
 from bnfold.sources.types import OnnxSource
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 
     from bnfold.records import InputSpec
 
-__all__ = ["graph_inputs", "load_onnx"]
+__all__ = ["graph_inputs", "load_onnx", "onnx_source"]
 
-SEPARATE_SINCE = 4
-"""The first ONNX IR version where an initializer need not be an input."""
 log = logging.getLogger("bnfold.sources")
 
 
@@ -59,94 +57,75 @@ def load_onnx(
     """
     if not path.is_file():
         raise InputRefused("no such file", where=str(path), remedy="give the path of an existing .onnx file")
-    decoded = _decoded(path)
-    folder, data_files = locate_external_data(decoded, path)
-    proto = tidied(decoded)
-    _checked(proto, path, as_written=proto is decoded)
+    found = decoded(path)
+    folder, data_files = locate_external_data(found, path)
+    proto = tidied(found)
+    check_structure(proto, path, as_written=proto is found)
     model = read_model(proto)
     ir.external_data.set_base_dir(model.graph, folder)
+    options: _Options = {"input_shapes": input_shapes, "dims": dims, "batch_dim": batch_dim, "runs": runs}
+    return _source(model, spec, path, _sha256([path, *data_files]), **options)
+
+
+def onnx_source(
+    given: onnx.ModelProto,
+    spec: str,
+    *,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    batch_dim: str | None = None,
+    runs: bool = True,
+) -> OnnxSource:
+    """Check a model in memory; arguments as of `load_onnx`, the model stays as it is.
+
+    Raises:
+        InputRefused: as `load_onnx`; or its tensors lie in a file that is not loaded.
+    """
+    outside = next(external_tensors(given), None)
+    if outside is not None:
+        raise InputRefused(
+            "the model's tensors lie in another file, which was not loaded", where=spec, found=outside.name,
+            expected="a model with its data", remedy="read it with onnx.load(path), or give its path",
+        )  # fmt: skip
+    proto = tidied(given)
+    check_structure(proto, None, as_written=proto is given, spec=spec)
+    model = read_model(proto)
+    options: _Options = {"input_shapes": input_shapes, "dims": dims, "batch_dim": batch_dim, "runs": runs}
+    return _source(model, spec, None, _sha256_in_memory(given), **options)
+
+
+class _Options(TypedDict):
+    """The options of a source that is a graph."""
+
+    input_shapes: Sequence[tuple[int, ...]] | None
+    dims: Mapping[str, int] | None
+    batch_dim: str | None
+    runs: bool
+
+
+def _source(
+    model: ir.Model,
+    spec: str,
+    path: Path | None,
+    sha256: str,
+    *,
+    input_shapes: Sequence[tuple[int, ...]] | None,
+    dims: Mapping[str, int] | None,
+    batch_dim: str | None,
+    runs: bool,
+) -> OnnxSource:
     _separate_parameters(model, spec)
     settle_claims(model)
     if runs:
         _refuse_unknown_outputs(model, spec)
     refuse_unhealthy_graph(model, spec)
     return OnnxSource(
-        facts=SourceFacts(spec=spec, sha256=_sha256([path, *data_files]), n_parameters=_n_parameters(model)),
+        facts=SourceFacts(spec=spec, sha256=sha256, n_parameters=_n_parameters(model)),
         path=path,
         model=model,
         inputs=graph_inputs(model, input_shapes, where=spec, dims=dims, batch_dim=batch_dim) if runs else (),
         output_names=tuple(str(value.name) for value in model.graph.outputs),
     )
-
-
-def _decoded(path: Path) -> onnx.ModelProto:
-    """The file without its external data."""
-    try:
-        proto = onnx.load_model(path, load_external_data=False)
-        whole = proto.HasField("graph") and proto.ir_version > 0 and len(proto.opset_import) > 0
-        problem = None if whole else "no graph in it"
-    except (DecodeError, ValueError, OSError) as error:
-        problem = " ".join(str(error).split())[:200] or type(error).__name__
-    if problem is not None:
-        raise InputRefused(
-            "the .onnx file cannot be decoded: it is truncated or no ONNX file",
-            where=str(path),
-            found=f"{path.stat().st_size} bytes, {problem}",
-            expected="a serialized onnx.ModelProto",
-            remedy="copy or export it again",
-        )
-    return proto
-
-
-def _checked(proto: onnx.ModelProto, path: Path, *, as_written: bool) -> None:
-    """Check all but the external data, and what ONNX Runtime does without: shapes of outputs, inputs for parameters.
-
-    Args:
-        proto: the model, as it goes on from here.
-        path: its file.
-        as_written: whether the file holds the same; where nothing is left out, it is checked without a copy in memory.
-    """
-    whole = as_written and proto.ir_version >= SEPARATE_SINCE and not any(external_tensors(proto))
-    try:
-        if whole and all(_is_typed(output) for output in proto.graph.output):
-            onnx.checker.check_model(path if _is_utf8(path) else proto)
-        else:
-            onnx.checker.check_model(_structure(proto))
-    except (onnx.checker.ValidationError, RuntimeError) as error:
-        raise InputRefused(
-            "the .onnx file breaks the ONNX specification",
-            where=str(path),
-            found=" ".join(str(error).split())[:300],
-            remedy="export it again; `onnx.checker.check_model` shows the whole message",
-        ) from error
-
-
-def _is_utf8(path: Path) -> bool:
-    """Whether the checker, which reads names as UTF-8, can open the file; in the locale C, Python keeps other bytes."""
-    return not any("\udc80" <= sign <= "\udcff" for sign in str(path))
-
-
-def _is_typed(output: onnx.ValueInfoProto) -> bool:
-    tensor_type = output.type.tensor_type
-    is_other = output.type.WhichOneof("value") not in {None, "tensor_type"}
-    return is_other or (tensor_type.elem_type != 0 and tensor_type.HasField("shape"))
-
-
-def _structure(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy without what `_checked` leaves out."""
-    structure = onnx.ModelProto()
-    structure.CopyFrom(proto)
-    structure.ir_version = max(structure.ir_version, SEPARATE_SINCE)
-    for tensor in external_tensors(structure):
-        tensor.ClearField("data_location")
-        del tensor.external_data[:]
-        tensor.dims[:] = [0]  # which needs no data
-    for output in structure.graph.output:
-        if not _is_typed(output):
-            tensor_type = output.type.tensor_type
-            tensor_type.elem_type = tensor_type.elem_type or onnx.TensorProto.FLOAT
-            tensor_type.shape.SetInParent()
-    return structure
 
 
 def _separate_parameters(model: ir.Model, where: str) -> None:
@@ -266,6 +245,18 @@ def _sha256(files: Sequence[Path]) -> str:
         with path.open("rb") as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sha256_in_memory(model: onnx.ModelProto) -> str:
+    """Of the model without its tensors' data, then of the data: together they may be too large for one message."""
+    structure = onnx.ModelProto()
+    structure.CopyFrom(model)
+    for tensor in structure.graph.initializer:
+        tensor.ClearField("raw_data")
+    digest = hashlib.sha256(structure.SerializeToString(deterministic=True))
+    for tensor in model.graph.initializer:
+        digest.update(tensor.raw_data)
     return digest.hexdigest()
 
 

@@ -1,8 +1,9 @@
-"""`.pt2` files of `torch.export.save`."""
+"""Exported programs: `.pt2` files of `torch.export.save`, and what `torch.export.export` returns."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import logging
 import os
@@ -14,6 +15,7 @@ from bnfold.errors import InputRefused
 from bnfold.interrupts import interruptible
 from bnfold.records import InputSpec, SourceFacts
 from bnfold.sources.axes import tested_spec
+from bnfold.sources.calling import TENSOR, Call
 from bnfold.sources.extras import require_torch
 from bnfold.sources.healthy import refuse_bad_variance
 from bnfold.sources.torch_source import n_parameters, refuse_unhealthy, sha256_of_module
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["expression_axes", "load_program", "refuse_batch_statistics"]
+__all__ = ["dynamic_axes", "expression_axes", "load_program", "program_source", "refuse_batch_statistics"]
 
 log = logging.getLogger("bnfold.sources")
 FREE_FROM = 2
@@ -47,21 +49,73 @@ def load_program(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...
         InputRefused: damaged, wants to run code, exported in training mode, or unsafe to fold.
     """
     require_torch()
-    program = _read(path)
+    return program_source(_read(path), spec, input_shapes=input_shapes)
+
+
+def program_source(
+    program: torch.export.ExportedProgram, spec: str, *, input_shapes: Sequence[tuple[int, ...]] | None = None
+) -> TorchSource:
+    """Check an exported program and collect the facts about it; it stays as it is.
+
+    Args:
+        program: on whatever device; one that is not on the CPU is copied there.
+        spec: the source as the user named it.
+        input_shapes: sizes to test dynamic axes with, besides the batch; those of its example where None.
+
+    Raises:
+        InputRefused: exported in training mode, or unsafe to fold.
+    """
+    program = _on_cpu(program)
     refuse_batch_statistics(program, spec)
     module = program.module()
     refuse_unhealthy(module)
     for name, tensor in program.constants.items():
         if name.endswith("running_var"):
             refuse_bad_variance(name.removesuffix(".running_var"), tensor.numpy())
-    inputs = _inputs(program, spec, input_shapes)
+    call = _call(program, spec)
+    inputs = _inputs(program, call.names, spec, input_shapes or _example_shapes(program, call))
     return TorchSource(
         facts=SourceFacts(spec=spec, sha256=sha256_of_module(module), n_parameters=n_parameters(module)),
         module=module,
         inputs=inputs,
-        output_names=trial_output_names(module, inputs, where=spec),
+        output_names=trial_output_names(module, inputs, where=spec, call=call),
         program=program,
+        call=None if call.is_plain else call,
     )
+
+
+def _on_cpu(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    if all(tensor.device.type == "cpu" for tensor in program.state_dict.values()):
+        return program
+    from torch.export.passes import move_to_device_pass
+
+    return move_to_device_pass(copy.deepcopy(program), "cpu")
+
+
+def _call(program: torch.export.ExportedProgram, where: str) -> Call:
+    """Where the tensors go; numbers and None that it was exported with stay as they were."""
+    from torch.export.graph_signature import ConstantArgument, InputKind, TensorArgument
+
+    arguments = [spec.arg for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT]
+    strangers = [arg for arg in arguments if not isinstance(arg, TensorArgument | ConstantArgument)]
+    if strangers:
+        raise InputRefused(
+            "the exported program takes an input that is no tensor",
+            where=where,
+            found=f"{getattr(strangers[0], 'name', '?')}: {type(strangers[0]).__name__}",
+            remedy="export it again with tensors only",
+        )
+    leaves = tuple(arg.value if isinstance(arg, ConstantArgument) else TENSOR for arg in arguments)
+    names = tuple(str(arg.name) for arg in arguments if isinstance(arg, TensorArgument))
+    return Call(names, leaves, program.call_spec.in_spec)
+
+
+def _example_shapes(program: torch.export.ExportedProgram, call: Call) -> list[tuple[int, ...]] | None:
+    """The shapes that the program was exported with, where it still has them."""
+    from torch.utils import _pytree as pytree
+
+    tensors = [leaf for leaf in pytree.tree_leaves(program.example_inputs) if hasattr(leaf, "shape")]
+    return [tuple(tensor.shape) for tensor in tensors] if len(tensors) == len(call.names) else None
 
 
 def _read(path: Path) -> torch.export.ExportedProgram:
@@ -130,35 +184,20 @@ def _wants_code(path: Path) -> InputRefused:
 
 
 def _inputs(
-    program: torch.export.ExportedProgram, where: str, shapes: Sequence[tuple[int, ...]] | None
+    program: torch.export.ExportedProgram,
+    names: Sequence[str],
+    where: str,
+    shapes: Sequence[tuple[int, ...]] | None,
 ) -> tuple[InputSpec, ...]:
-    import torch
-
     values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
-    names = program.graph_signature.user_inputs
-    if program.example_inputs is not None and program.example_inputs[1]:
-        raise InputRefused(
-            "the exported program takes keyword inputs",
-            where=where,
-            found=", ".join(program.example_inputs[1]),
-            expected="positional inputs",
-            remedy="export it again with positional args",
-        )
     specs = []
     for index, name in enumerate(names):
-        value = values[str(name)]
-        if not isinstance(value, torch.Tensor):
-            raise InputRefused(
-                "the exported program takes an input that is no tensor",
-                where=where,
-                found=f"{name}: {type(value).__name__}",
-                remedy="export it again with tensors only",
-            )
+        value = values[name]
         shape = tuple(size if isinstance(size, int) else None for size in value.shape)
         dtype = str(value.dtype).removeprefix("torch.")
         given = shapes[index] if shapes is not None and index < len(shapes) else None
         smallest, largest = _batch_range(program, value)
-        spec = tested_spec(str(name), shape, dtype, given, where=where)
+        spec = tested_spec(name, shape, dtype, given, where=where)
         specs.append(dataclasses.replace(spec, smallest_batch=smallest, largest_batch=largest))
         if (smallest, largest) != (1, None):
             upto = "or more" if largest is None else f"to {largest}"
@@ -166,6 +205,16 @@ def _inputs(
                 "%s takes batches of %d %s at input %s, and is compared at some of these", where, smallest, upto, name
             )
     return tuple(specs)
+
+
+def dynamic_axes(program: torch.export.ExportedProgram, index: int) -> tuple[int, ...]:
+    """The dynamic axes of an input tensor, by its position."""
+    from torch.export.graph_signature import InputKind, TensorArgument
+
+    arguments = [spec.arg for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT]
+    name = [arg.name for arg in arguments if isinstance(arg, TensorArgument)][index]
+    value = next(node.meta["val"] for node in program.graph.nodes if node.name == name)
+    return tuple(axis for axis, size in enumerate(value.shape) if not isinstance(size, int))
 
 
 def _batch_range(program: torch.export.ExportedProgram, value: torch.Tensor) -> tuple[int, int | None]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bnfold.errors import InputRefused
 from bnfold.records import InputSpec, SourceFacts
+from bnfold.sources.calling import call_of
+from bnfold.sources.copies import private_copy
 from bnfold.sources.extras import require_torch
 from bnfold.sources.healthy import refuse_bad_variance, refuse_not_finite
 from bnfold.sources.trial import trial_output_names
@@ -16,11 +21,14 @@ from bnfold.sources.types import TorchSource
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
     import torch
     from torch import nn
 
-__all__ = ["input_specs", "n_parameters", "refuse_unhealthy", "sha256_of_module", "torch_source"]
+    from bnfold.sources.examples import Example
+
+__all__ = ["input_specs", "module_source", "n_parameters", "refuse_unhealthy", "sha256_of_module", "torch_source"]
+
+log = logging.getLogger("bnfold.sources")
 
 CLASSIFICATION_OUTPUT = "logits"
 
@@ -57,13 +65,101 @@ def torch_source(
     inputs = input_specs(module, shapes, dtypes=dtypes, where=spec)
     found = trial_output_names(module, inputs, where=spec)
     return TorchSource(
-        facts=SourceFacts(spec=spec, sha256=sha256_of_module(module), n_parameters=n_parameters(module)),
+        facts=_facts(module, spec),
         module=module,
         inputs=inputs,
         output_names=_output_names(found, output_names, task, where=spec),
         samples=samples,
         details=details or {},
     )
+
+
+def module_source(
+    network: nn.Module,
+    example: Example | None,
+    where: str,
+    *,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+    input_dtypes: Sequence[str] | None = None,
+) -> TorchSource:
+    """Check a module in memory; it stays as it is: what is exported is a copy, in eval mode on the CPU.
+
+    Args:
+        network: the module.
+        example: its arguments; None for shapes.
+        where: the module in messages.
+        input_shapes: shapes instead of an example.
+        input_dtypes: NumPy's names of the types, where shapes are given.
+
+    Raises:
+        InputRefused: it has no forward or no values, does not run on the example, or cannot be folded safely.
+    """
+    if example is None and not input_shapes:
+        raise InputRefused(
+            "the inputs of a module cannot be known", where=where, expected="an example of what forward is called with",
+            remedy="give one: torch.randn(1, 3, 224, 224), or its shape (1, 3, 224, 224)",
+        )  # fmt: skip
+    _refuse_lazy(network, where)
+    if any(part.training for part in network.modules()):
+        log.warning("%s is in train mode: what is exported is its eval mode, and the module stays as it is", where)
+    module = private_copy(network, where=where)
+    shapes = input_shapes or (example.shapes if example is not None else ())
+    if example is None or (example.only_shapes and not example.kwargs):
+        return torch_source(module, where, shapes=shapes, dtypes=input_dtypes, details={"kind": "module"})
+    args, kwargs = _as_tensors(module, example, input_dtypes)
+    call, tensors = call_of(module, args, kwargs, where=where)
+    refuse_unhealthy(module)
+    inputs = _specs_of(call.names, tensors)
+    given = None if example.only_shapes else tuple(tensors)
+    return TorchSource(
+        facts=_facts(module, where),
+        module=module,
+        inputs=inputs,
+        output_names=trial_output_names(module, inputs, where=where, call=call, example=given),
+        call=None if call.is_plain else call,
+        example=given,
+        details={"kind": "module"},
+    )
+
+
+def _facts(module: nn.Module, spec: str) -> SourceFacts:
+    return SourceFacts(spec=spec, sha256=sha256_of_module(module), n_parameters=n_parameters(module))
+
+
+def _as_tensors(
+    module: nn.Module, example: Example, dtypes: Sequence[str] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The example's arguments with tensors on the CPU for arrays and shapes."""
+    torch = require_torch()
+    from torch.utils import _pytree as pytree
+
+    if example.only_shapes:
+        named = list(dtypes or [_parameter_dtype(module)])
+        types = [getattr(torch, name) for name in (named * len(example.shapes) if len(named) == 1 else named)]
+        made = (torch.zeros(shape, dtype=kind) for shape, kind in zip(example.shapes, types, strict=True))
+        args = tuple(next(made) for _ in example.args)
+        return args, {name: next(made) for name in example.kwargs}
+
+    def on_cpu(leaf: Any) -> Any:
+        if isinstance(leaf, np.ndarray):
+            return torch.from_numpy(leaf.copy())
+        return leaf.detach().cpu() if torch.is_tensor(leaf) else leaf
+
+    args, kwargs = pytree.tree_map(on_cpu, (example.args, dict(example.kwargs)))
+    return args, kwargs
+
+
+def _specs_of(names: Sequence[str], tensors: Sequence[torch.Tensor]) -> tuple[InputSpec, ...]:
+    """The inputs: axis 0 is the batch where it is as long as that of the first input with axes."""
+    batch = next((tensor.shape[0] for tensor in tensors if tensor.ndim), None)
+    specs = []
+    for name, tensor in zip(names, tensors, strict=True):
+        dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
+        has_batch = bool(shape) and shape[0] == batch
+        specs.append(
+            InputSpec(name, (None, *shape[1:]), dtype) if has_batch else InputSpec(name, shape, dtype, batch_axis=None)
+        )
+    return tuple(specs)
 
 
 def _output_names(
@@ -100,8 +196,7 @@ def input_specs(
             remedy="give --input-shape once for every input, in the order of forward",
         )
     if dtypes is None:
-        floating = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
-        dtypes = ["float32" if floating is None else str(floating).removeprefix("torch.")]
+        dtypes = [_parameter_dtype(module)]
     dtypes = [*dtypes] * len(shapes) if len(dtypes) == 1 else dtypes
     if len(dtypes) != len(shapes):
         raise InputRefused(
@@ -113,6 +208,12 @@ def input_specs(
         )
     named = zip(names, shapes, dtypes, strict=False)  # inputs with a default may be left out
     return tuple(InputSpec(name, (None, *shape[1:]), dtype) for name, shape, dtype in named)
+
+
+def _parameter_dtype(module: nn.Module) -> str:
+    """NumPy's name of the type of the first floating-point parameter; float32 where there is none."""
+    floating = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+    return "float32" if floating is None else str(floating).removeprefix("torch.")
 
 
 def _forward_names(module: nn.Module, n_shapes: int) -> tuple[list[str], int]:
@@ -137,7 +238,7 @@ def _refuse_lazy(module: nn.Module, where: str) -> None:
             "the network has parameters without a shape",
             where=where,
             found=lazy[0],
-            remedy="run one forward pass in the factory, so that lazy modules know their sizes",
+            remedy="run one forward pass first, so that lazy modules know their sizes",
         )
 
 

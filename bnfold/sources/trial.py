@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
 from bnfold.interrupts import interruptible
+from bnfold.sources.calling import runnable
 from bnfold.sources.extras import require_torch
 from bnfold.sources.healthy import first_names
 from bnfold.sources.usercode import described, user_code
@@ -18,18 +19,22 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bnfold.records import InputSpec
+    from bnfold.sources.calling import Call
 
 __all__ = ["TRIAL_BATCH", "named_outputs", "run_once", "trial_inputs", "trial_output_names"]
 
 TRIAL_BATCH = 2  # not 1, which torch.export would take for a constant
 
 
-def trial_inputs(specs: Sequence[InputSpec], batch: int | None = None) -> tuple[torch.Tensor, ...]:
+def trial_inputs(
+    specs: Sequence[InputSpec], batch: int | None = None, *, example: Sequence[torch.Tensor] | None = None
+) -> tuple[torch.Tensor, ...]:
     """Inputs to try a network with: a fixed normal sample, zeros for integers (a valid index of any table).
 
     Args:
         specs: the inputs.
         batch: their batch, None for 2 or the smallest or largest that they take.
+        example: inputs of the user's, one for each spec, whose samples are taken again and again.
 
     Raises:
         InputRefused: there is no room for one in memory.
@@ -39,7 +44,17 @@ def trial_inputs(specs: Sequence[InputSpec], batch: int | None = None) -> tuple[
     if batch is None:
         largest = min((spec.largest_batch or TRIAL_BATCH for spec in specs), default=TRIAL_BATCH)
         batch = max([min(TRIAL_BATCH, largest), *(spec.smallest_batch for spec in specs)])
+    if example is not None:
+        return tuple(_repeated(spec, batch, tensor) for spec, tensor in zip(specs, example, strict=True))
     return tuple(_trial_input(spec, batch, generator) for spec in specs)
+
+
+def _repeated(spec: InputSpec, batch: int, example: torch.Tensor) -> torch.Tensor:
+    """The samples of an example, again from the first on, up to the batch."""
+    library, axis = require_torch(), spec.batch_axis
+    if axis is None or not spec.batch_dynamic:
+        return example.clone()
+    return example.index_select(axis, library.arange(batch) % example.shape[axis])
 
 
 def _trial_input(spec: InputSpec, batch: int, generator: torch.Generator) -> torch.Tensor:
@@ -137,8 +152,15 @@ def _path_name(path: tuple[Any, ...]) -> str:
     return "_".join(keys)
 
 
-def trial_output_names(module: nn.Module, specs: Sequence[InputSpec], *, where: str) -> tuple[str, ...]:
-    """Run the network once and name its outputs.
+def trial_output_names(
+    module: nn.Module,
+    specs: Sequence[InputSpec],
+    *,
+    where: str,
+    call: Call | None = None,
+    example: Sequence[torch.Tensor] | None = None,
+) -> tuple[str, ...]:
+    """Run the network once and name its outputs; `call` and `example` as in `TorchSource`.
 
     Raises:
         InputRefused: it raises, returns no tensors, changes a buffer in eval mode, or normalizes with the statistics
@@ -153,7 +175,7 @@ def trial_output_names(module: nn.Module, specs: Sequence[InputSpec], *, where: 
         if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) and (layer.training or layer.running_mean is None)
     ]
     try:
-        outputs = run_once(module, trial_inputs(specs), where=where)
+        outputs = run_once(runnable(module, call), trial_inputs(specs, example=example), where=where)
     finally:
         for handle in handles:
             handle.remove()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from bnfold.records import InputSpec, SourceFacts
+    from bnfold.sources.calling import Call
 
 __all__ = ["OnnxSource", "Source", "TorchSource"]
 
@@ -23,7 +24,9 @@ class TorchSource:
     """A PyTorch network in eval mode on the CPU.
 
     `inputs` are in the order of `forward`. `samples` holds real inputs by name, first axis the sample, where the
-    source has a data set. `program` is set for a `.pt2` source, whose `module` is `program.module()`.
+    source has a data set. `program` is set for an exported program, whose `module` is `program.module()`. `call` says
+    where the inputs go where `forward` does not take them one after the other. `example` holds inputs that the user
+    gave, in the order of `inputs`. `dims` are `torch.export.Dim`s of the user's, by name of a dynamic axis.
     """
 
     facts: SourceFacts
@@ -33,14 +36,27 @@ class TorchSource:
     samples: Mapping[str, np.ndarray] | None = None
     program: torch.export.ExportedProgram | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    call: Call | None = None
+    example: tuple[torch.Tensor, ...] | None = None
+    dims: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def runnable(self) -> torch.nn.Module:
+        """A module that takes the inputs one after the other."""
+        from bnfold.sources.calling import runnable
+
+        return runnable(self.module, self.call)
 
 
 @dataclass(frozen=True)
 class OnnxSource:
-    """An `.onnx` file, whoever exported it; external data has been found and is mapped, not copied."""
+    """An ONNX graph, whoever exported it; external data has been found and is mapped, not copied.
+
+    `path` is its file, None where it was given in memory.
+    """
 
     facts: SourceFacts
-    path: Path
+    path: Path | None
     model: ir.Model
     inputs: tuple[InputSpec, ...]
     output_names: tuple[str, ...]

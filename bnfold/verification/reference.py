@@ -90,7 +90,7 @@ def reference_for(source: Source, plain: onnx.ModelProto | ir.Model | None) -> R
             only while one is read. None reads the graph of an `OnnxSource`.
     """
     if isinstance(source, TorchSource):
-        return TorchReference(source.module, [spec.name for spec in source.inputs], source.output_names, plain)
+        return TorchReference(source.runnable, [spec.name for spec in source.inputs], source.output_names, plain)
     return OnnxReference(plain if plain is not None else source.model)
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bnfold.errors import InputRefused
 from bnfold.runtime.sessions import require_onnx_file
 from bnfold.workflows.arguments import batch_sizes, check_threads, require_provider
+from bnfold.workflows.networks import file_of, loaded_network, undisturbed
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bnfold.records import Verdict
+    from bnfold.sources.interface import DynamicShapes
     from bnfold.sources.types import Source
     from bnfold.verification.certificate import Written
 
@@ -23,8 +25,9 @@ __all__ = ["verify", "verify_bundle"]
 
 @runs_user_code()
 def verify(
-    reference: str | os.PathLike[str],
-    candidate: str | os.PathLike[str],
+    reference: Any,
+    candidate: Any,
+    example: Any = None,
     *,
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
@@ -32,6 +35,9 @@ def verify(
     input_dtypes: Sequence[str] | None = None,
     dims: Mapping[str, int] | None = None,
     batch_dim: str | None = None,
+    dynamic_shapes: DynamicShapes | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
     batch: int | Sequence[int] | None = None,
     batches: int | Sequence[int] = (),
     inputs: Path | None = None,
@@ -44,14 +50,19 @@ def verify(
     """Compare a file with its source, against float64 and in ratio to the source's own error.
 
     Args:
-        reference: the source, see SOURCE in the README.
-        candidate: the `.onnx` file to judge.
+        reference: the source: a `torch.nn.Module`, a `torch.export.ExportedProgram`, an `onnx.ModelProto`, an
+            `onnx_ir.Model`, or a SOURCE, see the README.
+        candidate: the `.onnx` file to judge, or an `onnx.ModelProto` or `onnx_ir.Model`.
+        example: what a module is called with, see `bnfold.fold_export`.
         weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
         pretrained: take the pretrained parameters of timm or torchvision, which may download them.
         input_shapes: one shape per input, batch first, where the source does not tell them.
         input_dtypes: NumPy's name of each input's type, or one for all, where Python code does not tell them.
         dims: sizes of an `.onnx` file's dynamic axes, by their name in the file (`INPUT[AXIS]` where it has none).
         batch_dim: the name of the axis that counts the samples; None for one called batch, else axis 0.
+        dynamic_shapes: see `bnfold.fold_export`, as
+        input_names: the names that the file has, and
+        output_names: those of its outputs.
         batch: batch sizes to compare at besides 1, 2 and 3, or one of them.
         batches: the same by another name.
         inputs: an `.npz` file of arrays by input name, or a folder of images, to compare on; see
@@ -66,38 +77,37 @@ def verify(
         InputRefused: the source, the file or the certificate cannot be used.
         EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
     """
+    batches = batch_sizes(batch, batches)
+    check_threads(threads)
+    with undisturbed(reference), file_of(candidate) as given:
+        file = _existing(given)
+        require_provider(provider)
+        source = loaded_network(
+            reference, example, weights=weights, pretrained=pretrained, input_shapes=input_shapes,
+            input_dtypes=input_dtypes, dims=dims, batch_dim=batch_dim, dynamic_shapes=dynamic_shapes,
+            input_names=input_names, output_names=output_names,
+        )  # fmt: skip
+        statements = None if certificate is None else _statements(Path(certificate), source, file)
+        return _judged(
+            source, file, statements, inputs=inputs, batches=batches, provider=provider, threads=threads, seed=seed,
+            reproduction=reproduction,
+        )  # fmt: skip
+
+
+def _judged(source: Source, file: Path, statements: Written | None, *, inputs: Path | None, **options: Any) -> Verdict:
     from bnfold.export import plain_graph
-    from bnfold.sources import load_source
     from bnfold.verification import reference_for, verify_file
     from bnfold.verification.settle import settled
     from bnfold.verification.user_inputs import with_inputs
 
-    batches = batch_sizes(batch, batches)
-    check_threads(threads)
-    file = _existing(candidate)
-    require_provider(provider)
-    source = load_source(
-        os.fspath(reference),
-        weights=weights,
-        pretrained=pretrained,
-        input_shapes=input_shapes,
-        input_dtypes=input_dtypes,
-        dims=dims,
-        batch_dim=batch_dim,
-    )
     source = settled(with_inputs(source, inputs))
-    statements = None if certificate is None else _statements(Path(certificate), source, file)
     return verify_file(
         file,
         reference_for(source, plain_graph(source, **({} if statements is None else statements.options))),
         inputs=source.inputs,
         samples=source.samples,
-        batches=batches,
-        provider=provider,
-        threads=threads,
-        seed=seed,
-        reproduction=reproduction,
         certificate=None if statements is None else statements.certificate,
+        **options,
     )
 
 

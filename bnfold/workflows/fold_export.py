@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bnfold.errors import InputRefused
-from bnfold.records import FoldExportReport, Verdict
+from bnfold.records import Verdict
 from bnfold.workflows.arguments import batch_sizes, check_threads, check_time_gate, require_provider
+from bnfold.workflows.companions import write_certificate_of, write_golden
 from bnfold.workflows.conversion import Conversion, convert, into_metadata, measured_conversion, with_facts
 from bnfold.workflows.files import output_facts, plain_file, settle_interface, write_model
+from bnfold.workflows.networks import example_and_output, loaded_network, undisturbed
+from bnfold.workflows.result import MODEL_NAME, REPORT_NAME, FoldExportResult
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
 from bnfold.workflows.timing import time_against
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
-    import onnx
-
+    from bnfold.sources.interface import DynamicShapes
     from bnfold.sources.types import Source
 
 __all__ = ["FAILED_NAME", "MODEL_NAME", "PLAIN_NAME", "REPORT_NAME", "STAGES", "fold_export", "plain_file"]
@@ -32,12 +36,10 @@ EXPECTED_SECONDS = {"load": 3.6, "export": 4.4, "fold": 0.9, "simplify": 0.3, "v
 MEASURE_SECONDS = 20.0
 BUDGET_S = 3.0
 
-MODEL_NAME = "model.onnx"
 FAILED_NAME = "model.failed.onnx"
 PLAIN_NAME = "plain.onnx"
 REPRODUCTION_NAME = "reproduction"
 GOLDEN_NAME = "golden"
-REPORT_NAME = "report.json"
 HTML_NAME = "report.html"
 CERTIFICATE_NAME = "certificate.json"
 CERTIFICATE_NUMBERS_NAME = "certificate.npz"
@@ -52,8 +54,9 @@ logger = logging.getLogger("bnfold.workflows")
 
 @runs_user_code()
 def fold_export(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+    network: Any,
+    example: Any = None,
+    output: str | os.PathLike[str] | None = None,
     *,
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
@@ -61,6 +64,9 @@ def fold_export(
     input_dtypes: Sequence[str] | None = None,
     dims: Mapping[str, int] | None = None,
     batch_dim: str | None = None,
+    dynamic_shapes: DynamicShapes | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
     opset: int | None = None,
     static_batch: int | None = None,
     batch: int | Sequence[int] | None = None,
@@ -84,22 +90,30 @@ def fold_export(
     html: bool = False,
     progress: Progress | None = None,
     share: Callable[[float], None] | None = None,
-) -> FoldExportReport:
+) -> FoldExportResult:
     """Fold the BatchNorms of a network into its weights, export it to ONNX, and prove the file equal.
 
     `output` holds `model.onnx` and `report.json` afterwards. When the file is not equal, the report says so
     (`report.passed`), and there is no `model.onnx`. An equal file is measured beside the plain export, or beside the
-    source where that is an `.onnx` file; the bytes of the file do not depend on it.
+    source where that is an `.onnx` file; the bytes of the file do not depend on it. Without `output` nothing is
+    written: the result has the model, and can be saved.
 
     Args:
-        source: what to export, see SOURCE in the README: a run folder, a file, or a name such as `timm:resnet18`.
-        output: the folder to write to; made where missing.
+        network: a `torch.nn.Module`, which stays as it is; a `torch.export.ExportedProgram`; an `onnx.ModelProto` or an
+            `onnx_ir.Model`; or a SOURCE, see the README: a run folder, a file, or a name such as `timm:resnet18`.
+        example: what a module is called with: a tensor, a tuple of the arguments of `forward`, a dict of keyword
+            arguments, or shapes, batch first. A text or path here is the output folder.
+        output: the folder to write to; made where missing. None writes nothing.
         weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
         pretrained: take the pretrained parameters of timm or torchvision, which may download them.
         input_shapes: one shape per input, batch first, where the source does not tell them.
         input_dtypes: NumPy's name of each input's type, or one for all, where Python code does not tell them.
         dims: sizes of an `.onnx` file's dynamic axes, by their name in the file (`INPUT[AXIS]` where it has none).
         batch_dim: the name of the axis that counts the samples; None for one called batch, else axis 0.
+        dynamic_shapes: axes of a PyTorch network that shall be dynamic besides the batch, and their names, by input
+            and axis: `{"x": {0: "batch", 2: "height", 3: "width"}}`, or as `torch.export` takes them.
+        input_names: names for the inputs of the file, in their order; None takes those of `forward`.
+        output_names: names for its outputs, in their order.
         opset: the ONNX opset of the file; None takes the exporter's own.
         static_batch: fix the batch dimension to this size; None keeps it dynamic.
         batch: batch sizes at which the file is compared besides 1, 2 and 3, or one of them.
@@ -135,23 +149,29 @@ def fold_export(
         EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
     """
     from bnfold.report import write_html, write_json
-    from bnfold.sources import facts_of, load_source, stated
+    from bnfold.sources import facts_of, stated
+    from bnfold.sources.in_memory import named
     from bnfold.verification.settle import settled
     from bnfold.verification.user_inputs import with_inputs
 
-    spec, folder = os.fspath(source), Path(output)
+    example, folder = example_and_output(example, output)
+    spec = named(network)
     batches = batch_sizes(batch, batches)
     batch_sizes(static_batch)
     check_threads(threads)
     check_time_gate(budget_s, fail_if_slower)
-    _refuse_to_overwrite_source(spec, folder)
+    _check_folder(
+        folder, spec, golden=golden, certificate=certificate, html=html, keep_failed=keep_failed, keep_plain=keep_plain
+    )
     require_provider(provider)
     watch = Stopwatch(progress or _log_stage)
-    with staged_folder(folder, _OUTPUT_NAMES, force=force) as stage:
+    with undisturbed(network), _place(folder, force=force) as stage:
+        place = folder or stage
         with watch.stage("load"):
-            loaded = load_source(
-                spec, weights=weights, pretrained=pretrained, input_shapes=input_shapes, input_dtypes=input_dtypes,
-                dims=dims, batch_dim=batch_dim,
+            loaded = loaded_network(
+                network, example, weights=weights, pretrained=pretrained, input_shapes=input_shapes,
+                input_dtypes=input_dtypes, dims=dims, batch_dim=batch_dim, dynamic_shapes=dynamic_shapes,
+                input_names=input_names, output_names=output_names,
             )  # fmt: skip
             loaded = settled(with_inputs(loaded, inputs), batch=static_batch)
             facts = stated(facts_of(loaded), classes=classes, normalize=normalize)
@@ -166,11 +186,12 @@ def fold_export(
             golden=golden,
         )  # fmt: skip
         facts = into_metadata(facts, loaded, conversion)
-        files = write_model(conversion.folded, stage / MODEL_NAME, output=folder)
+        files = write_model(conversion.folded, stage / MODEL_NAME, output=place)
         with watch.stage("verify"):
             verdict = _verify(
                 loaded, conversion, files[0], batches=batches, provider=provider, threads=threads, seed=seed,
                 quick=quick, share=share,
+                reproduction=None if folder is None else stage / REPRODUCTION_NAME,
             )  # fmt: skip
         timing = None
         if verdict.passed and budget_s:
@@ -180,7 +201,7 @@ def fold_export(
                     provider=provider, threads=threads, seed=seed, budget_s=budget_s, fail_if_slower=fail_if_slower,
                 )  # fmt: skip
         passed = verdict.passed and not (timing is not None and timing.failed)
-        report = FoldExportReport(
+        report = FoldExportResult(
             passed=passed,
             source=loaded.facts,
             output=output_facts(files, conversion.folded) if passed else None,
@@ -190,21 +211,22 @@ def fold_export(
             seconds=watch.seconds,
             facts=facts,
             timing=timing,
+            model=conversion.folded if passed else None,
         )
         if not report.passed:
             for file in files:
                 file.unlink()
             if keep_failed:
-                write_model(conversion.folded, stage / FAILED_NAME, output=folder)
+                write_model(conversion.folded, stage / FAILED_NAME, output=place)
         elif keep_plain:
             write_model(
-                with_facts(plain_file(loaded, conversion.plain), conversion, facts), stage / PLAIN_NAME, output=folder
+                with_facts(plain_file(loaded, conversion.plain), conversion, facts), stage / PLAIN_NAME, output=place
             )
         if certificate and report.passed:
             options = {"opset": opset, "static_batch": static_batch}
-            _write_certificate(stage / CERTIFICATE_NAME, conversion, report, options)
+            write_certificate_of(stage / CERTIFICATE_NAME, conversion, report, options)
         if golden and report.passed:
-            _write_golden(stage / GOLDEN_NAME, loaded, conversion.plain, report, seed=seed)
+            write_golden(stage / GOLDEN_NAME, loaded, conversion.plain, report, seed=seed)
         write_json(report, stage / REPORT_NAME)
         if html:
             write_html(report, stage / HTML_NAME)
@@ -233,6 +255,7 @@ def _verify(
     seed: int,
     quick: bool,
     share: Callable[[float], None] | None,
+    reproduction: Path | None,
 ) -> Verdict:
     from bnfold.verification import reference_for, verify_file
 
@@ -245,7 +268,7 @@ def _verify(
         provider=provider,
         threads=threads,
         seed=seed,
-        reproduction=candidate.parent / REPRODUCTION_NAME,
+        reproduction=reproduction,
         certificate=conversion.ledger.certificate,
         extent="one" if quick else "few",
         share=share,
@@ -255,34 +278,30 @@ def _verify(
     return replace(verdict, departure=replace(verdict.departure, reproduction=REPRODUCTION_NAME))
 
 
-def _write_certificate(
-    path: Path, conversion: Conversion, report: FoldExportReport, options: Mapping[str, int | None]
-) -> None:
-    from bnfold.verification.certificate import write_certificate
-
-    if conversion.ledger.certificate is None or report.output is None:
-        raise RuntimeError("a file that passed has a certificate and facts")
-    write_certificate(
-        path,
-        conversion.ledger.certificate,
-        conversion.folded,
-        source_sha256=report.source.sha256,
-        file_sha256=report.output.sha256,
-        options=options,
-    )
+@contextlib.contextmanager
+def _place(folder: Path | None, *, force: bool) -> Iterator[Path]:
+    """Where the files are written: beside the output until all checks passed, else where they are gone at the end."""
+    if folder is not None:
+        with staged_folder(folder, _OUTPUT_NAMES, force=force) as stage:
+            yield stage
+        return
+    with tempfile.TemporaryDirectory(prefix="bnfold-") as place:
+        yield Path(place)
 
 
-def _write_golden(folder: Path, source: Source, plain: onnx.ModelProto, report: FoldExportReport, *, seed: int) -> None:
-    from bnfold.verification import reference_for
-    from bnfold.verification.bundle import write_bundle
-
-    reference = reference_for(source, plain)
-    write_bundle(folder, reference, report, inputs=source.inputs, samples=source.samples, seed=seed)
-
-
-def _refuse_to_overwrite_source(spec: str, folder: Path) -> None:
+def _check_folder(folder: Path | None, spec: str, **wanted: bool) -> None:
+    """Refuse a folder whose files are the source, and files that are wanted where there is no folder."""
+    names = [name for name, value in wanted.items() if value]
+    if folder is None and names:
+        raise InputRefused(
+            "these are files of an output folder", found=", ".join(names), remedy="give output, or leave them out"
+        )
     source = Path(spec)
-    if source.is_file() and any(source.resolve() == (folder / name).resolve() for name in _OUTPUT_NAMES):
+    if (
+        folder is not None
+        and source.is_file()
+        and any(source.resolve() == (folder / name).resolve() for name in _OUTPUT_NAMES)
+    ):
         raise InputRefused("the output would overwrite the source", where=spec, remedy="choose another folder with -o")
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bnfold.records import InspectReport
 from bnfold.workflows.accounts import fold_accounted
+from bnfold.workflows.networks import loaded_network, undisturbed
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
+
+    from bnfold.sources.interface import DynamicShapes
 
 __all__ = ["inspect"]
 
 
 @runs_user_code()
 def inspect(
-    source: str | os.PathLike[str],
+    network: Any,
+    example: Any = None,
     *,
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
@@ -25,36 +29,35 @@ def inspect(
     input_dtypes: Sequence[str] | None = None,
     dims: Mapping[str, int] | None = None,
     batch_dim: str | None = None,
+    dynamic_shapes: DynamicShapes | None = None,
 ) -> InspectReport:
-    """Fold a source in memory and return its ledger.
+    """Fold a network in memory and return its ledger; the network stays as it is.
 
     An `.onnx` source needs neither PyTorch nor ONNX Runtime, and no sizes.
 
     Args:
-        source: what to look at, see SOURCE in the README.
+        network: what to look at: a `torch.nn.Module`, a `torch.export.ExportedProgram`, an `onnx.ModelProto`, an
+            `onnx_ir.Model`, or a SOURCE, see the README.
+        example: what a module is called with, see `bnfold.fold_export`.
         weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
         pretrained: take the pretrained parameters of timm or torchvision, which may download them.
         input_shapes: one shape per input, batch first, where the source does not tell them.
         input_dtypes: NumPy's name of each input's type, or one for all, where Python code does not tell them.
         dims: sizes of an `.onnx` file's dynamic axes, by their name in the file (`INPUT[AXIS]` where it has none).
         batch_dim: the name of the axis that counts the samples; None for one called batch, else axis 0.
+        dynamic_shapes: axes of a PyTorch network that are dynamic besides the batch, see `bnfold.fold_export`.
 
     Raises:
         InputRefused: the source cannot be used.
         EnvironmentNotReady: a package that the source needs is missing.
     """
     from bnfold.export import plain_graph
-    from bnfold.sources import facts_of, load_source
+    from bnfold.sources import facts_of
 
-    loaded = load_source(
-        os.fspath(source),
-        weights=weights,
-        pretrained=pretrained,
-        input_shapes=input_shapes,
-        input_dtypes=input_dtypes,
-        runs=False,
-        dims=dims,
-        batch_dim=batch_dim,
-    )
-    model = plain_graph(loaded)
+    with undisturbed(network):
+        loaded = loaded_network(
+            network, example, weights=weights, pretrained=pretrained, input_shapes=input_shapes,
+            input_dtypes=input_dtypes, runs=False, dims=dims, batch_dim=batch_dim, dynamic_shapes=dynamic_shapes,
+        )  # fmt: skip
+        model = plain_graph(loaded)
     return InspectReport(source=loaded.facts, ledger=fold_accounted(model), facts=facts_of(loaded))

@@ -93,7 +93,7 @@ def _torch_peer(name: str, source: Source) -> Subject:
     if not isinstance(source, TorchSource):
         raise BnfoldError("the source is no PyTorch network", remedy="give a --source that is one")
     order = [spec.name for spec in source.inputs]
-    opener = partial(_open_torch, source.module, order, compiled=name == "torch-compile")
+    opener = partial(_open_torch, source.runnable, order, compiled=name == "torch-compile")
     return Subject(name, source.facts.spec, opener, engine=name)
 
 

@@ -46,7 +46,7 @@ def time_against(
     Args:
         file: what was made of the source.
         source: gives the sizes of the inputs.
-        plain: makes the plain export; not called where the source is a file.
+        plain: makes the plain export, or the source's graph; not called where the source is a file.
         batch: the batch that the file is fixed at; None takes the source's, or 1.
         provider: where both run.
         threads: threads of one operator.
@@ -64,7 +64,8 @@ def time_against(
 
     against: Literal["plain", "source"] = "source" if isinstance(source, OnnxSource) else "plain"
     with tempfile.TemporaryDirectory(prefix="bnfold-") as place:
-        other = source.path if isinstance(source, OnnxSource) else _saved(plain(), Path(place) / "plain.onnx")
+        own = source.path if isinstance(source, OnnxSource) else None
+        other = own or _saved(plain(), Path(place) / "plain.onnx")
         try:
             report = bench_files(
                 [file, other], names=["folded", against], provider=provider, threads=threads, cold_starts=False,

@@ -1,0 +1,249 @@
+"""Which constants of a graph can be written back into its module, and what that means for the units around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from bnfold.folding.relations import RULES
+from bnfold.folding.units import Ids, Pin, Units
+from bnfold.graph.attempts import Failure
+from bnfold.graph.constants import float64_constant, store_constant
+from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
+from bnfold.modules.elements import NOTHING, Elements
+from bnfold.modules.norms import STATISTICS, is_norm
+from bnfold.modules.places import Place, Places
+
+__all__ = ["NoParameter", "Slots", "scope_of"]
+
+_BATCHNORM = "BatchNormalization"
+_BIAS = {
+    "Conv": 2, "ConvTranspose": 2, "Gemm": 2, "LayerNormalization": 2, "InstanceNormalization": 2,
+    "GroupNormalization": 2, "LSTM": 3, "GRU": 3, "RNN": 3,
+}  # fmt: skip
+"""The input that takes an offset, where it may be absent."""
+_ELEMENTWISE = ("Add", "Sub", "Mul", "Div")
+_WEIGHT = {"Gather": 0}
+
+
+@dataclass(frozen=True)
+class NoParameter(Failure):
+    """A constant that no parameter of the module can take, which makes an operator keep its units."""
+
+    @property
+    def reason(self) -> str:
+        """The sentence for the ledger, whose cause is `no_parameter`."""
+        return f"{self.what} {self.error}, so that nothing can be written back"
+
+
+def scope_of(node: ir.Node) -> str:
+    """The path of the submodule that a node comes from, as the exporter wrote it."""
+    return layer_name(node) if "pkg.torch.onnx.name_scopes" in node.metadata_props else ""
+
+
+class Slots:
+    """The constants of the main graph, and where they lie in the module.
+
+    Args:
+        graph: in canonical form; a MatMul of a layer without a bias gets an Add of zeros.
+        elements: what the constants are made of.
+        places: of the module.
+    """
+
+    def __init__(self, graph: ir.Graph, elements: Elements, places: Places) -> None:
+        self.graph, self.elements, self.places = graph, elements, places
+        self.new_biases: dict[str, Place] = {}
+        self._name_constants()
+        self._add_biases()
+        self.failed: dict[ir.Node, Failure] = {}
+        self.no_offsets: set[ir.Node] = set()
+        self.rigid: set[ir.Node] = set()
+        for node in graph:
+            self._classify(node)
+
+    def numbers(self, value: ir.Value | None) -> np.ndarray | None:
+        """The elements that a constant is made of; None where it is none, or of no parameter."""
+        if value is None or value.is_graph_input() or value.name is None:
+            return None
+        return self.elements.of.get(value.name)
+
+    def writable(self, value: ir.Value | None) -> bool:
+        """Whether every element of a constant can be written back."""
+        if value is not None and value.name in self.new_biases:
+            return True
+        numbers = self.numbers(value)
+        if numbers is None or not numbers.size:
+            return False
+        return not (numbers == NOTHING).any() and not self.elements.frozen[numbers].any()
+
+    def place_of_statistic(self, node: ir.Node, index: int) -> Place | None:
+        """Where input `index` (1 to 4) of a BatchNorm lies."""
+        value = node.inputs[index]
+        direct = self.places.of(str(value.name), scope_of(node)) if value is not None else None
+        owner = self.places.owner(scope_of(node))
+        if owner is not None and is_norm(owner):
+            return Place(self.places.first_path(owner), STATISTICS[index - 1])
+        return direct
+
+    def _name_constants(self) -> None:
+        """Let constants that have another name than where the elements were followed be made of these, too."""
+        for node in self.graph:
+            for index, value in enumerate(node.inputs):
+                numbers = self.elements.read.get((str(node.outputs[0].name), index))
+                array = None if numbers is None or value is None else float64_constant(value)
+                if value is not None and numbers is not None and array is not None and array.shape == numbers.shape:
+                    self.elements.of.setdefault(str(value.name), numbers)
+
+    def _add_biases(self) -> None:
+        for node in list(self.graph):
+            if kind_of(node) != "MatMul" or float64_constant(node.inputs[1]) is None:
+                continue
+            place = self.places.takes_bias(scope_of(node))
+            weight = node.inputs[1].const_value if node.inputs[1] is not None else None
+            if place is None or weight is None or node.outputs[0].is_graph_output():
+                continue
+            zeros = np.zeros(int(weight.shape.numpy()[-1]))
+            bias = store_constant(self.graph, f"{place}", zeros, node.inputs[1].dtype)  # type: ignore[union-attr,arg-type]
+            self.new_biases[str(bias.name)] = place
+            y = node.outputs[0]
+            users = list(y.uses())
+            add = ir.node("Add", [y, bias], metadata_props=dict(node.metadata_props))
+            add.outputs[0].shape, add.outputs[0].type = y.shape, y.type
+            self.graph.insert_after(node, add)
+            for user, index in users:
+                user.replace_input_with(index, add.outputs[0])
+
+    def _classify(self, node: ir.Node) -> None:
+        kind = kind_of(node)
+        rule = RULES.get(kind)
+        if rule is None or rule.rewrite is None:
+            return
+        if kind == _BATCHNORM:
+            statistics = any(self.place_of_statistic(node, index) is None for index in (3, 4))
+            if statistics or not all(self._given_or_trivial(node, index) for index in (1, 2)):
+                self.failed[node] = self._cannot(node)
+            return
+        constants = [index for index, value in enumerate(node.inputs) if float64_constant(value) is not None]
+        if kind in _ELEMENTWISE:
+            if constants and not all(self.writable(node.inputs[index]) for index in constants):
+                self.rigid.add(node)
+            return
+        bias = _BIAS.get(kind)
+        if not constants or (kind == "Gather" and 0 not in constants):
+            return
+        first = 0 if kind == "Gather" else constants[0] if kind == "Max" else 1
+        if first in constants and not self.writable(node.inputs[first]):
+            self.failed[node] = self._cannot(node)
+        elif kind == "MatMul":
+            if not self._bias_follows(node):
+                self.no_offsets.add(node)
+        elif bias is not None:
+            self._classify_bias(node, bias)
+
+    def _given_or_trivial(self, node: ir.Node, index: int) -> bool:
+        """Whether gamma (1) or beta (2) of a BatchNorm is in the module, or 1 or 0 throughout."""
+        array = float64_constant(node.inputs[index])
+        trivial = array is not None and bool((array == (1 if index == 1 else 0)).all())
+        return trivial or self.place_of_statistic(node, index) is not None
+
+    def _classify_bias(self, node: ir.Node, index: int) -> None:
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is None:
+            if kind_of(node) in ("LSTM", "GRU", "RNN") or self.places.takes_bias(scope_of(node)) is None:
+                self.no_offsets.add(node)
+        elif not self.writable(value):
+            array = float64_constant(value)
+            if array is not None and not array.any():
+                self.no_offsets.add(node)
+            else:
+                self.failed[node] = self._cannot(node)
+
+    def _bias_follows(self, node: ir.Node) -> bool:
+        """Whether the one reader of a MatMul adds a constant that can be written."""
+        uses = node.outputs[0].uses()
+        if len(uses) != 1 or node.outputs[0].is_graph_output():
+            return False
+        ((add, index),) = uses
+        return kind_of(add) == "Add" and len(add.inputs) == 2 and self.writable(add.inputs[1 - index])
+
+    def _cannot(self, node: ir.Node) -> NoParameter:
+        return NoParameter(f"a constant of {node.op_type}", "is no parameter of the module")
+
+    def restrict(self, units: Units) -> None:
+        """Hold the units to what can be written, after the relations of the graph: no offsets, or no change at all."""
+        for node in self.no_offsets:
+            why = f"{node.op_type} `{layer_name(node)}`, which has no bias to write to"
+            for value in (node.inputs[0], node.outputs[0]):
+                if value in units.ids and value is not None:
+                    units.no_offset(units.of(value), node, why)
+        for node in self.rigid:
+            self._hold(node, units)
+        for nodes in self._shared():
+            self._tie(nodes, units)
+
+    def _hold(self, node: ir.Node, units: Units) -> None:
+        """K' = K: equal scales for a product; for a sum equal offsets and, unless K = 0, scale 1."""
+        x = next((value for value in node.inputs if value in units.ids and float64_constant(value) is None), None)
+        y = node.outputs[0]
+        if x is None or y not in units.ids or node in units.refused:
+            return
+        units.tie_scales(units.of(y), units.of(x))
+        if kind_of(node) in ("Add", "Sub"):
+            units.tie(units.of(y), units.of(x))
+            arrays = (float64_constant(value) for value in node.inputs)
+            if not any(array is not None and array.any() for array in arrays):
+                return
+            why = f"a constant of {node.op_type} `{layer_name(node)}`, which is no parameter of the module"
+            units.scale_pins.append(Pin(units.of(y).ravel(), node, why))
+
+    def _shared(self) -> Iterator[list[ir.Node]]:
+        """Operators that read one place: a layer that is called twice."""
+        users: dict[tuple[str, Place], list[ir.Node]] = {}
+        for node in self.graph:
+            rule = RULES.get(kind_of(node))
+            if rule is None or rule.rewrite is None or node in self.failed:
+                continue
+            place = self._main_place(node)
+            if place is not None:
+                users.setdefault((kind_of(node), place), []).append(node)
+        yield from (nodes for nodes in users.values() if len(nodes) > 1)
+
+    def _main_place(self, node: ir.Node) -> Place | None:
+        if kind_of(node) == _BATCHNORM:
+            return self.place_of_statistic(node, 4)
+        index = 0 if kind_of(node) == "Gather" else 1
+        value = node.inputs[index] if index < len(node.inputs) else None
+        numbers = self.numbers(value)
+        if numbers is None or not numbers.size:
+            return None
+        name = self.elements.parameters(numbers.reshape(-1)[:1])
+        # Two cuts of one parameter (queries and keys) are two: they share a place only if they share elements.
+        place = self.places.of(name[0][0], scope_of(node)) if name else None
+        return None if place is None else Place(place.path, f"{place.attribute}[{int(numbers.reshape(-1)[0])}]")
+
+    def _tie(self, nodes: list[ir.Node], units: Units) -> None:
+        """The same units around all of them, so that one parameter serves all."""
+        ends = [_ends(node, units) for node in nodes]
+        first = ends[0]
+        for node, own in zip(nodes[1:], ends[1:], strict=True):
+            for mine, theirs in zip(own, first, strict=True):
+                if mine is None or theirs is None or (mine.size != theirs.size and 1 not in (mine.size, theirs.size)):
+                    self.failed[node] = NoParameter(f"{node.op_type} `{layer_name(node)}`", "shares its parameters")
+                else:
+                    units.tie(mine, theirs)
+
+
+def _ends(node: ir.Node, units: Units) -> tuple[Ids | None, Ids | None]:
+    """The ids of what an operator reads and writes, along the channels."""
+    kind = kind_of(node)
+    axis = {"MatMul": -1, "Gather": -1, "LayerNormalization": -1, "LSTM": 2, "GRU": 2, "RNN": 2}.get(kind, 1)
+    x, y = node.inputs[0], node.outputs[0]
+    if kind in _ELEMENTWISE:
+        return None, None
+    read = units.channels(x, axis) if x in units.ids and x is not None and units.of(x).ndim else np.zeros(1, np.int64)
+    written = units.of(y).reshape(-1) if y in units.ids else np.zeros(1, np.int64)
+    return read, written

@@ -1,0 +1,141 @@
+"""The units of a module's tensors: chosen on its exported graph, as far as its parameters can take them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from bnfold.folding.apply import apply_choice, plan_parameters
+from bnfold.folding.choose import Choice, choose
+from bnfold.folding.compose import compose_batchnorms, restore_digits
+from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
+from bnfold.folding.provenance import begin, certify
+from bnfold.folding.ranges import beyond_range
+from bnfold.folding.relate import relate_graph
+from bnfold.folding.relations import Parameters
+from bnfold.folding.relations.affine import batchnorm_parameters
+from bnfold.graph.canonical import canonicalise
+from bnfold.graph.constants import attribute, float64_constant, round_constants, unrounded
+from bnfold.graph.operators import kind_of
+from bnfold.modules.elements import elements_of
+from bnfold.modules.slots import Slots, scope_of
+from bnfold.modules.writing import Writing
+
+if TYPE_CHECKING:
+    from bnfold.folding.units import Units
+    from bnfold.modules.places import Places
+    from bnfold.records import Ledger
+
+__all__ = ["Solution", "solve"]
+
+_BATCHNORM = "BatchNormalization"
+_EPSILON = 1e-5  # of ONNX where the attribute is absent
+_INSIDE = Fate("kept", reason="it stands inside a condition or a loop, whose body is not written back")
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a module's parameters become, and the account of its BatchNorms, with the certificate."""
+
+    writing: Writing
+    ledger: Ledger
+
+
+def solve(model: ir.Model, places: Places) -> Solution:
+    """Choose which BatchNorms of a module vanish, without merging branches or removing channels.
+
+    Args:
+        model: the module's graph as it was exported, every parameter under its own name; folded in place.
+        places: of the module.
+
+    Raises:
+        InputRefused: a BatchNorm has a negative or non-finite variance.
+    """
+    if model.functions:
+        passes.InlinePass()(model)
+    names = [name for name, value in model.graph.initializers.items() if _is_place(places, name, value)]
+    elements = elements_of(model, names)
+    compose_batchnorms(model)
+    found = find_batchnorms(model)
+    canonicalise(model)
+    restore_digits(item.node for item in found)
+    _restore_epsilon(found, places)
+    begin(model)
+    facts = {item.node: batchnorm_parameters(item.node) for item in found}
+    slots = Slots(model.graph, elements, places)
+    units, choice, plan, takers, writing = _settled(model.graph, slots)
+    fates = {node: Fate("kept", reason=why) for node, why in units.refused.items() if kind_of(node) == _BATCHNORM}
+    fates |= {item.node: _INSIDE for item in found if item.node.graph is not model.graph}
+    fates |= {site.node: Fate("absorbed", takers.names(site)) for site in choice.vanished}
+    fates |= {site.node: Fate("kept", reason=reason) for site, reason in choice.refused}
+    apply_choice(model.graph, choice, plan)
+    digits = unrounded(model.graph)
+    beyond = round_constants(model.graph)
+    passes.RemoveUnusedNodesPass()(model)
+    passes.NameFixPass()(model)
+    ledger = account(found, facts, fates)
+    return Solution(
+        writing, dataclasses.replace(ledger, beyond_float16=tuple(beyond), certificate=certify(model, digits))
+    )
+
+
+def _restore_epsilon(found: tuple[Found, ...], places: Places) -> None:
+    """ONNX keeps epsilon in float32, a module in float64: the variance takes the difference."""
+    for item in found:
+        variance, epsilon = item.node.inputs[4], getattr(places.owner(scope_of(item.node)), "eps", None)
+        stored = float(np.float32(attribute(item.node, "epsilon", _EPSILON)))
+        array = float64_constant(variance)
+        if (
+            variance is None
+            or array is None
+            or not isinstance(epsilon, float)
+            or abs(epsilon - stored) > _EPSILON * stored
+        ):
+            continue
+        if item.node.outputs[0].dtype != ir.DataType.DOUBLE and len(variance.uses()) == 1:
+            variance.const_value = ir.Tensor(array + (epsilon - stored), name=variance.name)
+
+
+def _is_place(places: Places, name: str, value: ir.Value) -> bool:
+    return float64_constant(value) is not None and places.of(name, "") is not None
+
+
+def _settled(graph: ir.Graph, slots: Slots) -> tuple[Units, Choice, dict[ir.Node, Parameters], Takers, Writing]:
+    """Choose until everything that the choice asks for can be written."""
+    stay: dict[ir.Node, str] = {}
+    while True:
+        units = relate_graph(graph, slots.failed)
+        n_failed = len(slots.failed)
+        slots.restrict(units)
+        if len(slots.failed) > n_failed:
+            continue
+        _only_batchnorms(units)
+        choice = choose(units, stay)
+        plan, failed = plan_parameters(graph, choice)
+        if failed:
+            slots.failed |= failed
+            continue
+        takers = Takers(plan, choice.gauge)
+        beyond = beyond_range(choice, plan, takers)
+        if beyond:
+            stay |= beyond
+            continue
+        writing = Writing(slots)
+        refused = writing.take(choice, plan)
+        if not refused.failed and not refused.stay:
+            return units, choice, plan, takers, writing
+        slots.failed |= refused.failed
+        stay |= refused.stay
+
+
+def _only_batchnorms(units: Units) -> None:
+    """A constant Mul or Add stays in the module's code, with another constant: it need not vanish."""
+    for site in units.sites:
+        if kind_of(site.node) in ("Mul", "Div"):
+            units.use(np.asarray(site.x_ids))
+    units.sites[:] = [site for site in units.sites if kind_of(site.node) == _BATCHNORM]

@@ -1,0 +1,157 @@
+"""Networks in memory: a module, an exported program, an ONNX model, beside the SOURCE of the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from bnfold.errors import InputRefused
+from bnfold.sources.examples import Example, example_of, example_shapes, refuse_other_dtypes
+from bnfold.sources.load import load_source
+from bnfold.sources.onnx_file import onnx_source
+from bnfold.sources.program import program_source
+from bnfold.sources.torch_source import module_source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bnfold.sources.types import Source
+
+__all__ = ["Kind", "is_in_memory", "kind_of_network", "load_network", "named"]
+
+Kind = str
+"""module, program, onnx (a ModelProto), onnx_ir (an ir.Model) or source."""
+
+_KINDS = "a torch.nn.Module, a torch.export.ExportedProgram, an onnx.ModelProto, an onnx_ir.Model, or a SOURCE"
+
+
+def kind_of_network(network: Any) -> Kind:
+    """What a network is; the packages that it could be of are not imported for that.
+
+    Raises:
+        InputRefused: it is no network.
+    """
+    if isinstance(network, str | os.PathLike):
+        return "source"
+    torch, onnx, ir = (sys.modules.get(name) for name in ("torch", "onnx", "onnx_ir"))
+    if torch is not None and isinstance(network, torch.jit.ScriptModule | torch.jit.ScriptFunction):
+        raise InputRefused(
+            "the network is TorchScript, whose layers can no longer be told apart",
+            found=type(network).__name__,
+            expected=_KINDS,
+            remedy="give the module that it was scripted or traced from",
+        )
+    if torch is not None and isinstance(network, torch.nn.Module):
+        return "module"
+    if torch is not None and isinstance(network, torch.export.ExportedProgram):
+        return "program"
+    if onnx is not None and isinstance(network, onnx.ModelProto):
+        return "onnx"
+    if ir is not None and isinstance(network, ir.Model):
+        return "onnx_ir"
+    found = f"the class {network.__name__}" if isinstance(network, type) else type(network).__name__
+    raise InputRefused(
+        "this is no network",
+        found=found,
+        expected=_KINDS,
+        remedy="make one of the class first" if isinstance(network, type) else "give one of these",
+    )
+
+
+def is_in_memory(network: Any) -> bool:
+    """Whether a network is no SOURCE.
+
+    Raises:
+        InputRefused: it is no network.
+    """
+    return kind_of_network(network) != "source"
+
+
+def named(network: Any) -> str:
+    """The network in messages and reports: the SOURCE, or its kind and class."""
+    kind = kind_of_network(network)
+    if kind == "source":
+        return str(os.fspath(network))
+    names = {"program": "exported program", "onnx": "onnx.ModelProto", "onnx_ir": "onnx_ir.Model"}
+    return names.get(kind) or f"module {type(network).__name__}"
+
+
+def load_network(
+    network: Any,
+    example: Any = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    pretrained: bool = False,
+    input_shapes: Sequence[tuple[int, ...]] | None = None,
+    input_dtypes: Sequence[str] | None = None,
+    runs: bool = True,
+    dims: Mapping[str, int] | None = None,
+    batch_dim: str | None = None,
+) -> Source:
+    """Check any network; it stays as it is, whatever comes of it.
+
+    Args:
+        network: a `torch.nn.Module`, on whatever device and in whatever mode; a `torch.export.ExportedProgram`; an
+            `onnx.ModelProto` or an `onnx_ir.Model`; or a SOURCE, see `bnfold.sources.load.load_source`.
+        example: what `forward` is called with: a tensor, a tuple of its arguments, a dict by keyword; or shapes.
+        weights: of a SOURCE, as the other options are where `load_source` has them.
+        pretrained: likewise.
+        input_shapes: shapes instead of an example.
+        input_dtypes: NumPy's names of the types, where shapes are given.
+        runs: whether it will be run; an ONNX model that will only be read needs no sizes.
+        dims: sizes of an ONNX model's dynamic axes by name.
+        batch_dim: the name of the axis of an ONNX model that counts the samples.
+
+    Raises:
+        InputRefused: it is no network, the example does not fit, or it cannot be folded safely.
+        EnvironmentNotReady: a package is missing.
+    """
+    kind, where = kind_of_network(network), named(network)
+    given = example_of(example, where=where)
+    if given is not None and input_shapes:
+        raise InputRefused(
+            "an example and input shapes are two ways to say the same", where=where, remedy="leave one of them out"
+        )
+    if kind == "source":
+        return load_source(
+            os.fspath(network), weights=weights, pretrained=pretrained,
+            input_shapes=input_shapes if given is None else example_shapes(given),
+            input_dtypes=input_dtypes or (None if given is None else given.dtypes or None),
+            runs=runs, dims=dims, batch_dim=batch_dim,
+        )  # fmt: skip
+    _refuse_options(where, weights=weights, pretrained=pretrained)
+    if kind in ("module", "program"):
+        _refuse_options(where, dims=dims, batch_dim=batch_dim)
+    if kind == "module":
+        return module_source(network, given, where, input_shapes=input_shapes, input_dtypes=input_dtypes)
+    _refuse_options(where, input_dtypes=input_dtypes)
+    shapes = input_shapes if given is None else example_shapes(given)
+    if kind == "program":
+        source: Source = program_source(network, where, input_shapes=shapes)
+    else:
+        proto = network if kind == "onnx" else _as_proto(network)
+        source = onnx_source(proto, where, input_shapes=shapes, dims=dims, batch_dim=batch_dim, runs=runs)
+    _refuse_other_inputs(source, given, where)
+    return source
+
+
+def _as_proto(model: Any) -> Any:
+    import onnx_ir as ir
+
+    return ir.to_proto(ir.external_data.load_to_model(model.clone()))
+
+
+def _refuse_options(where: str, **options: Any) -> None:
+    """Refuse options that a network in memory has no use for."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise InputRefused(
+            "the network in memory has this already", where=where, found=", ".join(given), remedy="leave it out"
+        )
+
+
+def _refuse_other_inputs(source: Source, given: Example | None, where: str) -> None:
+    """Refuse an example of other types than the inputs of a graph have."""
+    if given is not None and given.dtypes and source.inputs:
+        refuse_other_dtypes(given, source.inputs, where=where)
