@@ -54,7 +54,7 @@ def _relate_node(node: ir.Node, units: Units, failure: Failure | None, whole: st
     if rule is not None and whole is not None:
         why = part_of(whole)
     elif rule is not None:
-        outcome = _related(node, rule, units) if failure is None else _failed(failure)
+        outcome = _related(node, rule, units) if failure is None else failure.refusal
         if not isinstance(outcome, Refusal):
             _note_uses(node, rule, outcome or rule.kind, units)
             return
@@ -78,17 +78,13 @@ def _related(node: ir.Node, rule: Rule, units: Units) -> Refusal | Kind | None:
     outcome = attempted(f"the rule for {node.op_type}", f"`{layer_name(node)}`", lambda: rule.relate(node, units))
     if isinstance(outcome, Failure):
         units.take_back(mark)
-        return _failed(outcome)
+        return outcome.refusal
     return outcome
 
 
 def part_of(kernel: str) -> Refusal:
     """Why a constant stays that a runtime looks for, or whose operator it needs."""
     return Refusal(Cause.FUSED_KERNEL, found=kernel)
-
-
-def _failed(failure: Failure) -> Refusal:
-    return Refusal(Cause.FAILED_RULE, failure.what, failure.error)
 
 
 def _note_uses(node: ir.Node, rule: Rule, kind: Kind, units: Units) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bnfold.errors import BnfoldError
+from bnfold.records.causes import Cause, Refusal
 
 __all__ = ["Failure", "attempted"]
 
@@ -29,6 +30,11 @@ class Failure:
     def reason(self) -> str:
         """`the rule for Mul failed (IndexError): report it`."""
         return f"{self.what} failed ({self.error}): report it"
+
+    @property
+    def refusal(self) -> Refusal:
+        """Why the node that it was about keeps its units."""
+        return Refusal(Cause.FAILED_RULE, self.what, self.error)
 
 
 def attempted(what: str, where: str, step: Callable[[], _T]) -> _T | Failure:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnfold.folding.relations import RULES
-from bnfold.folding.units import Ids, Pin, Units
+from bnfold.folding.units import Ids, Refusal, Units
 from bnfold.graph.attempts import Failure
 from bnfold.graph.constants import float64_constant, store_constant
 from bnfold.graph.layers import layer_name
@@ -17,6 +17,7 @@ from bnfold.graph.operators import kind_of
 from bnfold.modules.elements import NOTHING, Elements
 from bnfold.modules.norms import STATISTICS, is_norm
 from bnfold.modules.places import Place, Places
+from bnfold.records.causes import Cause
 
 __all__ = ["NoParameter", "Slots", "scope_of"]
 
@@ -32,12 +33,21 @@ _WEIGHT = {"Gather": 0}
 
 @dataclass(frozen=True)
 class NoParameter(Failure):
-    """A constant that no parameter of the module can take, which makes an operator keep its units."""
+    """A constant that no parameter of the module can take, which makes an operator keep its units.
+
+    `what` is the part of the operator that the refusal is about.
+    """
+
+    what: str
+    error: str = ""
 
     @property
-    def reason(self) -> str:
-        """The sentence for the ledger, whose cause is `no_parameter`."""
-        return f"{self.what} {self.error}, so that nothing can be written back"
+    def refusal(self) -> Refusal:
+        """Why the operator keeps its units."""
+        return Refusal(Cause.NO_PARAMETER, self.what)
+
+
+_UNWRITABLE = NoParameter("constant")
 
 
 def scope_of(node: ir.Node) -> str:
@@ -125,7 +135,7 @@ class Slots:
         if kind == _BATCHNORM:
             statistics = any(self.place_of_statistic(node, index) is None for index in (3, 4))
             if statistics or not all(self._given_or_trivial(node, index) for index in (1, 2)):
-                self.failed[node] = self._cannot(node)
+                self.failed[node] = _UNWRITABLE
             return
         constants = [index for index, value in enumerate(node.inputs) if float64_constant(value) is not None]
         if kind in _ELEMENTWISE:
@@ -137,7 +147,7 @@ class Slots:
             return
         first = 0 if kind == "Gather" else constants[0] if kind == "Max" else 1
         if first in constants and not self.writable(node.inputs[first]):
-            self.failed[node] = self._cannot(node)
+            self.failed[node] = _UNWRITABLE
         elif kind == "MatMul":
             if not self._bias_follows(node):
                 self.no_offsets.add(node)
@@ -160,7 +170,7 @@ class Slots:
             if array is not None and not array.any():
                 self.no_offsets.add(node)
             else:
-                self.failed[node] = self._cannot(node)
+                self.failed[node] = _UNWRITABLE
 
     def _bias_follows(self, node: ir.Node) -> bool:
         """Whether the one reader of a MatMul adds a constant that can be written."""
@@ -170,13 +180,10 @@ class Slots:
         ((add, index),) = uses
         return kind_of(add) == "Add" and len(add.inputs) == 2 and self.writable(add.inputs[1 - index])
 
-    def _cannot(self, node: ir.Node) -> NoParameter:
-        return NoParameter(f"a constant of {node.op_type}", "is no parameter of the module")
-
     def restrict(self, units: Units) -> None:
         """Hold the units to what can be written, after the relations of the graph: no offsets, or no change at all."""
         for node in self.no_offsets:
-            why = f"{node.op_type} `{layer_name(node)}`, which has no bias to write to"
+            why = Refusal(Cause.NO_PARAMETER, "bias")
             for value in (node.inputs[0], node.outputs[0]):
                 if value in units.ids and value is not None:
                     units.no_offset(units.of(value), node, why)
@@ -197,8 +204,7 @@ class Slots:
             arrays = (float64_constant(value) for value in node.inputs)
             if not any(array is not None and array.any() for array in arrays):
                 return
-            why = f"a constant of {node.op_type} `{layer_name(node)}`, which is no parameter of the module"
-            units.scale_pins.append(Pin(units.of(y).ravel(), node, why))
+            units.keep_scale(units.of(y), node, _UNWRITABLE.refusal)
 
     def _shared(self) -> Iterator[list[ir.Node]]:
         """Operators that read one place: a layer that is called twice."""
@@ -232,7 +238,7 @@ class Slots:
         for node, own in zip(nodes[1:], ends[1:], strict=True):
             for mine, theirs in zip(own, first, strict=True):
                 if mine is None or theirs is None or (mine.size != theirs.size and 1 not in (mine.size, theirs.size)):
-                    self.failed[node] = NoParameter(f"{node.op_type} `{layer_name(node)}`", "shares its parameters")
+                    self.failed[node] = NoParameter("shared")
                 else:
                     units.tie(mine, theirs)
 

@@ -25,6 +25,7 @@ from bnfold.graph.operators import kind_of
 from bnfold.modules.elements import elements_of
 from bnfold.modules.slots import Slots, scope_of
 from bnfold.modules.writing import Writing
+from bnfold.records.causes import Cause, Refusal, Stays
 
 if TYPE_CHECKING:
     from bnfold.folding.units import Units
@@ -35,7 +36,7 @@ __all__ = ["Solution", "solve"]
 
 _BATCHNORM = "BatchNormalization"
 _EPSILON = 1e-5  # of ONNX where the attribute is absent
-_INSIDE = Fate("kept", reason="it stands inside a condition or a loop, whose body is not written back")
+_INSIDE = Fate("kept", stays=Refusal(Cause.NO_PARAMETER, "scope"))
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,10 @@ def solve(model: ir.Model, places: Places) -> Solution:
     facts = {item.node: batchnorm_parameters(item.node) for item in found}
     slots = Slots(model.graph, elements, places)
     units, choice, plan, takers, writing = _settled(model.graph, slots)
-    fates = {node: Fate("kept", reason=why) for node, why in units.refused.items() if kind_of(node) == _BATCHNORM}
+    fates = {node: Fate("kept", stays=why) for node, why in units.refused.items() if kind_of(node) == _BATCHNORM}
     fates |= {item.node: _INSIDE for item in found if item.node.graph is not model.graph}
     fates |= {site.node: Fate("absorbed", takers.names(site)) for site in choice.vanished}
-    fates |= {site.node: Fate("kept", reason=reason) for site, reason in choice.refused}
+    fates |= {site.node: Fate("kept", stays=stays) for site, stays in choice.refused}
     apply_choice(model.graph, choice, plan)
     digits = unrounded(model.graph)
     beyond = round_constants(model.graph)
@@ -107,7 +108,7 @@ def _is_place(places: Places, name: str, value: ir.Value) -> bool:
 
 def _settled(graph: ir.Graph, slots: Slots) -> tuple[Units, Choice, dict[ir.Node, Parameters], Takers, Writing]:
     """Choose until everything that the choice asks for can be written."""
-    stay: dict[ir.Node, str] = {}
+    stay: dict[ir.Node, Stays] = {}
     while True:
         units = relate_graph(graph, slots.failed)
         n_failed = len(slots.failed)

@@ -13,12 +13,12 @@ from bnfold.folding.choose import Choice
 from bnfold.folding.relations import Parameters
 from bnfold.graph.attempts import Failure
 from bnfold.graph.constants import attribute, float64_constant
-from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
 from bnfold.graph.scaled import Scaled
 from bnfold.modules.norms import is_norm
 from bnfold.modules.places import Place
 from bnfold.modules.slots import NoParameter, Slots, scope_of
+from bnfold.records.causes import Cause, Refusal, Stays
 
 __all__ = ["Refused", "Vanished", "Writing"]
 
@@ -32,7 +32,7 @@ class Refused:
     """What cannot be written: nodes to hold, and BatchNorms that have to stay."""
 
     failed: dict[ir.Node, Failure] = field(default_factory=dict)
-    stay: dict[ir.Node, str] = field(default_factory=dict)
+    stay: dict[ir.Node, Stays] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ class Writing:
             for index, array in new.items():
                 whole = array.numpy() if isinstance(array, Scaled) else np.asarray(array)
                 if not self._take(node, index, whole):
-                    refused.failed[node] = self._contradiction(node)
+                    refused.failed[node] = NoParameter("shared")
         for node, index in self._untouched(plan):
             if not self._stays(node, index):
                 culprits = self._writers(node.inputs[index])
-                refused.failed |= {writer: self._contradiction(writer) for writer in culprits}
+                refused.failed |= {writer: NoParameter("shared") for writer in culprits}
         return refused
 
     def _take_norms(self, choice: Choice, refused: Refused) -> None:
@@ -120,8 +120,7 @@ class Writing:
         for place, nodes in calls.items():
             leaving = [node for node in nodes if node in gone]
             if leaving and len(leaving) < len(nodes):
-                why = f"`{place.path}` is called {len(nodes)} times, and cannot vanish in all of them"
-                refused.stay |= dict.fromkeys(leaving, why)
+                refused.stay |= dict.fromkeys(leaving, Refusal(Cause.NO_PARAMETER, "calls", place.path))
             elif leaving:
                 self._vanish(nodes[0])
 
@@ -137,7 +136,7 @@ class Writing:
             if place is None and old is not None and not isinstance(array, Scaled) and np.array_equal(array, old):
                 continue
             if place is None or isinstance(array, Scaled) or not self._write(place, np.asarray(array), node):
-                refused.failed[node] = self._contradiction(node)
+                refused.failed[node] = NoParameter("shared")
 
     def _take(self, node: ir.Node, index: int, array: Float64) -> bool:
         """Write one new constant of a node; whether all of it could be."""
@@ -220,9 +219,6 @@ class Writing:
         names = {name for name, _ in self._slots.elements.parameters(numbers)}
         places = [place for place in self._drafts if str(place) in names]
         return [node for place in places for node in self._drafts[place].writers]
-
-    def _contradiction(self, node: ir.Node) -> NoParameter:
-        return NoParameter(f"{node.op_type} `{layer_name(node)}`", "shares its parameters with others in other units")
 
 
 def _is_end(value: ir.Value) -> bool:

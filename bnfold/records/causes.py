@@ -32,6 +32,7 @@ class Cause(StrEnum):
     BATCH_STATISTICS = "batch_statistics"
     NOT_CONSTANT = "not_constant"
     REPLACEABLE = "replaceable"
+    NO_PARAMETER = "no_parameter"
     INVALID = "invalid"
 
     @property

@@ -118,7 +118,8 @@ def kept(case: Stays, monkeypatch: pytest.MonkeyPatch) -> LedgerEntry:
 
 
 def test_every_cause_has_a_case():
-    assert list(CASES) == list(Cause)
+    of_modules = {Cause.NO_PARAMETER}  # tests/modules/test_fold_module.py
+    assert list(CASES) == [cause for cause in Cause if cause not in of_modules]
 
 
 @pytest.mark.parametrize("cause", CASES)
