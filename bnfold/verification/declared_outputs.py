@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from bnfold.records import InputSpec
     from bnfold.sources.types import OnnxSource
 
 __all__ = ["open_false_outputs"]
 
+_SEVERAL = 2
 log = logging.getLogger("bnfold.verification")
 
 
@@ -27,7 +29,8 @@ def open_false_outputs(file: onnx.ModelProto, source: OnnxSource, plain: onnx.Mo
     """Run the source once; of an output whose declared shape is false, `file` declares the rank alone, in place.
 
     ONNX Runtime computes a file with false shapes, and refuses to write into an output that was allocated by them
-    (IOBinding); Triton and TensorRT believe them. A source that does not run is left to the comparison.
+    (IOBinding); Triton and TensorRT believe them. A source that does not run is left to the comparison. Nothing is said
+    where an open axis has length 1: a Squeeze without axes takes it off, too.
 
     Args:
         file: made of the source, with outputs in the same order.
@@ -36,15 +39,22 @@ def open_false_outputs(file: onnx.ModelProto, source: OnnxSource, plain: onnx.Mo
         batch: that the file is fixed at; None where it is open.
     """
     sizes = [size for spec in source.inputs if (size := spec.fixed_batch) is not None]
-    smallest = max((spec.smallest_batch for spec in source.inputs), default=1)
-    batches = [batch or max(sizes, default=smallest)]
+    batches = [batch or max(sizes, default=max((_SEVERAL, *(spec.smallest_batch for spec in source.inputs))))]
     feed = next(make_feeds(source.inputs, samples=source.samples, facts=input_facts(plain), batches=batches, seed=0))
+    if any(1 in _open_lengths(spec, feed.arrays[spec.name].shape) for spec in source.inputs):
+        return
     arrays = try_run(plain_session(plain, threads=1), feed.arrays)
     if isinstance(arrays, str):
         return
     for output, array in zip(file.graph.output, arrays, strict=True):
         if isinstance(array, np.ndarray) and output.type.tensor_type.HasField("shape"):
             _open(output, array.shape, source.facts.spec)
+
+
+def _open_lengths(spec: InputSpec, shape: Sequence[int]) -> list[int]:
+    """The lengths of the axes that the file leaves open."""
+    symbols = spec.symbols or (None,) * len(shape)
+    return [length for axis, length in enumerate(shape) if symbols[axis] is not None or spec.shape[axis] is None]
 
 
 def _open(output: onnx.ValueInfoProto, computed: Sequence[int], where: str) -> None:

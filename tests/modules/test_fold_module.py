@@ -139,7 +139,7 @@ def test_a_recurrent_layer_without_biases_takes_scales_only() -> None:
     torch.manual_seed(0)
     module = trained(OverTime(nn.LSTM, bias=False))
     _, ledger = folded(module, torch.arange(10).reshape(2, 5), kept=1)
-    assert ledger.entries[1].cause == Cause.NO_PARAMETER
+    assert "the module has no bias there" in str(ledger.entries[1].reason)
 
 
 class Functional(nn.Module):

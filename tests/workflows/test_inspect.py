@@ -150,3 +150,13 @@ def test_output_shape_that_only_a_run_contradicts_is_left_open(cli: Callable[...
     y, z = onnx.load(tmp_path / "out" / "model.onnx").graph.output
     assert len(y.type.tensor_type.shape.dim) == 1
     assert [dim.dim_value for dim in z.type.tensor_type.shape.dim[:2]] == [1, 2]
+
+
+def test_output_shape_at_length_1_is_no_evidence(tmp_path: Path) -> None:
+    """A Squeeze without axes takes off what is 1 by chance."""
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+    g (float[1, 2, width] x) => (float[width] y) <float[1, 2, 1] w = {1, 2}> { c = Conv (x, w) y = Squeeze (c) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "net.onnx")
+    assert bnfold.fold_export(tmp_path / "net.onnx", tmp_path / "out", dims={"width": 1}, budget_s=0).passed
+    (y,) = onnx.load(tmp_path / "out" / "model.onnx").graph.output
+    assert [dim.dim_param for dim in y.type.tensor_type.shape.dim] == ["width"]
