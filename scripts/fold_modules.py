@@ -163,9 +163,11 @@ def errors(module: nn.Module, folded: nn.Module, inputs: tuple[Any, ...]) -> tup
 
 
 def n_norms(module: nn.Module) -> int:
-    """BatchNorm modules, frozen ones too."""
+    """BatchNorm modules, frozen ones too, and calls of `torch.nn.functional.batch_norm` in a traced graph."""
     kinds = (nn.modules.batchnorm._BatchNorm,)
-    return sum(isinstance(part, kinds) or "FrozenBatchNorm" in type(part).__name__ for part in module.modules())
+    parts = sum(isinstance(part, kinds) or "FrozenBatchNorm" in type(part).__name__ for part in module.modules())
+    graph: Any = getattr(module, "graph", None)
+    return parts + sum(node.target is nn.functional.batch_norm for node in getattr(graph, "nodes", ()))
 
 
 def kept_by_graph(module: nn.Module, inputs: tuple[Any, ...]) -> int:

@@ -87,7 +87,7 @@ def test_a_notebook_shows_the_page_and_completes_the_functions() -> None:
     assert page.startswith('<iframe srcdoc="&lt;!DOCTYPE html&gt;')
     assert "module Sequential" in page
     assert set(dir(bnfold)) >= {"fold", "fold_export", "inspect", "verify", "train"}
-    assert "fold_export(network" in pydoc.plain(pydoc.render_doc(bnfold))
+    assert "fold_export(" in pydoc.plain(pydoc.render_doc(bnfold))
 
 
 def test_saving_writes_what_the_folder_would_hold(tmp_path: Path) -> None:
