@@ -1,10 +1,10 @@
 """Sequential bias correction: what a layer is off by on average, in the quantised network, goes into its bias.
 
-    correction_c = mean(W * x + b)_c - mean(W_q * x_q + b_q)_c
+    correction_c = mean(W * x)_c - mean(W_q * x_q)_c
 
 over samples and positions, where x_q comes from the layers in front, corrected already, so that later layers make up
-for what earlier ones lose too. A layer is linear: the mean of what it writes is what it writes for the mean sample, so that
-one sample has to be computed for each layer, in float64. (Nagel et al. 2019, Data-Free Quantization, section 4.2, takes
+for what earlier ones lose too. A layer is linear: the mean of what it writes is what it writes for the mean
+sample, so that one sample has to be computed for each layer, in float64. (Nagel et al. 2019, Data-Free Quantization, section 4.2, takes
 x_q = x from the BatchNorms; Finkelstein et al. 2019 measure it.)
 """
 
@@ -23,7 +23,7 @@ from bnfold.quantisation.grids import integer_bias
 from bnfold.quantisation.operators import WEIGHTED, channel_axis
 from bnfold.quantisation.samples import batches
 from bnfold.quantisation.steps import StepRunner
-from bnfold.quantisation.write import bias_name, integers_name, store_bias, weight_name, write
+from bnfold.quantisation.write import integers_name, store_bias, weight_name, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,9 +117,8 @@ def _correction(
     offset = float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
     channels = weight.shape[axis]
     bias = np.zeros(channels) if offset is None else offset
-    stored = _stored(graph, bias_name(name)).astype(np.float64) * np.float64(grid.scale) * scale
     x_q = (seen - int(grid.zero_point)) * np.float64(grid.scale)
-    found: np.ndarray = _layer_mean(node, mean, weight) + bias - (_layer_mean(node, x_q, integers * steps) + stored)
+    found: np.ndarray = _layer_mean(node, mean, weight) - _layer_mean(node, x_q, integers * steps)
     values, _ = integer_bias(bias + found, grid.scale, stored_scale)
     store_bias(graph, name, np.broadcast_to(values, (channels,)))
     return found

@@ -139,6 +139,9 @@ class Derivation:
         """A float operator reads the same values, from float or from their integers."""
         if own.op_type != source.op_type:
             return
+        if len(own.input) != len(source.input):
+            self.differences.append(f"{own.name}: it has {len(own.input)} inputs in place of {len(source.input)}")
+            return
         for expected, name in zip(source.input, own.input, strict=True):
             behind = self._makes.get(name)
             read = behind.input[0].removesuffix("/u8") if behind and behind.op_type == "DequantizeLinear" else name

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from bnfold.errors import InputRefused
 from bnfold.graph.constants import attribute, constant, is_float
+from bnfold.graph.edit import drop_unused_initializers
 from bnfold.graph.operators import kind_of
 from bnfold.graph.reading import read_model
 
@@ -51,6 +52,7 @@ def prepared(folded: onnx.ModelProto, *, where: str) -> ir.Model:
             _pool_instead(model, node)
         elif kind_of(node) == "MatMul":
             _gemm_instead(model, node)
+    drop_unused_initializers(model.graph)
     return model
 
 

@@ -86,19 +86,17 @@ def prove(
     model = onnx.load(file)
     derivation = Derivation(folded, model, recipe)
     nodes = executed_nodes(file, threads=threads)
-    compared = compare_with_simulation(file, model, feeds, threads=threads)
+    compared = compare_with_simulation(file, Simulation(model), feeds, threads=threads)
     failures = (*derivation.differences, *wrong_kernels(nodes, recipe), *compared.failures)
     facts = ProofFacts(compared.n, compared.n_off_by_one, derivation.n_parameters, kernel_counts(nodes))
     return Proof(facts, compared.steps, failures)
 
 
 def compare_with_simulation(
-    file: Path, model: onnx.ModelProto, feeds: Iterable[Mapping[str, np.ndarray]], *, threads: int | None = None
+    file: Path, simulation: Simulation, feeds: Iterable[Mapping[str, np.ndarray]], *, threads: int | None = None
 ) -> Compared:
     """Compare every tensor of integers, and the outputs of the file as it is deployed."""
-    simulation = Simulation(model)
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(model)
+    exposed = onnx.load(file)
     exposed.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None) for name in simulation.stored
     )
