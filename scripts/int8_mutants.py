@@ -128,7 +128,7 @@ def caught_by(
         file = Path(folder) / "mutant.onnx"
         onnx.save(model, file)
         return {
-            "derivation": tuple(Derivation(made.reference, model, made.recipe).differences),
+            "derivation": tuple(Derivation(made.source, model, made.recipe).differences),
             "optimized graph": wrong_kernels(executed_nodes(file, threads=1), made.recipe),
             "simulation": tuple(compare_with_simulation(file, Simulation(model), feeds, threads=1).failures),
         }

@@ -3,8 +3,8 @@
     python scripts/int8_speed.py make DIR [NAME ...]      NAME.float.onnx and NAME.int8.onnx into DIR, with their proof
     python scripts/int8_speed.py time DIR [NAME ...]      int8 over folded float, interleaved, one thread
 
-Gammas are drawn from 0.5 to 1.5 and the statistics calibrated on random data, as scripts/fold_zoo.py does: a timm ResNet
-begins with gammas of 0, whose blocks would be pruned away. LIMITS are the ratios that each network has to stay below.
+Gammas are drawn from 0.5 to 1.5 and the statistics calibrated on random data, as scripts/fold_zoo.py does: a ResNet of
+timm begins with gammas of 0, whose blocks would be pruned away. LIMITS: ratios that each network has to stay below.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def make(name: str, folder: Path) -> dict[str, object]:
     save(folded, exact)
     save(made.model, file)
     few = {key: array[:1] for key, array in samples.held_out.items()}
-    proof = prove(file, made.reference, made.recipe, batches(few, source.inputs, 1), threads=1)
+    proof = prove(file, made.source, made.recipe, batches(few, source.inputs, 1), threads=1)
     (error,) = output_errors(file, exact, samples.held_out, source.inputs, threads=1)
     return {
         "int8": dict(Counter(plan.op for plan in made.recipe.nodes)),

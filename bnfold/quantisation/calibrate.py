@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bnfold.records import InputSpec
 
-__all__ = ["Observed", "exposing", "observe", "values_of"]
+__all__ = ["ChannelStatistics", "Observed", "exposing", "observe", "observe_channels", "values_of"]
 
 ACTIVATION_BYTES = 256 * 2**20  # of all observed values of a batch
 MOST_SAMPLES = 32  # at a time
@@ -148,3 +148,56 @@ def _rows(feed: Mapping[str, np.ndarray], inputs: Sequence[InputSpec]) -> int:
         feed[spec.name].shape[spec.batch_axis] for spec in inputs if spec.has_batch and spec.batch_axis is not None
     ]
     return counted[0] if counted else 1
+
+
+@dataclasses.dataclass
+class ChannelStatistics:
+    """What was seen of each channel (axis 1) of a value: shape (C,).
+
+    Attributes:
+        low: the smallest element, at most 0, and
+        high: the largest, at least 0.
+        square: the mean square.
+        positions: elements of a channel in one sample.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    square: np.ndarray
+    positions: float
+
+
+def observe_channels(
+    model: ir.Model,
+    wanted: Sequence[str],
+    samples: Mapping[str, np.ndarray],
+    inputs: Sequence[InputSpec],
+    *,
+    threads: int | None = None,
+) -> dict[str, ChannelStatistics]:
+    """Statistics of the channels of values by name; values of one axis are left out, as are those that change channels.
+
+    Args:
+        model: a float graph; unchanged.
+        wanted: names of values.
+        samples: arrays by input name, samples first.
+        inputs: of the graph.
+        threads: of one operator.
+    """
+    found: dict[str, ChannelStatistics] = {}
+    n_seen: dict[str, int] = {}
+    for n, values in values_of(model, wanted, samples, inputs, threads=threads):
+        for name, value in values.items():
+            if value.ndim < 2:
+                continue
+            rows = np.moveaxis(value[:n], 1, 0).reshape(value.shape[1], -1)
+            square = np.einsum("cn,cn->c", rows, rows, dtype=np.float64) / max(1, rows.shape[1])
+            low, high = np.minimum(rows.min(axis=1), 0.0), np.maximum(rows.max(axis=1), 0.0)
+            own = found.get(name)
+            seen = n_seen.get(name, 0)
+            if own is not None and len(own.low) == len(low):
+                low, high = np.minimum(own.low, low), np.maximum(own.high, high)
+                square = (own.square * seen + square * n) / (seen + n)
+            found[name] = ChannelStatistics(low, high, square, rows.shape[1] / n)
+            n_seen[name] = seen + n
+    return found

@@ -3,8 +3,8 @@
     correction_c = mean(W * x)_c - mean(W_q * x_q)_c
 
 over samples and positions, where x_q comes from the layers in front, corrected already, so that later layers make up
-for what earlier ones lose too. A layer is linear: the mean of what it writes is what it writes for the mean
-sample, so that one sample has to be computed for each layer, in float64. (Nagel et al. 2019, Data-Free Quantization, section 4.2, takes
+for what earlier ones lose too. A layer is linear: the mean of what it writes is what it writes for the mean sample, so
+one sample has to be computed for each layer, in float64. (Nagel et al. 2019, Data-Free Quantization, section 4.2, takes
 x_q = x from the BatchNorms; Finkelstein et al. 2019 measure it.)
 """
 

@@ -182,8 +182,8 @@ class Derivation:
         source, own = self._source[plan.name], self._file[plan.name]
         if source.op_type == own.op_type and _attributes(source) != _attributes(own):
             self.differences.append(f"{plan.name}: its attributes are not those of the folded graph")
-        w = self._source_constants[source.input[1]].astype(np.float64)
         axis = self._channel_axis(source)
+        w = self._in_units(source, self._source_constants[source.input[1]].astype(np.float64), axis)
         rows = np.moveaxis(w, axis, 0).reshape(w.shape[axis], -1)
         bias = self._bias(source, plan)
         grid = self._grid(source.input[0])
@@ -219,7 +219,32 @@ class Derivation:
             name = source.input[2] if len(source.input) > 2 else ""
         channels = self._source_constants[source.input[1]].shape[self._channel_axis(source)]
         bias = self._source_constants[name].astype(np.float64) if name else np.zeros(channels)
+        written = self._recipe.gauge.get(self._written(source))
+        if written is not None:
+            bias = (bias * written).astype(np.float32).astype(np.float64)
         return bias + self._recipe.corrections.get(plan.name, 0.0)
+
+    def _written(self, source: NodeProto) -> str:
+        """What a layer writes in the graph that was quantised: behind its bias, where a MatMul became a Gemm."""
+        plan = self._plans[source.name]
+        if source.op_type == "MatMul" and plan.op == "Gemm":
+            return str(self._source_reader[source.output[0]][0].output[0])
+        return str(source.output[0])
+
+    def _in_units(self, source: NodeProto, w: np.ndarray, axis: int) -> np.ndarray:
+        """W' = a_y W / a_x, rounded to float32 as the folded weight is."""
+        read, written = (self._recipe.gauge.get(name) for name in (source.input[0], self._written(source)))
+        if read is None and written is None:
+            return w
+        rows = np.moveaxis(w, axis, 0).copy()
+        m, per_group = rows.shape[:2]
+        if written is not None:
+            rows *= written.reshape(-1, *(1,) * (rows.ndim - 1))
+        if read is not None:
+            groups = read.reshape(-1, per_group)
+            own = groups[np.arange(m) // (m // len(groups))]
+            rows *= (1 / own).reshape(m, per_group, *(1,) * (rows.ndim - 2))
+        return np.asarray(np.moveaxis(rows, 0, axis).astype(np.float32).astype(np.float64))
 
     def _channel_axis(self, source: NodeProto) -> int:
         if source.op_type == "Conv":

@@ -88,8 +88,8 @@ def _grids(model: onnx.ModelProto) -> dict[str, tuple[float, float]]:
 
 
 def output_errors(
-    file: Path,
-    float_file: Path,
+    file: Path | bytes,
+    float_file: Path | bytes,
     samples: Mapping[str, np.ndarray],
     inputs: Sequence[InputSpec],
     *,
@@ -98,8 +98,8 @@ def output_errors(
     """The SQNR of every float output, and how often the largest class of a classification is the same.
 
     Args:
-        file: the quantised one.
-        float_file: the folded one.
+        file: the quantised one, or its bytes.
+        float_file: the folded one, likewise.
         samples: held out, by input name, samples first.
         inputs: of both.
         threads: of one operator.

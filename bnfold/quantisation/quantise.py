@@ -10,15 +10,19 @@ import onnx
 import onnx_ir as ir
 
 from bnfold.errors import InputRefused
-from bnfold.quantisation.calibrate import observe
+from bnfold.quantisation.calibrate import observe, observe_channels
 from bnfold.quantisation.correct import bias_corrections, corrected_inputs, samples_that_fit
+from bnfold.quantisation.gauge import choose_gauge, with_statistics
+from bnfold.quantisation.measure_error import output_errors
 from bnfold.quantisation.placement import integer_inputs, place
 from bnfold.quantisation.prepare import prepared
 from bnfold.quantisation.write import write
-from bnfold.records.quantisation import Recipe
+from bnfold.records.quantisation import GaugeFacts, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
     from bnfold.quantisation.samples import Samples
     from bnfold.records import InputSpec
@@ -29,16 +33,29 @@ __all__ = ["WEIGHT_LIMITS", "Quantised", "kept_layers", "layer_of_node", "quanti
 WEIGHT_LIMITS: Mapping[str, int] = {"x86-vnni": 127, "arm": 127, "x86": 63}
 """Without VNNI an x86 processor adds two products u8 s8 in 16 bits: 2 * 255 * 63 < 2^15 < 2 * 255 * 127."""
 
+LEAST_GAIN_DB = 1.0
+N_STATISTICS = 32  # samples that the units are chosen by
+
 log = logging.getLogger("bnfold.quantisation")
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantised:
-    """The quantised model, what it was made with, and the float graph that its names are those of."""
+    """The quantised model, and what it was made with.
+
+    Attributes:
+        model: the file.
+        recipe: all that it was made with, besides
+        source: the folded graph, prepared, in the units that it came in.
+        reference: the same in the units of the file.
+        gauge: whether these are others.
+    """
 
     model: onnx.ModelProto
     recipe: Recipe
     reference: onnx.ModelProto
+    source: onnx.ModelProto
+    gauge: GaugeFacts
 
 
 def quantise(
@@ -50,6 +67,7 @@ def quantise(
     target: Target = "x86-vnni",
     keep_float: Sequence[str] = (),
     correct_biases: bool = True,
+    choose_units: bool = True,
     threads: int | None = None,
     where: str = "the network",
 ) -> Quantised:
@@ -63,6 +81,7 @@ def quantise(
         target: the processor that the file is for.
         keep_float: layers that stay float, as `kept_layers` reads them.
         correct_biases: whether what layers are off by on average goes into their biases.
+        choose_units: whether channels may be stored in other units, where that makes less noise.
         threads: of one operator of ONNX Runtime.
         where: the source, for messages.
 
@@ -88,25 +107,77 @@ def quantise(
         weight_limit=WEIGHT_LIMITS[target],
         reasons=placement.reasons,
     )
-    calibration = samples.calibration
-    rows_first = all(spec.batch_axis in (0, None) for spec in inputs)
-    read = sorted(set(corrected_inputs(model, recipe).values())) if correct_biases and rows_first else []
-    n = samples_that_fit(model, recipe, calibration, inputs, threads) if read else 0
-    fixed = next((spec.fixed_batch for spec in inputs if spec.fixed_batch), 1)
-    n -= n % fixed if n > fixed else 0
-    if read and n < samples.n:
-        log.info("biases are corrected on %d of %d samples, which memory holds at once", n, samples.n)
-    observed = observe(
-        model, [*names, *(set(read) - set(names))], calibration, inputs, means=read, n_means=n, threads=threads
-    )
-    recipe = dataclasses.replace(recipe, ranges={name: observed[name].range for name in names})
-    if read:
-        first = {name: array[:n] for name, array in calibration.items()}
-        corrections = bias_corrections(model, recipe, first, inputs, observed, threads=threads)
-        recipe = dataclasses.replace(recipe, corrections=corrections)
+    work = _Work(samples, inputs, threads)
+    chosen = _gauge_worth_taking(model, recipe, work) if choose_units else None
+    gauge = GaugeFacts(taken=False, predicted_gain_db=None, n_classes=0)
+    if chosen is not None:
+        gauge = chosen.facts
+        if gauge.taken:
+            model, recipe = chosen.model, dataclasses.replace(recipe, gauge=chosen.scales)
+    recipe = _calibrated(model, recipe, work, correct_biases=correct_biases)
     reference = ir.to_proto(model)
     del reference.graph.value_info[:]
-    return Quantised(_finished(write(model, recipe).model), recipe, reference)
+    source = ir.to_proto(prepared(folded, where=where)) if gauge.taken else reference
+    return Quantised(_finished(write(model, recipe).model), recipe, reference, source, gauge)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    samples: Samples
+    inputs: Sequence[InputSpec]
+    threads: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Units:
+    """Other units of the channels, and whether they are worth taking."""
+
+    model: ir.Model
+    scales: Mapping[str, np.ndarray]
+    facts: GaugeFacts
+
+
+def _gauge_worth_taking(model: ir.Model, recipe: Recipe, work: _Work) -> _Units:
+    """The units of least noise; they are taken where they gain more than a decibel on the samples held out."""
+    first = {name: array[:N_STATISTICS] for name, array in work.samples.calibration.items()}
+    wanted = with_statistics(recipe, model.graph)
+    statistics = observe_channels(model, wanted, first, work.inputs, threads=work.threads)
+    chosen = choose_gauge(model, recipe, statistics)
+    gain = 0.0
+    if chosen.gain_db > LEAST_GAIN_DB:
+        exact = ir.to_proto(model).SerializeToString()
+        found = []
+        for own in (model, chosen.model):
+            ranged = _calibrated(own, recipe, work, correct_biases=False)
+            file = _finished(write(own.clone(), ranged).model).SerializeToString(deterministic=True)
+            errors = output_errors(file, exact, work.samples.held_out, work.inputs, threads=work.threads)
+            found.append(min(error.sqnr_db for error in errors))
+        gain = found[1] - found[0]
+    else:
+        gain = min(chosen.gain_db, LEAST_GAIN_DB)
+    facts = GaugeFacts(taken=gain > LEAST_GAIN_DB, predicted_gain_db=round(gain, 3), n_classes=chosen.n_classes)
+    return _Units(chosen.model, chosen.scales, facts)
+
+
+def _calibrated(model: ir.Model, recipe: Recipe, work: _Work, *, correct_biases: bool) -> Recipe:
+    """The recipe with the ranges that the samples give, and with corrections."""
+    samples, inputs, threads = work.samples.calibration, work.inputs, work.threads
+    names = list(recipe.ranges)
+    rows_first = all(spec.batch_axis in (0, None) for spec in inputs)
+    read = sorted(set(corrected_inputs(model, recipe).values())) if correct_biases and rows_first else []
+    n = samples_that_fit(model, recipe, samples, inputs, threads) if read else 0
+    fixed = next((spec.fixed_batch for spec in inputs if spec.fixed_batch), 1)
+    n -= n % fixed if n > fixed else 0
+    if read and n < work.samples.n:
+        log.info("biases are corrected on %d of %d samples, which memory holds at once", n, work.samples.n)
+    wanted = [*names, *(set(read) - set(names))]
+    observed = observe(model, wanted, samples, inputs, means=read, n_means=n, threads=threads)
+    recipe = dataclasses.replace(recipe, ranges={name: observed[name].range for name in names})
+    if not read:
+        return recipe
+    first = {name: array[:n] for name, array in samples.items()}
+    corrections = bias_corrections(model, recipe, first, inputs, observed, threads=threads)
+    return dataclasses.replace(recipe, corrections=corrections)
 
 
 def layer_of_node(name: str) -> str:

@@ -88,7 +88,8 @@ class StepRunner:
         for name in inputs:
             array = self.live[0][name]
             kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-            graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim))
+            sizes = list(array.shape) if array.dtype.kind in "iu" and array.ndim < 2 else [None] * array.ndim
+            graph.input.append(onnx.helper.make_tensor_value_info(name, kind, sizes))  # lengths of shapes are read
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         serialized: bytes = model.SerializeToString()
         return serialized

@@ -79,6 +79,8 @@ class Recipe:
         weight_limit: the largest magnitude of an integer weight: 127, or 63 where a processor's sums of two products
             would saturate.
         reasons: why each other Conv, Gemm, MatMul or Add is not computed in integers, by node.
+        gauge: how many times as large as in the folded graph a value is stored that a layer reads or writes, by name,
+            one number for each channel; 1 where absent. Ranges and corrections are those of what is stored.
     """
 
     nodes: tuple[IntegerNode, ...]
@@ -87,6 +89,7 @@ class Recipe:
     weights: WeightScales = "per-channel"
     weight_limit: int = 127
     reasons: Mapping[str, PrecisionReason] = dataclasses.field(default_factory=dict)
+    gauge: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

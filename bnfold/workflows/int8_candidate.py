@@ -70,7 +70,7 @@ class Candidate:
         """The three checks of `bnfold.quantisation.prove`."""
         from bnfold.quantisation.prove import prove
 
-        return prove(self.file, self.made.reference, self.made.recipe, self._few(), threads=self.threads)
+        return prove(self.file, self.made.source, self.made.recipe, self._few(), threads=self.threads)
 
     def layers(self) -> tuple[LayerPrecision, ...]:
         """Every Conv, Gemm, MatMul and Add, with what it lost."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from bnfold.errors import InputRefused
 from bnfold.records.quantisation import (
     CalibrationFacts,
-    GaugeFacts,
     QuantizeReport,
 )
 from bnfold.workflows.arguments import check_threads, check_time_gate, require_provider
@@ -169,7 +168,7 @@ def quantize(
             output=None if failures else output_facts(files, made.model),
             target=chosen,
             calibration=CalibrationFacts(called, samples.n, samples.sha256, samples.n_held_out, seed),
-            gauge=GaugeFacts(taken=False, predicted_gain_db=None, n_classes=0),
+            gauge=made.gauge,
             layers=layers,
             error=error,
             proof=proof.facts,

@@ -44,7 +44,7 @@ def test_a_right_file_passes(
     make: Callable[..., Quantised], feeds: list[dict[str, np.ndarray]], tmp_path: Path, weights: str
 ) -> None:
     made = make(weights=weights)
-    proof = prove(saved(made.model, tmp_path), made.reference, made.recipe, feeds, threads=1)
+    proof = prove(saved(made.model, tmp_path), made.source, made.recipe, feeds, threads=1)
     assert proof.failures == ()
     assert proof
     assert proof.steps <= 1

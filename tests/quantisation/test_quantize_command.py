@@ -65,7 +65,9 @@ def test_a_file_and_a_report_with_the_public_fields(quantize: Callable[..., Resu
     assert 20 < output["sqnr_db"] < 60
     assert 0.7 <= output["agreement"] <= 1
     assert found["error"]["simulation_steps"] <= 1
-    assert found["gauge"] == {"taken": False, "predicted_gain_db": None, "n_classes": 0}
+    assert found["gauge"]["taken"] is False
+    assert found["gauge"]["predicted_gain_db"] < 1
+    assert found["gauge"]["n_classes"] == 8
     assert found["timing"] is None
     assert "layers: 7 int8, 0 float32" in result.stdout
 
