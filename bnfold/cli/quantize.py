@@ -79,6 +79,13 @@ def _source_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "--keep-float", multiple=True, metavar="LAYER", help="A layer, or a module, that stays float; repeatable."
 )
 @click.option(
+    "--measure", is_flag=True,
+    help="Time several plans of what stays float here, take the fastest, and write it as plan.json.",
+)  # fmt: skip
+@click.option(
+    "--plan", type=NamedPath(), default=None, metavar="FILE", help="Keep float what a plan.json of --measure keeps."
+)
+@click.option(
     "--max-drop", type=Part(), metavar="0.5%|0.005",
     help="With labels: exit code 1, and no file, if accuracy falls by more than this.",
 )  # fmt: skip
@@ -154,6 +161,12 @@ def _echo_summary(report: QuantizeReport, output: Path) -> None:
         click.echo(
             f"time: {timing.ratio:.3f} of the folded float file's ({timing.low:.3f} to {timing.high:.3f}), "
             f"{verdict_in_words(vars(timing))}"
+        )
+    for plan in report.plans:
+        share = "" if plan.int8_share is None else f", {plan.int8_share:.0%} of the multiply-adds in int8"
+        click.echo(
+            f"  plan {plan.name}: {plan.ratio:.3f} of the float file's time ({plan.low:.3f} to {plan.high:.3f}), "
+            f"{plan.sqnr_db:.1f} dB{share}"
         )
     for warning in report.warnings:
         click.echo(f"warning: {warning}")

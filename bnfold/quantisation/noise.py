@@ -4,10 +4,10 @@
          + sum_m (max_c |W_mc| / a_c)^2 / (12 n^2)  sum_c a_c^2 P_c  S_m
 
 with Delta_v = (max_c a_c high_vc + max_c a_c |low_vc|) / 255 the step of a tensor, S the squared sensitivity of the
-outputs to it, P_c the power of the channel that a weight is multiplied with, n the largest integer of a weight. A row
-m of a weight has a step of its own, in which its output's units cancel; a weight with one step for all rows has
-max_mc a_m |W_mc| / a_c in place of the maximum, and S_m / a_m^2. All of this is a sum of products of powers of a, and of
-maxima of them: convex in u = log a (a geometric program, Boyd et al. 2007). Maxima are smooth here,
+outputs to it, P_c the mean square of the channel that a weight is multiplied with, n the largest integer of a weight. A
+row m of a weight has a step of its own, in which its output's units cancel; a weight with one step for all rows has
+max_mc a_m |W_mc| / a_c in place of the maximum, and S_m / a_m^2. All of this is a sum of products of powers of a, and
+of maxima of them: convex in u = log a (a geometric program, Boyd et al. 2007). Maxima are smooth here,
 (sum z^beta)^(1/beta), and L-BFGS finds the minimum.
 """
 

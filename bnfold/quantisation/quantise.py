@@ -66,6 +66,7 @@ def quantise(
     weights: WeightScales = "per-channel",
     target: Target = "x86-vnni",
     keep_float: Sequence[str] = (),
+    kept: Mapping[str, PrecisionReason] | None = None,
     correct_biases: bool = True,
     choose_units: bool = True,
     threads: int | None = None,
@@ -80,6 +81,7 @@ def quantise(
         weights: one scale for each output channel of a weight, or one for all.
         target: the processor that the file is for.
         keep_float: layers that stay float, as `kept_layers` reads them.
+        kept: nodes that stay float for other reasons.
         correct_biases: whether what layers are off by on average goes into their biases.
         choose_units: whether channels may be stored in other units, where that makes less noise.
         threads: of one operator of ONNX Runtime.
@@ -90,8 +92,8 @@ def quantise(
             unknown; or a value is not finite on the samples.
     """
     model = prepared(folded, where=where)
-    kept: dict[str, PrecisionReason] = dict.fromkeys(kept_layers(model.graph, keep_float, where), "asked")
-    placement = place(model.graph, kept)
+    asked: dict[str, PrecisionReason] = dict.fromkeys(kept_layers(model.graph, keep_float, where), "asked")
+    placement = place(model.graph, {**(kept or {}), **asked})
     if not any(plan.op in ("Conv", "Gemm", "MatMul") for plan in placement.nodes.values()):
         raise InputRefused(
             "no layer can be computed in integers", where=where,

@@ -27,6 +27,7 @@ __all__ = [
     "QuantizedTiming",
     "Recipe",
     "Target",
+    "TriedPlan",
     "WeightScales",
 ]
 
@@ -209,8 +210,29 @@ class QuantizedTiming:
 
 
 @dataclasses.dataclass(frozen=True)
+class TriedPlan:
+    """A plan that was timed against the folded float file: `ratio` is time(plan) / time(float), with its interval.
+
+    `n_float` layers stay float by it, `sqnr_db` is what its outputs have without corrections, `int8_share` that of the
+    multiply-adds in integers.
+    """
+
+    name: str
+    n_float: int
+    ratio: float
+    low: float
+    high: float
+    sqnr_db: float
+    int8_share: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class QuantizeReport:
-    """What `bnfold quantize` did; `failures` says in a clause each what held a file back, and is empty if it passed."""
+    """What `bnfold quantize` did.
+
+    `failures` says in a clause each what held a file back, and is empty if it passed. `int8_share`: that of the
+    multiply-adds in integers. `plans`: those that `--measure` timed.
+    """
 
     passed: bool
     precision: Literal["int8", "fp16"]
@@ -225,7 +247,8 @@ class QuantizeReport:
     accuracy: PairedAccuracy | None
     timing: QuantizedTiming | None
     seconds: Mapping[str, float]
-    macs: Mapping[str, int] | None = None
+    int8_share: float | None = None
+    plans: tuple[TriedPlan, ...] = ()
     warnings: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     schema: ClassVar[str] = "bnfold.quantize/1"

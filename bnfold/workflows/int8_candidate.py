@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bnfold.records import InputSpec
     from bnfold.records.quantisation import PrecisionReason, Target
 
-__all__ = ["Candidate", "failures_of", "warnings_of"]
+__all__ = ["Candidate", "failures_of", "timed_shapes", "warnings_of"]
 
 N_SIMULATED = 4  # samples of the proof and of the layers' errors
 
@@ -143,12 +143,11 @@ class Candidate:
         """The file beside the folded float file; None where they cannot be measured, with a warning."""
         from bnfold.benchmarking import bench_files
 
-        batch = next((spec.fixed_batch for spec in self.specs if spec.fixed_batch), 1)
-        shapes = [[_timed_shape(spec, self.samples.held_out[spec.name], batch)] for spec in self.specs]
+        shapes = timed_shapes(self.specs, self.samples)
         try:
             report = bench_files(
                 [self.file, self.float_file], names=["int8", "float"], threads=self.threads, cold_starts=False,
-                batches=(batch,), input_shapes=shapes, budget_s=budget_s, seed=seed,
+                batches=(_batch(self.specs),), input_shapes=shapes, budget_s=budget_s, seed=seed,
             )  # fmt: skip
         except InputRefused as refused:
             log.warning("the time was not measured: %s", refused)
@@ -158,6 +157,15 @@ class Candidate:
             ratio=ratio.ratio, low=ratio.low, high=ratio.high, verdict=ratio.verdict, leaning=ratio.leaning,
             note=ratio.note, batch=own.batch, threads=own.threads, median_ms=own.median_ms, float_ms=exact.median_ms,
         )  # fmt: skip
+
+
+def timed_shapes(specs: Sequence[InputSpec], samples: Samples) -> list[list[tuple[int, ...]]]:
+    """The shape of each input that files are timed with: one sample, or as many as a fixed batch holds."""
+    return [[_timed_shape(spec, samples.held_out[spec.name], _batch(specs))] for spec in specs]
+
+
+def _batch(specs: Sequence[InputSpec]) -> int:
+    return next((spec.fixed_batch for spec in specs if spec.fixed_batch), 1)
 
 
 def _timed_shape(spec: InputSpec, rows: np.ndarray, batch: int) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from bnfold.workflows.calibration_samples import calibration_samples
 from bnfold.workflows.conversion import convert, into_metadata
 from bnfold.workflows.files import output_facts, write_model
 from bnfold.workflows.int8_candidate import Candidate, failures_of, warnings_of
+from bnfold.workflows.int8_plans import Search, share_in_integers, what_stays_float
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
 from bnfold.workflows.user_code import runs_user_code
@@ -38,7 +39,8 @@ MODEL_NAME = "model.int8.onnx"
 FAILED_NAME = "model.int8.failed.onnx"
 REPORT_NAME = "report.json"
 HTML_NAME = "report.html"
-_OUTPUT_NAMES = (MODEL_NAME, FAILED_NAME, REPORT_NAME, HTML_NAME)
+PLAN_NAME = "plan.json"
+_OUTPUT_NAMES = (MODEL_NAME, FAILED_NAME, REPORT_NAME, HTML_NAME, PLAN_NAME)
 MIN_SQNR_DB = 15.0
 BUDGET_S = 3.0
 
@@ -56,6 +58,8 @@ def quantize(
     weights: WeightScales = "per-channel",
     target: Target | None = None,
     keep_float: Sequence[str] = (),
+    plan: Path | None = None,
+    measure: bool = False,
     max_drop: float | None = None,
     min_sqnr_db: float = MIN_SQNR_DB,
     budget_s: float = BUDGET_S,
@@ -89,6 +93,8 @@ def quantize(
         weights: one scale for each output channel of a weight, or one for all.
         target: the processor that the file is for; None takes this machine's.
         keep_float: layers that stay float: by name, or all of a module.
+        plan: a file that `measure` wrote: what it keeps float stays float.
+        measure: time several plans here, take the fastest, and write it as `plan.json`.
         max_drop: with labels, how much accuracy the file may lose: 0.005 allows half a point.
         min_sqnr_db: without that, the least signal over noise of an output, in decibels.
         budget_s: seconds of the measurement against the folded float file, about; 0 for none.
@@ -112,6 +118,7 @@ def quantize(
         InputRefused: the source, the samples or the output cannot be used.
         EnvironmentNotReady: ONNX Runtime or another package is missing.
     """
+    from bnfold.quantisation.plans import plan_text
     from bnfold.quantisation.quantise import quantise
     from bnfold.quantisation.samples import split_samples
     from bnfold.quantisation.targets import this_target
@@ -122,7 +129,7 @@ def quantize(
     spec, folder = os.fspath(source), Path(output)
     check_threads(threads)
     check_time_gate(budget_s, None)
-    _check_limits(min_sqnr_db, max_drop, data)
+    _check_options(min_sqnr_db, max_drop, data, plan if measure else None)
     _refuse_to_overwrite(spec, folder)
     require_provider("cpu")
     chosen: Target = target or this_target()
@@ -145,8 +152,10 @@ def quantize(
                 inputs, data, float_file, specs, facts, normalize=normalize, download=download
             )
             samples = split_samples(arrays, seed=seed, where=called)
+            search = Search(conversion.folded, float_file, samples, specs, weights, chosen, threads, seed, spec)
+            left, tried = what_stays_float(search, plan, measure=measure, keep_float=keep_float, budget_s=budget_s)
             made = quantise(
-                conversion.folded, samples, specs, weights=weights, target=chosen, keep_float=keep_float,
+                conversion.folded, samples, specs, weights=weights, target=chosen, keep_float=keep_float, kept=left,
                 threads=threads, where=spec,
             )  # fmt: skip
         files = write_model(made.model, stage / MODEL_NAME, output=folder)
@@ -177,16 +186,29 @@ def quantize(
             seconds=watch.seconds,
             warnings=warnings_of(error, timing, chosen, this_target()),
             failures=failures,
+            int8_share=share_in_integers(made.reference, [node.name for node in made.recipe.nodes]),
+            plans=tried,
         )
-        if failures:
-            for file in files:
-                file.unlink()
-            if keep_failed:
-                write_model(made.model, stage / FAILED_NAME, output=folder)
+        if measure:
+            (stage / PLAN_NAME).write_text(plan_text(list(left), chosen), encoding="utf-8")
+        _keep_or_remove(report, files, made.model, stage, output=folder, keep_failed=keep_failed)
         write_json(report, stage / REPORT_NAME)
         if html:
             write_html(report, stage / HTML_NAME)
     return report
+
+
+def _keep_or_remove(
+    report: QuantizeReport, files: Sequence[Path], model: onnx.ModelProto, stage: Path, *, output: Path,
+    keep_failed: bool,
+) -> None:  # fmt: skip
+    """Take a file that did not pass away, or give it the name of one that failed."""
+    if report.passed:
+        return
+    for file in files:
+        file.unlink()
+    if keep_failed:
+        write_model(model, stage / FAILED_NAME, output=output)
 
 
 def _file_inputs(folded: onnx.ModelProto, inputs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
@@ -206,7 +228,9 @@ def _opset(source: Source) -> int | None:
     return OLDEST_OPSET if own < OLDEST_OPSET else None
 
 
-def _check_limits(min_sqnr_db: Any, max_drop: Any, data: str | None) -> None:
+def _check_options(min_sqnr_db: Any, max_drop: Any, data: str | None, plan: Path | None) -> None:
+    if plan is not None:
+        raise InputRefused("a plan is given, and one is to be measured", remedy="give --plan or --measure")
     if isinstance(min_sqnr_db, bool) or not isinstance(min_sqnr_db, (int, float)) or not math.isfinite(min_sqnr_db):
         raise InputRefused("min_sqnr_db must be a number of decibels", found=repr(min_sqnr_db), remedy="give 15")
     if max_drop is not None and data is None:
