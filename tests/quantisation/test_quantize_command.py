@@ -94,13 +94,15 @@ def test_an_output_below_the_limit_leaves_the_report_and_no_file(
 
 
 def test_float_layers_have_a_reason_in_words(quantize: Callable[..., Result], tmp_path: Path) -> None:
-    result = quantize("--keep-float", "deep", "--weights", "per-tensor", "--json", "-")
+    result = quantize("--keep-float", "deep", "--weights", "per-tensor", "--json", "-", "--html")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     (layer,) = [layer for layer in found["layers"] if layer["precision"] == "float32"]
     assert (layer["name"], layer["reason"]) == ("deep", "asked")
     assert layer["sentence"] == "asked for with --keep-float"
     assert found == report(tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "asked for with --keep-float" in page
 
 
 def test_a_file_that_is_slower_fails(
