@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bnfold.workflows.fold_network import fold
     from bnfold.workflows.inspect_source import inspect
     from bnfold.workflows.predict import predict
+    from bnfold.workflows.quantize import quantize
     from bnfold.workflows.recalibrate import recalibrate
     from bnfold.workflows.train_model import train
 
@@ -32,6 +33,7 @@ __all__ = [
     "fold_export",
     "inspect",
     "predict",
+    "quantize",
     "recalibrate",
     "train",
     "verify",
@@ -45,6 +47,7 @@ _HOMES = {
     "fold_export": "bnfold.workflows.fold_export",
     "inspect": "bnfold.workflows.inspect_source",
     "predict": "bnfold.workflows.predict",
+    "quantize": "bnfold.workflows.quantize",
     "recalibrate": "bnfold.workflows.recalibrate",
     "train": "bnfold.workflows.train_model",
     "verify": "bnfold.workflows.compare",

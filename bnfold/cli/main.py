@@ -33,6 +33,7 @@ COMMANDS = {
         "Measure a run's BatchNorm statistics anew, or adapt them to other data.",
     ),
     "fold-export": ("bnfold.cli.fold_export", "Fold every BatchNorm that can vanish, export ONNX, prove it equal."),
+    "quantize": ("bnfold.cli.quantize", "Quantise a network to int8; prove the file, measure loss and speed."),
     "bench": ("bnfold.cli.bench", "Measure .onnx files side by side."),
     "verify": ("bnfold.cli.verify", "Compare an .onnx file with the network it came from."),
     "evaluate": ("bnfold.cli.evaluate", "Say how good .onnx files are on labelled data, and how they differ."),

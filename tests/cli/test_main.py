@@ -125,6 +125,7 @@ def test_every_command_of_the_contract_is_there(cli: Callable[..., Result]) -> N
         "train",
         "recalibrate",
         "fold-export",
+        "quantize",
         "bench",
         "verify",
         "evaluate",

@@ -1,0 +1,14 @@
+"""int8: a folded graph becomes integers where that is faster, with its error measured and its file proven.
+
+| stage | module |
+|---|---|
+| samples, part held out | `samples.py` |
+| the graph in the form that has integer kernels | `prepare.py` |
+| which operators are in integers | `operators.py`, `placement.py` |
+| ranges and means, streamed | `calibrate.py` |
+| scales, zero points, integer weights and biases | `grids.py` |
+| the file with QuantizeLinear and DequantizeLinear | `write.py` |
+| biases corrected, layer after layer | `steps.py`, `correct.py` |
+| the proof | `simulate.py`, `integer_kernels.py`, `kernels.py`, `derive.py`, `prove.py` |
+| what it costs | `measure_error.py` |
+"""

@@ -1,0 +1,279 @@
+"""The quantised file derived a second time, from what it was made of; every number must be the same.
+
+    s = (high - low) / 255      z = round(-low / s)      s_w = max_c |w| / n      q_w = round(w / s_w)
+    q_b = round((b + correction) / (s s_w))
+
+from the folded weights and the recorded ranges and corrections. It shares no code with what writes the file: it reads
+the folded graph and the file as protobufs, and walks from one to the other by the names of nodes and values. So it also
+sees which value an operator reads and where its integers go.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import ModelProto, NodeProto, numpy_helper
+
+if TYPE_CHECKING:
+    from bnfold.records.quantisation import IntegerNode, Recipe
+
+__all__ = ["Derivation"]
+
+_TOP = 255.0
+_SMALLEST_SCALE = 2.0**-102
+_BIAS_STEPS = 2.0**30
+
+
+class Derivation:
+    """Compare a file with what follows from the folded graph and the recipe.
+
+    Args:
+        folded: the float graph.
+        written: the file.
+        recipe: ranges, corrections, and what is in integers.
+
+    Attributes:
+        differences: a sentence for each, the layer or value first; empty where the file is right.
+        n_parameters: how many numbers were derived and compared.
+    """
+
+    def __init__(self, folded: ModelProto, written: ModelProto, recipe: Recipe) -> None:
+        self.differences: list[str] = []
+        self.n_parameters = 0
+        self._recipe = recipe
+        self._plans = {plan.name: plan for plan in recipe.nodes}
+        self._source = {node.name: node for node in folded.graph.node}
+        self._source_constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in folded.graph.initializer}
+        self._source_reader: dict[str, list[NodeProto]] = {}
+        for node in folded.graph.node:
+            for name in node.input:
+                self._source_reader.setdefault(name, []).append(node)
+        self._file = {node.name: node for node in written.graph.node}
+        self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in written.graph.initializer}
+        self._makes = {name: node for node in written.graph.node for name in node.output}
+        self._reads: dict[str, list[NodeProto]] = {}
+        for node in written.graph.node:
+            for name in node.input:
+                self._reads.setdefault(name, []).append(node)
+        self._checked: set[str] = set()
+        self._compare()
+
+    def _compare(self) -> None:
+        for plan in self._recipe.nodes:
+            if plan.name not in self._file:
+                self.differences.append(f"{plan.name}: the file has no such node")
+                continue
+            self._compare_output(plan)
+            self._compare_inputs(plan)
+            self._compare_activation(plan)
+            if plan.op in ("Conv", "Gemm", "MatMul"):
+                self._compare_parameters(plan)
+        for name, source in self._source.items():
+            if name in self._file and name not in self._plans:
+                self._compare_float(source, self._file[name])
+        for node in self._file.values():
+            if node.op_type == "QuantizeLinear":
+                self._compare_quantize(node)
+            elif node.op_type == "DequantizeLinear" and node.name not in self._checked:
+                self._compare_dequantize(node)
+
+    # Values: scale and zero point.
+
+    def _grid(self, value: str, depth: int = 0) -> tuple[float, float] | None:
+        """Scale and zero point of a value, by its own range or by that of what was moved to it."""
+        if value in self._recipe.ranges:
+            low, high = self._recipe.ranges[value]
+            scale = float(np.float32(max((high - low) / _TOP, _SMALLEST_SCALE))) if high > low else 1.0
+            return scale, min(max(float(_even(-low / scale)), 0.0), _TOP)
+        for plan in self._recipe.nodes:
+            if plan.output == value and plan.grid == "input" and depth < len(self._recipe.nodes):
+                return self._grid(self._source[plan.name].input[0], depth + 1)
+        return None
+
+    def _compare_quantize(self, node: NodeProto) -> None:
+        self._compare_grid(node, node.output[0])
+
+    def _compare_dequantize(self, node: NodeProto) -> None:
+        self._compare_grid(node, node.input[0])
+
+    def _compare_grid(self, node: NodeProto, integers: str) -> None:
+        value = integers.removesuffix("/u8")
+        grid = self._grid(value) if integers.endswith("/u8") else None
+        if grid is None:
+            self.differences.append(f"{integers}: {node.op_type} {node.name} stands for no recorded range")
+            return
+        for kind, name, number in zip(("scale", "zero point"), node.input[1:3], grid, strict=True):
+            self._equal(f"{value}: {kind}", self._constants.get(name), np.full((), number))
+
+    def _equal(self, what: str, found: np.ndarray | None, expected: np.ndarray) -> None:
+        """Compare numbers; one stands for many of the same."""
+        if found is None:
+            self.differences.append(f"{what} is missing")
+            return
+        self.n_parameters += found.size
+        wide = found.astype(np.float64)
+        if expected.ndim and found.shape != expected.shape:
+            self.differences.append(f"{what} has shape {found.shape}, derived {expected.shape}")
+            return
+        wrong = wide != expected
+        if wrong.any():
+            k = tuple(int(index) for index in np.argwhere(wrong)[0]) if wide.ndim else ()
+            derived = float(np.broadcast_to(expected, wide.shape)[k])
+            where = f"[{', '.join(map(str, k))}]" if k else ""
+            more = f" ({int(wrong.sum())} of {wide.size} differ)" if wide.size > 1 else ""
+            self.differences.append(f"{what}{where} is {float(wide[k]):.9g}, derived {derived:.9g}{more}")
+
+    # Structure: what is read, where integers go.
+
+    def _compare_inputs(self, plan: IntegerNode) -> None:
+        source, own = self._source[plan.name], self._file[plan.name]
+        n = len(source.input) if plan.op in ("Add", "Concat") else 1
+        for expected, name in zip(source.input[:n], own.input[:n], strict=True):
+            behind = self._makes.get(name)
+            if behind is None or behind.op_type != "DequantizeLinear" or behind.input[0] != f"{expected}/u8":
+                self.differences.append(f"{plan.name}: it does not read the integers of {expected}")
+
+    def _compare_float(self, source: NodeProto, own: NodeProto) -> None:
+        """A float operator reads the same values, from float or from their integers."""
+        if own.op_type != source.op_type:
+            return
+        if len(own.input) != len(source.input):
+            self.differences.append(f"{own.name}: it has {len(own.input)} inputs in place of {len(source.input)}")
+            return
+        for expected, name in zip(source.input, own.input, strict=True):
+            behind = self._makes.get(name)
+            read = behind.input[0].removesuffix("/u8") if behind and behind.op_type == "DequantizeLinear" else name
+            if read != expected:
+                self.differences.append(f"{own.name}: it reads {read} in place of {expected}")
+
+    def _compare_output(self, plan: IntegerNode) -> None:
+        own = self._file[plan.name]
+        behind = self._reads.get(own.output[0], [])
+        if plan.grid == "none":
+            if any(node.op_type == "QuantizeLinear" for node in behind):
+                self.differences.append(f"{plan.name}: its output is quantised, and should be float")
+            return
+        stored = [node for node in behind if node.op_type == "QuantizeLinear"]
+        if len(behind) != 1 or len(stored) != 1 or stored[0].output[0] != f"{plan.output}/u8":
+            self.differences.append(f"{plan.name}: its output is not stored as the integers of {plan.output}")
+
+    def _compare_activation(self, plan: IntegerNode) -> None:
+        """A Relu or Clip that is not written needs a range that ends at its bounds, or within."""
+        if plan.activation is None:
+            return
+        node = self._source[plan.activation]
+        low, high = self._recipe.ranges[plan.output]
+        least, most = (0.0, math.inf) if node.op_type == "Relu" else self._bounds(node)
+        if low < least or high > most:
+            self.differences.append(f"{plan.name}: the range {low:.6g} to {high:.6g} leaves {plan.activation}'s")
+
+    def _bounds(self, node: NodeProto) -> tuple[float, float]:
+        ends = [-math.inf, math.inf]
+        for k, name in enumerate(node.input[1:3]):
+            if name:
+                ends[k] = float(self._source_constants[name])
+        return min(ends[0], 0.0), max(ends[1], 0.0)
+
+    # Parameters: weights and biases.
+
+    def _compare_parameters(self, plan: IntegerNode) -> None:
+        source, own = self._source[plan.name], self._file[plan.name]
+        if source.op_type == own.op_type and _attributes(source) != _attributes(own):
+            self.differences.append(f"{plan.name}: its attributes are not those of the folded graph")
+        axis = self._channel_axis(source)
+        w = self._in_units(source, self._source_constants[source.input[1]].astype(np.float64), axis)
+        rows = np.moveaxis(w, axis, 0).reshape(w.shape[axis], -1)
+        bias = self._bias(source, plan)
+        grid = self._grid(source.input[0])
+        if grid is None:
+            return
+        s = grid[0]
+        limit = float(self._recipe.weight_limit)
+        peaks = np.array([np.abs(row).max() if row.size else 0.0 for row in rows]) / limit
+        if bias is not None:
+            peaks = np.maximum(peaks, np.abs(bias) / (s * _BIAS_STEPS))
+        if self._recipe.weights == "per-tensor":
+            peaks = np.array(max(float(peaks.max()), _SMALLEST_SCALE) if peaks.max() > 0 else 1.0)
+        else:
+            peaks = np.where(peaks > 0, np.maximum(peaks, _SMALLEST_SCALE), 1.0)
+        scales = peaks.astype(np.float32).astype(np.float64)
+        integers = np.stack(
+            [_even(row / step) for row, step in zip(rows, np.broadcast_to(scales, len(rows)), strict=True)]
+        )
+        integers = np.clip(integers, -limit, limit).reshape(np.moveaxis(w, axis, 0).shape)
+        self._compare_parameter(plan, own, 1, what="weight", integers=np.moveaxis(integers, 0, axis), scales=scales)
+        if bias is not None:
+            product = (np.float32(s) * scales.astype(np.float32)).astype(np.float64)
+            self._compare_parameter(plan, own, 2, what="bias", integers=_even(bias / (s * scales)), scales=product)
+
+    def _bias(self, source: NodeProto, plan: IntegerNode) -> np.ndarray | None:
+        """The float bias and its correction; None for a MatMul, whose bias is an operator of its own."""
+        if source.op_type == "MatMul":
+            if plan.op == "MatMul":
+                return None
+            add = self._source_reader[source.output[0]][0]
+            name = next(name for name in add.input if name != source.output[0])
+        else:
+            name = source.input[2] if len(source.input) > 2 else ""
+        channels = self._source_constants[source.input[1]].shape[self._channel_axis(source)]
+        bias = self._source_constants[name].astype(np.float64) if name else np.zeros(channels)
+        written = self._recipe.gauge.get(self._written(source))
+        if written is not None:
+            bias = (bias * written).astype(np.float32).astype(np.float64)
+        return bias + self._recipe.corrections.get(plan.name, 0.0)
+
+    def _written(self, source: NodeProto) -> str:
+        """What a layer writes in the graph that was quantised: behind its bias, where a MatMul became a Gemm."""
+        plan = self._plans[source.name]
+        if source.op_type == "MatMul" and plan.op == "Gemm":
+            return str(self._source_reader[source.output[0]][0].output[0])
+        return str(source.output[0])
+
+    def _in_units(self, source: NodeProto, w: np.ndarray, axis: int) -> np.ndarray:
+        """W' = a_y W / a_x, rounded to float32 as the folded weight is."""
+        read, written = (self._recipe.gauge.get(name) for name in (source.input[0], self._written(source)))
+        if read is None and written is None:
+            return w
+        rows = np.moveaxis(w, axis, 0).copy()
+        m, per_group = rows.shape[:2]
+        if written is not None:
+            rows *= written.reshape(-1, *(1,) * (rows.ndim - 1))
+        if read is not None:
+            groups = read.reshape(-1, per_group)
+            own = groups[np.arange(m) // (m // len(groups))]
+            rows *= (1 / own).reshape(m, per_group, *(1,) * (rows.ndim - 2))
+        return np.asarray(np.moveaxis(rows, 0, axis).astype(np.float32).astype(np.float64))
+
+    def _channel_axis(self, source: NodeProto) -> int:
+        if source.op_type == "Conv":
+            return 0
+        transposed = any(attribute.name == "transB" and attribute.i for attribute in source.attribute)
+        return 0 if transposed else 1
+
+    def _compare_parameter(
+        self, plan: IntegerNode, own: NodeProto, index: int, *, what: str, integers: np.ndarray, scales: np.ndarray
+    ) -> None:
+        name = own.input[index] if index < len(own.input) else ""
+        behind = self._makes.get(name)
+        if behind is None or behind.op_type != "DequantizeLinear":
+            self.differences.append(f"{plan.name}: its {what} is not dequantised from integers")
+            return
+        self._checked.add(behind.name)
+        q, scale, zero = (self._constants.get(each) for each in behind.input[:3])
+        self._equal(f"{plan.name}: {what}", q, integers)
+        self._equal(f"{plan.name}: scale of the {what}", scale, scales if scales.ndim else np.full((), float(scales)))
+        self._equal(f"{plan.name}: zero point of the {what}", zero, np.zeros(()))
+
+
+def _attributes(node: NodeProto) -> list[bytes]:
+    return sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
+
+
+def _even(x: np.ndarray | float) -> np.ndarray:
+    """The nearest whole number, halves to even."""
+    below = np.floor(x)
+    rest = np.asarray(x - below)
+    up = (rest > 0.5) | ((rest == 0.5) & (np.mod(below, 2) == 1))
+    return np.asarray(below + up)

@@ -1,0 +1,87 @@
+"""Scales and zero points, integer weights and biases.
+
+    q = clip(round(x / s) + z, 0, 255)            s = (high - low) / 255,  z = round(-low / s),  low <= 0 <= high
+    q_w = clip(round(w / s_w), -n, n)             s_w = max |w| / n per output channel, n = 127
+    q_b = round(b / (s s_w))                      in int32
+
+Scales are stored in float32; all else is computed in float64 from the stored scale. Rounding is to even.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from bnfold.records.quantisation import WeightScales
+
+__all__ = ["LEVELS", "Grid", "IntegerWeight", "grid_of", "integer_bias", "integer_weight"]
+
+LEVELS = 255
+BIAS_LIMIT = 2**30
+_SMALLEST = float(np.finfo(np.float32).tiny) * 2**24  # products and quotients of two such scales are still normal
+
+Array = np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """The scale and the zero point of an activation: 256 equal steps, of which one is 0."""
+
+    scale: np.float32
+    zero_point: np.uint8
+
+
+@dataclasses.dataclass(frozen=True)
+class IntegerWeight:
+    """`values` of int8 and `scale` in float32: one number, or one for each channel of `axis`."""
+
+    values: Array
+    scale: Array
+    axis: int
+
+
+def grid_of(low: float, high: float) -> Grid:
+    """The grid of a range that 0 lies in; that of a value that is always 0 has steps of 1."""
+    if not low <= 0 <= high:
+        raise ValueError(f"0 must lie in the range, got {low} to {high}")
+    width = float(high) - float(low)
+    scale = np.float32(max(width / LEVELS, _SMALLEST) if width else 1.0)
+    zero_point = np.clip(np.rint(-float(low) / np.float64(scale)), 0, LEVELS)
+    return Grid(scale, np.uint8(zero_point))
+
+
+def integer_weight(
+    w: Array, axis: int, scales: WeightScales, limit: int, *, input_scale: np.float32, bias: Array | None
+) -> IntegerWeight:
+    """The integers of a weight.
+
+    A scale is never so small that the bias of its channel, in units of it, would leave int32: a channel whose weights
+    are (nearly) 0 has a bias that counts.
+
+    Args:
+        w: the weight, any shape.
+        axis: that counts the output channels.
+        scales: one for each of them, or one for all.
+        limit: the largest magnitude of an integer.
+        input_scale: of the activation that it is multiplied with.
+        bias: one number for each output channel.
+    """
+    moved = np.moveaxis(w.astype(np.float64), axis, 0)
+    largest = np.abs(moved).reshape(len(moved), -1).max(axis=1, initial=0.0) / limit
+    if bias is not None:
+        largest = np.maximum(largest, np.abs(bias.astype(np.float64)) / (np.float64(input_scale) * BIAS_LIMIT))
+    largest = np.where(largest > 0, np.maximum(largest, _SMALLEST), 1.0 if scales == "per-channel" else 0.0)
+    if scales == "per-tensor":
+        largest = np.asarray(largest.max() or 1.0)
+    scale = largest.astype(np.float32)
+    steps = np.float64(scale).reshape(-1, *(1,) * (moved.ndim - 1)) if scale.ndim else np.float64(scale)
+    values = np.clip(np.rint(moved / steps), -limit, limit).astype(np.int8)
+    return IntegerWeight(np.ascontiguousarray(np.moveaxis(values, 0, axis)), scale, axis)
+
+
+def integer_bias(bias: Array, input_scale: np.float32, weight_scale: Array) -> tuple[Array, Array]:
+    """The bias in int32, one number for each output channel, and its scale in float32."""
+    scale = np.float32(input_scale) * weight_scale.astype(np.float32)
+    product = np.float64(input_scale) * weight_scale.astype(np.float64)
+    return np.rint(bias.astype(np.float64) / product).astype(np.int32), np.asarray(scale, np.float32)

@@ -1,0 +1,115 @@
+"""The folded graph in the form that has integer kernels: the same function, in float.
+
+    ReduceMean over space = GlobalAveragePool           MatMul + Add of constants = Gemm
+
+ONNX Runtime fuses a pooling between DequantizeLinear and QuantizeLinear, and a Gemm with its bias; the left hand sides
+stay several kernels, or float.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx.shape_inference
+import onnx_ir as ir
+
+from bnfold.errors import InputRefused
+from bnfold.graph.constants import attribute, constant, is_float
+from bnfold.graph.edit import drop_unused_initializers
+from bnfold.graph.operators import kind_of
+from bnfold.graph.reading import read_model
+
+__all__ = ["OLDEST_OPSET", "prepared"]
+
+OLDEST_OPSET = 13  # DequantizeLinear has an axis from here on
+_QUANTISED = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
+     "MatMulInteger"}
+)  # fmt: skip
+
+
+def prepared(folded: onnx.ModelProto, *, where: str) -> ir.Model:
+    """A copy of a folded float graph whose operators are those that have integer kernels, where there are any.
+
+    Args:
+        folded: of opset 13 or newer, external data loaded.
+        where: the source, for messages.
+
+    Raises:
+        InputRefused: the graph is quantised already, or of an opset without scales per channel.
+    """
+    opset = next((entry.version for entry in folded.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset < OLDEST_OPSET:
+        raise InputRefused(
+            "the opset has no scales per channel", where=where, found=f"opset {opset}",
+            expected=f"opset {OLDEST_OPSET} or newer",
+            remedy="convert it with bnfold fold-export --opset 13, and quantize that",
+        )  # fmt: skip
+    _refuse_quantised(folded, where)
+    inferred = onnx.shape_inference.infer_shapes(folded, data_prop=True)
+    model = read_model(inferred)
+    for node in list(model.graph):
+        if kind_of(node) == "ReduceMean":
+            _pool_instead(model, node)
+        elif kind_of(node) == "MatMul":
+            _gemm_instead(model, node)
+    drop_unused_initializers(model.graph)
+    return model
+
+
+def _refuse_quantised(folded: onnx.ModelProto, where: str) -> None:
+    for node in folded.graph.node:
+        quantised = node.op_type in _QUANTISED or (node.domain == "com.microsoft" and node.op_type.startswith("Q"))
+        if quantised:
+            raise InputRefused(
+                "the source is quantised already", where=f"{where}, node {node.name or node.output[0]}",
+                found=node.op_type, expected="a float network",
+                remedy="quantize the file that it was made from, or use it as it is",
+            )  # fmt: skip
+
+
+def _pool_instead(model: ir.Model, node: ir.Node) -> None:
+    """y = mean of x over all axes behind the channels: GlobalAveragePool, and a Flatten where they are dropped."""
+    x, y = node.inputs[0], node.outputs[0]
+    if x is None or x.shape is None or len(x.shape) < 3 or x.dtype != ir.DataType.FLOAT:
+        return
+    rank = len(x.shape)
+    listed = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "axes", None)
+    if listed is None or sorted(int(axis) % rank for axis in listed) != list(range(2, rank)):
+        return
+    keeps = bool(attribute(node, "keepdims", 1))
+    pool = ir.node("GlobalAveragePool", [x], name=node.name)
+    made = [pool]
+    if not keeps:
+        made.append(ir.node("Flatten", [pool.outputs[0]], attributes={"axis": 1}, name=f"{node.name}/Flatten"))
+        pool.outputs[0].name = f"{y.name}/pooled"
+    _replace(model.graph, node, made)
+
+
+def _gemm_instead(model: ir.Model, node: ir.Node) -> None:
+    """y = x W + b of a matrix x, W and b constant: Gemm."""
+    x, w, y = node.inputs[0], node.inputs[1], node.outputs[0]
+    if x is None or x.shape is None or len(x.shape) != 2 or constant(w) is None or y.is_graph_output():
+        return
+    users = list(y.uses())
+    if len(users) != 1 or kind_of(users[0].node) != "Add" or not is_float(x):
+        return
+    add = users[0].node
+    b = next((value for value in add.inputs if value is not y), None)
+    offset = constant(b)
+    weight = constant(w)
+    if offset is None or weight is None or weight.ndim != 2 or offset.shape != (weight.shape[1],):
+        return
+    gemm = ir.node("Gemm", [x, w, b], name=node.name)
+    _replace(model.graph, add, [gemm])
+    model.graph.remove(node, safe=True)
+
+
+def _replace(graph: ir.Graph, node: ir.Node, made: list[ir.Node]) -> None:
+    """Put nodes in the place of one; the last writes its output, under its name."""
+    old, new = node.outputs[0], made[-1].outputs[0]
+    graph.insert_before(node, made)
+    new.shape, new.type = old.shape, old.type
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    name, old.name = old.name, None
+    new.name = name
+    graph.remove(node, safe=True)

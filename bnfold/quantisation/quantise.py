@@ -1,0 +1,226 @@
+"""From a folded float graph and samples to the quantised graph and its recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+
+from bnfold.errors import InputRefused
+from bnfold.quantisation.calibrate import observe, observe_channels
+from bnfold.quantisation.correct import bias_corrections, corrected_inputs, samples_that_fit
+from bnfold.quantisation.gauge import choose_gauge, with_statistics
+from bnfold.quantisation.measure_error import output_errors
+from bnfold.quantisation.placement import integer_inputs, place
+from bnfold.quantisation.prepare import prepared
+from bnfold.quantisation.write import write
+from bnfold.records.quantisation import GaugeFacts, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from bnfold.quantisation.samples import Samples
+    from bnfold.records import InputSpec
+    from bnfold.records.quantisation import IntegerNode, PrecisionReason, Target, WeightScales
+
+__all__ = ["WEIGHT_LIMITS", "Quantised", "kept_layers", "layer_of_node", "quantise"]
+
+WEIGHT_LIMITS: Mapping[str, int] = {"x86-vnni": 127, "arm": 127, "x86": 63}
+"""Without VNNI an x86 processor adds two products u8 s8 in 16 bits: 2 * 255 * 63 < 2^15 < 2 * 255 * 127."""
+
+LEAST_GAIN_DB = 1.0
+N_STATISTICS = 32  # samples that the units are chosen by
+
+log = logging.getLogger("bnfold.quantisation")
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantised:
+    """The quantised model, and what it was made with.
+
+    Attributes:
+        model: the file.
+        recipe: all that it was made with, besides
+        source: the folded graph, prepared, in the units that it came in.
+        reference: the same in the units of the file.
+        gauge: whether these are others.
+    """
+
+    model: onnx.ModelProto
+    recipe: Recipe
+    reference: onnx.ModelProto
+    source: onnx.ModelProto
+    gauge: GaugeFacts
+
+
+def quantise(
+    folded: onnx.ModelProto,
+    samples: Samples,
+    inputs: Sequence[InputSpec],
+    *,
+    weights: WeightScales = "per-channel",
+    target: Target = "x86-vnni",
+    keep_float: Sequence[str] = (),
+    kept: Mapping[str, PrecisionReason] | None = None,
+    correct_biases: bool = True,
+    choose_units: bool = True,
+    threads: int | None = None,
+    where: str = "the network",
+) -> Quantised:
+    """Quantise a folded graph.
+
+    Args:
+        folded: the float graph, opset 13 or newer; unchanged.
+        samples: that give ranges and corrections.
+        inputs: of the graph.
+        weights: one scale for each output channel of a weight, or one for all.
+        target: the processor that the file is for.
+        keep_float: layers that stay float, as `kept_layers` reads them.
+        kept: nodes that stay float for other reasons.
+        correct_biases: whether what layers are off by on average goes into their biases.
+        choose_units: whether channels may be stored in other units, where that makes less noise.
+        threads: of one operator of ONNX Runtime.
+        where: the source, for messages.
+
+    Raises:
+        InputRefused: the graph is quantised already, has nothing to quantise, or a layer that is to stay float is
+            unknown; or a value is not finite on the samples.
+    """
+    model = prepared(folded, where=where)
+    asked: dict[str, PrecisionReason] = dict.fromkeys(kept_layers(model.graph, keep_float, where), "asked")
+    placement = place(model.graph, {**(kept or {}), **asked})
+    if not any(plan.op in ("Conv", "Gemm", "MatMul") for plan in placement.nodes.values()):
+        raise InputRefused(
+            "no layer can be computed in integers", where=where,
+            found="; ".join(sorted({f"{reason}" for reason in placement.reasons.values()})) or "no layer with weights",
+            expected="at least one Conv, Gemm or MatMul with constant weights in float32",
+            remedy="keep the float file",
+        )  # fmt: skip
+    names = _own_ranges(model.graph, placement.nodes)
+    recipe = Recipe(
+        tuple(placement.nodes.values()),
+        dict.fromkeys(names, (-1.0, 1.0)),  # until they are observed
+        weights=weights,
+        weight_limit=WEIGHT_LIMITS[target],
+        reasons=placement.reasons,
+    )
+    work = _Work(samples, inputs, threads)
+    chosen = _gauge_worth_taking(model, recipe, work) if choose_units else None
+    gauge = GaugeFacts(taken=False, predicted_gain_db=None, n_classes=0)
+    if chosen is not None:
+        gauge = chosen.facts
+        if gauge.taken:
+            model, recipe = chosen.model, dataclasses.replace(recipe, gauge=chosen.scales)
+    recipe = _calibrated(model, recipe, work, correct_biases=correct_biases)
+    reference = ir.to_proto(model)
+    del reference.graph.value_info[:]
+    source = ir.to_proto(prepared(folded, where=where)) if gauge.taken else reference
+    return Quantised(_finished(write(model, recipe).model), recipe, reference, source, gauge)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    samples: Samples
+    inputs: Sequence[InputSpec]
+    threads: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Units:
+    """Other units of the channels, and whether they are worth taking."""
+
+    model: ir.Model
+    scales: Mapping[str, np.ndarray]
+    facts: GaugeFacts
+
+
+def _gauge_worth_taking(model: ir.Model, recipe: Recipe, work: _Work) -> _Units:
+    """The units of least noise; they are taken where they gain more than a decibel on the samples held out."""
+    first = {name: array[:N_STATISTICS] for name, array in work.samples.calibration.items()}
+    wanted = with_statistics(recipe, model.graph)
+    statistics = observe_channels(model, wanted, first, work.inputs, threads=work.threads)
+    chosen = choose_gauge(model, recipe, statistics)
+    gain = 0.0
+    if chosen.gain_db > LEAST_GAIN_DB:
+        exact = ir.to_proto(model).SerializeToString()
+        found = []
+        for own in (model, chosen.model):
+            ranged = _calibrated(own, recipe, work, correct_biases=False)
+            file = _finished(write(own.clone(), ranged).model).SerializeToString(deterministic=True)
+            errors = output_errors(file, exact, work.samples.held_out, work.inputs, threads=work.threads)
+            found.append(min(error.sqnr_db for error in errors))
+        gain = found[1] - found[0]
+    else:
+        gain = min(chosen.gain_db, LEAST_GAIN_DB)
+    facts = GaugeFacts(taken=gain > LEAST_GAIN_DB, predicted_gain_db=round(gain, 3), n_classes=chosen.n_classes)
+    return _Units(chosen.model, chosen.scales, facts)
+
+
+def _calibrated(model: ir.Model, recipe: Recipe, work: _Work, *, correct_biases: bool) -> Recipe:
+    """The recipe with the ranges that the samples give, and with corrections."""
+    samples, inputs, threads = work.samples.calibration, work.inputs, work.threads
+    names = list(recipe.ranges)
+    rows_first = all(spec.batch_axis in (0, None) for spec in inputs)
+    read = sorted(set(corrected_inputs(model, recipe).values())) if correct_biases and rows_first else []
+    n = samples_that_fit(model, recipe, samples, inputs, threads) if read else 0
+    fixed = next((spec.fixed_batch for spec in inputs if spec.fixed_batch), 1)
+    n -= n % fixed if n > fixed else 0
+    if read and n < work.samples.n:
+        log.info("biases are corrected on %d of %d samples, which memory holds at once", n, work.samples.n)
+    wanted = [*names, *(set(read) - set(names))]
+    observed = observe(model, wanted, samples, inputs, means=read, n_means=n, threads=threads)
+    recipe = dataclasses.replace(recipe, ranges={name: observed[name].range for name in names})
+    if not read:
+        return recipe
+    first = {name: array[:n] for name, array in samples.items()}
+    corrections = bias_corrections(model, recipe, first, inputs, observed, threads=threads)
+    return dataclasses.replace(recipe, corrections=corrections)
+
+
+def layer_of_node(name: str) -> str:
+    """The layer of a node that is called LAYER/OPERATOR, else the node's name."""
+    return name.rpartition("/")[0] or name
+
+
+def kept_layers(graph: ir.Graph, layers: Sequence[str], where: str) -> list[str]:
+    """The nodes of layers: a layer, all that a module holds (`layer4`), or a node by its name.
+
+    Raises:
+        InputRefused: there is no such layer.
+    """
+    names = [str(node.name) for node in graph]
+    found = []
+    for layer in layers:
+        own = [name for name in names if name == layer or f"{layer_of_node(name)}.".startswith(f"{layer}.")]
+        if not own:
+            some = list(dict.fromkeys(layer_of_node(name) for name in names))
+            raise InputRefused(
+                "there is no such layer", where=where, found=layer, expected=", ".join(some[:8]) + ", ...",
+                remedy="name one of the report's layers with --keep-float",
+            )  # fmt: skip
+        found += own
+    return found
+
+
+def _own_ranges(graph: ir.Graph, nodes: Mapping[str, IntegerNode]) -> list[str]:
+    """The values that have a scale of their own, in graph order: outputs of integer kernels, and inputs from float."""
+    own = {plan.output for plan in nodes.values() if plan.grid == "own"}
+    written = {plan.output for plan in nodes.values() if plan.grid != "none"}
+    read = [str(value.name) for node in graph if str(node.name) in nodes for value in integer_inputs(node)]
+    ordered = [str(value.name) for value in graph.inputs]
+    ordered += [str(value.name) for node in graph for value in node.outputs]
+    wanted = own | {name for name in read if name not in written}
+    return [name for name in ordered if name in wanted]
+
+
+def _finished(model: ir.Model) -> onnx.ModelProto:
+    """The file: checked, without shapes that may be stale."""
+    proto = ir.to_proto(model)
+    del proto.graph.value_info[:]
+    onnx.checker.check_model(proto)
+    return proto

@@ -1,0 +1,92 @@
+"""How much the outputs change with each channel of each value, by norms that are propagated from the outputs back.
+
+    s_x[c] = sum_m sum_taps W[m, c]^2 s_y[m] / strides          y = W x
+
+s is the mean square of the derivative of the outputs by an element, as if signs were random and activations passed half
+of what they read. What matters is the ratio of channels, and that it follows their units: a channel stored a times as
+large has s / a^2, exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnfold.graph.constants import attribute, constant, float64_constant
+from bnfold.graph.operators import kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx_ir as ir
+
+__all__ = ["channels_of", "sensitivities"]
+
+Array = np.ndarray
+HALF = 0.5
+_PASS_HALF = frozenset({"Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "PRelu"})
+
+
+def channels_of(value: ir.Value) -> int:
+    """The length of axis 1; 1 where it is not known."""
+    shape = value.shape
+    size = shape[1] if shape is not None and len(shape) > 1 else 1
+    return size if isinstance(size, int) else 1
+
+
+def sensitivities(graph: ir.Graph, positions: Mapping[str, float]) -> dict[str, Array]:
+    """s of every float value by name, shape (C,).
+
+    Args:
+        graph: prepared, float.
+        positions: elements of a channel of a value in one sample, by name, as far as they are known.
+    """
+    found: dict[str, Array] = {str(value.name): np.ones(channels_of(value)) for value in graph.outputs}
+    for node in reversed(list(graph)):
+        ys = [found[str(y.name)] for y in node.outputs if str(y.name) in found]
+        if not ys:
+            continue
+        for index, x in enumerate(node.inputs):
+            if x is None or constant(x) is not None:
+                continue
+            given = _given(node, index, x, ys[0], positions)
+            name = str(x.name)
+            found[name] = found[name] + given if name in found else given
+    return found
+
+
+def _given(node: ir.Node, index: int, x: ir.Value, s: Array, positions: Mapping[str, float]) -> Array:
+    """What one input of a node gets of the sensitivity of what it writes."""
+    kind, channels = kind_of(node), channels_of(x)
+    weight = float64_constant(node.inputs[1]) if kind in ("Conv", "Gemm", "MatMul") and index == 0 else None
+    if weight is not None:
+        return _through_weight(node, weight, s, channels)
+    shrink = positions.get(str(node.outputs[0].name), 1.0) / positions.get(str(x.name), 1.0)
+    if kind == "GlobalAveragePool":
+        s = s * shrink**2
+    elif kind == "MaxPool":
+        s = s * min(shrink, 1.0)
+    elif kind == "AveragePool":
+        s = s * shrink / math.prod(attribute(node, "kernel_shape", [1]))
+    elif kind == "Concat" and attribute(node, "axis", 0) == 1:
+        start = sum(channels_of(value) for value in node.inputs[:index] if value is not None)
+        s = s[start : start + channels] if len(s) >= start + channels else s
+    elif kind in _PASS_HALF or kind == "Mul":
+        s = HALF * s
+    return s if len(s) == channels else np.full(channels, s.mean())
+
+
+def _through_weight(node: ir.Node, weight: Array, s: Array, channels: int) -> Array:
+    if kind_of(node) == "Conv":
+        groups = int(attribute(node, "group", 1))
+        m, per_group = weight.shape[:2]
+        squares = (weight**2).reshape(groups, m // groups, per_group, -1).sum(axis=3)
+        through = np.einsum("gmc,gm->gc", squares, np.broadcast_to(s, (m,)).reshape(groups, -1)).ravel()
+        return np.asarray(through / math.prod(attribute(node, "strides", [1])))
+    transposed = kind_of(node) == "Gemm" and attribute(node, "transB", 0)
+    matrix = weight if transposed else weight.T
+    if matrix.ndim != 2 or matrix.shape != (len(s), channels):
+        return np.full(channels, float((weight**2).sum()) * float(s.mean()) / channels)
+    return np.asarray(s @ matrix**2)

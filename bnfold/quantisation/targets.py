@@ -1,0 +1,26 @@
+"""Processors that int8 files are made for."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from pathlib import Path
+
+from bnfold.records.quantisation import Target
+
+__all__ = ["this_target"]
+
+_CPUINFO = Path("/proc/cpuinfo")
+_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
+
+
+@cache
+def this_target() -> Target:
+    """The target that this machine is: on x86 by the instructions that the system names."""
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return "arm"
+    if _CPUINFO.is_file():
+        for line in _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("flags"):
+                return "x86-vnni" if _VNNI & set(line.partition(":")[2].split()) else "x86"
+    return "x86"

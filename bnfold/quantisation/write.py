@@ -1,0 +1,268 @@
+"""The file with QuantizeLinear and DequantizeLinear: every operator in integers stands between them.
+
+    x (u8) -> DequantizeLinear -+
+    w (s8) -> DequantizeLinear -+-> Conv -> QuantizeLinear -> y (u8)
+    b (s32) -> DequantizeLinear +
+
+An operator has DequantizeLinears of its own, so that ONNX Runtime finds the whole pattern with one reader for each
+value. A Relu or Clip is not written at all where the range of the output ends at its bounds: saturation does its work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from bnfold.graph.constants import constant, float64_constant
+from bnfold.graph.edit import drop_unused_initializers
+from bnfold.graph.operators import kind_of
+from bnfold.quantisation.grids import Grid, grid_of, integer_bias, integer_weight
+from bnfold.quantisation.operators import WEIGHTED, channel_axis
+from bnfold.quantisation.placement import integer_inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnfold.records.quantisation import IntegerNode, Recipe
+
+__all__ = ["Step", "Written", "bias_name", "integers_name", "store_bias", "write"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What was written for one operator: the nodes between stored integers, or the float node as it was.
+
+    Attributes:
+        name: of the operator's node; "" for a QuantizeLinear of its own, behind an input or a float operator.
+        nodes: in order.
+    """
+
+    name: str
+    nodes: tuple[ir.Node, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """The quantised graph, by steps in graph order, and the grid of each value that is stored in integers."""
+
+    model: ir.Model
+    steps: tuple[Step, ...]
+    grids: Mapping[str, Grid]
+
+
+def integers_name(value: str) -> str:
+    """The name of the integers of a value."""
+    return f"{value}/u8"
+
+
+def bias_name(node: str) -> str:
+    """The name of a layer's integer bias."""
+    return f"{node}/bias/s32"
+
+
+def weight_name(node: str) -> str:
+    """The name of a layer's integer weight."""
+    return f"{node}/weight/s8"
+
+
+def write(model: ir.Model, recipe: Recipe) -> Written:
+    """Write the quantised graph.
+
+    Args:
+        model: the prepared float graph; changed in place.
+        recipe: what is in integers, with which ranges, corrections and weights.
+    """
+    return _Writer(model, recipe).run()
+
+
+def store_bias(graph: ir.Graph, node: str, values: np.ndarray) -> None:
+    """Replace the integer bias of a layer."""
+    name = bias_name(node)
+    graph.initializers[name].const_value = ir.Tensor(values.astype(np.int32), name=name)
+
+
+class _Writer:
+    def __init__(self, model: ir.Model, recipe: Recipe) -> None:
+        self.model, self.graph, self.recipe = model, model.graph, recipe
+        self.integer = {node.name: node for node in recipe.nodes}
+        self.grids: dict[str, Grid] = {name: grid_of(*ends) for name, ends in recipe.ranges.items()}
+        self.stored: dict[str, ir.Value] = {}  # by the name of the value: its integers
+        self.steps: list[Step] = []
+
+    def run(self) -> Written:
+        nodes = list(self.graph)
+        readers = self._float_produced()
+        for value in self.graph.inputs:
+            if value.name in readers:
+                self._store(value, None)
+        for node in nodes:
+            plan = self.integer.get(str(node.name))
+            if node.graph is None:  # an activation that was taken in
+                continue
+            if plan is None:
+                self._keep_float(node)
+                for output in node.outputs:
+                    if output.name in readers:
+                        self._store(output, node)
+            else:
+                self._write_integer(node, plan)
+        self.model.graph.sort()
+        drop_unused_initializers(self.graph)
+        return Written(self.model, tuple(self.steps), self.grids)
+
+    def _float_produced(self) -> set[str]:
+        """Values that an integer kernel reads and none writes."""
+        written = {node.output for node in self.recipe.nodes if node.grid != "none"}
+        read = set()
+        for node in self.graph:
+            if str(node.name) in self.integer:
+                read |= {str(value.name) for value in integer_inputs(node)}
+        return read - written
+
+    def _constant(self, name: str, array: np.ndarray) -> ir.Value:
+        if name in self.graph.initializers:
+            return self.graph.initializers[name]
+        tensor = ir.Tensor(np.array(array, order="C"), name=name)
+        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+        self.graph.register_initializer(value)
+        return value
+
+    def _grid_values(self, name: str) -> list[ir.Value]:
+        grid = self.grids[name]
+        return [
+            self._constant(f"{name}/scale", np.asarray(grid.scale, np.float32)),
+            self._constant(f"{name}/zero_point", np.asarray(grid.zero_point, np.uint8)),
+        ]
+
+    def _quantize(self, value: ir.Value, name: str) -> ir.Node:
+        """QuantizeLinear of a value, whose integers are those of `name`."""
+        node = ir.node("QuantizeLinear", [value, *self._grid_values(name)], name=f"{name}/QuantizeLinear")
+        node.outputs[0].name = integers_name(name)
+        self.stored[name] = node.outputs[0]
+        return node
+
+    def _dequantize(self, name: str, reader: str, *, parameters: list[ir.Value] | None = None) -> ir.Node:
+        """DequantizeLinear of the integers of a value, for one reader."""
+        inputs = [self.stored[name], *(parameters or self._grid_values(name))]
+        attributes = {"axis": 1} if parameters else None
+        node = ir.node("DequantizeLinear", inputs, attributes=attributes, name=f"{reader}/{name}/DequantizeLinear")
+        node.outputs[0].name = f"{reader}/{name}"
+        return node
+
+    def _store(self, value: ir.Value, behind: ir.Node | None) -> None:
+        """Write the QuantizeLinear of a value that is produced in float."""
+        node = self._quantize(value, str(value.name))
+        if behind is None:
+            first = next(iter(self.graph))
+            self.graph.insert_before(first, node)
+        else:
+            self.graph.insert_after(behind, node)
+        self.steps.append(Step("", (node,)))
+
+    def _keep_float(self, node: ir.Node) -> None:
+        """A float operator reads in float what is stored in integers."""
+        made: list[ir.Node] = []
+        written = {plan.output for plan in self.recipe.nodes}
+        for index, value in enumerate(node.inputs):
+            if value is None or value.name not in self.stored or value.name not in written:
+                continue
+            twin = next((each for each in made if each.inputs[0] is self.stored[str(value.name)]), None)
+            if twin is None:
+                twin = self._dequantize(str(value.name), str(node.name), parameters=self._apart(node, index))
+                made.append(twin)
+            node.replace_input_with(index, twin.outputs[0])
+        self.graph.insert_before(node, made)
+        self.steps.append(Step(str(node.name), (*made, node)))
+
+    def _apart(self, node: ir.Node, index: int) -> list[ir.Value] | None:
+        """The scale once for each channel, in front of a float layer.
+
+        ONNX Runtime's WeightBiasQuantization quantises the weight of a float layer again, per tensor, where its input
+        is a DequantizeLinear of a single scale and its output ends in a QuantizeLinear. Scales per axis, all equal, are
+        the same numbers and leave the layer as it is.
+        """
+        value = node.inputs[index]
+        if index or value is None or kind_of(node) not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            return None
+        weight = constant(node.inputs[1])
+        if weight is None or value.shape is None or len(value.shape) < 2 or not isinstance(value.shape[1], int):
+            return None
+        grid, name, channels = self.grids[str(value.name)], str(value.name), value.shape[1]
+        return [
+            self._constant(f"{name}/scales", np.full(channels, grid.scale, np.float32)),
+            self._constant(f"{name}/zero_points", np.full(channels, grid.zero_point, np.uint8)),
+        ]
+
+    def _write_integer(self, node: ir.Node, plan: IntegerNode) -> None:
+        made: list[ir.Node] = []
+        source = str(node.inputs[0].name) if node.inputs[0] is not None else ""
+        for index, value in enumerate(node.inputs):
+            if value is None or str(value.name) not in self.stored or value not in integer_inputs(node):
+                continue
+            twin = self._dequantize(str(value.name), f"{node.name}.{index}")
+            made.append(twin)
+            node.replace_input_with(index, twin.outputs[0])
+        if plan.op in WEIGHTED:
+            made += self._write_parameters(node, source)
+        self.graph.insert_before(node, made)
+        self.steps.append(Step(plan.name, (*made, node, *self._end(node, plan, source))))
+
+    def _end(self, node: ir.Node, plan: IntegerNode, source: str) -> tuple[ir.Node, ...]:
+        """The QuantizeLinear behind an integer kernel; the activation in between goes."""
+        if plan.grid == "none":
+            return ()
+        if plan.grid == "input":
+            self.grids[plan.output] = self.grids[source]
+        y = node.outputs[0]
+        if plan.activation is not None:
+            activation = next(use.node for use in y.uses())
+            ir.convenience.replace_all_uses_with(activation.outputs[0], y)
+            self.graph.remove(activation, safe=True)
+            y.name = plan.output
+        quantize = self._quantize(y, plan.output)
+        self.graph.insert_after(node, quantize)
+        return (quantize,)
+
+    def _write_parameters(self, node: ir.Node, source: str) -> list[ir.Node]:
+        name, axis = str(node.name), channel_axis(node)
+        weight, bias = constant(node.inputs[1]), float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
+        if weight is None:
+            raise ValueError(f"the weight of {name} is not constant")
+        correction = self.recipe.corrections.get(name)
+        channels = weight.shape[axis]
+        if bias is None and kind_of(node) != "MatMul":
+            bias = np.zeros(channels)
+        if bias is not None and correction is not None:
+            bias = bias + correction
+        grid = self.grids[source]
+        quantised = integer_weight(
+            weight, axis, self.recipe.weights, self.recipe.weight_limit, input_scale=grid.scale, bias=bias
+        )
+        made = [self._parameter(node, 1, weight_name(name), values=quantised.values, scale=quantised.scale, axis=axis)]
+        if bias is not None:
+            values, scale = integer_bias(bias, grid.scale, quantised.scale)
+            values = np.broadcast_to(values, (channels,))
+            made.append(self._parameter(node, 2, bias_name(name), values=values, scale=scale, axis=0))
+        return made
+
+    def _parameter(
+        self, node: ir.Node, index: int, name: str, *, values: np.ndarray, scale: np.ndarray, axis: int
+    ) -> ir.Node:
+        stem = name.rpartition("/")[0]
+        inputs = [
+            self._constant(name, values),
+            self._constant(f"{stem}/scale", scale),
+            self._constant(f"{stem}/zero_point", np.zeros(scale.shape, values.dtype)),
+        ]
+        attributes = {"axis": axis} if scale.ndim else None
+        dequantize = ir.node("DequantizeLinear", inputs, attributes=attributes, name=f"{stem}/DequantizeLinear")
+        dequantize.outputs[0].name = stem
+        if index < len(node.inputs):
+            node.replace_input_with(index, dequantize.outputs[0])
+        else:
+            node.resize_inputs(index + 1)
+            node.replace_input_with(index, dequantize.outputs[0])
+        return dequantize

@@ -1,0 +1,121 @@
+"""The samples of `bnfold quantize`: arrays, images in a folder, or the inputs of a data set, labels or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnfold.errors import InputRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnfold.records import FileFacts, InputSpec
+
+__all__ = ["MOST_SAMPLES", "calibration_samples"]
+
+MOST_SAMPLES = 512  # of a folder or a data set; more change no range that matters
+
+
+def calibration_samples(
+    inputs: Path | None,
+    data: str | None,
+    float_file: Path,
+    specs: Sequence[InputSpec],
+    facts: FileFacts,
+    *,
+    normalize: str | None = None,
+    download: bool = False,
+) -> tuple[str, dict[str, np.ndarray]]:
+    """What the samples are called, and arrays by input name, samples first.
+
+    Args:
+        inputs: an `.npz` file of arrays by input name, or a folder of images.
+        data: a data set of `bnfold train`, whose training part is read, or `folder:PATH` of images, labelled or not.
+        float_file: reads the data set.
+        specs: the network's inputs.
+        facts: how images become its input.
+        normalize: the same as the user says it, see `bnfold.sources.preprocessing`.
+        download: whether data that is not on this machine may be fetched.
+
+    Raises:
+        InputRefused: neither or both are given, or they cannot be used.
+        EnvironmentNotReady: a package is missing.
+    """
+    if (inputs is None) == (data is None):
+        raise InputRefused(
+            "there are no samples to calibrate on" if inputs is None else "there are two kinds of samples",
+            expected="--inputs or --data",
+            remedy="give one of them: --inputs crops.npz, --inputs FOLDER, or --data folder:flowers",
+        )
+    if inputs is not None:
+        if inputs.is_dir() and facts.preprocessing is not None and len(specs) == 1:
+            return f"folder:{inputs.name}", _images(inputs, specs, facts)
+        from bnfold.verification.user_inputs import read_inputs
+
+        return f"{'folder' if inputs.is_dir() else 'npz'}:{inputs.name}", read_inputs(inputs, specs)
+    spec = str(data)
+    kind, _, place = spec.partition(":")
+    if kind == "folder" and place:
+        root = Path(place).expanduser()
+        part = root / "train"
+        return spec, _images(part if part.is_dir() else root, specs, facts)
+    return spec, _of_data_set(spec, float_file, specs, normalize=normalize, download=download)
+
+
+def _images(folder: Path, specs: Sequence[InputSpec], facts: FileFacts) -> dict[str, np.ndarray]:
+    """Images of a folder and the folders in it, evenly over the sorted names, as the file's metadata says."""
+    from bnfold.sources.image_files import SUFFIXES, require_pillow
+    from bnfold.sources.preprocessing import fits, read_image
+
+    require_pillow("a folder of images")
+    own = facts.preprocessing
+    if own is None or len(specs) != 1 or not fits(own, specs[0].shape):
+        raise InputRefused(
+            "nothing says how images become the input of this network", where=str(folder),
+            expected="preprocessing that fits the one input of an image",
+            remedy="say it with --normalize, for example --normalize imagenet, or give an .npz with --inputs",
+        )  # fmt: skip
+    if own.size is None:
+        import dataclasses
+
+        height, width = specs[0].shape[2:] if own.layout == "nchw" else specs[0].shape[1:3]
+        if height is not None and width is not None:
+            own = dataclasses.replace(own, size=(height, width))
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise InputRefused(
+            "the folder holds no image",
+            where=str(folder),
+            expected=", ".join(sorted(SUFFIXES)),
+            remedy="check the path",
+        )
+    chosen = [files[k] for k in _evenly(len(files))]
+    return {specs[0].name: np.stack([read_image(file, own) for file in chosen])}
+
+
+def _of_data_set(
+    spec: str, float_file: Path, specs: Sequence[InputSpec], *, normalize: str | None, download: bool
+) -> dict[str, np.ndarray]:
+    from bnfold.evaluation.contenders import open_contender
+    from bnfold.evaluation.samples import open_samples
+
+    contender = open_contender(str(float_file), provider="cpu", threads=None, classes=None, normalize=normalize)
+    found = open_samples(spec, contender, split="train", download=download)
+    wanted, done = set(_evenly(found.n)), 0
+    parts: list[list[np.ndarray]] = [[] for _ in specs]
+    for arrays, _ in found.batches(256):
+        rows = [k for k in range(len(arrays[0])) if done + k in wanted]
+        done += len(arrays[0])
+        for part, array in zip(parts, arrays, strict=True):
+            part.append(array[rows])
+    return {
+        spec.name: np.concatenate(part).astype(spec.dtype, copy=False) for spec, part in zip(specs, parts, strict=True)
+    }
+
+
+def _evenly(n: int) -> list[int]:
+    """At most MOST_SAMPLES numbers below n, spread evenly."""
+    return sorted({k * n // MOST_SAMPLES for k in range(MOST_SAMPLES)}) if n > MOST_SAMPLES else list(range(n))

@@ -1,0 +1,232 @@
+"""An int8 file beside the float file that it was made from: proof, error, accuracy, time, and what holds it back."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import TYPE_CHECKING
+
+from bnfold.errors import InputRefused
+from bnfold.records.quantisation import LayerPrecision, PairedAccuracy, QuantisationError, QuantizedTiming
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+    from bnfold.quantisation.prove import Proof
+    from bnfold.quantisation.quantise import Quantised
+    from bnfold.quantisation.samples import Samples
+    from bnfold.records import InputSpec
+    from bnfold.records.quantisation import PrecisionReason, Target
+
+__all__ = ["Candidate", "failures_of", "timed_shapes", "warnings_of"]
+
+N_SIMULATED = 4  # samples of the proof and of the layers' errors
+
+SENTENCES: Mapping[PrecisionReason, str] = {
+    "asked": "asked for with --keep-float",
+    "no_kernel": "ONNX Runtime has no integer kernel for it",
+    "not_constant": "its weight or bias is computed",
+    "dtype": "it is not float32",
+    "graph_output": "it writes an output, and outputs are not rounded to 8 bits",
+    "float_neighbours": "what it reads is float anyway",
+    "accumulator": "its sums could leave 32 bits",
+    "cost": "int8 is slower there",
+    "plan": "the plan says so",
+}
+
+log = logging.getLogger("bnfold.workflows")
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A file that was made, and what it is judged by.
+
+    Attributes:
+        file: the int8 one.
+        float_file: the folded one.
+        made: what the int8 file was made with.
+        samples: of which a part was held out.
+        specs: the inputs of both files.
+        threads: of one operator of ONNX Runtime.
+    """
+
+    file: Path
+    float_file: Path
+    made: Quantised
+    samples: Samples
+    specs: Sequence[InputSpec]
+    threads: int | None
+
+    def _few(self) -> list[dict[str, np.ndarray]]:
+        from bnfold.quantisation.samples import batches
+
+        few = {name: array[:N_SIMULATED] for name, array in self.samples.held_out.items()}
+        return list(batches(few, self.specs, 1))
+
+    def prove(self) -> Proof:
+        """The three checks of `bnfold.quantisation.prove`."""
+        from bnfold.quantisation.prove import prove
+
+        return prove(self.file, self.made.source, self.made.recipe, self._few(), threads=self.threads)
+
+    def layers(self) -> tuple[LayerPrecision, ...]:
+        """Every Conv, Gemm, MatMul and Add, with what it lost."""
+        from bnfold.quantisation.measure_error import layer_sqnr
+        from bnfold.quantisation.operators import LAYERS
+        from bnfold.quantisation.quantise import layer_of_node
+
+        recipe, reference = self.made.recipe, self.made.reference
+        plans = {plan.name: plan for plan in recipe.nodes}
+        nodes = [node for node in reference.graph.node if node.op_type in LAYERS]
+        writes = {node.name: plans[node.name].output if node.name in plans else node.output[0] for node in nodes}
+        sqnr = layer_sqnr(self.made.model, reference, writes.values(), self._few())
+        names = [layer_of_node(node.name) for node in nodes]
+        found = []
+        for node, name in zip(nodes, names, strict=True):
+            reason = None if node.name in plans else recipe.reasons.get(node.name)
+            found.append(
+                LayerPrecision(
+                    name=name if names.count(name) == 1 else node.name,
+                    op=node.op_type,
+                    precision="int8" if node.name in plans else "float32",
+                    reason=reason,
+                    sqnr_db=sqnr.get(writes[node.name]),
+                    bias_corrected=node.name in recipe.corrections,
+                    sentence=None if reason is None else SENTENCES[reason],
+                )
+            )
+        return tuple(found)
+
+    def error(self, simulation_steps: int) -> QuantisationError:
+        """What the outputs lose on all samples that were held out."""
+        from bnfold.quantisation.measure_error import output_errors, share_outside
+
+        held_out = self.samples.held_out
+        return QuantisationError(
+            outputs=output_errors(self.file, self.float_file, held_out, self.specs, threads=self.threads),
+            simulation_steps=simulation_steps,
+            held_out=True,
+            n=self.samples.n_held_out,
+            outside_range=share_outside(held_out, self.made.recipe.ranges),
+        )
+
+    def accuracy(
+        self, data: str | None, max_drop: float | None, *, normalize: str | None, download: bool
+    ) -> PairedAccuracy | None:
+        """The metric of both files on the test part of the data; None where there are no labels."""
+        if data is None:
+            return None
+        from bnfold.workflows.evaluate import evaluate
+
+        try:
+            report = evaluate(
+                self.file, self.float_file, data=data, normalize=normalize, max_drop=max_drop, threads=self.threads,
+                download=download,
+            )  # fmt: skip
+        except InputRefused as refused:
+            if max_drop is not None:
+                raise
+            log.warning("the accuracy was not measured: %s", refused)
+            return None
+        (pair,) = report.pairs
+        own, exact = (found.metrics[pair.metric].value for found in report.files)
+        verdicts = [gate.verdict for gate in report.gates]
+        return PairedAccuracy(
+            metric=pair.metric, float_=exact, int8=own, difference=pair.difference, low=pair.low, high=pair.high,
+            n=report.data.n, limit=max_drop, passed="failed" not in verdicts, undecided="undecided" in verdicts,
+        )  # fmt: skip
+
+    def timing(self, budget_s: float, seed: int) -> QuantizedTiming | None:
+        """The file beside the folded float file; None where they cannot be measured, with a warning."""
+        from bnfold.benchmarking import bench_files
+
+        shapes = timed_shapes(self.specs, self.samples)
+        try:
+            report = bench_files(
+                [self.file, self.float_file], names=["int8", "float"], threads=self.threads, cold_starts=False,
+                batches=(_batch(self.specs),), input_shapes=shapes, budget_s=budget_s, seed=seed,
+            )  # fmt: skip
+        except InputRefused as refused:
+            log.warning("the time was not measured: %s", refused)
+            return None
+        (ratio,), (own, exact) = report.ratios, report.runs
+        return QuantizedTiming(
+            ratio=ratio.ratio, low=ratio.low, high=ratio.high, verdict=ratio.verdict, leaning=ratio.leaning,
+            note=ratio.note, batch=own.batch, threads=own.threads, median_ms=own.median_ms, float_ms=exact.median_ms,
+        )  # fmt: skip
+
+
+def timed_shapes(specs: Sequence[InputSpec], samples: Samples) -> list[list[tuple[int, ...]]]:
+    """The shape of each input that files are timed with: one sample, or as many as a fixed batch holds."""
+    return [[_timed_shape(spec, samples.held_out[spec.name], _batch(specs))] for spec in specs]
+
+
+def _batch(specs: Sequence[InputSpec]) -> int:
+    return next((spec.fixed_batch for spec in specs if spec.fixed_batch), 1)
+
+
+def _timed_shape(spec: InputSpec, rows: np.ndarray, batch: int) -> tuple[int, ...]:
+    shape = list(rows.shape[1:])
+    if spec.has_batch and spec.batch_axis is not None:
+        shape.insert(spec.batch_axis, batch)
+    return tuple(shape)
+
+
+def failures_of(
+    proof: Proof, error: QuantisationError, accuracy: PairedAccuracy | None, timing: QuantizedTiming | None,
+    *, min_sqnr_db: float, strict: bool,
+) -> tuple[str, ...]:  # fmt: skip
+    """What holds a file back, a clause each.
+
+    Args:
+        proof: its failures name the node.
+        error: gated by `min_sqnr_db` where no limit on accuracy was given.
+        accuracy: gated by its own limit.
+        timing: a file that is slower fails.
+        min_sqnr_db: in decibels.
+        strict: whether what is undecided fails.
+    """
+    found = list(proof.failures)
+    if accuracy is not None and accuracy.limit is not None:
+        lost = (
+            f"{accuracy.metric} fell from {accuracy.float_:.4f} to {accuracy.int8:.4f}, more than {accuracy.limit:.4g}"
+        )
+        if not accuracy.passed:
+            found.append(lost)
+        elif accuracy.undecided and strict:
+            found.append(f"{accuracy.n} samples do not decide whether {lost}")
+    else:
+        found += [
+            f"{output.name} has {output.sqnr_db:.1f} dB of signal over quantisation noise, less than {min_sqnr_db:.4g}"
+            for output in error.outputs
+            if not output.sqnr_db >= min_sqnr_db
+        ]
+    if timing is not None and timing.verdict == "slower":
+        found.append(f"it takes {timing.low:.3f} to {timing.high:.3f} of the time of the folded float file")
+    if strict and timing is not None and timing.verdict in ("undecided", "tie"):
+        found.append(f"it is not faster for certain: {timing.low:.3f} to {timing.high:.3f} of the float file's time")
+    return tuple(found)
+
+
+def warnings_of(
+    error: QuantisationError, timing: QuantizedTiming | None, target: Target, here: Target
+) -> tuple[str, ...]:
+    """What the user should know of a file that may pass.
+
+    Args:
+        error: with the share of inputs outside of the calibrated range.
+        timing: None where nothing was measured.
+        target: the processor that the file is for.
+        here: this machine's.
+    """
+    found = []
+    if error.outside_range > 0:
+        found.append(f"{error.outside_range:.2%} of the held-out inputs lie outside of the calibrated range")
+    if timing is not None and timing.verdict in ("undecided", "tie"):
+        found.append("whether int8 is faster is not decided on this machine")
+    if target != here:
+        found.append(f"the time was not measured: the file is for {target}, and this machine is {here}")
+    return tuple(found)
