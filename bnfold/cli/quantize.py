@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +13,6 @@ import click
 
 from bnfold.cli.bench_options import Seconds
 from bnfold.cli.evaluate import Part
-from bnfold.cli.fold_export import _show_stages
 from bnfold.cli.options import (
     json_option,
     metadata_options,
@@ -23,7 +25,7 @@ from bnfold.cli.parameter_types import NamedPath
 from bnfold.errors import GateFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from bnfold.records.quantisation import QuantizeReport
 
@@ -136,6 +138,18 @@ def command(source: str, output: Path, json_file: str | None, **options: Any) ->
             remedy=f"keep the float file, or try --keep-float LAYER; see {output / 'report.json'}; --keep-failed keeps "
             "this one",
         )
+
+
+@contextmanager
+def _show_stages() -> Iterator[Callable[[str], None] | None]:
+    """The stage on a terminal; elsewhere the workflow logs the stages itself (None)."""
+    if not sys.stderr.isatty() or not logging.getLogger("bnfold").isEnabledFor(logging.INFO):
+        yield None
+        return
+    from bnfold.report import stage_spinner
+
+    with stage_spinner() as begin:
+        yield begin
 
 
 def _echo_summary(report: QuantizeReport, output: Path) -> None:

@@ -12,7 +12,7 @@ from bnfold.report.evaluation_tables import (
 from bnfold.report.html import write_html
 from bnfold.report.pictures import write_picture
 from bnfold.report.progress import progress_bar
-from bnfold.report.stages import StagePace, stage_bar
+from bnfold.report.stages import StagePace, stage_bar, stage_spinner
 from bnfold.report.statistics_table import render_recalibration
 from bnfold.report.svg import require_matplotlib
 from bnfold.report.tables import render_doctor, render_ledger, render_removed_channels, render_verdict
@@ -33,6 +33,7 @@ __all__ = [
     "render_verdict",
     "require_matplotlib",
     "stage_bar",
+    "stage_spinner",
     "write_bytes",
     "write_html",
     "write_json",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["StagePace", "stage_bar"]
+__all__ = ["StagePace", "stage_bar", "stage_spinner"]
 
 WIDTH = 40  # of the bar, in characters
 MINUTE = 60.0
@@ -103,3 +103,12 @@ def stage_bar(pace: StagePace) -> Iterator[None]:
 
     with Live(get_renderable=line, console=Console(file=sys.stderr), transient=True, refresh_per_second=4):
         yield
+
+
+@contextmanager
+def stage_spinner() -> Iterator[Callable[[str], None]]:
+    """Draw the stage that is told on standard error, which must be a terminal, where nobody knows how long it takes."""
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield status.update
