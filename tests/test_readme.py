@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 SCRIPTS, COMMAND_BLOCK, ACCURACY_BLOCK = (block for language, block in BLOCKS if language == "bash")
-(PYTHON_BLOCK,) = (block for language, block in BLOCKS if language == "python")
+MODULE_BLOCK, PYTHON_BLOCK = (block for language, block in BLOCKS if language == "python")
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +44,17 @@ def test_commands_and_python_of_the_readme(tmp_path: Path, with_program: dict[st
     expected = [*counts, row["passed"], output["e_output"], output["allowed"]]
     assert printed.splitlines()[0] == " ".join(map(str, expected))
     assert "ratio=" in printed.splitlines()[1]
+
+
+def test_module_in_memory_of_the_readme(tmp_path: Path, with_program: dict[str, str]) -> None:
+    assert len([line for line in MODULE_BLOCK.splitlines() if line]) <= 10
+    command = [sys.executable, "-c", MODULE_BLOCK]
+    ended = subprocess.run(command, cwd=tmp_path, env=with_program, check=True, text=True, capture_output=True)
+    lines = ended.stdout.splitlines()
+    assert lines[0].startswith("<FoldExportResult of module Sequential: passed, 1 BatchNorms: 1 absorbed")
+    assert lines[0].endswith("True")
+    assert lines[1] == "1 Identity"
+    assert {path.name for path in (tmp_path / "features").iterdir()} == {"model.onnx", "report.json"}
 
 
 def test_scripts_of_the_readme() -> None:
