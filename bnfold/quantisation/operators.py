@@ -16,7 +16,19 @@ from bnfold.graph.constants import attribute, constant
 from bnfold.graph.operators import kind_of
 from bnfold.records.quantisation import PrecisionReason
 
-__all__ = ["CARRIERS", "JOINS", "LAYERS", "POOLS", "WEIGHTED", "activation_of", "output_channels", "why_float"]
+__all__ = [
+    "CARRIERS",
+    "JOINS",
+    "LAYERS",
+    "POOLS",
+    "WEIGHTED",
+    "activation_of",
+    "channel_axis",
+    "is_depthwise",
+    "output_channels",
+    "reads_one_position",
+    "why_float",
+]
 
 WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
 JOINS = frozenset({"Add", "Concat"})
@@ -101,3 +113,16 @@ def activation_of(node: ir.Node) -> ir.Node | None:
         if all(number is not None for number in numbers):
             return user
     return None
+
+
+def is_depthwise(node: ir.Node) -> bool:
+    """Whether a convolution reads one channel for each that it writes."""
+    weight = constant(node.inputs[1])
+    return kind_of(node) == "Conv" and weight is not None and attribute(node, "group", 1) > 1 and weight.shape[1] == 1
+
+
+def reads_one_position(node: ir.Node) -> bool:
+    """Whether a convolution reads a pooled value, as those of squeeze-excite do."""
+    x = node.inputs[0]
+    sizes = list(x.shape)[2:] if kind_of(node) == "Conv" and x is not None and x.shape is not None else []
+    return bool(sizes) and all(size == 1 for size in sizes)

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from bnfold.errors import InputRefused
 from bnfold.graph.constants import attribute, constant
 from bnfold.graph.operators import kind_of
-from bnfold.quantisation.operators import WEIGHTED
+from bnfold.quantisation.operators import WEIGHTED, is_depthwise, reads_one_position
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,12 +36,12 @@ def candidate_plans(graph: ir.Graph) -> dict[str, tuple[str, ...]]:
     layers = [node for node in graph if kind_of(node) in WEIGHTED and constant(node.inputs[1]) is not None]
     choices: dict[str, Callable[[ir.Node], bool]] = {
         "all": lambda _: True,
-        "without depthwise": lambda node: not _is_depthwise(node),
+        "without depthwise": lambda node: not is_depthwise(node),
         "without grouped": lambda node: attribute(node, "group", 1) == 1,
         "1x1 only": lambda node: math.prod(_kernel(node)) == 1,
         "dense spatial only": lambda node: math.prod(_kernel(node)) > 1 and attribute(node, "group", 1) == 1,
-        "without gates": lambda node: not _reads_one_position(node),
-        "1x1 without gates": lambda node: math.prod(_kernel(node)) == 1 and not _reads_one_position(node),
+        "without gates": lambda node: not reads_one_position(node),
+        "1x1 without gates": lambda node: math.prod(_kernel(node)) == 1 and not reads_one_position(node),
     }
     found: dict[str, tuple[str, ...]] = {}
     for name, in_integers in choices.items():
@@ -101,15 +101,3 @@ def read_plan(path: Path, graph: ir.Graph) -> tuple[str, ...]:
 def _kernel(node: ir.Node) -> tuple[int, ...]:
     weight = constant(node.inputs[1])
     return tuple(weight.shape[2:]) if weight is not None and kind_of(node) == "Conv" else ()
-
-
-def _is_depthwise(node: ir.Node) -> bool:
-    weight = constant(node.inputs[1])
-    return kind_of(node) == "Conv" and weight is not None and attribute(node, "group", 1) > 1 and weight.shape[1] == 1
-
-
-def _reads_one_position(node: ir.Node) -> bool:
-    """Whether a convolution reads a pooled value, as those of squeeze-excite do."""
-    x = node.inputs[0]
-    sizes = list(x.shape)[2:] if kind_of(node) == "Conv" and x is not None and x.shape is not None else []
-    return bool(sizes) and all(size == 1 for size in sizes)

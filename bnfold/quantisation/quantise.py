@@ -81,7 +81,7 @@ def quantise(
         weights: one scale for each output channel of a weight, or one for all.
         target: the processor that the file is for.
         keep_float: layers that stay float, as `kept_layers` reads them.
-        kept: nodes that stay float for other reasons.
+        kept: nodes that stay float for other reasons; None for those in front of or behind which integers are slower.
         correct_biases: whether what layers are off by on average goes into their biases.
         choose_units: whether channels may be stored in other units, where that makes less noise.
         threads: of one operator of ONNX Runtime.
@@ -93,7 +93,7 @@ def quantise(
     """
     model = prepared(folded, where=where)
     asked: dict[str, PrecisionReason] = dict.fromkeys(kept_layers(model.graph, keep_float, where), "asked")
-    placement = place(model.graph, {**(kept or {}), **asked})
+    placement = place(model.graph, {**(kept or {}), **asked}, costs=kept is None)
     if not any(plan.op in ("Conv", "Gemm", "MatMul") for plan in placement.nodes.values()):
         raise InputRefused(
             "no layer can be computed in integers", where=where,

@@ -52,7 +52,7 @@ def render_html(report: Facts, *, proof: Facts | None = None, pictures: Sequence
     """The page of a report, the same bytes every time.
 
     Args:
-        report: the JSON of `bnfold fold-export`, `bnfold bench` or `bnfold evaluate`.
+        report: the JSON of `bnfold fold-export`, `bnfold bench`, `bnfold evaluate` or `bnfold quantize`.
         proof: for `bench`, the JSON of `fold-export` on the first file, which tells whether it is equal.
 
         pictures: for `evaluate`, PNG files of the worst mistakes of the first file, in their order.
@@ -69,6 +69,8 @@ def render_html(report: Facts, *, proof: Facts | None = None, pictures: Sequence
         name, body = ", ".join(names) or "nothing measured", _bench(report, proof)
     elif schema.startswith("bnfold.evaluate/"):
         name, body = str(report["data"]["spec"]), _evaluation(report, pictures)
+    elif schema.startswith("bnfold.quantize/"):
+        name, body = str(report["source"]["spec"]), _quantize(report)
     else:
         raise ValueError(f"no page for the schema {schema}")
     command = schema.partition("/")[0].replace(".", " ")
@@ -111,6 +113,21 @@ def _bench(report: Facts, proof: Facts | None) -> list[Child]:
         *([] if proof is None else _proof_sections(proof, "report.json:")),
         *_other_sections(report, ("schema", "complete", "runs", "ratios", "profiles", "environment")),
         _section("Environment", fact_list(report["environment"], "environment")),
+    ]
+
+
+def _quantize(report: Facts) -> list[Child]:
+    known = ("schema", "passed", "failures", "warnings", "layers", "plans", "timing", "source", "output", "seconds")
+    held_back = [element("p", failure, class_="bad") for failure in report["failures"]]
+    tried = table(report["plans"], "plans", first=("name", "ratio", "low", "high"), formats=_THREE)
+    layers = table(report["layers"], "layers", first=("name", "op", "precision", "sqnr_db", "sentence"))
+    return [
+        _section("No file: what holds it back", *held_back) if held_back else None,
+        *(element("p", warning, class_="note") for warning in report["warnings"]),
+        _section("Layers", layers),
+        _section("Plans, timed against the float file", tried) if report["plans"] else None,
+        *(_section(title(key), fact_list(report[key], key)) for key in known[6:] if not is_empty(report.get(key))),
+        *_other_sections(report, known),
     ]
 
 

@@ -57,8 +57,8 @@ class Search:
 
 def what_stays_float(
     search: Search, plan: Path | None, *, measure: bool, keep_float: Sequence[str], budget_s: float
-) -> tuple[dict[str, PrecisionReason], tuple[TriedPlan, ...]]:
-    """The nodes that stay float, and why; and the plans that were tried.
+) -> tuple[dict[str, PrecisionReason] | None, tuple[TriedPlan, ...]]:
+    """The nodes that stay float, and why, None where costs decide; and the plans that were tried.
 
     Args:
         search: what for.
@@ -76,7 +76,7 @@ def what_stays_float(
     if plan is not None:
         return dict.fromkeys(read_plan(plan, prepared(search.folded, where=search.where).graph), "plan"), ()
     if not measure:
-        return {}, ()
+        return None, ()
     fastest, tried = _fastest(search, keep_float, budget_s or BUDGET_S)
     return dict.fromkeys(fastest, "cost"), tried
 
@@ -117,7 +117,7 @@ def _written(search: Search, kept: Sequence[str], path: Path) -> tuple[Path, flo
     few = dataclasses.replace(search.samples, calibration=calibration)
     try:
         made = quantise(
-            search.folded, few, search.specs, weights=search.weights, target=search.target, keep_float=kept,
+            search.folded, few, search.specs, weights=search.weights, target=search.target, keep_float=kept, kept={},
             correct_biases=False, choose_units=False, threads=search.threads, where=search.where,
         )  # fmt: skip
     except InputRefused as refused:

@@ -190,7 +190,7 @@ def quantize(
             plans=tried,
         )
         if measure:
-            (stage / PLAN_NAME).write_text(plan_text(list(left), chosen), encoding="utf-8")
+            (stage / PLAN_NAME).write_text(plan_text(list(left or ()), chosen), encoding="utf-8")
         _keep_or_remove(report, files, made.model, stage, output=folder, keep_failed=keep_failed)
         write_json(report, stage / REPORT_NAME)
         if html:

@@ -77,7 +77,7 @@ def test_the_fastest_plan_is_taken_and_its_file_makes_the_same_bytes(
     assert report["plans"][0]["int8_share"] == 1
     assert 0.5 < report["int8_share"] < 1
     assert {layer["name"]: layer["reason"] for layer in report["layers"] if layer["reason"]} == {
-        "deep": "cost", "last": "cost"
+        "deep": "cost", "add": "float_neighbours", "last": "cost"
     }  # fmt: skip
     again = cli(*given, "-o", tmp_path / "b", "--plan", tmp_path / "a" / "plan.json")
     assert again.exit_code == 0, again.output

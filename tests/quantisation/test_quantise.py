@@ -149,6 +149,19 @@ def test_a_weight_that_is_computed_stays_float() -> None:
     assert reasons(body, {"a_w": (4, 3, 1, 1), "b_w": (4, 4, 1, 1)}) == {"b": "not_constant"}
 
 
+def test_a_depthwise_convolution_beside_float_stays_float_for_its_cost() -> None:
+    body = """{ [a] a = Conv (x, a_w) s = Sigmoid (a) [dw] b = Conv <group = 4> (s, dw_w) [act] t = {act} (b)
+                [c] c = Conv (t, c_w) y = Sigmoid (c) }"""
+    shapes = {"a_w": (4, 3, 1, 1), "dw_w": (4, 1, 3, 3), "c_w": (4, 4, 1, 1)}
+    assert reasons(body.replace("{act}", "Sigmoid"), shapes) == {"dw": "cost"}
+    assert reasons(body.replace("{act}", "Sigmoid"), shapes, costs=False) == {}
+    inside = body.replace("s = Sigmoid (a)", "s = Relu (a)").replace("{act}", "Relu")
+    assert reasons(inside, shapes) == {}
+    gate = "{ [a] p = GlobalAveragePool (x) [g] g = Conv (p, a_w) s = Sigmoid (g) [h] h = Conv (s, c_w) [b] "
+    gate += "b = Conv (x, b_w) m = Mul (b, h) [d] d = Conv (m, c_w) y = Sigmoid (d) }"
+    assert reasons(gate, shapes | {"b_w": (4, 3, 1, 1)}) == {"g": "cost", "h": "cost"}
+
+
 def test_sums_that_could_leave_32_bits_stay_float() -> None:
     text = f"{HEAD}(float[N, 40000] x) => (float[N, 2] y) {{ [fc] y = Gemm (x, w) }}"
     model = with_parameters(text, {"w": (40000, 2)})
@@ -192,7 +205,7 @@ def test_convolutions_of_any_form_agree_with_the_simulation_exactly(
     specs = (InputSpec("x", (None, 4, 7, 9), "float32"),)
     x = np.random.default_rng(seed).standard_normal((6, 4, 7, 9)).astype(np.float32)
     parts = split_samples({"x": x}, seed=0, where="test")
-    made = quantise(model, parts, specs, threads=1)
+    made = quantise(model, parts, specs, kept={}, threads=1)
     path = tmp_path / "conv.onnx"
     onnx.save(made.model, path)
     compared = compare_with_simulation(path, Simulation(made.model), [{"x": x[:2]}], threads=1)
