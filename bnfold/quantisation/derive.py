@@ -142,11 +142,31 @@ class Derivation:
         if len(own.input) != len(source.input):
             self.differences.append(f"{own.name}: it has {len(own.input)} inputs in place of {len(source.input)}")
             return
-        for expected, name in zip(source.input, own.input, strict=True):
+        for index, (expected, name) in enumerate(zip(source.input, own.input, strict=True)):
+            if expected in self._source_constants:
+                self._compare_constant(source, index, name)
+                continue
             behind = self._makes.get(name)
             read = behind.input[0].removesuffix("/u8") if behind and behind.op_type == "DequantizeLinear" else name
             if read != expected:
                 self.differences.append(f"{own.name}: it reads {read} in place of {expected}")
+
+    def _compare_constant(self, source: NodeProto, index: int, name: str) -> None:
+        """A parameter of a float operator: as it was, or in the units of the file."""
+        expected = self._source_constants[source.input[index]]
+        if source.op_type in ("Conv", "Gemm", "MatMul"):
+            written = self._recipe.gauge.get(self._written(source))
+            if index == 1:
+                expected = self._in_units(source, expected.astype(np.float64), self._channel_axis(source))
+            elif written is not None:
+                expected = (expected.astype(np.float64) * written).astype(np.float32)
+        elif self._recipe.gauge:
+            return  # what else has units of its own is no layer: its error is in the layers' signal over noise
+        found = self._constants.get(name)
+        if found is None or found.shape != expected.shape or not np.array_equal(found, expected):
+            self.differences.append(
+                f"{source.name}: its input {index} is not {source.input[index]} of the folded graph"
+            )
 
     def _compare_output(self, plan: IntegerNode) -> None:
         own = self._file[plan.name]
@@ -226,8 +246,8 @@ class Derivation:
 
     def _written(self, source: NodeProto) -> str:
         """What a layer writes in the graph that was quantised: behind its bias, where a MatMul became a Gemm."""
-        plan = self._plans[source.name]
-        if source.op_type == "MatMul" and plan.op == "Gemm":
+        plan = self._plans.get(source.name)
+        if source.op_type == "MatMul" and plan is not None and plan.op == "Gemm":
             return str(self._source_reader[source.output[0]][0].output[0])
         return str(source.output[0])
 

@@ -136,6 +136,25 @@ def test_a_file_in_other_units_is_proven_from_the_weights_as_they_were(
     assert {failure.partition(":")[0] for failure in found} == {"wide"}
 
 
+def test_float_layers_in_other_units_are_proven_too(
+    make: Callable[..., Quantised], free_network: onnx.ModelProto, feeds: list[dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    made = make(rescaled(free_network, 5), keep_float=["wide", "fc"])
+    assert made.gauge.taken
+    path = tmp_path / "file.onnx"
+    onnx.save(made.model, path)
+    assert prove(path, made.source, made.recipe, feeds, threads=1).failures == ()
+    model = onnx.load(path)
+    wide = next(node for node in model.graph.node if node.name == "wide")
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == wide.input[1])
+    array = onnx.numpy_helper.to_array(tensor).copy()
+    array[0, 0] *= 2
+    tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    onnx.save(model, path)
+    found = prove(path, made.source, made.recipe, feeds, threads=1).failures
+    assert found == ("wide: its input 1 is not wide_weight of the folded graph",)
+
+
 def test_units_are_kept_where_others_gain_less_than_a_decibel(
     make: Callable[..., Quantised], free_network: onnx.ModelProto
 ) -> None:
