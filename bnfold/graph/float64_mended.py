@@ -192,6 +192,45 @@ class Loop(OnnxLoop):
         return (*state, *(np.stack(kept) for kept in scanned))
 
 
+class Scan(OpRun):
+    """The body on one slice after the other of each scan input, along any axis, forward (0) or backward (1).
+
+    The evaluator knows axis 0 and the way forward alone. From opset 9 on; before, axis 0 was a batch.
+    """
+
+    def need_context(self) -> bool:
+        """The body may read values of the graph around it."""
+        return True
+
+    def _run(self, *inputs: Array, context: Any = None, **attributes: Any) -> tuple[Any, ...]:
+        body: Any = attributes["body"]
+        n_states = len(inputs) - attributes["num_scan_inputs"]
+        state, n_outputs = list(inputs[:n_states]), len(body.output_names) - n_states
+        slices = [
+            np.moveaxis(array, axis, 0)[:: -1 if backward else 1]
+            for array, axis, backward in zip(
+                inputs[n_states:],
+                attributes.get("scan_input_axes") or [0] * len(inputs),
+                attributes.get("scan_input_directions") or [0] * len(inputs),
+                strict=False,
+            )
+        ]
+        scanned: list[list[Array]] = [[] for _ in range(n_outputs)]
+        for parts in zip(*slices, strict=True):
+            given = dict(zip(body.input_names, (*state, *parts), strict=True))
+            outputs = body.run(None, {**(context or {}), **given}, attributes=attributes.get("attributes"))
+            state = list(outputs[:n_states])
+            for kept, output in zip(scanned, outputs[n_states:], strict=True):
+                kept.append(output)
+        axes = attributes.get("scan_output_axes") or [0] * n_outputs
+        directions = attributes.get("scan_output_directions") or [0] * n_outputs
+        joined = [
+            np.moveaxis(np.stack(kept[:: -1 if backward else 1]), 0, axis)
+            for kept, axis, backward in zip(scanned, axes, directions, strict=True)
+        ]
+        return (*state, *joined)
+
+
 MENDED: tuple[type[OpRun], ...] = (
     GlobalLpPool,
     GatherElements,
@@ -202,5 +241,6 @@ MENDED: tuple[type[OpRun], ...] = (
     LogSoftmax,
     Loop,
     Pad,
+    Scan,
     Softmax,
 )

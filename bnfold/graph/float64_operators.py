@@ -10,10 +10,11 @@ from bnfold.graph.float64_ops import OPERATORS as FASTER
 from bnfold.graph.float64_quantized import QUANTIZED
 from bnfold.graph.float64_quantized_contrib import QUANTIZED_CONTRIB
 from bnfold.graph.float64_recurrent import RECURRENT
+from bnfold.graph.float64_signal import SIGNAL
 
 if TYPE_CHECKING:
     from onnx.reference.op_run import OpRun
 
 __all__ = ["OPERATORS"]
 
-OPERATORS: tuple[type[OpRun], ...] = (*CONTRIB, *FASTER, *MENDED, *QUANTIZED, *QUANTIZED_CONTRIB, *RECURRENT)
+OPERATORS: tuple[type[OpRun], ...] = (*CONTRIB, *FASTER, *MENDED, *QUANTIZED, *QUANTIZED_CONTRIB, *RECURRENT, *SIGNAL)

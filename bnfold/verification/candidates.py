@@ -20,18 +20,20 @@ if TYPE_CHECKING:
 
     from bnfold.records import InputSpec
 
-__all__ = ["Known", "combinations", "integers_to_try", "known_sizes", "sizes_to_try"]
+__all__ = ["AS_LONG", "Known", "combinations", "integers_to_try", "known_sizes", "sizes_to_try"]
 
 IMAGE_SIZES = (224, 256, 320, 640, 32, 48, 64, 96, 128, 160, 192, 384, 416, 448, 480, 512, 608, 736, 960, 1024)
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 CHANNELS = (3, 1, 4)
 SAMPLE_RATES = (16000, 8000)
+AS_LONG = -(1 << 62)  # stands for the length of the longest open axis
 MAX_SIZE = 1 << 16
 LONG_TEXT = 200  # characters of metadata that hold more than a size or two
 N_STORED = 8  # lengths of stored parameters, the first ones that the graph reads
 N_TOGETHER = 20  # combinations in which all symbols grow alike
 MAX_STEPS = 12  # how far from the likeliest choices, all variables together, a combination may be
 _SIZE_KEY = re.compile(r"size|shape|height|width|length|\bdim|seq|frame|window|imgsz|resolution", re.IGNORECASE)
+_LENGTH = re.compile(r"(^|[^a-z])(len|lens|length|lengths)([^a-z]|$)", re.IGNORECASE)
 _SHAPING = {"Conv", "Expand", "Gather", "Pad", "Reshape", "Slice", "Squeeze", "Unsqueeze"}
 _COMPARES = {"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 
@@ -101,7 +103,10 @@ def _is_channel(spec: InputSpec, axis: int) -> bool:
 
 
 def integers_to_try(spec: InputSpec, graph: GraphProto) -> list[int | None]:
-    """For one integer input: None for random ones, the numbers that it is compared with, 1, and sample rates."""
+    """For one integer input: None for random ones, the numbers that it is compared with, 1, and sample rates.
+
+    Before all others, for one number a sample that is called a length, how long the longest open axis is.
+    """
     compared: list[int] = []
     constants = stored_constants(graph)
     for node, position in readers(graph, spec.name):
@@ -110,7 +115,8 @@ def integers_to_try(spec: InputSpec, graph: GraphProto) -> list[int | None]:
             compared.append(int(np.asarray(numpy_helper.to_array(constants[other])).reshape(())))
     is_number = all(size == 1 for size in spec.row if size is not None)
     rates = SAMPLE_RATES if is_number and not spec.has_batch else ()
-    return list(dict.fromkeys((*compared, None, 1, *rates)))
+    lengths = (AS_LONG,) if is_number and _LENGTH.search(spec.name) else ()
+    return list(dict.fromkeys((*lengths, *compared, None, 1, *rates)))
 
 
 def combinations(choices: Mapping[str, Sequence[int | None]], alike: Sequence[str]) -> Iterator[dict[str, int | None]]:

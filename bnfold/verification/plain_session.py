@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["frugal", "plain_session", "try_run"]
+__all__ = ["frugal", "open_written", "plain_session", "try_run", "write_plain"]
 
 ALIGNMENT = 1 << 16  # of a tensor in the file: a multiple of the page sizes in use, 4 to 64 KiB
 SPINNING = "session.intra_op.allow_spinning"  # onnxruntime_session_options_config_keys.h
@@ -39,9 +39,12 @@ def plain_session(
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
         InputRefused: ONNX Runtime does not load it.
     """
-    from bnfold.runtime import open_session
-    from bnfold.runtime.placement import without_tf32
+    with tempfile.TemporaryDirectory() as folder:
+        return open_written(write_plain(model, Path(folder)), provider=provider, threads=threads, optimized=optimized)
 
+
+def write_plain(model: onnx.ModelProto, folder: Path) -> Path:
+    """Write the graph into a folder, large parameters beside it, and return its file."""
     structure = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
     for field, value in model.graph.ListFields():
         if field.name == "initializer":
@@ -50,19 +53,37 @@ def plain_session(
             setattr(structure.graph, field.name, value)
         else:
             getattr(structure.graph, field.name).extend(value)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "plain.onnx"
-        with path.with_name("plain.onnx.data").open("wb") as data:
-            structure.graph.initializer.extend(_stored(model.graph.initializer, data))
-        path.write_bytes(structure.SerializeToString())
-        return open_session(
-            path,
-            provider=provider,
-            threads=threads,
-            optimized=optimized,
-            provider_options=without_tf32(provider),
-            configure=frugal,
-        )
+    path = folder / "plain.onnx"
+    with path.with_name("plain.onnx.data").open("wb") as data:
+        structure.graph.initializer.extend(_stored(model.graph.initializer, data))
+    path.write_bytes(structure.SerializeToString())
+    return path
+
+
+def open_written(
+    path: Path,
+    *,
+    provider: Literal["cpu", "cuda"] = "cpu",
+    threads: int | None = None,
+    optimized: bool = False,
+) -> Any:
+    """Open what `write_plain` has written; the files may go then.
+
+    Raises:
+        EnvironmentNotReady: ONNX Runtime or the provider is missing.
+        InputRefused: ONNX Runtime does not load it.
+    """
+    from bnfold.runtime import open_session
+    from bnfold.runtime.placement import without_tf32
+
+    return open_session(
+        path,
+        provider=provider,
+        threads=threads,
+        optimized=optimized,
+        provider_options=without_tf32(provider),
+        configure=frugal,
+    )
 
 
 def try_run(session: Any, feed: Mapping[str, np.ndarray]) -> list[Any] | str:

@@ -10,6 +10,7 @@ of the batch are tried, one after the other:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -25,13 +26,14 @@ from bnfold.errors import InputRefused
 from bnfold.graph.float64 import Float64Graph
 from bnfold.sources.axes import is_batch_name
 from bnfold.sources.types import OnnxSource
-from bnfold.verification.candidates import Known, combinations, integers_to_try, known_sizes, sizes_to_try
+from bnfold.verification.candidates import AS_LONG, Known, combinations, integers_to_try, known_sizes, sizes_to_try
 from bnfold.verification.graph_facts import input_facts
 from bnfold.verification.inputs import make_feeds
 from bnfold.verification.kinds import is_finite
 from bnfold.verification.plain_execution import as_proto
-from bnfold.verification.plain_session import plain_session, try_run
+from bnfold.verification.plain_session import plain_session
 from bnfold.verification.ranges import batch_dim, in_ranges
+from bnfold.verification.trial_process import TrialProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -70,8 +72,11 @@ def settled(source: Source, *, batch: int | None = None) -> Source:
     if not _is_open(source.inputs):
         return source
     proto = as_proto(ir.external_data.load_to_model(source.model.clone()))
-    trial = _Trial(proto, [batch] if batch else [TWO, 1])
-    known = known_sizes(proto)
+    with contextlib.closing(_Trial(proto, [batch] if batch else [TWO, 1])) as trial:
+        return _settled_by(trial, source, known_sizes(proto))
+
+
+def _settled_by(trial: _Trial, source: OnnxSource, known: Known) -> OnnxSource:
     readings = [(reading, MAX_RUNS_AS_BATCH) for reading in _as_batch(source.inputs)]
     readings += [(reading, MAX_RUNS) for reading in _as_length(source.inputs)]
     for inputs, limit in readings:
@@ -144,11 +149,16 @@ class _Trial:
         self._graph64: Float64Graph | None = None
         self._facts = input_facts(model)
         self._batches = batches
-        self._session: Any = plain_session(model, threads=1)
+        plain_session(model, threads=1)  # what does not load is refused here
+        self._process = TrialProcess(model)
         self._started = time.monotonic()
         self.n_runs = 0
         self.first_try = self.first_error = ""
         self.without_numbers: Inputs | None = None
+
+    def close(self) -> None:
+        """End the process that runs it."""
+        self._process.close()
 
     def first(self, inputs: Inputs, known: Known, limit: int) -> Inputs | None:
         """The inputs in the first sizes at which the source runs, None where there is none within the limits."""
@@ -163,7 +173,7 @@ class _Trial:
         for chosen in combinations(choices, symbols):
             if self.n_runs >= limit or time.monotonic() - self._started > MAX_SECONDS:
                 return None
-            tried = tuple(_chosen(spec, chosen) for spec in inputs)
+            tried = _with_lengths(tuple(_chosen(spec, chosen) for spec in inputs))
             if any(math.prod(size for size in spec.row if size is not None) > MAX_VALUES for spec in tried):
                 continue
             if self._runs(tried):
@@ -186,7 +196,7 @@ class _Trial:
     def _gives_numbers(self, inputs: Inputs, batch: int) -> bool:
         for ranged in itertools.islice(in_ranges(inputs), TWO):
             feed = next(make_feeds(ranged, samples=None, facts=self._facts, batches=[batch], seed=0))
-            outputs = try_run(self._session, feed.arrays)
+            outputs = self._process.try_run(feed.arrays)
             if isinstance(outputs, str):
                 log.debug("the source does not run at %s: %s", _shapes(feed.arrays), outputs)
                 if not self.first_try:
@@ -240,6 +250,20 @@ def _chosen(spec: InputSpec, chosen: dict[str, int | None]) -> InputSpec:
         for axis, (size, symbol) in enumerate(zip(spec.shape, spec.symbols, strict=True))
     )
     return dataclasses.replace(spec, shape=shape, constant=chosen.get(f"={spec.name}"))
+
+
+def _with_lengths(inputs: Inputs) -> Inputs:
+    """Lengths of samples as long as the longest axis that the file leaves open, the batch apart."""
+    longest = max(
+        (
+            size
+            for spec in inputs
+            for axis, (size, symbol) in enumerate(zip(spec.shape, spec.symbols, strict=True))
+            if symbol is not None and size is not None and axis != spec.batch_axis
+        ),
+        default=1,
+    )
+    return tuple(dataclasses.replace(spec, constant=longest) if spec.constant == AS_LONG else spec for spec in inputs)
 
 
 def _shapes(arrays: Any) -> str:

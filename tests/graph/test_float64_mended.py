@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime
 import pytest
+from one_node import assert_close
 from onnx import TensorProto, helper, numpy_helper
 
 from bnfold.graph.float64 import evaluate
@@ -225,3 +227,25 @@ def test_gather_elements_of_fewer_lines_than_the_data_has(axis: int) -> None:
     index = random.integers(-4, 4, (2, 3))
     ours, theirs = _both(_model("GatherElements", x, [index], opset=13, axis=axis), {"x": x})
     np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("axes", [(0, 0), (1, -1), (-1, 1)])
+def test_scan_goes_along_any_axis_and_backward(axes, backward):
+    """h' = h + x_t, with an output per step that reads a value of the graph around the body."""
+    read, written = axes
+    body = onnx.parser.parse_graph(
+        "body (float[3] h, float[3] x) => (float[3] k, float[3] z) { k = Add (h, x) z = Mul (k, w) }"
+    )
+    node = helper.make_node(
+        "Scan", ["h0", "x"], ["h", "y"], body=body, num_scan_inputs=1, scan_input_axes=[read],
+        scan_output_axes=[written], scan_input_directions=[int(backward)], scan_output_directions=[int(backward)],
+    )  # fmt: skip
+    x = np.random.default_rng(0).standard_normal((5, 3) if read == 0 else (3, 5)).astype(np.float32)
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("h", "y")]
+    graph = helper.make_graph(
+        [node], "scan", [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, x.shape)], values,
+        [numpy_helper.from_array(np.arange(3, dtype=np.float32), name) for name in ("h0", "w")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert_close(model, x, 8)

@@ -185,3 +185,53 @@ def test_a_bundle_holds_inputs_of_the_same_range_along_the_same_axes(tmp_path):
     with np.load(tmp_path / "out" / "golden" / "inputs.npz") as stored:
         assert {stored[name].shape[1] for name in stored.files if name.endswith("/state")} >= {1, 2, 3}
         assert all(stored[name].min() >= 0 for name in stored.files if name.endswith("/x"))
+
+
+MASKED = """(float[batch, time] x, int64[batch] x_lens) => (float[batch, 1] y)
+    <int64 zero = {0}, int64 one = {1}, int64[1] last = {1}, float nothing = {0}> {
+    shape = Shape (x)
+    time_ = Gather (shape, one)
+    steps = Range (zero, time_, one)
+    n = Unsqueeze (x_lens, last)
+    is_in = Less (steps, n)
+    kept = Where (is_in, x, nothing)
+    total = ReduceSum (kept, last)
+    counted = Cast <to = 1> (n)
+    past = Sub (counted, counted)
+    ok = Greater (n, last)
+    good = Cast <to = 1> (ok)
+    w = Div (past, good)
+    y = Add (total, w)
+}"""
+
+
+def test_lengths_of_samples_are_as_long_as_the_samples(tmp_path):
+    """A length of 0 or 1 leaves nothing here, and gives NaN."""
+    path = _file(tmp_path, MASKED)
+    verdict = _same(path)
+    x, lens = settled(load_source(path)).inputs
+    assert lens.constant == x.shape[1] > 1
+    assert verdict.dims == {"time": x.shape[1]}
+
+
+def test_a_size_that_kills_the_runtime_is_not_taken(tmp_path, monkeypatch):
+    """It dies in a process of its own; the next size is tried in another one."""
+    died: list[str] = []
+    from bnfold.verification import trial_process
+
+    real = trial_process.TrialProcess.try_run
+
+    def dying(self, feed):
+        if feed["x"].shape[1] == 16:
+            self._process = self._process or trial_process._started(self._path)
+            self._process.kill()
+        answer = real(self, feed)
+        died.append(answer if isinstance(answer, str) else "")
+        return answer
+
+    monkeypatch.setattr(trial_process.TrialProcess, "try_run", dying)
+    path = _file(tmp_path, "(float[batch, time] x) => (float[batch, time] y) { y = Relu (x) }")
+    (x,) = settled(load_source(path)).inputs
+    assert x.shape[1] not in (None, 16)
+    assert died[0] == "ONNX Runtime ended its process (SIGKILL)"
+    assert died[-1] == ""
