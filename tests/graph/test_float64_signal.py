@@ -11,10 +11,11 @@ from bnfold.graph.float64 import evaluate
 WINDOW = np.hanning(16).astype(np.float32)
 
 
+@pytest.mark.parametrize("shape", [(2, 61), (2, 61, 1)])
 @pytest.mark.parametrize("onesided", [0, 1])
 @pytest.mark.parametrize("window", [WINDOW, None])
-def test_stft(onesided: int, window: np.ndarray | None) -> None:
-    x = np.random.default_rng(0).standard_normal((2, 61, 1)).astype(np.float32)
+def test_stft(onesided: int, window: np.ndarray | None, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     inputs = [x, np.int64(5), window, np.int64(16)]
     assert_close(one_node("STFT", inputs, onesided=onesided), x, 200)
 
