@@ -19,7 +19,8 @@ class STFT(OpRun):
     """X[b, f, k] = sum_n w[n] x[b, f step + n] exp(-2 pi i k n / L), real and imaginary part on the last axis.
 
     x (batch, length), (batch, length, 1), or 2 for complex numbers; L is `frame_length`, else the length of the window,
-    else that of x; k < L / 2 + 1 where `onesided`. There are 1 + (length - L) // step frames, none where x is shorter than one.
+    else that of x; k < L / 2 + 1 where `onesided`. There are 1 + (length - L) // step frames, none where x is shorter
+    than one.
     Source: https://onnx.ai/onnx/operators/onnx__STFT.html
     """
 
