@@ -67,10 +67,11 @@ def _ulps(exact: np.ndarray, stored: np.ndarray) -> float:
     """The largest difference in units in the last place of what is stored."""
     flat, found, worst = exact.ravel(), stored.ravel(), 0.0
     for start in range(0, flat.size, _BLOCK):
-        part = found[start : start + _BLOCK]
-        difference = np.abs(flat[start : start + _BLOCK] - part.astype(np.float64))
+        part, digits = found[start : start + _BLOCK], flat[start : start + _BLOCK]
+        wide = part.astype(np.float64)
+        same = (digits == wide) | (np.isnan(digits) & np.isnan(wide))  # of infinities, too, which have no spacing
         with np.errstate(invalid="ignore", over="ignore"):
-            own = float(np.max(difference / _spacing(part)))
+            own = float(np.max(np.where(same, 0.0, np.abs(digits - wide) / _spacing(part))))
         worst = max(worst, np.inf if np.isnan(own) else own)
     return worst
 
