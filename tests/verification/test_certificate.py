@@ -19,6 +19,7 @@ from bnfold.folding import fold_model
 from bnfold.folding.relations import RULES
 from bnfold.records import Certificate, Counterpart
 from bnfold.verification.certificate import departure_of, facts_of, prove, read_certificate, write_certificate
+from bnfold.verification.certificate.parameters import Parameters
 
 BLOCK = """
 <ir_version: 9, opset_import: ["" : 17]>
@@ -404,3 +405,13 @@ def test_a_wrong_rule_makes_fold_export_fail_and_name_the_layer(tmp_path, monkey
     assert report.verify.departure.layer == "layer_a"
     assert "not proven" in report.verify.failure
     assert not (tmp_path / "out" / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan])
+def test_a_parameter_that_is_no_number_is_itself(number):
+    """Exporters of `torch.clamp(x, min=...)` wrote infinity for the upper bound."""
+    stored = np.array([1, number], np.float32)
+    parameters = Parameters({}, frozenset({"bound"}), lambda _: stored)
+    np.testing.assert_array_equal(parameters.digits("bound", stored), stored)
+    assert parameters.max_ulps == 0
+    assert parameters.digits("bound", np.array([1, 2], np.float32)) is None
