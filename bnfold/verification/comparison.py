@@ -15,7 +15,12 @@ from bnfold.runtime.memory import give_back_memory, map_large_blocks
 from bnfold.verification.answers import Answer
 from bnfold.verification.criterion import OutputErrors
 from bnfold.verification.file_sessions import AS_WRITTEN, DEPLOYED, FileSessions
-from bnfold.verification.graph_facts import accumulation_lengths, coarsest_format
+from bnfold.verification.graph_facts import (
+    accumulation_lengths,
+    coarsest_format,
+    logistic_error,
+    logistic_outputs,
+)
 from bnfold.verification.kinds import Unequal, differing_names, is_finite, match_kind, matched_input
 from bnfold.verification.known_rows import KnownRows, chance
 from bnfold.verification.parameters import judge_parameters
@@ -58,6 +63,7 @@ class Comparison:
         self.stored_format = coarsest_format(graph)
         self.u = unit_roundoff(self.stored_format)
         length = max(accumulation_lengths(graph), default=1)
+        self._logistic = logistic_outputs(graph)
         del graph
         give_back_memory()
         self.relative_bound = accumulation_error(length, self.u)
@@ -129,6 +135,7 @@ class Comparison:
             if name not in self.outputs:
                 is_float = answer.kinds[name].dtype.kind not in "iub"
                 self.outputs[name] = OutputErrors(name, self.relative_bound if is_float else 0.0, self.coarser)
+                self.outputs[name].absolute_bound = logistic_error(self.u) if name in self._logistic else 0.0
             self._add_source(feed, name, answer, [execution[name] for execution in executions])
         self.rows.add(SOURCE, feed, exact)
         answers.add(answer)

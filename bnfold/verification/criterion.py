@@ -62,6 +62,7 @@ class OutputErrors:
             them what the source's error says about the conditioning of the network, scale with it.
         parameters: the judgement of the file's parameters, where there was need of one.
         worst_order: sqrt(1 + K) for sums of K products at most: what a sum in order leaves over one rounding each.
+        absolute_bound: what the runtime's kernel that writes the output leaves, however small its values are.
         comparable: False as soon as the file gave something that has no error: another type or shape, NaN, infinity.
     """
 
@@ -74,6 +75,7 @@ class OutputErrors:
     worst: tuple[float, str] = (0.0, "")
     parameters: ParameterErrors | None = None
     worst_order: float = 1.0
+    absolute_bound: float = 0.0
     comparable: bool = True
 
     def add_source(self, execution: int, error: np.ndarray) -> None:
@@ -102,7 +104,7 @@ class OutputErrors:
         if not executions:
             return []
         first, rest = executions[0], executions[1:]
-        limit = max(K_RMS * first.rms, self.relative_bound * self.reference.rms)
+        limit = max(K_RMS * first.rms, self._of_accumulation[0])
         return [first, *(pooled for pooled in rest if pooled.rms <= limit)]
 
     @property
@@ -134,7 +136,7 @@ class OutputErrors:
     def _of_accumulation(self) -> tuple[float, float]:
         """What accumulation alone can leave, as root mean square and as maximum."""
         bound = self.relative_bound * self.reference.rms
-        return bound, bound * expected_maximum(self.reference.n)
+        return bound + self.absolute_bound, bound * expected_maximum(self.reference.n) + self.absolute_bound
 
     @property
     def decided_by(self) -> Criterion | None:

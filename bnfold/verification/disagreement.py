@@ -27,7 +27,7 @@ import numpy as np
 from bnfold.errors import InputRefused
 from bnfold.numerics.error_bounds import PooledError, unit_roundoff
 from bnfold.verification.criterion import K_ORDER
-from bnfold.verification.graph_facts import accumulation_lengths
+from bnfold.verification.graph_facts import LOGISTIC_TERMS, accumulation_lengths
 from bnfold.verification.localisation.execution import localise_execution
 from bnfold.verification.parameters import N_DRAWS, SMALL_FEED, stored_parameters
 
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["moved_by_roundings", "refuse_disagreement"]
 
 N_FEEDS_TO_LOCALISE = 3
-LOGISTIC_TERMS = 6
 
 
 def refuse_disagreement(

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
 __all__ = [
+    "LOGISTIC_TERMS",
     "accumulation_length",
     "accumulation_lengths",
     "coarsest_format",
     "input_axes",
     "input_facts",
+    "logistic_error",
+    "logistic_outputs",
     "quantizes",
     "readers",
 ]
@@ -33,6 +36,8 @@ _FORMATS = {  # coarsest first
     TensorProto.DOUBLE: "float64",
 }
 _SAME_VALUES = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand"}
+_CARRIES = _SAME_VALUES | {"Transpose", "Slice"}
+LOGISTIC_TERMS = 6  # of the polynomials by which ONNX Runtime evaluates a logistic function (MlasComputeLogistic)
 _INDEXES = {"Gather", "OneHot", "Equal"}
 
 
@@ -41,6 +46,27 @@ def accumulation_lengths(model: onnx.ModelProto) -> list[int]:
     shapes = {tensor.name: tuple(tensor.dims) for graph in _graphs(model.graph) for tensor in graph.initializer}
     nodes = (node for graph in _graphs(model.graph) for node in graph.node)
     return [length for node in nodes if (length := accumulation_length(node, shapes))]
+
+
+def logistic_error(u: float) -> float:
+    """What ONNX Runtime's Sigmoid leaves of any value: 1/2 + p(x) / q(x), two polynomials, near 0 cancels to this.
+
+    Args:
+        u: unit roundoff of the format.
+    """
+    return LOGISTIC_TERMS * u / 2
+
+
+def logistic_outputs(model: onnx.ModelProto) -> frozenset[str]:
+    """The outputs of a graph whose values a Sigmoid has computed."""
+    writers = {name: node for node in model.graph.node for name in node.output}
+
+    def is_logistic(name: str) -> bool:
+        while name in writers and writers[name].op_type in _CARRIES:
+            name = writers[name].input[0]
+        return name in writers and writers[name].op_type == "Sigmoid"
+
+    return frozenset(value.name for value in model.graph.output if is_logistic(value.name))
 
 
 def accumulation_length(node: NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:

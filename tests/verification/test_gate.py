@@ -16,6 +16,7 @@ from bnfold.errors import InputRefused
 from bnfold.records import Criterion, InputSpec
 from bnfold.verification import OnnxReference, TorchReference, verify_file
 from bnfold.verification.criterion import OutputErrors
+from bnfold.verification.graph_facts import logistic_error, logistic_outputs
 from bnfold.verification.parameters import ParameterErrors
 
 
@@ -446,3 +447,21 @@ def test_the_module_of_an_exported_program_is_copied_without_a_warning(tmp_path)
         warnings.simplefilter("error")
         reference = TorchReference(module, ["x"], ["y"])
     assert reference.evaluate64({"x": np.ones((2, 2), np.float32)})["y"].dtype == np.float64
+
+
+def test_what_a_sigmoid_leaves_of_small_values_is_no_wrong_fold():
+    """ONNX Runtime computes it as 1/2 + p(x) / q(x): of 1e-8 no digit is right, in source and file alike."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N, 4] y)
+        <float[4, 4] w = {1, 2, -1, 1, 2, 1, 3, -2, 1, 1, 1, 1, -1, 2, 1, 3},
+         float[4] low = {-17.5, -17.9, -17.2, -18}> {
+        a = MatMul (x, w) b = Add (a, low) s = Sigmoid (b) y = Identity (s)
+    }"""
+    model = onnx.parser.parse_model(text)
+    assert logistic_outputs(model) == {"y"}
+    errors = OutputErrors("y", relative_bound=1e-7, absolute_bound=logistic_error(2.0**-24))
+    errors.reference.add(np.full(100, 2e-8))
+    errors.add_source(0, np.full(100, 1e-9))
+    errors.add_candidate("deployed", np.full(100, 3e-8), "random inputs")
+    assert errors.failure() is None
+    errors.add_candidate("deployed", np.full(100, 1e-6), "random inputs")
+    assert errors.failure() is not None

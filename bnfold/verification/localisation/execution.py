@@ -26,7 +26,7 @@ from bnfold.graph.layers import layer_name
 from bnfold.numerics.error_bounds import PooledError
 from bnfold.records import Departure
 from bnfold.verification.criterion import K_ORDER
-from bnfold.verification.graph_facts import accumulation_length
+from bnfold.verification.graph_facts import accumulation_length, logistic_error
 from bnfold.verification.localisation.nodes import Arrays, Nodes, widened
 from bnfold.verification.plain_session import plain_session
 
@@ -146,7 +146,10 @@ class _Judge:
                 rounding.add(self._moved({name: moved[name]})[name] - value)
                 size.add(value)
                 allowed = K_ORDER * math.sqrt(1 + self._longest_sum(node, wide, value))
-                if distance.rms > allowed * rounding.rms or distance.maximum > allowed * rounding.maximum:
+                least = logistic_error(self.u) if node.op_type == "Sigmoid" else 0.0
+                if any(
+                    getattr(distance, kind) > allowed * getattr(rounding, kind) + least for kind in ("rms", "maximum")
+                ):
                     return distance.rms / size.rms if size.rms else math.inf
         return None
 
