@@ -190,7 +190,7 @@ def _converted_nodes(node: NodeProto) -> list[NodeProto]:
 
 def _refuse_unknown(node: NodeProto) -> None:
     where, remedy = place(node), REMEDY
-    if node.domain not in {"", "ai.onnx"} and (node.domain, node.op_type) not in own_operators():
+    if node.domain not in {"", "ai.onnx", "ai.onnx.ml"} and (node.domain, node.op_type) not in own_operators():
         raise InputRefused(
             f"this operator of domain {node.domain} has no float64 evaluation", where=where, remedy=remedy
         )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from one_node import assert_close, one_node
+from onnx import helper
+
+from bnfold.graph.float64 import evaluate
 
 DOMAIN = "com.microsoft"
 
@@ -59,3 +63,15 @@ def test_layer_normalization_below_its_opset(op_type, axis):
     shape = X.shape[axis:]
     inputs = [X, _normal(*shape, seed=1), *([_normal(*shape, seed=2)] if op_type == "LayerNormalization" else [])]
     assert_close(one_node(op_type, inputs, opset=13, axis=axis, epsilon=1e-3), X, 64)
+
+
+def test_operators_of_trees_and_tables_are_the_evaluators_own() -> None:
+    """Domain ai.onnx.ml: ONNX's evaluator has them, in float64 where their inputs are."""
+    node = helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[1.0, 2.0], scale=[0.5, 3.0])
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 2]) for name in ("x", "y")]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(
+        helper.make_graph([node], "g", values[:1], values[1:]), opset_imports=opsets, ir_version=8
+    )
+    y = evaluate(model, {"x": np.array([[1, 2], [3, 4]], np.float32)})["y"]
+    np.testing.assert_array_equal(y, [[0, 0], [1, 6]])
