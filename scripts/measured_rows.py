@@ -30,7 +30,7 @@ def measured_rows(
 
     Args:
         arguments: from `parse`.
-        measure: the row of a network; it holds the name as `network`. One that also holds a `failure` is measured anew
+        measure: the row of a network; it holds the name as `network`. One that also holds a `failure` is measured again
             by the next run.
         show: a row as a line.
     """

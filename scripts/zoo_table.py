@@ -182,7 +182,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks of the zoo (default: all)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where the run folders lie")
-    parser.add_argument("--reuse", action="store_true", help="take runs that are there, and only measure them anew")
+    parser.add_argument("--reuse", action="store_true", help="take runs that are there, and only measure them again")
     parser.add_argument("--budget", type=float, default=5.0, metavar="SECONDS", help="of each measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the facts of all rows")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the marks of README.md")

@@ -92,7 +92,7 @@ def conv_bn_relu() -> onnx.ModelProto:
 
 @pytest.fixture
 def make_network() -> Callable[[], onnx.ModelProto]:
-    """Make the network anew, to be spoilt."""
+    """Make the network again, to be spoilt."""
     return conv_bn_relu
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["judged_by", "read_baseline"]
 
 SCHEMA = "bnfold.bench/1"
-ANEW = "write it anew with bench --json FILE"
+_REMEDY = "write it again with bench --json FILE"
 
 
 def read_baseline(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def read_baseline(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
         _check_run(run, f"{path}, run {number}")
     _check_ratios(baseline.get("ratios", []), path)
     if not isinstance(baseline.get("environment"), dict):
-        raise InputRefused("the baseline does not say where it was measured", where=str(path), remedy=ANEW)
+        raise InputRefused("the baseline does not say where it was measured", where=str(path), remedy=_REMEDY)
     for key in ("cpu", "gpu"):
         then, now = baseline["environment"].get(key), facts.get(key)
         if then != now:
@@ -61,30 +61,32 @@ def _check_run(run: Any, where: str) -> None:
     if not isinstance(run, dict) or not _is_positive(run.get(key)):
         raise InputRefused(
             f"the baseline is damaged: {key} is not above 0", where=where,
-            found=repr(run.get(key) if isinstance(run, dict) else run), remedy=ANEW,
+            found=repr(run.get(key) if isinstance(run, dict) else run), remedy=_REMEDY,
         )  # fmt: skip
     intervals = run.get("intervals", {})
     if isinstance(intervals, dict) and key not in intervals:
         raise InputRefused(
-            "the baseline has runs without an interval", where=where, remedy=f"{ANEW} and a larger --budget"
+            "the baseline has runs without an interval", where=where, remedy=f"{_REMEDY} and a larger --budget"
         )
     ends = intervals[key] if isinstance(intervals, dict) else intervals
     is_pair = isinstance(ends, list) and len(ends) == 2 and _is_positive(ends[1]) and _is_number(ends[0])
     if not is_pair or not ends[0] <= run[key] <= ends[1]:
         raise InputRefused(
             f"the baseline is damaged: the interval of {key} is none", where=where, found=repr(ends),
-            expected=f"two numbers, {run[key]} between them", remedy=ANEW,
+            expected=f"two numbers, {run[key]} between them", remedy=_REMEDY,
         )  # fmt: skip
     shapes = run.get("input_shapes") or {}
     has_shapes = isinstance(shapes, dict) and all(isinstance(shape, list) for shape in shapes.values())
     if not has_shapes or "name" not in run:
-        raise InputRefused("the baseline is damaged: a run has no name, or no input shapes", where=where, remedy=ANEW)
+        raise InputRefused(
+            "the baseline is damaged: a run has no name, or no input shapes", where=where, remedy=_REMEDY
+        )
 
 
 def _check_ratios(ratios: Any, path: Path) -> None:
     """Refuse ratios that cannot be compared with."""
     if not isinstance(ratios, list):
-        raise InputRefused("the baseline is damaged: its ratios are no list", where=str(path), remedy=ANEW)
+        raise InputRefused("the baseline is damaged: its ratios are no list", where=str(path), remedy=_REMEDY)
     for number, ratio in enumerate(ratios):
         ends: list[Any] = [ratio.get(key) for key in ("low", "ratio", "high")] if isinstance(ratio, dict) else []
         shapes = (ratio.get("input_shapes") or {}) if ends else {}
@@ -92,7 +94,7 @@ def _check_ratios(ratios: Any, path: Path) -> None:
         if not is_whole or not isinstance(shapes, dict) or not all(isinstance(own, list) for own in shapes.values()):
             raise InputRefused(
                 "the baseline is damaged: a ratio does not lie in its interval, or says not of what it is",
-                where=f"{path}, ratio {number}", found=repr(ends), remedy=ANEW,
+                where=f"{path}, ratio {number}", found=repr(ends), remedy=_REMEDY,
                 expected="low, ratio and high, above 0, in that order",
             )  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""Running statistics that deserve to be folded: measured anew, adapted to other data, judged layer by layer."""
+"""Running statistics that deserve to be folded: measured again, adapted to other data, judged layer by layer."""

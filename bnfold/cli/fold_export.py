@@ -127,7 +127,7 @@ def _show_stages(options: Mapping[str, Any]) -> Iterator[tuple[Callable[[str], N
         yield None, None
         return
     from bnfold.report import StagePace, stage_bar
-    from bnfold.workflows.fold_export import BUDGET_S, expected_seconds
+    from bnfold.workflows.stages import BUDGET_S, expected_seconds
 
     budget_s = options.get("budget_s", BUDGET_S)
     pace = StagePace(expected_seconds(measure=options["measure"]), {"bench": budget_s} if budget_s else {})

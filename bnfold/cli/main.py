@@ -30,7 +30,7 @@ COMMANDS = {
     "train": ("bnfold.cli.train", "Train a network of the zoo or of a file, and keep a run folder."),
     "recalibrate": (
         "bnfold.cli.recalibrate",
-        "Measure a run's BatchNorm statistics anew, or adapt them to other data.",
+        "Measure a run's BatchNorm statistics again, or adapt them to other data.",
     ),
     "fold-export": ("bnfold.cli.fold_export", "Fold every BatchNorm that can vanish, export ONNX, prove it equal."),
     "quantize": ("bnfold.cli.quantize", "Quantise a network to int8; prove the file, measure loss and speed."),

@@ -45,7 +45,7 @@ __all__ = ["command"]
 @json_option
 @verbosity_options
 def command(run: Path, json_file: str | None, **options: Any) -> None:
-    """Measure the running statistics of RUN's BatchNorms anew, and say what was wrong with them.
+    """Measure the running statistics of RUN's BatchNorms again, and say what was wrong with them.
 
     RUN, a folder of `bnfold train`, stays as it is.
     """

@@ -38,7 +38,7 @@ def _assignments(ctx: click.Context, param: click.Parameter, values: tuple[str, 
 @click.option("--batch-size", type=int, metavar="N", help="Samples a step.")
 @click.option(
     "--precise-bn", is_flag=True, default=None,
-    help="End by measuring the BatchNorms' statistics anew, as `bnfold recalibrate` does.",
+    help="End by measuring the BatchNorms' statistics again, as `bnfold recalibrate` does.",
 )  # fmt: skip
 @click.option(
     "--freeze-bn-after", type=int, metavar="EPOCH",

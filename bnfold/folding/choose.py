@@ -56,7 +56,7 @@ def choose(units: Units, banned: Mapping[ir.Node, Stays] | None = None) -> Choic
     """Decide every site, greedily, each with its scales and offsets in one step; `banned` ones stay for these reasons.
 
     A later site may fix an offset that an earlier one left at 0, and make it too large: then that one stays, and all
-    the others are decided anew.
+    the others are decided again.
     """
     classes = classify(units)
     stay = dict(banned or {})

@@ -20,7 +20,7 @@ __all__ = ["beyond_range"]
 def beyond_range(choice: Choice, plan: dict[ir.Node, Parameters], takers: Takers) -> dict[ir.Node, Overflow]:
     """The sites that must not vanish, and why: each takes a parameter out of the range of its type.
 
-    Of several sites that one operator takes it is the steepest; the others may still vanish when all is chosen anew.
+    Of several sites that one operator takes it is the steepest; the others may still vanish when all is chosen again.
     """
     offenders = {
         node: index for node, new in plan.items() for index, array in new.items() if _overflows(node, index, array)

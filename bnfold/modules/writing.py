@@ -23,7 +23,9 @@ from bnfold.records.causes import Cause, Refusal, Stays
 __all__ = ["Refused", "Vanished", "Writing"]
 
 _BATCHNORM = "BatchNormalization"
-_SAME = 1e-12  # relative; two uses of one parameter differ by the rounding of float64 at most
+# Relative. Two uses of one parameter compute it in sums of other orders: roundings of float64, 1e-16 each, are less,
+# and a change of units that is meant is more. What is written is compared with the module in float64 (`checking.py`).
+_SAME = 1e-12
 Float64 = NDArray[np.float64]
 
 

@@ -93,7 +93,7 @@ def read_plan(path: Path, graph: ir.Graph) -> tuple[str, ...]:
     if missing:
         raise InputRefused(
             "the plan is one of another network", where=str(path), found=", ".join(sorted(missing)[:3]),
-            expected="names of its nodes", remedy="measure it anew with --measure",
+            expected="names of its nodes", remedy="measure it again with --measure",
         )  # fmt: skip
     return kept
 

@@ -19,7 +19,7 @@ MAX_MEAN_DRIFT = 0.25
 
 @dataclasses.dataclass(frozen=True)
 class LayerStatistics:
-    """The running statistics of one BatchNorm, those found against those measured anew.
+    """The running statistics of one BatchNorm, those found against those measured again.
 
     `mean_drift` is the root mean square over the channels of (new - old) / sqrt(new variance + epsilon),
     `variance_ratio` the largest ratio of the variances (with epsilon), either way up. `untouched`: mean 0, variance 1

@@ -56,7 +56,7 @@ def decoded(content: bytes, path: Path) -> tuple[dict[str, torch.Tensor], dict[s
             where=str(path),
             found=f"schema {record['schema']!r}",
             expected=repr(SCHEMA),
-            remedy="go on with that version, or start anew with --force",
+            remedy="go on with that version, or start again with --force",
         )
     return load(content), record
 

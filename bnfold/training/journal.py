@@ -36,7 +36,7 @@ class Journal:
 
 @contextlib.contextmanager
 def open_journal(file: Path, board: Path | None, history: Sequence[Mapping[str, Any]]) -> Iterator[Journal]:
-    """Write a journal anew, with the lines that a run which is resumed already has.
+    """Write a journal again, with the lines that a run which is resumed already has.
 
     Args:
         file: metrics.jsonl.

@@ -42,7 +42,7 @@ class Recipe:
         weight_decay: on weights of two or more dimensions, not on norms and biases.
         clip: the largest 2-norm of the gradients, to which larger ones are scaled down; 0 leaves them.
         ema: the decay of a moving average of the weights, a step; the average is what is measured and kept. 0 is none.
-        precise_bn: whether the run ends by measuring the BatchNorms' statistics anew, pooled over training images.
+        precise_bn: whether the run ends by measuring the BatchNorms' statistics again, pooled over training images.
         freeze_bn_after: epochs after which BatchNorms normalise by their running statistics, which then stay; None
             never does. 0 suits weights that come with statistics.
         l1_gamma: the penalty on |gamma| of BatchNorms by which channels become exactly 0; see

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_bundle", "read_arrays"]
 
-REMEDY = "copy the whole folder again from where `bnfold fold-export --golden` wrote it, or write it anew"
+REMEDY = "copy the whole folder again from where `bnfold fold-export --golden` wrote it, or write it again"
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def open_bundle(folder: Path, schema: str) -> Iterator[Any]:
     if found != schema:
         raise InputRefused(
             "golden values of another kind", where=str(path), found=str(found), expected=schema,
-            remedy="write them anew with this version's `bnfold fold-export --golden`",
+            remedy="write them again with this version's `bnfold fold-export --golden`",
         )  # fmt: skip
     try:
         yield account

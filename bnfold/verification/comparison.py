@@ -171,7 +171,7 @@ class Comparison:
         """The file on every feed that the source has answered; differences of kind end the comparison.
 
         Args:
-            feeds: makes them anew, once for each way of executing the file.
+            feeds: makes them again, once for each way of executing the file.
             answers: in the order of the feeds.
 
         Raises:

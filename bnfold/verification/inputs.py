@@ -57,7 +57,7 @@ def make_feeds(
     """Yield the inputs of a comparison, one batch at a time.
 
     Rows 0, 1 and 2 run alone where a batch of 1 is asked for; they are the batch of 3 too, in another order, and one of
-    them is the last row of every other batch, so that a row can be compared with itself in other company. The other
+    them is the last row of every other batch, so that a row can be compared with itself in another batch. The other
     rows are new each time, until every sample has been used. Random floating-point inputs are normal, with the mean and
     deviation that the network expects where `facts` knows them, or lie in the range of the input; random integers lie
     below the size of the table they index. Border inputs: zero, constants at mean plus and minus a deviation (or the

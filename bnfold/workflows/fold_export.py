@@ -19,6 +19,7 @@ from bnfold.workflows.conversion import Conversion, convert, into_metadata, meas
 from bnfold.workflows.files import output_facts, plain_file, settle_interface, write_model
 from bnfold.workflows.networks import example_and_output, loaded_network, undisturbed
 from bnfold.workflows.result import MODEL_NAME, REPORT_NAME, FoldExportResult
+from bnfold.workflows.stages import BUDGET_S
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
 from bnfold.workflows.timing import time_against
@@ -28,13 +29,7 @@ if TYPE_CHECKING:
     from bnfold.sources.interface import DynamicShapes
     from bnfold.sources.types import Source
 
-__all__ = ["FAILED_NAME", "MODEL_NAME", "PLAIN_NAME", "REPORT_NAME", "STAGES", "fold_export", "plain_file"]
-
-STAGES = ("load", "export", "fold", "simplify", "verify", "bench")
-# Of a ResNet-50, the interpreter's imports included; what counts is what they are of each other.
-EXPECTED_SECONDS = {"load": 3.6, "export": 4.4, "fold": 0.9, "simplify": 0.3, "verify": 3.4}
-MEASURE_SECONDS = 20.0
-BUDGET_S = 3.0
+__all__ = ["FAILED_NAME", "MODEL_NAME", "PLAIN_NAME", "REPORT_NAME", "fold_export", "plain_file"]
 
 FAILED_NAME = "model.failed.onnx"
 PLAIN_NAME = "plain.onnx"
@@ -231,17 +226,6 @@ def fold_export(
         if html:
             write_html(report, stage / HTML_NAME)
     return report
-
-
-def expected_seconds(*, measure: bool = False) -> dict[str, float]:
-    """What each stage takes of the others, in their order, apart from the measurement at the end.
-
-    Args:
-        measure: as of `fold_export`.
-    """
-    expected = dict(EXPECTED_SECONDS)
-    verify = expected.pop("verify")
-    return {**expected, **({"measure": MEASURE_SECONDS} if measure else {}), "verify": verify}
 
 
 def _verify(

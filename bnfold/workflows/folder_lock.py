@@ -49,7 +49,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 
 def _locked(folder: Path) -> int:
-    """Open and lock the file; one that its owner removed in between was that owner's and is tried anew."""
+    """Open and lock the file; one that its owner removed in between was that owner's and is tried again."""
     path = folder / LOCK_NAME
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

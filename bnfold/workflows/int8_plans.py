@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bnfold.errors import InputRefused
 from bnfold.records.quantisation import TriedPlan
 from bnfold.workflows.int8_candidate import timed_shapes
+from bnfold.workflows.stages import BUDGET_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Search", "share_in_integers", "what_stays_float"]
 
-BUDGET_S = 3.0
 N_RANGES = 8  # samples for the ranges of a plan that is only timed
 log = logging.getLogger("bnfold.workflows")
 

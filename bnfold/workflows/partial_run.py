@@ -60,7 +60,7 @@ class PartialRun:
             raise InputRefused(
                 "a run in progress is there already",
                 where=str(self.folder),
-                remedy="pass --resume to go on with it, --force to start anew, or another folder with -o",
+                remedy="pass --resume to go on with it, --force to start again, or another folder with -o",
             )
         return None
 

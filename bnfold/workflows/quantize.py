@@ -20,6 +20,7 @@ from bnfold.workflows.conversion import convert, into_metadata
 from bnfold.workflows.files import output_facts, write_model
 from bnfold.workflows.int8_candidate import Candidate, failures_of, warnings_of
 from bnfold.workflows.int8_plans import Search, share_in_integers, what_stays_float
+from bnfold.workflows.stages import BUDGET_S
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
 from bnfold.workflows.user_code import runs_user_code
@@ -42,7 +43,6 @@ HTML_NAME = "report.html"
 PLAN_NAME = "plan.json"
 _OUTPUT_NAMES = (MODEL_NAME, FAILED_NAME, REPORT_NAME, HTML_NAME, PLAN_NAME)
 MIN_SQNR_DB = 15.0
-BUDGET_S = 3.0
 
 log = logging.getLogger("bnfold.workflows")
 

@@ -1,4 +1,4 @@
-"""`bnfold recalibrate`: a run's BatchNorm statistics measured anew, or adapted to other data."""
+"""`bnfold recalibrate`: a run's BatchNorm statistics measured again, or adapted to other data."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def recalibrate(
     force: bool = False,
     told: Callable[[float], None] = lambda _: None,
 ) -> RecalibrationReport:
-    """Measure the running statistics of a run's BatchNorms anew, in float64, and write a new run folder.
+    """Measure the running statistics of a run's BatchNorms again, in float64, and write a new run folder.
 
     Args:
         run: a run folder of `bnfold train`; it is left as it is.

@@ -79,7 +79,7 @@ def staged_folder(output: Path, names: Sequence[str], *, force: bool) -> Iterato
 
     Args:
         output: the folder to write to; created with its parents where missing.
-        names: every file the caller may write; those that exist and are not written anew are removed with `force`.
+        names: every file the caller may write; those that exist and are not written again are removed with `force`.
         force: whether existing files may be replaced.
 
     Raises:

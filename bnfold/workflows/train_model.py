@@ -83,7 +83,7 @@ def train(
         lr: the largest learning rate.
         batch_size: images a step.
         data: the name of the data set.
-        precise_bn: end by measuring the BatchNorms' statistics anew; so are the next two keys of the recipe.
+        precise_bn: end by measuring the BatchNorms' statistics again; so are the next two keys of the recipe.
         freeze_bn_after: epochs after which the statistics of the BatchNorms stay.
         l1_gamma: the penalty on the gammas of BatchNorms by which channels become exactly 0.
         settings: other keys of the recipe, see `bnfold.training.recipe.Recipe`.

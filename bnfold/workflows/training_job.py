@@ -173,7 +173,7 @@ def require_same(checkpoint: Checkpoint, record: Mapping[str, Any]) -> None:
             where=str(checkpoint.path),
             found=str(was),
             expected=str(now),
-            remedy="resume with what it was started with, or start anew with --force",
+            remedy="resume with what it was started with, or start again with --force",
         )
     for key in ("threads", "versions"):
         if old[key] != record[key]:

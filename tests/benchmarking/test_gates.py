@@ -331,7 +331,7 @@ def test_an_older_baseline_has_no_digests() -> None:
 
 
 def test_a_file_that_changed_is_no_yardstick() -> None:
-    """Two files that were both made anew, neither called plain: each is held to its own time of then."""
+    """Two files that were both made again, neither called plain: each is held to its own time of then."""
 
     def renamed(made: BenchReport) -> BenchReport:
         runs = tuple(replace(one, name=one.name.replace("plain", "other")) for one in made.runs)

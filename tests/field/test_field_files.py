@@ -35,7 +35,7 @@ def _name(source: FieldSource) -> str:
 def arguments(source: FieldSource) -> list[str]:
     """The source for the command line; skipped where its package could not be fetched."""
     if not source.folder.is_dir():
-        pytest.skip(f"{source.folder} is not there: scripts/fetch_field.sh could not fetch {source.package}")
+        pytest.skip(f"{source.folder} is not there: scripts/fetch_field.sh fetches {source.package} where it can")
     return source.arguments
 
 

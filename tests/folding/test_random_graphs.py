@@ -1,4 +1,4 @@
-"""Random networks of a dozen operators, folded and compared: no rule may be wrong in company either.
+"""Random networks of a dozen operators, folded and compared: no rule may be wrong among others either.
 
 The seeds are fixed. Any other range of them must pass too: `random_graph` is where to look for a new mistake.
 """

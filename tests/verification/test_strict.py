@@ -1,4 +1,4 @@
-"""Nested outputs, rows in company, what the source keeps, and where the nodes of the file ran."""
+"""Nested outputs, rows in a batch, what the source keeps, and where the nodes of the file ran."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from bnfold.folding import fold_model
 from bnfold.records import Ledger, RemovedChannels, as_json
 from bnfold.sources import load_source
 from bnfold.workflows.accounts import fold_accounted
-from bnfold.workflows.fold_export import STAGES
+from bnfold.workflows.stages import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ import pytest
 
 from bnfold.cli.fold_export import _show_stages
 from bnfold.folding import fold_model
-from bnfold.workflows.fold_export import STAGES, expected_seconds
+from bnfold.workflows.stages import STAGES, expected_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -278,7 +278,7 @@ def branches_and_dead_channels(path: Path) -> None:
 def test_a_measurement_decides_about_channels_and_branches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faster: tuple[str, ...]
 ) -> None:
-    """Whichever variant is taken, its parameters are those of a fold made anew in the same way."""
+    """Whichever variant is taken, its parameters are those of a second fold made in the same way."""
     branches_and_dead_channels(tmp_path / "net.onnx")
 
     def pretended(rewrite: str, *_: Any, **__: Any) -> MeasuredChoice:
