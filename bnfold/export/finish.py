@@ -32,7 +32,9 @@ _ARITHMETIC = (
 )  # fmt: skip
 
 
-def finish(model: ir.Model, *, opset: int | None = None, where: str = "the folded graph") -> onnx.ModelProto:
+def finish(
+    model: ir.Model, *, opset: int | None = None, where: str = "the folded graph", simplify: bool = True
+) -> onnx.ModelProto:
     """Simplify a folded graph with onnxsim, name its nodes by layer, and remove what tells of this machine.
 
     onnxsim folds no BatchNorm here: what the ledger says stays true. Inputs and outputs keep their names, element
@@ -42,6 +44,7 @@ def finish(model: ir.Model, *, opset: int | None = None, where: str = "the folde
         model: unchanged.
         opset: to convert to, None for that of the model.
         where: the source, for messages.
+        simplify: whether onnxsim is asked at all.
 
     Returns:
         A checked model; the same bytes every time it is serialized deterministically.
@@ -58,9 +61,9 @@ def finish(model: ir.Model, *, opset: int | None = None, where: str = "the folde
     proto = ir.to_proto(model)
     _drop_value_info(proto)
     _drop_tensor_notes(proto)
-    if fits_protobuf(model):
+    if simplify and fits_protobuf(model):
         proto = _simplified(proto)
-    else:
+    elif simplify:
         log.warning("the model is over 2 GB, which onnxsim cannot take: it is written without simplification")
     _name_unnamed(proto)
     if proto_fits(proto):

@@ -109,7 +109,8 @@ class Verdict:
     row that each input was compared at, `dims` those of the source's dynamic axes by name, `batch_dim` the name of the
     axis that counts the samples, `values` the range of inputs where it is not that of standard normal numbers.
     `coverage` is None where it is not known. `certificate` is what proves the file operator by operator, whatever the
-    inputs reach; None where there is none, and the file is verified on inputs only. `quick` says that besides it one
+    inputs reach; None where there is none, and the file is verified on inputs only. `unproven` names
+    the operator of a fresh fold that cannot be proven, which fails the file. `quick` says that besides it one
     input was compared, as asked for.
     """
 
@@ -127,6 +128,7 @@ class Verdict:
     sizes: Mapping[str, tuple[tuple[int, ...], ...]] = dataclasses.field(default_factory=dict)
     coverage: Coverage | None = None
     certificate: CertificateFacts | None = None
+    unproven: str | None = None
     executions: tuple[Execution, ...] = ()
     warnings: tuple[str, ...] = ()
     dims: Mapping[str, int] = dataclasses.field(default_factory=dict)

@@ -40,18 +40,29 @@ _VARIANTS = tuple(itertools.product((False, True), (True, False), (True, False),
 class Certified:
     """What is proven: the facts, a failure in words and where, or why nothing is known.
 
-    What cannot be proven is no failure: the file is verified on inputs, and a warning says so.
+    Attributes:
+        facts: of the proof, where it came to its end.
+        failure: an operator of the file is not what the certificate says, in a sentence.
+        departure: where that is.
+        skipped: why nothing is known of the file, whatever it computes: it has no certificate, or
+        unproven: an operator of it cannot be proven, in a sentence.
     """
 
     facts: CertificateFacts | None = None
     failure: str | None = None
     departure: Departure | None = None
     skipped: str | None = None
+    unproven: str | None = None
 
     @property
     def is_proven(self) -> bool:
         """Whether every operator is."""
         return self.facts is not None and self.failure is None
+
+    @property
+    def unknown(self) -> str | None:
+        """Why the file is verified on inputs only, None where it is not."""
+        return self.skipped or self.unproven
 
 
 def certified(
@@ -76,7 +87,7 @@ def certified(
             return _anew(file, source, sizes, seed)
         return _outcome(prove(file, source, certificate, sizes=sizes, seed=seed, max_ulps=MAX_ULPS), source)
     except InputRefused as refused:
-        return Certified(skipped=f"a graph cannot be read operator by operator: {refused}")
+        return Certified(unproven=f"a graph cannot be read operator by operator: {refused}")
 
 
 def _anew(
@@ -133,5 +144,5 @@ def _outcome(proof: Proof, source: onnx.ModelProto) -> Certified:
         return Certified(facts)
     departure = departure_of(proof.failed, source)
     if not proof.failed.is_known:
-        return Certified(skipped=f"{departure.layer} cannot be proven: {proof.failed.reason}")
+        return Certified(unproven=f"{departure.layer} cannot be proven: {proof.failed.reason}")
     return Certified(facts, f"it is not proven: {proof.failed.reason}", departure)

@@ -161,32 +161,36 @@ def _verdict(
     """The verdict on a file from the comparison on inputs of one range, and the proof."""
     comparison, scope, failure = asked.comparison, asked.scope, asked.failure
     departure: Departure | None = None
+    unproven = proof.unproven if is_ours else None
     if failure is not None or proof.failure is not None:
         found, clause = explain(comparison, inputs, samples=gate.samples, seed=gate.seed, reproduction=reproduction)
         departure = _named(found, proof, mine=is_ours or failure is None)
         if departure is not None and departure is not found:
             clause = departure.sentence()
         failure = f"{failure or proof.failure}; {clause}"
+    elif unproven is not None:
+        failure = f"it is not proven: {unproven}"
     if is_ours and proof.skipped is not None:
         scope.warnings.append(f"the file is verified on inputs only: {proof.skipped}")
     coverage = gate.reference.coverage
-    if coverage is not None and coverage.never_active and proof.skipped is not None:
+    if coverage is not None and coverage.never_active and proof.unknown is not None:
         scope.warnings.append(
             f"{coverage.never_active} of {coverage.channels} channels were never active, and what is computed in them "
-            f"is not proven: {proof.skipped}"
+            f"is not proven: {proof.unknown}"
         )
     return Verdict(
         passed=failure is None,
         n_compared=sum(errors.n_compared for errors in comparison.outputs.values()),
         providers=comparison.providers,
         batches=scope.batches,
-        **judgement(comparison, passed=failure is None, disproven=proof.failure is not None),
+        **judgement(comparison, passed=failure is None, disproven=bool(proof.failure or unproven)),
         reference=comparison.reference.description,
         failure=failure,
         departure=departure,
         sizes=scope.sizes,
         coverage=coverage,
         certificate=proof.facts,
+        unproven=unproven,
         executions=comparison.executions(),
         warnings=(*scope.warnings, *comparison.warnings()),
         dims=dims(inputs),

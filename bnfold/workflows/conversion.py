@@ -28,7 +28,13 @@ class Conversion:
 
 
 def convert(
-    source: Source, watch: Stopwatch, *, opset: int | None, static_batch: int | None, provider: str
+    source: Source,
+    watch: Stopwatch,
+    *,
+    opset: int | None,
+    static_batch: int | None,
+    provider: str,
+    simplify: bool = True,
 ) -> Conversion:
     """Export, fold and simplify a source.
 
@@ -38,6 +44,7 @@ def convert(
         opset: of the file; None takes the source's or the exporter's own.
         static_batch: that the file is fixed at; None leaves it dynamic.
         provider: what the file is made for.
+        simplify: whether onnxsim simplifies the folded graph.
 
     Raises:
         InputRefused: the source cannot be exported, folded or converted.
@@ -53,7 +60,7 @@ def convert(
     with watch.stage("fold"):
         ledger = fold_accounted(model, provider=provider)
     with watch.stage("simplify"):
-        folded = finish(model, opset=opset, where=source.facts.spec)
+        folded = finish(model, opset=opset, where=source.facts.spec, simplify=simplify)
         graph = graph_facts(plain, folded)
     check_file(ledger, n_left=graph.batchnorm_after)
     return Conversion(plain, folded, ledger, graph)

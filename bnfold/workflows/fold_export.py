@@ -7,17 +7,17 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bnfold.errors import InputRefused
-from bnfold.records import Verdict
 from bnfold.workflows.arguments import batch_sizes, check_threads, check_time_gate, require_provider
 from bnfold.workflows.companions import write_certificate_of, write_golden
-from bnfold.workflows.conversion import Conversion, convert, into_metadata, measured_conversion, with_facts
-from bnfold.workflows.files import output_facts, plain_file, settle_interface, write_model
+from bnfold.workflows.conversion import with_facts
+from bnfold.workflows.files import output_facts, plain_file, write_model
 from bnfold.workflows.networks import example_and_output, loaded_network, undisturbed
+from bnfold.workflows.proven_file import REPRODUCTION_NAME, made_file, proven_file
 from bnfold.workflows.result import MODEL_NAME, REPORT_NAME, FoldExportResult
 from bnfold.workflows.stages import BUDGET_S
 from bnfold.workflows.staging import staged_folder
@@ -27,13 +27,11 @@ from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
     from bnfold.sources.interface import DynamicShapes
-    from bnfold.sources.types import Source
 
 __all__ = ["FAILED_NAME", "MODEL_NAME", "PLAIN_NAME", "REPORT_NAME", "fold_export", "plain_file"]
 
 FAILED_NAME = "model.failed.onnx"
 PLAIN_NAME = "plain.onnx"
-REPRODUCTION_NAME = "reproduction"
 GOLDEN_NAME = "golden"
 HTML_NAME = "report.html"
 CERTIFICATE_NAME = "certificate.json"
@@ -169,25 +167,16 @@ def fold_export(
                 input_names=input_names, output_names=output_names,
             )  # fmt: skip
             loaded = settled(with_inputs(loaded, inputs), batch=static_batch)
-            facts = stated(facts_of(loaded), classes=classes, normalize=normalize)
-        conversion = convert(loaded, watch, opset=opset, static_batch=static_batch, provider=provider)
-        if measure:
-            with watch.stage("measure"):
-                conversion = measured_conversion(
-                    conversion, batch=static_batch or 1, provider=provider, threads=threads, input_shapes=input_shapes
-                )
-        settle_interface(
-            loaded, conversion.plain, conversion.folded, static_batch=static_batch, drop=drop_unused_inputs,
-            golden=golden,
-        )  # fmt: skip
-        facts = into_metadata(facts, loaded, conversion)
-        files = write_model(conversion.folded, stage / MODEL_NAME, output=place)
-        with watch.stage("verify"):
-            verdict = _verify(
-                loaded, conversion, files[0], batches=batches, provider=provider, threads=threads, seed=seed,
-                quick=quick, share=share,
+            stated_facts = stated(facts_of(loaded), classes=classes, normalize=normalize)
+        made = proven_file(
+            partial(
+                made_file, loaded, stated_facts, watch, stage / MODEL_NAME, place=place, opset=opset,
+                static_batch=static_batch, measure=measure, input_shapes=input_shapes, drop=drop_unused_inputs,
+                golden=golden, batches=batches, provider=provider, threads=threads, seed=seed, quick=quick, share=share,
                 reproduction=None if folder is None else stage / REPRODUCTION_NAME,
-            )  # fmt: skip
+            )
+        )  # fmt: skip
+        conversion, facts, files, verdict = made.conversion, made.facts, made.files, made.verdict
         timing = None
         if verdict.passed and budget_s:
             with watch.stage("bench"):
@@ -226,40 +215,6 @@ def fold_export(
         if html:
             write_html(report, stage / HTML_NAME)
     return report
-
-
-def _verify(
-    source: Source,
-    conversion: Conversion,
-    candidate: Path,
-    *,
-    batches: Sequence[int],
-    provider: Literal["cpu", "cuda"],
-    threads: int | None,
-    seed: int,
-    quick: bool,
-    share: Callable[[float], None] | None,
-    reproduction: Path | None,
-) -> Verdict:
-    from bnfold.verification import reference_for, verify_file
-
-    verdict = verify_file(
-        candidate,
-        reference_for(source, conversion.plain),
-        inputs=source.inputs,
-        samples=source.samples,
-        batches=tuple(batches),
-        provider=provider,
-        threads=threads,
-        seed=seed,
-        reproduction=reproduction,
-        certificate=conversion.ledger.certificate,
-        extent="one" if quick else "few",
-        share=share,
-    )
-    if verdict.departure is None or verdict.departure.reproduction is None:
-        return verdict
-    return replace(verdict, departure=replace(verdict.departure, reproduction=REPRODUCTION_NAME))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ Progress = Callable[[str], None]
 
 
 class Stopwatch:
-    """Seconds per stage, in the order the stages ran; each start is told to `progress`."""
+    """Seconds per stage, in the order the stages first ran; each start is told to `progress`."""
 
     def __init__(self, progress: Progress) -> None:
         self.seconds: dict[str, float] = {}
@@ -23,4 +23,4 @@ class Stopwatch:
         self._progress(name)
         start = time.perf_counter()
         yield
-        self.seconds[name] = round(time.perf_counter() - start, 3)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)

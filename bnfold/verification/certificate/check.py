@@ -19,7 +19,7 @@ from bnfold.errors import InputRefused
 from bnfold.records.certificate import Certificate, Counterpart
 from bnfold.verification.certificate.graph import Graph
 from bnfold.verification.certificate.judge import Outcome
-from bnfold.verification.certificate.nodes import holds_graph
+from bnfold.verification.certificate.nodes import bodies_of, holds_graph
 from bnfold.verification.certificate.parameters import MAX_ULPS, Parameters
 from bnfold.verification.certificate.proof import Failed, Options, Proof
 from bnfold.verification.certificate.regions import LARGE_REGION, Proven, Region, cuts
@@ -28,7 +28,7 @@ from bnfold.verification.certificate.sizes import BATCH, default_sizes, sized
 from bnfold.verification.certificate.trial import Found, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["prove"]
 
@@ -64,19 +64,32 @@ def prove(
     file = onnx.inliner.inline_local_functions(file) if file.functions else file
     certificate = certificate or _EMPTY
     options = Options(seed, max_ulps, whole)
-    proofs = []
+    proofs: list[Proof] = []
     changed = _changed_default(file, source)
     if changed is not None:
         failed = Failed(changed, changed, None, Outcome(np.inf), f"the default of input {changed} is another one")
         return Proof(n_failed=1, failed=failed)
-    for batch in (BATCH, 1):
-        asked = default_sizes(source, sizes, batch)
-        proof = Proof()
-        _Prover(_graph(file, asked), _graph(source, asked), certificate, "", proof=proof, options=options).run()
-        proofs.append(proof)
-        if proof.failed is None or np.isfinite(proof.failed.outcome.error) or asked == default_sizes(source, sizes, 1):
-            return proof
-    return proofs[-1] if proofs[-1] else proofs[0]  # a network whose batch is open and yet but one
+    for take in (False, True) if _branches(source) else (False,):
+        for batch in (BATCH, 1):
+            asked = default_sizes(source, sizes, batch)
+            proof = Proof()
+            ours, theirs = (_graph(model, asked, take_branches=take) for model in (file, source))
+            _Prover(ours, theirs, certificate, "", proof=proof, options=options).run()
+            proofs.append(proof)
+            if proof.failed is None or np.isfinite(proof.failed.outcome.error):
+                return proof
+            if asked == default_sizes(source, sizes, 1):  # else a network whose batch is open may yet be but one
+                break
+    return proofs[0]
+
+
+def _branches(model: onnx.ModelProto) -> bool:
+    """Whether a graph of the model, or one inside it, holds an `If`."""
+
+    def inside(nodes: Iterable[onnx.NodeProto]) -> bool:
+        return any(node.op_type == "If" or any(inside(body.node) for _, body in bodies_of(node)) for node in nodes)
+
+    return inside(model.graph.node)
 
 
 def _changed_default(file: onnx.ModelProto, source: onnx.ModelProto) -> str | None:
@@ -93,11 +106,11 @@ def _changed_default(file: onnx.ModelProto, source: onnx.ModelProto) -> str | No
     return next((name for name in sorted(both) if not np.array_equal(defaults[0][name], defaults[1][name])), None)
 
 
-def _graph(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]]) -> Graph:
+def _graph(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]], *, take_branches: bool) -> Graph:
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     inputs = [value.name for value in model.graph.input]
-    return Graph(sized(model, sizes).graph, tensors, opsets, inputs)
+    return Graph(sized(model, sizes).graph, tensors, opsets, inputs, take_branches=take_branches)
 
 
 class _Prover:
@@ -120,6 +133,8 @@ class _Prover:
         self._bodies: dict[tuple[int, int], bool] = {}
         self._constants: set[str] = set()  # values whose constants have been looked for
         exact = certificate.parameters.get(place, {})
+        for taken in dict.fromkeys(file.taken.values()):
+            exact = {**exact, **certificate.parameters.get(self._place(taken), {})}
         self._parameters = Parameters(exact, frozenset(file.tensors), self._unchanged, options.max_ulps)
         self._same = Same(file, source, self.proven)
         self._trial = Trial(file, source, self._parameters_of, options.seed)
@@ -145,13 +160,12 @@ class _Prover:
 
     def _run(self) -> bool:
         self._pair_inputs()
-        claims = self.certificate.values.get(self.place)
         outputs = dict(zip(self.file.outputs, self.source.outputs, strict=False))
         for k, node in enumerate(self.file.nodes):
             for name in node.output:
                 if not name or self.file.is_known(name):
                     continue
-                own = [Counterpart(name)] if claims is None else list(claims.get(name, ()))
+                own = self._claimed(name)
                 if name in outputs and not any(c.is_whole and c.source == outputs[name] for c in own):
                     own.append(Counterpart(outputs[name]))
                 known = [c for c in own if c.source in self.source.writers]
@@ -170,6 +184,16 @@ class _Prover:
             self.proof.n_failed -= 1  # the operator that reads it has been counted
             return False
         return self._outputs(outputs)
+
+    def _place(self, taken: str) -> str:
+        """The place of a branch that was taken, in this graph's."""
+        return f"{self.place}/{taken}" if self.place else taken
+
+    def _claimed(self, name: str) -> list[Counterpart]:
+        """What the certificate says of a value, else that it is the one of its name."""
+        place = self._place(self.file.taken[name]) if name in self.file.taken else self.place
+        claims = self.certificate.values.get(place)
+        return [Counterpart(name)] if claims is None else list(claims.get(name, ()))
 
     def _pair_inputs(self) -> None:
         if self.outer is None:

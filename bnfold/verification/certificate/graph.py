@@ -11,6 +11,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
 from bnfold.graph.float64_values import widened
+from bnfold.verification.certificate.branches import branch_of, handed_out
 from bnfold.verification.certificate.evaluation import Arrays, evaluate, evaluate_as_written
 from bnfold.verification.certificate.nodes import attributes_of, bodies_of, holds_graph, node_reads, type_of
 from bnfold.verification.certificate.sizes import FEW, Shape, kinds_of, node_kinds, prod
@@ -37,6 +38,10 @@ class Graph:
         opsets: versions by domain.
         inputs: names of what is given from outside, in order.
         outer: the graph that a body stands in.
+        take_branches: whether an `If` of a known condition is read as the branch that it takes.
+
+    Attributes:
+        taken: names in branches that were taken: where they stand, as in `bnfold.records.Certificate`.
     """
 
     def __init__(
@@ -46,6 +51,8 @@ class Graph:
         opsets: Mapping[str, int],
         inputs: Sequence[str],
         outer: Graph | None = None,
+        *,
+        take_branches: bool = False,
     ) -> None:
         self.nodes: list[NodeProto] = list(graph.node)
         self.outputs = tuple(value.name for value in graph.output)
@@ -58,6 +65,8 @@ class Graph:
             self.shapes.setdefault(name, tuple(tensor.dims))
             self.types.setdefault(name, tensor.data_type)
         self.writers = {name: k for k, node in enumerate(self.nodes) for name in node.output if name}
+        self.take_branches = take_branches
+        self.taken: dict[str, str] = {}
         self._constants: set[str] = set(self.tensors)
         self._known: set[str] = set(self.tensors)
         self._alias: dict[str, str] = {}
@@ -68,7 +77,10 @@ class Graph:
     def _find(self) -> None:
         """Constants, what follows from shapes, and values that are one, in one pass."""
         seen: dict[tuple[object, ...], list[int]] = {}
-        for k, node in enumerate(self.nodes):
+        for k, _ in enumerate(self.nodes):  # which grows behind k where a branch is taken
+            if self.take_branches:
+                self._take(k)
+            node = self.nodes[k]
             outputs = [name for name in node.output if name]
             if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM or not outputs:
                 continue
@@ -86,6 +98,31 @@ class Graph:
                 self._alias[node.output[0]] = self.alias(node.input[0])
             elif not holds_graph(node) and self._reads[k]:
                 self._number(k, seen)
+
+    def _take(self, k: int) -> None:
+        """Put the branch that an `If` takes in its place; not where a name in it has another meaning here."""
+        node = self.nodes[k]
+        if node.op_type != "If" or not self.is_known(node.input[0]):
+            return
+        attribute, body = branch_of(node, condition=bool(self.constant(node.input[0]).all()))
+        nodes = [*body.node, *handed_out(node, body)]
+        names = {name for inner in body.node for name in inner.output if name} | {t.name for t in body.initializer}
+        if any(self.owner(name) is not None for name in names):
+            return
+        place = f"{node.output[0]}.{attribute}"
+        before = self.taken.get(node.output[0], "")
+        self.taken.update(dict.fromkeys(names, f"{before}/{place}" if before else place))
+        shapes, types = kinds_of(body)
+        for tensor in body.initializer:
+            self.tensors[tensor.name] = tensor
+            shapes[tensor.name], types[tensor.name] = tuple(tensor.dims), tensor.data_type
+            self._constants.add(tensor.name)
+            self._known.add(tensor.name)
+        self.shapes.update({name: shape for name, shape in shapes.items() if name in names})
+        self.types.update({name: type_ for name, type_ in types.items() if name in names})
+        self.nodes[k : k + 1] = nodes
+        self._reads[k : k + 1] = [tuple(dict.fromkeys(node_reads(inner))) for inner in nodes]
+        self.writers = {name: i for i, inner in enumerate(self.nodes) for name in inner.output if name}
 
     def _follows_from_shapes(self, k: int) -> bool:
         node = self.nodes[k]
@@ -313,7 +350,17 @@ class Graph:
         """The graphs that a node holds, by attribute; of a list, with the position."""
         for name, body in bodies_of(self.nodes[k]):
             tensors = {tensor.name: tensor for tensor in body.initializer}
-            yield name, Graph(body, tensors, self.opsets, [value.name for value in body.input], self)
+            yield (
+                name,
+                Graph(
+                    body,
+                    tensors,
+                    self.opsets,
+                    [value.name for value in body.input],
+                    self,
+                    take_branches=self.take_branches,
+                ),
+            )
 
 
 def _limited(loop: NodeProto) -> NodeProto:
