@@ -39,10 +39,10 @@ from bnfold.folding import fold_model
 from bnfold.records import InputSpec, SourceFacts
 from bnfold.sources import load_source
 from bnfold.sources.types import TorchSource
-from bnfold.verification.compare import compare
-from bnfold.verification.comparison import Comparison
-from bnfold.verification.inputs import make_feeds
-from bnfold.verification.reference import TorchReference
+from bnfold.verification.checks.comparison import Compared, compare, judged_parameters
+from bnfold.verification.data.feeds import make_feeds
+from bnfold.verification.execution.candidate import Candidate
+from bnfold.verification.execution.torch_reference import TorchReference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -111,12 +111,14 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
         onnx.save(file, path)
-        comparison = Comparison(path, reference, provider="cpu", threads=1)
-        compare(comparison, source.inputs, samples=source.samples, batches=BATCHES, seed=seed)
-        facts = reference.input_facts
-        if all(errors.parameters is None for errors in comparison.outputs.values()):
+        candidate = Candidate.opened(path, provider="cpu", threads=1)
+        compared = compare(candidate, reference, source.inputs, samples=source.samples, batches=BATCHES, seed=seed)
+        if not isinstance(compared, Compared):
+            raise compared.refusal()
+        facts, outputs = reference.input_facts, compared.errors.outputs
+        if all(errors.parameters is None for errors in outputs.values()):
             feeds = make_feeds(source.inputs, samples=source.samples, facts=facts, batches=BATCHES, seed=seed)
-            comparison.judge_parameters(feeds, seed=seed)
+            compared.errors.add_parameters(judged_parameters(candidate, reference, feeds, seed=seed))
     return max(
         (
             Ratios(
@@ -129,7 +131,7 @@ def measure(
                 errors.e_output / (errors.worst_order * errors.parameters.rounding.rms),
                 errors.e_output_maximum / (errors.worst_order * errors.parameters.rounding.maximum),
             )
-            for errors in comparison.outputs.values()
+            for errors in outputs.values()
             if errors.parameters is not None
         ),
         key=lambda ratios: ratios.rms,

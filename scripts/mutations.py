@@ -46,8 +46,8 @@ from bnfold.graph.float64 import Float64Graph
 from bnfold.numerics.error_bounds import unit_roundoff
 from bnfold.runtime import open_session
 from bnfold.verification import reference_for, verify_file
-from bnfold.verification.inputs import make_feeds
-from bnfold.verification.parameters import judge_parameters
+from bnfold.verification.checks.parameter_errors import judge_parameters
+from bnfold.verification.data.feeds import make_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

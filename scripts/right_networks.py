@@ -18,7 +18,7 @@ from pattern_networks import PATTERNS
 
 from bnfold.sources.library import build_timm, build_torchvision
 from bnfold.sources.model_file import load_model_file, zoo_names
-from bnfold.verification.inputs import SMALL_ROW
+from bnfold.verification.data.feeds import SMALL_ROW
 
 __all__ = ["NETWORKS", "has_small_rows", "network"]
 

@@ -67,7 +67,7 @@ def export(name: str, folder: Path, *, random: bool) -> None:
 
 def fold(source: str, folder: Path, extra: list[str]) -> None:
     """The command, in this process, with the CPU seconds of its stages written to a file."""
-    import bnfold.verification.gate
+    import bnfold.verification.verdict
     from bnfold.cli.main import main
     from bnfold.workflows.stopwatch import Stopwatch
 
@@ -81,7 +81,7 @@ def fold(source: str, folder: Path, extra: list[str]) -> None:
             yield
         seconds[name] = time.process_time() - start
 
-    gate: Any = bnfold.verification.gate
+    gate: Any = bnfold.verification.verdict
     proven = gate.certified
 
     def certified(*arguments: Any, **options: Any) -> Any:

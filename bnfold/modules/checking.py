@@ -11,9 +11,9 @@ from bnfold.numerics.error_bounds import accumulation_error, unit_roundoff
 from bnfold.sources.calling import runnable
 from bnfold.sources.copies import duplicate
 from bnfold.sources.trial import named_outputs, trial_inputs
-from bnfold.verification.criterion import K_ORDER, OutputErrors
-from bnfold.verification.parameters import ParameterErrors
-from bnfold.verification.torch_float64 import in_float64, stored_format, to_array
+from bnfold.verification.checks.criterion import K_ORDER, OutputErrors
+from bnfold.verification.checks.parameter_errors import ParameterErrors
+from bnfold.verification.execution.torch_float64 import in_float64, stored_format, to_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +34,7 @@ def check_float64(source: TorchSource, folded: nn.Module, batch: int | None, len
     """Compare in float64, with parameters before they are rounded; the largest relative difference comes back.
 
     A network may be so badly conditioned that float64 itself has fewer digits left: then K_ORDER sqrt(1 + K) times what
-    one float64 rounding of every parameter moves it is allowed, see `bnfold.verification.criterion`.
+    one float64 rounding of every parameter moves it is allowed, see `bnfold.verification.checks.criterion`.
 
     Args:
         source: the module.
@@ -73,7 +73,7 @@ def _largest_difference(expected: Outputs, found: Outputs, where: str) -> float:
 
 
 def check_rounded(source: TorchSource, folded: nn.Module, batch: int | None, lengths: Sequence[int]) -> list[str]:
-    """Hold the folded module, as it is stored, to the criterion of `bnfold.verification.criterion`.
+    """Hold the folded module, as it is stored, to the criterion of `bnfold.verification.checks.criterion`.
 
     Args:
         source: the module.

@@ -20,7 +20,7 @@ from bnfold.sources.copies import copied_module, duplicate
 from bnfold.sources.onnx_checks import refuse_training_mode
 from bnfold.sources.torch_source import module_source
 from bnfold.sources.trial import TRIAL_BATCH
-from bnfold.verification.graph_facts import accumulation_lengths
+from bnfold.verification.data.precision import accumulation_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Callable

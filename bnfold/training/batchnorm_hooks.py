@@ -9,12 +9,11 @@ from bnfold.calibration.layers import batchnorms, freeze
 from bnfold.calibration.measure import measure_pooled
 from bnfold.calibration.samples import N_SAMPLES, chosen_batches
 from bnfold.errors import InputRefused
-from bnfold.training.hooks import Hook
+from bnfold.training.hooks import Hook, HookedRun
 from bnfold.training.sparsity import count_zero_gammas, shrink_gammas
 
 if TYPE_CHECKING:
     from bnfold.training.recipe import Recipe
-    from bnfold.training.run import Run
 
 __all__ = ["FrozenStatistics", "MeasuredStatistics", "SparseGammas", "batchnorm_hooks"]
 
@@ -26,7 +25,7 @@ _READ_BATCH = 256
 class MeasuredStatistics(Hook):
     """`precise_bn`: the run keeps statistics pooled over training images in place of moving averages."""
 
-    def finish(self, run: Run) -> None:
+    def finish(self, run: HookedRun) -> None:
         """Measure them, with the weights that the run keeps."""
         if not batchnorms(run.module):
             return
@@ -41,7 +40,7 @@ class FrozenStatistics(Hook):
     def __init__(self, after: int) -> None:
         self.after = after
 
-    def begin_epoch(self, run: Run) -> None:
+    def begin_epoch(self, run: HookedRun) -> None:
         """Put the BatchNorms into eval mode, once so many epochs are done."""
         if run.epoch >= self.after:
             freeze(run.module)
@@ -53,11 +52,11 @@ class SparseGammas(Hook):
     def __init__(self, strength: float) -> None:
         self.strength = strength
 
-    def after_step(self, run: Run) -> None:
+    def after_step(self, run: HookedRun) -> None:
         """Take the proximal step that belongs to the learning rate."""
         shrink_gammas(run.module, run.lr * self.strength)
 
-    def finish(self, run: Run) -> None:
+    def finish(self, run: HookedRun) -> None:
         """Say how sparse it became."""
         n_zero, n_channels = count_zero_gammas(run.module)
         if run.engine.is_main:

@@ -53,7 +53,7 @@ def calibration_samples(
     if inputs is not None:
         if inputs.is_dir() and facts.preprocessing is not None and len(specs) == 1:
             return f"folder:{inputs.name}", _images(inputs, specs, facts)
-        from bnfold.verification.user_inputs import read_inputs
+        from bnfold.sources.user_inputs import read_inputs
 
         return f"{'folder' if inputs.is_dir() else 'npz'}:{inputs.name}", read_inputs(inputs, specs)
     spec = str(data)

@@ -38,7 +38,7 @@ def write_certificate_of(
 def write_golden(folder: Path, source: Source, plain: onnx.ModelProto, report: FoldExportReport, *, seed: int) -> None:
     """Write the folder of golden values, by which the file is judged without PyTorch."""
     from bnfold.verification import reference_for
-    from bnfold.verification.bundle import write_bundle
+    from bnfold.verification.golden.bundle_writer import write_bundle
 
     reference = reference_for(source, plain)
     write_bundle(folder, reference, report, inputs=source.inputs, samples=source.samples, seed=seed)

@@ -66,7 +66,7 @@ def verify(
         batch: batch sizes to compare at besides 1, 2 and 3, or one of them.
         batches: the same by another name.
         inputs: an `.npz` file of arrays by input name, or a folder of images, to compare on; see
-            `bnfold.verification.user_inputs`. None takes the source's own samples, or random inputs.
+            `bnfold.sources.user_inputs`. None takes the source's own samples, or random inputs.
         provider: the ONNX Runtime provider that the file runs on.
         threads: threads of ONNX Runtime; None takes all that this process may use.
         seed: seed of the random inputs.
@@ -96,9 +96,9 @@ def verify(
 
 def _judged(source: Source, file: Path, statements: Written | None, *, inputs: Path | None, **options: Any) -> Verdict:
     from bnfold.export import plain_graph
+    from bnfold.sources.user_inputs import with_inputs
     from bnfold.verification import reference_for, verify_file
-    from bnfold.verification.settle import settled
-    from bnfold.verification.user_inputs import with_inputs
+    from bnfold.verification.execution.settled_sizes import settled
 
     source = settled(with_inputs(source, inputs))
     return verify_file(
@@ -150,7 +150,7 @@ def verify_bundle(
         InputRefused: the bundle is damaged, or the file cannot be used.
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
     """
-    from bnfold.verification import bundle as golden
+    from bnfold.verification.golden import bundle_verdict as golden
 
     check_threads(threads)
     file = _existing(candidate)

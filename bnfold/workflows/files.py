@@ -46,7 +46,7 @@ def settle_interface(
         InputRefused: inputs would leave that golden values need.
     """
     from bnfold.sources.types import OnnxSource
-    from bnfold.verification.declared_outputs import open_false_outputs
+    from bnfold.verification.checks.declared_outputs import open_false_outputs
 
     if isinstance(source, OnnxSource):
         open_false_outputs(folded, source, plain, batch=static_batch)

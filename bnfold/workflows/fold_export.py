@@ -112,7 +112,7 @@ def fold_export(
         batch: batch sizes at which the file is compared besides 1, 2 and 3, or one of them.
         batches: the same by another name.
         inputs: an `.npz` file of arrays by input name, or a folder of images, that the file is compared on; see
-            `bnfold.verification.user_inputs`. None takes the source's own samples, or random inputs.
+            `bnfold.sources.user_inputs`. None takes the source's own samples, or random inputs.
         classes: for the file's metadata: a file with the class names in the order of the output, or "imagenet"; None
             takes what the source says, see `bnfold.sources.file_facts`.
         normalize: how images become the input, see `bnfold.sources.preprocessing`, likewise.
@@ -144,8 +144,8 @@ def fold_export(
     from bnfold.report import write_html, write_json
     from bnfold.sources import facts_of, stated
     from bnfold.sources.in_memory import named
-    from bnfold.verification.settle import settled
-    from bnfold.verification.user_inputs import with_inputs
+    from bnfold.sources.user_inputs import with_inputs
+    from bnfold.verification.execution.settled_sizes import settled
 
     example, folder = example_and_output(example, output)
     spec = named(network)

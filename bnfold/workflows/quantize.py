@@ -124,7 +124,7 @@ def quantize(
     from bnfold.quantisation.targets import this_target
     from bnfold.report import write_html, write_json
     from bnfold.sources import facts_of, load_source, stated
-    from bnfold.verification.settle import settled
+    from bnfold.verification.execution.settled_sizes import settled
 
     spec, folder = os.fspath(source), Path(output)
     check_threads(threads)

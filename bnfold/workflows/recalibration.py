@@ -154,7 +154,7 @@ def _inputs(subject: Subject, wish: Wish) -> Iterator[Inputs]:
         yield from (batch.inputs for batch in data.batches("train", _EVAL_BATCH))
         return
     from bnfold.sources.torch_source import input_specs
-    from bnfold.verification.user_inputs import read_inputs
+    from bnfold.sources.user_inputs import read_inputs
 
     run = subject.run
     specs = input_specs(subject.module, run.input_shapes, dtypes=subject.dtypes, where=str(run.folder))
@@ -190,7 +190,7 @@ def _statistics(
     subject: Subject, wish: Wish, batches: list[Inputs], told: Callable[[float], None]
 ) -> Mapping[str, Statistics]:
     from bnfold.calibration.measure import Prior, measure_layerwise, measure_pooled
-    from bnfold.verification.torch_float64 import in_float64
+    from bnfold.verification.execution.torch_float64 import in_float64
 
     where = str(subject.run.folder)
     wide = copy.deepcopy(subject.module).double()

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from bnfold.folding import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK, fold
 from bnfold.records import RemovedChannels, as_json
-from bnfold.verification.certified import certified
+from bnfold.verification.checks.proof import certified
 
 if TYPE_CHECKING:
     from pathlib import Path

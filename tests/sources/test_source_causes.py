@@ -13,7 +13,7 @@ from bnfold.export import plain_graph
 from bnfold.runtime.sessions import require_onnx_file
 from bnfold.sources import load_source
 from bnfold.sources.trial import named_outputs, run_once
-from bnfold.verification.sizes import batches_to_compare
+from bnfold.verification.data.compared_sizes import batches_to_compare
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,11 +14,11 @@ from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.training.average import make_average
 from bnfold.training.data import Batch, MemoryData
 from bnfold.training.engine import open_engine
-from bnfold.training.hooks import Hook
+from bnfold.training.hooks import Hook, HookedRun
 from bnfold.training.loop import evaluate, fit, go_on
 from bnfold.training.optimise import make_optimizer
 from bnfold.training.recipe import Recipe
-from bnfold.training.run import Run, begin
+from bnfold.training.run import begin
 from bnfold.training.tasks import make_task
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ class _Recorder(Hook):
     def __init__(self) -> None:
         self.calls: list[tuple[str, int, bool]] = []
 
-    def begin_epoch(self, run: Run) -> None:
+    def begin_epoch(self, run: HookedRun) -> None:
         self.calls.append(("begin", run.epoch, run.module.training))
 
-    def after_step(self, run: Run) -> None:
+    def after_step(self, run: HookedRun) -> None:
         self.calls.append(("step", run.step, run.lr > 0))
 
-    def finish(self, run: Run) -> None:
+    def finish(self, run: HookedRun) -> None:
         self.calls.append(("finish", run.epoch, run.module.training))
 
 
@@ -76,7 +76,7 @@ def test_hooks_are_called_in_their_places() -> None:
 
 def test_a_hook_behind_the_last_epoch_changes_what_is_kept() -> None:
     class Zero(Hook):
-        def finish(self, run: Run) -> None:
+        def finish(self, run: HookedRun) -> None:
             with torch.no_grad():
                 run.module[1].bias.zero_()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bnfold.verification import answers as module
-from bnfold.verification.answers import Answer, Answers, Kind
+from bnfold.verification.execution import answers as module
+from bnfold.verification.execution.answers import Answer, Answers, Kind
 
 
 def _answer(seed: int) -> Answer:

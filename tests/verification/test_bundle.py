@@ -19,7 +19,7 @@ from bnfold.errors import InputRefused
 from bnfold.export import plain_graph
 from bnfold.sources import load_source
 from bnfold.verification import reference_for, verify_file
-from bnfold.verification.bundle import verify_bundle
+from bnfold.verification.golden.bundle_verdict import verify_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WITHOUT_TORCH = """

@@ -23,9 +23,10 @@ from bnfold.graph.float64_values import last_readers
 from bnfold.records import InputSpec
 from bnfold.runtime import open_session
 from bnfold.verification import verify_file
-from bnfold.verification.plain_session import plain_session
-from bnfold.verification.reference import OnnxReference, TorchReference
-from bnfold.verification.torch_float64 import in_float64, sharing_copy
+from bnfold.verification.execution.onnx_reference import OnnxReference
+from bnfold.verification.execution.plain_session import plain_session
+from bnfold.verification.execution.torch_float64 import in_float64, sharing_copy
+from bnfold.verification.execution.torch_reference import TorchReference
 
 WIDTH, DEPTH = 256, 12
 IN_FLOAT64 = 8 * WIDTH * WIDTH  # bytes of one weight

@@ -13,8 +13,8 @@ from bnfold.export import finish
 from bnfold.folding import fold_model
 from bnfold.records import Coverage, Criterion, InputSpec, as_json
 from bnfold.verification import OnnxReference, verify_file
-from bnfold.verification.certified import certified
-from bnfold.verification.coverage import watched
+from bnfold.verification.checks.proof import certified
+from bnfold.verification.execution.channel_activity import watched
 
 X = InputSpec("x", (None, 2, 6, 6), "float32")
 DEAD = 1  # the channel whose bias is -1e6 in front of its ReLU

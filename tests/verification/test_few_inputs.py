@@ -19,8 +19,8 @@ from bnfold.folding import fold_model
 from bnfold.records import InputSpec, SourceFacts
 from bnfold.sources.types import TorchSource
 from bnfold.verification import OnnxReference, TorchReference, reference_for, verify_file
-from bnfold.verification.inputs import Feed, make_feeds
-from bnfold.verification.known_rows import KnownRows
+from bnfold.verification.data.feeds import Feed, make_feeds
+from bnfold.verification.execution.known_rows import KnownRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from bnfold.errors import InputRefused
 from bnfold.records import Criterion, InputSpec
 from bnfold.verification import OnnxReference, TorchReference, verify_file
-from bnfold.verification.criterion import OutputErrors
-from bnfold.verification.graph_facts import logistic_error, logistic_outputs
-from bnfold.verification.parameters import ParameterErrors
+from bnfold.verification.checks.criterion import OutputErrors
+from bnfold.verification.checks.parameter_errors import ParameterErrors
+from bnfold.verification.data.precision import logistic_error, logistic_outputs
 
 
 @pytest.mark.parametrize("seed", range(5))

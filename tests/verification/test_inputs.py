@@ -9,8 +9,9 @@ from onnx import numpy_helper
 
 from bnfold.errors import InputRefused
 from bnfold.records import InputSpec
-from bnfold.verification.graph_facts import accumulation_lengths, coarsest_format, input_facts
-from bnfold.verification.inputs import InputFacts, make_feeds
+from bnfold.verification.data.feeds import make_feeds
+from bnfold.verification.data.input_facts import InputFacts, input_facts
+from bnfold.verification.data.precision import accumulation_lengths, coarsest_format
 
 IMAGE = InputSpec("x", (None, 2, 6, 5), "float32")
 

@@ -1,4 +1,4 @@
-"""A failed comparison names the first layer that departs."""
+"""A failed comparison names the first layer that diverges."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
-from bnfold.verification.inputs import Feed
-from bnfold.verification.localisation.execution import EXECUTION, localise_execution
-from bnfold.verification.localisation.locate import FOLDED_AGAIN, SOURCE, localise
+from bnfold.verification.data.feeds import Feed
+from bnfold.verification.localisation.diverging_layer import FOLDED_AGAIN, SOURCE, localise
+from bnfold.verification.localisation.imprecise_node import EXECUTION, localise_execution
 
 LAYER = {"convnet": "conv2", "bnnet": "fc"}
 

@@ -11,9 +11,9 @@ from bnfold.folding import fold
 from bnfold.numerics.error_bounds import unit_roundoff
 from bnfold.records import Criterion, InputSpec
 from bnfold.verification import OnnxReference, verify_file
-from bnfold.verification.criterion import K_PARAMETERS, K_RMS
-from bnfold.verification.inputs import Feed
-from bnfold.verification.parameters import judge_parameters
+from bnfold.verification.checks.criterion import K_PARAMETERS, K_RMS
+from bnfold.verification.checks.parameter_errors import judge_parameters
+from bnfold.verification.data.feeds import Feed
 
 N_FEATURES = 512
 INPUTS = (InputSpec("x", (None, N_FEATURES), "float32"),)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import onnx
 
-from bnfold.verification.reproduce import FILES
+from bnfold.verification.localisation.reproduction import FILES
 
 
 def _off(case, channel=2):

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from bnfold.cli.main import main
 from bnfold.errors import InputRefused
 from bnfold.sources import load_source
-from bnfold.verification.settle import settled
+from bnfold.verification.execution.settled_sizes import settled
 from bnfold.workflows.compare import verify
 
 
@@ -118,7 +118,7 @@ def test_integers_stay_below_what_they_are_compared_with(tmp_path):
     path = _file(
         tmp_path, one_hot, ("axes", np.array([2], np.int64)), ("classes", np.arange(9, dtype=np.int32).reshape(1, 1, 9))
     )
-    from bnfold.verification.graph_facts import input_facts
+    from bnfold.verification.data.input_facts import input_facts
 
     assert input_facts(onnx.load(path))["x"].integers_below == 9
     _same(path)
@@ -217,7 +217,7 @@ def test_lengths_of_samples_are_as_long_as_the_samples(tmp_path):
 def test_a_size_that_kills_the_runtime_is_not_taken(tmp_path, monkeypatch):
     """It dies in a process of its own; the next size is tried in another one."""
     died: list[str] = []
-    from bnfold.verification import trial_process
+    from bnfold.verification.execution import trial_process
 
     real = trial_process.TrialProcess.try_run
 

@@ -10,7 +10,7 @@ from onnx import helper
 from bnfold.errors import InputRefused
 from bnfold.records import InputSpec
 from bnfold.verification import OnnxReference, verify_file
-from bnfold.verification.sizes import batches_to_compare, other_sizes
+from bnfold.verification.data.compared_sizes import batches_to_compare, other_sizes
 
 IMAGE = InputSpec("x", (None, 1, 6, 5), "float32")
 

@@ -16,9 +16,9 @@ from bnfold.records import InputSpec
 from bnfold.runtime.placement import node_counts, rounds_to_tf32
 from bnfold.sources import load_source
 from bnfold.verification import OnnxReference, verify_file
-from bnfold.verification.criterion import OutputErrors
-from bnfold.verification.inputs import Feed
-from bnfold.verification.rows import SOURCE, RowsAlone
+from bnfold.verification.checks.batch_invariance import SOURCE, BatchInvariance
+from bnfold.verification.checks.criterion import OutputErrors
+from bnfold.verification.data.feeds import Feed
 
 NESTED = '''"""Outputs in a dict that holds a tuple and a list."""
 
@@ -125,7 +125,7 @@ def test_a_dependence_of_any_row_is_seen(tmp_path, body):
 
 
 def test_rows_of_a_file_that_depend_on_each_other_by_more_than_rounding():
-    rows, errors = RowsAlone(source_may_mix=True), OutputErrors("y", 1e-6, 1.0)
+    rows, errors = BatchInvariance(source_may_mix=True), OutputErrors("y", 1e-6, 1.0)
     errors.reference.add(np.ones((1, 4)))
     alone = Feed("random", 1, {}, (0,))
     company = Feed("random", 2, {}, (1, 0))

@@ -13,8 +13,8 @@ from onnx import helper, numpy_helper
 from bnfold.errors import InputRefused
 from bnfold.records import InputSpec
 from bnfold.verification import verify_file
-from bnfold.verification.criterion import OutputErrors
-from bnfold.verification.reference import TorchReference
+from bnfold.verification.checks.criterion import OutputErrors
+from bnfold.verification.execution.torch_reference import TorchReference
 
 if TYPE_CHECKING:
     from pathlib import Path

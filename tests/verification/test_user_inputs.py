@@ -12,8 +12,8 @@ from PIL import Image
 import bnfold
 from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.records import InputSpec
-from bnfold.verification.images import MAX_IMAGES
-from bnfold.verification.user_inputs import read_inputs
+from bnfold.sources.image_folder import MAX_IMAGES
+from bnfold.sources.user_inputs import read_inputs
 
 ROWS = InputSpec("x", (None, 2, 6, 6), "float32")
 IMAGE = InputSpec("image", (None, 3, 8, 12), "float32")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx.inliner
 import onnx_ir as ir
 
+from bnfold.graph.inlined import inlined
 from bnfold.graph.layers import layer_name
 from bnfold.records import CertificateFacts, Departure
 
@@ -68,7 +68,7 @@ def departure_of(failed: Failed, source: onnx.ModelProto) -> Departure:
 
 def _writers(source: onnx.ModelProto) -> dict[str, ir.Node]:
     """The nodes of the source by what they write, bodies included."""
-    model = ir.from_proto(onnx.inliner.inline_local_functions(source) if source.functions else source)
+    model = ir.from_proto(inlined(source))
     return {str(value.name): node for node in model.graph.all_nodes() for value in node.outputs if value.name}
 
 

@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import TensorProto, helper
 
 from bnfold.errors import InputRefused
-from bnfold.verification.certificate.draws import STEP, draw
+from bnfold.verification.certificate.draws import STEP
 from bnfold.verification.certificate.evaluation import Arrays
 from bnfold.verification.certificate.judge import MOVED, Outcome, constant_elements, judged, unit_axes
 from bnfold.verification.certificate.kinks import Seen, data_of, inner_kinks
+from bnfold.verification.certificate.region_inputs import FLOATS, RegionInputs
 from bnfold.verification.certificate.regions import Proven, Region, Slice
 from bnfold.verification.certificate.slices import evaluate_slice
-from bnfold.verification.certificate.small import reach, shortened, shortened_axes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,8 +29,6 @@ __all__ = ["Found", "Trial"]
 ROWS, ROWS_WITH_KINKS = 2, 4
 # Of the magnitudes; more draws, and larger ones, where a channel was seen on one side of its kink only.
 STEPS = (*[STEP] * 4, 8 * STEP, 64 * STEP, 512 * STEP)
-_UNKNOWN = 3  # length of an axis that no graph tells
-_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,9 @@ class Trial:
     seed: int
     count: int = field(default=0)
 
+    def __post_init__(self) -> None:
+        self._inputs = RegionInputs(self.file, self.source)
+
     def run(
         self, region: Region, counterpart: Counterpart, read: Mapping[str, Sequence[Proven]], *, asked: bool
     ) -> Found:
@@ -74,7 +74,7 @@ class Trial:
         kinks = inner_kinks(region.source)
         inner = {name for node in region.source.nodes for name in node.output}
         failure: InputRefused | None = None
-        for shapes in self._shapes(region, counterpart, read, ROWS_WITH_KINKS if kinks else ROWS):
+        for shapes in self._inputs.shapes(region, counterpart, read, ROWS_WITH_KINKS if kinks else ROWS):
             try:
                 seen = [(data_of(node, inner), Seen(node)) for node in kinks]
                 for step in STEPS:
@@ -101,7 +101,7 @@ class Trial:
         step: float,
     ) -> Found:
         rng = np.random.default_rng((self.seed, self.count))
-        file_feed, source_feed = self._drawn(region, read, shapes, rng, step)
+        file_feed, source_feed = self._inputs.drawn(region, read, shapes, rng, step)
         found: Found | None = None
         for constants, digits in self._readings(region):
             theirs = evaluate_slice(self.source, region.source, source_feed | constants, [name for name, _ in seen])
@@ -139,7 +139,7 @@ class Trial:
         Computed constants count in float64 or as the source's own precision computes them; of equal parameters the
         file keeps one, whose digits may have been another's.
         """
-        names = [n for n in region.file.constants if self.file.is_stored(n) and self.file.type(n) in _FLOATS]
+        names = [n for n in region.file.constants if self.file.is_stored(n) and self.file.type(n) in FLOATS]
         known = {name: own for name in names if (own := self.parameters(name)) is not None}
 
         def digits() -> Arrays:
@@ -161,96 +161,8 @@ class Trial:
         return (1,) if shape is not None and len(shape) > 1 and shape[1] == value.shape[1] else ()
 
     def _floats(self, graph: Graph, part: Slice) -> Arrays:
-        arrays = ((name, graph.constant(name)) for name in part.constants if graph.type(name) in _FLOATS)
+        arrays = ((name, graph.constant(name)) for name in part.constants if graph.type(name) in FLOATS)
         return dict(arrays)
-
-    def _drawn(
-        self,
-        region: Region,
-        read: Mapping[str, Sequence[Proven]],
-        shapes: Mapping[str, tuple[int, ...]],
-        rng: np.random.Generator,
-        step: float,
-    ) -> tuple[Arrays, Arrays]:
-        file_feed: Arrays = {}
-        source_feed: Arrays = {}
-        for leaf, proven in read.items():
-            shape = shapes[leaf]
-            type_ = self.file.type(leaf) or self.source.type(proven[0].source)
-            if type_ and type_ not in _FLOATS:
-                array = self._whole_numbers(leaf, type_, shape, region, rng)
-                file_feed[leaf] = array
-                source_feed |= {one.source: array for one in proven}
-                continue
-            smaller = _kept_shape(shape, proven[0].counterpart)
-            array, counterparts = draw(proven, shape, smaller, rng, step)
-            file_feed[leaf] = array
-            source_feed |= {one.source: value for one, value in zip(proven, counterparts, strict=True)}
-        return file_feed, source_feed
-
-    def _whole_numbers(
-        self, leaf: str, type_: int, shape: tuple[int, ...], region: Region, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Indices that reach every row of what is gathered from; else zeros and ones."""
-        dtype = helper.tensor_dtype_to_np_dtype(type_)
-        for node in region.file.nodes:
-            if node.op_type == "Gather" and node.input[1] == leaf and dtype.kind == "i":
-                axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-                source = self.file.shape(node.input[0]) or ()
-                length = source[axis] if -len(source) <= axis < len(source) else None
-                if length:
-                    indices = np.arange(length, dtype=dtype)
-                    return indices.reshape(1, -1) if len(shape) == 2 else _of_rank(indices, len(shape))
-        return rng.integers(0, 2, shape).astype(dtype)
-
-    def _shapes(
-        self, region: Region, counterpart: Counterpart, read: Mapping[str, Sequence[Proven]], rows: int
-    ) -> Sequence[dict[str, tuple[int, ...]]]:
-        """Shapes of the counterparts of what is read: the least, then those of a run."""
-        whole: dict[str, tuple[int, ...]] = {}
-        for leaf, proven in read.items():
-            shape = self._shape(leaf, proven)
-            if shape is None:
-                return []
-            whole[leaf] = shape
-        if not whole:
-            return [whole]
-        parts = [(self.file, region.file), (self.source, region.source)]
-        rank = max(len(shape) for shape in whole.values())
-        how = shortened_axes(parts, rank)
-        wanted = [whole]
-        if how:
-            reaches = [max(reach(part, graph, axis) for graph, part in parts) for axis in range(max(rank - 2, 0))]
-            own = set(unit_axes(counterpart))
-            fixed = {
-                leaf: own.union(*(unit_axes(one.counterpart) for one in proven)) - {0, 1}
-                if how == "space"
-                else own.union(*(unit_axes(one.counterpart) for one in proven)) - {0, rank - 1}
-                for leaf, proven in read.items()
-            }
-            short = shortened(whole, how, reaches, {k: tuple(v) for k, v in fixed.items()}, rows)
-            if short is not None and short != whole:
-                wanted = [short, whole]
-        return wanted
-
-    def _shape(self, leaf: str, proven: Sequence[Proven]) -> tuple[int, ...] | None:
-        """The shape of the counterparts of a value; what no graph tells is the length of the units, or some."""
-        known = [self.source.shape(one.source) for one in proven]
-        shape = next((s for s in known if s is not None), None)
-        in_file = self.file.shape(leaf)
-        if shape is None and in_file is not None and not proven[0].counterpart.kept:
-            shape = in_file
-        if shape is None:
-            return None
-        lengths = list(shape)
-        for axis, length in enumerate(lengths):
-            if length is None and in_file is not None and len(in_file) == len(lengths):
-                lengths[axis] = in_file[axis] if axis not in proven[0].counterpart.kept else None
-            for one in proven:
-                scale = one.counterpart.scale
-                if lengths[axis] is None and scale is not None and scale.ndim > axis and scale.shape[axis] > 1:
-                    lengths[axis] = scale.shape[axis]
-        return tuple(_UNKNOWN if length is None else length for length in lengths)
 
 
 def _moved(feed: Mapping[str, np.ndarray], rng: np.random.Generator) -> Arrays:
@@ -258,11 +170,3 @@ def _moved(feed: Mapping[str, np.ndarray], rng: np.random.Generator) -> Arrays:
         name: array * (1 + MOVED * rng.choice([-1.0, 1.0], array.shape)) if array.dtype.kind == "f" else array
         for name, array in feed.items()
     }
-
-
-def _kept_shape(shape: tuple[int, ...], counterpart: Counterpart) -> tuple[int, ...]:
-    return tuple(len(counterpart.kept[axis]) if axis in counterpart.kept else n for axis, n in enumerate(shape))
-
-
-def _of_rank(indices: np.ndarray, rank: int) -> np.ndarray:
-    return indices[0].reshape(()) if rank == 0 else indices.reshape((1,) * (rank - 1) + (-1,))

@@ -1,0 +1,1 @@
+"""Golden values: what a source has computed, by which a file is judged without it."""
