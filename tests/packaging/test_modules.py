@@ -29,7 +29,6 @@ LONGER = {
     "sources/onnx_file.py",
     "sources/program.py",
     "sources/torch_source.py",
-    "workflows/fold_export.py",
     "workflows/recalibration.py",
 }
 
