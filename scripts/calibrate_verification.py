@@ -118,7 +118,7 @@ def measure(
         facts, outputs = reference.input_facts, compared.errors.outputs
         if all(errors.parameters is None for errors in outputs.values()):
             feeds = make_feeds(source.inputs, samples=source.samples, facts=facts, batches=BATCHES, seed=seed)
-            compared.errors.add_parameters(judged_parameters(candidate, reference, feeds, seed=seed))
+            compared.errors.take_parameters(judged_parameters(candidate, reference, feeds, seed=seed))
     return max(
         (
             Ratios(

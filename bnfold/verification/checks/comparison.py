@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 from bnfold.errors import InputRefused
 from bnfold.numerics.error_bounds import unit_roundoff
-from bnfold.runtime.memory import give_back_memory
-from bnfold.verification.checks.compared_feeds import asked_series, other_series, row_sizes
 from bnfold.verification.checks.interface import Difference, differing_outputs, matched_inputs
 from bnfold.verification.checks.parameter_errors import judge_parameters
 from bnfold.verification.checks.pooled_errors import NotFinite, PooledErrors
 from bnfold.verification.checks.source_agreement import Disagreement, disagreement
 from bnfold.verification.data.compared_sizes import batches_to_compare, size_text
-from bnfold.verification.execution.answers import Answer, Answers
-from bnfold.verification.execution.file_sessions import AS_WRITTEN, DEPLOYED
+from bnfold.verification.data.feed_series import asked_series, other_series, row_sizes
+from bnfold.verification.data.input_facts import input_axes
 from bnfold.verification.execution.source_runs import SourceRuns
 
 if TYPE_CHECKING:
@@ -26,13 +24,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bnfold.records import InputSpec
-    from bnfold.verification.checks.compared_feeds import FeedSeries
     from bnfold.verification.checks.parameter_errors import ParameterErrors
+    from bnfold.verification.data.feed_series import FeedSeries
     from bnfold.verification.data.feeds import Extent, Feed
+    from bnfold.verification.execution.answers import Answer
     from bnfold.verification.execution.candidate import Candidate
     from bnfold.verification.execution.reference import Reference
 
-__all__ = ["AskedSource", "Compared", "ask_file", "compare", "judged_parameters"]
+__all__ = ["Compared", "compare", "judged_parameters"]
 
 SOURCE_SHARE = 0.7  # of a comparison: the source's answers in float64, about
 log = logging.getLogger("bnfold.verification")
@@ -89,142 +88,69 @@ def compare(
     """
     errors = PooledErrors(candidate.precision, reference)
     shaped = matched_inputs(candidate.sessions.inputs, inputs, reference)
-    different = shaped if isinstance(shaped, Difference) else differing_outputs(candidate.sessions.outputs, reference)
-    if isinstance(shaped, Difference) or different is not None:
+    if isinstance(shaped, Difference):
+        return Compared(errors, difference=shaped)
+    different = differing_outputs(candidate.sessions.outputs, reference)
+    if different is not None:
         return Compared(errors, difference=different)
-    found = tuple(batches_to_compare(shaped, batches))
-    asked = asked_series(shaped, reference, samples=samples, batches=found, seed=seed, extent=extent)
-    with Answers() as answers:
-        source = AskedSource(reference, errors, answers)
-        refused = source.ask(asked, told=_told(share))
+    found, facts = tuple(batches_to_compare(shaped, batches)), reference.input_facts
+    asked = asked_series(shaped, facts, samples=samples, batches=found, seed=seed, extent=extent)
+    with SourceRuns(reference) as source:
+        refused = errors.take_source(source.run(_told(asked, share), extent))
         if refused is not None:
             return refused
-        others = other_series(asked, candidate, reference, samples=samples, batches=found, seed=seed)
-        other = source.ask_first(others) if extent != "one" else OtherSize()
-        if isinstance(other, NotFinite):
-            return other
+        axes = (candidate.sessions.declared_axes, _axes(reference)) if extent != "one" else ({}, {})
+        others = other_series(asked, *axes, facts, samples=samples, batches=found, seed=seed)
+        other, warnings = _first_taken(source, others)
+        refused = None if other is None else errors.take_source(source.run(other.made(), other.extent))
+        if refused is not None:
+            return refused
         source.end()
-        every = [asked, *other.series]
+        every = [asked] if other is None else [asked, other]
 
         def feeds() -> Iterator[Feed]:
             return itertools.chain.from_iterable(series.made() for series in every)
 
-        disagreeing = disagreement(errors.outputs, reference, feeds, answers, seed=seed)
+        disagreeing = disagreement(errors.outputs, reference, feeds, source.answers, seed=seed)
         if disagreeing is not None:
             return disagreeing
         reference.release()
-        different = ask_file(candidate, errors, feeds, answers)
+        different = errors.take_file(candidate.sessions.run(feeds, source.answers))
         if different is not None:
-            return Compared(errors, found, warnings=other.warnings, difference=different)
+            return Compared(errors, found, warnings=warnings, difference=different)
         if share is not None:
             share(1.0)
-        if any(output.failure() for output in errors.outputs.values()):
-            errors.add_parameters(judged_parameters(candidate, reference, asked.made(), answers, seed=seed))
-    return Compared(errors, found, row_sizes(every), other.warnings)
+        if errors.has_failed_outputs:
+            errors.take_parameters(judged_parameters(candidate, reference, asked.made(), source.answers, seed=seed))
+    return Compared(errors, found, row_sizes(every), warnings)
 
 
-def _told(share: Callable[[float], None] | None) -> Callable[[FeedSeries], Iterator[Feed]]:
+def _told(series: FeedSeries, share: Callable[[float], None] | None) -> Iterator[Feed]:
     """The feeds of a series; behind each is told how much of the comparison is done."""
     if share is None:
-        return lambda series: series.made()
-
-    def told(series: FeedSeries) -> Iterator[Feed]:
-        n = sum(1 for _ in series.made())
-        for number, feed in enumerate(series.made(), 1):
-            yield feed
-            share(SOURCE_SHARE * number / n)
-
-    return told
+        yield from series.made()
+        return
+    n = sum(1 for _ in series.made())
+    for number, feed in enumerate(series.made(), 1):
+        yield feed
+        share(SOURCE_SHARE * number / n)
 
 
-@dataclass(frozen=True)
-class OtherSize:
-    """The feeds of another size that the source was asked on, none or one series, and what is said of none."""
-
-    series: tuple[FeedSeries, ...] = ()
-    warnings: tuple[str, ...] = ()
+def _axes(reference: Reference) -> dict[str, tuple[int | str | None, ...]]:
+    """The axes of the unfolded graph's inputs; none without one."""
+    plain = reference.plain
+    return {} if plain is None else input_axes(plain)
 
 
-class AskedSource:
-    """The source, its answers kept and its own errors pooled.
-
-    Args:
-        reference: the source.
-        errors: that its own are added to.
-        answers: that its answers are added to.
-    """
-
-    def __init__(self, reference: Reference, errors: PooledErrors, answers: Answers) -> None:
-        self._reference, self._errors, self._answers = reference, errors, answers
-        self._runs = SourceRuns(reference)
-
-    def ask(self, series: FeedSeries, told: Callable[[FeedSeries], Iterator[Feed]] | None = None) -> NotFinite | None:
-        """On every feed, or up to the first one whose answer is not finite; raises InputRefused as `SourceRuns.ask`."""
-        for feed in series.made() if told is None else told(series):
-            log.debug("asking the source on %s", feed)
-            exact, executions = self._runs.ask(feed, series.extent)
-            answer = Answer.of(exact, executions)
-            refused = self._errors.add_source(feed, answer, executions)
-            if refused is not None:
-                return refused
-            self._answers.add(answer)
-            give_back_memory()
-        return None
-
-    def end(self) -> None:
-        """Behind the last feed; raises InputRefused as `SourceRuns.end`."""
-        self._runs.end()
-
-    def ask_first(self, others: Iterable[FeedSeries]) -> OtherSize | NotFinite:
-        """On the first series at whose size it runs."""
-        tried = []
-        for series in others:
-            if self._runs_at(series):
-                refused = self.ask(series)
-                return refused if refused is not None else OtherSize((series,))
-            tried.append(size_text(series.inputs))
-        if not tried:
-            return OtherSize()
-        sentence = "dynamic axes were compared at one size only: the source does not run at "
-        return OtherSize((), (sentence + "; nor at ".join(tried),))
-
-    def _runs_at(self, series: FeedSeries) -> bool:
-        """Whether the source takes inputs of this size.
-
-        A user's network, and ONNX Runtime, may raise anything where it does not; that the size was not compared is a
-        warning then.
-        """
-        feed = next(series.made())
-        try:
-            if series.extent == "all":
-                self._reference.executions32(feed.arrays)
-            else:
-                self._reference.execution32(feed.arrays)
-        except Exception:
-            log.debug("the source does not run on %s", feed, exc_info=True)
-            return False
-        return True
-
-
-def ask_file(
-    candidate: Candidate, errors: PooledErrors, feeds: Callable[[], Iterable[Feed]], answers: Iterable[Answer]
-) -> Difference | None:
-    """The file on every feed that the source has answered, up to the first difference of kind.
-
-    Args:
-        candidate: the file.
-        errors: that its own are added to.
-        feeds: makes them again, once for each way of executing the file.
-        answers: in the order of the feeds.
-    """
-    for label in (AS_WRITTEN, DEPLOYED):
-        for (feed, got), answer in zip(candidate.sessions.run(label, feeds()), answers, strict=True):
-            if isinstance(got, str):
-                return Difference(f"the file does not run on {feed} ({label}): {got}")
-            different = errors.add_file(label, feed, got, answer)
-            if different is not None:
-                return different
-    return None
+def _first_taken(source: SourceRuns, others: Iterable[FeedSeries]) -> tuple[FeedSeries | None, tuple[str, ...]]:
+    """The first series at whose size the source runs; and what is said where it runs at none."""
+    tried = []
+    for series in others:
+        if source.takes(next(series.made()), series.extent):
+            return series, ()
+        tried.append(size_text(series.inputs))
+    sentence = "dynamic axes were compared at one size only: the source does not run at "
+    return None, (sentence + "; nor at ".join(tried),) if tried else ()
 
 
 def judged_parameters(

@@ -16,13 +16,15 @@ from bnfold.verification.data.precision import logistic_error
 from bnfold.verification.execution.answers import is_finite
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bnfold.verification.checks.parameter_errors import ParameterErrors
     from bnfold.verification.data.feeds import Feed
     from bnfold.verification.data.precision import Precision
     from bnfold.verification.execution.answers import Answer
+    from bnfold.verification.execution.file_sessions import FileRun
     from bnfold.verification.execution.reference import Arrays, Reference
+    from bnfold.verification.execution.source_runs import SourceRun
 
 __all__ = ["NotFinite", "PooledErrors"]
 
@@ -64,8 +66,16 @@ class PooledErrors:
         self.rows = BatchInvariance(source_may_mix=reference.is_file)
         self._names = reference.output_names
 
-    def add_source(self, feed: Feed, answer: Answer, executions: Sequence[Arrays]) -> NotFinite | None:
-        """Take in the errors of the source's own executions; an answer that is not finite has none."""
+    def take_source(self, runs: Iterable[SourceRun]) -> NotFinite | None:
+        """Take in the errors of the source's own executions, up to an answer that is not finite."""
+        for run in runs:
+            refused = self._take_source(run.feed, run.answer, run.executions)
+            if refused is not None:
+                return refused
+            del run  # before the source runs again
+        return None
+
+    def _take_source(self, feed: Feed, answer: Answer, executions: Sequence[Arrays]) -> NotFinite | None:
         for name in self._names:
             own, exact = [execution[name] for execution in executions], answer.exact[name]
             errors = self.outputs.setdefault(name, self._without_values(name, answer))
@@ -83,8 +93,17 @@ class PooledErrors:
         errors.absolute_bound = logistic_error(self.precision.u) if name in self.precision.logistic else 0.0
         return errors
 
-    def add_file(self, label: str, feed: Feed, got: Mapping[str, np.ndarray], answer: Answer) -> Difference | None:
-        """Take in the errors of one execution of the file; an output of another kind has none."""
+    def take_file(self, runs: Iterable[FileRun]) -> Difference | None:
+        """Take in the errors of the file, up to an output of another kind, or a feed that it does not run on."""
+        for run in runs:
+            if isinstance(run.outputs, str):
+                return Difference(f"the file does not run on {run.feed} ({run.label}): {run.outputs}")
+            different = self._take_file(run.label, run.feed, run.outputs, run.answer)
+            if different is not None:
+                return different
+        return None
+
+    def _take_file(self, label: str, feed: Feed, got: Arrays, answer: Answer) -> Difference | None:
         for name in self._names:
             different = differing_kind(name, got[name], answer.kinds[name], f"{feed}, {label}")
             if different is not None:
@@ -95,11 +114,16 @@ class PooledErrors:
         self.rows.add(f"the file ({label})", feed, got)
         return None
 
-    def add_parameters(self, judged: Mapping[str, ParameterErrors]) -> None:
+    def take_parameters(self, judged: Mapping[str, ParameterErrors]) -> None:
         """Take in the judgement of the file's parameters."""
         for name, errors in judged.items():
             self.outputs[name].parameters = errors
             self.outputs[name].worst_order = self.precision.worst_order
+
+    @property
+    def has_failed_outputs(self) -> bool:
+        """Whether an output lies too far off, so that the parameters decide."""
+        return any(output.failure() for output in self.outputs.values())
 
     @property
     def n_compared(self) -> int:

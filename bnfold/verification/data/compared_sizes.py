@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bnfold.records import InputSpec
 
-__all__ = ["ALWAYS", "batches_to_compare", "other_sizes", "size_text"]
+__all__ = ["ALWAYS", "Axes", "batches_to_compare", "other_sizes", "size_text"]
 
 ALWAYS = (1, 2, 3)
 STEP = 32  # what most networks for images divide their input by

@@ -59,13 +59,17 @@ class Answers:
     """Answers in the order of their feeds; a context, behind which they are gone."""
 
     def __init__(self) -> None:
-        self._store = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed by __exit__
+        self._store = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - see close
         self._kept: list[tuple[int, Mapping[str, Kind], tuple[str, ...], tuple[str, ...]]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let them go."""
         self._store.close()
 
     def add(self, answer: Answer) -> None:

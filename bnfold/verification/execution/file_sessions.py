@@ -15,13 +15,14 @@ from bnfold.runtime.memory import give_back_memory
 from bnfold.verification.execution.plain_session import frugal, try_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from bnfold.runtime.packages import Provider
     from bnfold.verification.data.feeds import Feed
+    from bnfold.verification.execution.answers import Answer
 
-__all__ = ["AS_WRITTEN", "DEPLOYED", "Declared", "FileSessions"]
+__all__ = ["AS_WRITTEN", "DEPLOYED", "Declared", "FileRun", "FileSessions"]
 
 DEPLOYED, AS_WRITTEN = "graph optimizations as deployed", "graph optimizations off"
 OPTIMIZATIONS = {AS_WRITTEN: "off", DEPLOYED: "all"}
@@ -39,6 +40,19 @@ class Declared:
     def copied(cls, value: Any) -> Self:
         """From a `NodeArg`, which would keep its session, and the parameters in it, alive."""
         return cls(value.name, value.type, tuple(value.shape))
+
+
+@dataclass(frozen=True)
+class FileRun:
+    """The file on one feed: outputs by name, or what ONNX Runtime says where it does not run; and the source's answer.
+
+    `label` says with which graph optimizations.
+    """
+
+    label: str
+    feed: Feed
+    outputs: dict[str, Any] | str
+    answer: Answer
 
 
 class FileSessions:
@@ -100,20 +114,27 @@ class FileSessions:
         """The axes of the inputs: numbers where they are fixed, names or None where they are dynamic."""
         return {name: value.shape for name, value in self.inputs.items()}
 
-    def run(self, label: str, feeds: Iterable[Feed]) -> Iterator[tuple[Feed, dict[str, Any] | str]]:
-        """Open the file, run it on each feed, and close it.
+    def run(self, feeds: Callable[[], Iterable[Feed]], answers: Iterable[Answer]) -> Iterator[FileRun]:
+        """Run the file on every feed that the source has answered, first as written, then as deployed.
 
-        Yields:
-            The feed, and the outputs by name, or what ONNX Runtime says where the file does not run on it.
+        Args:
+            feeds: makes them, once for each way of executing the file.
+            answers: of the source, in the order of the feeds.
 
         Raises:
             InputRefused: ONNX Runtime does not load it.
         """
+        for label in (AS_WRITTEN, DEPLOYED):
+            for (feed, found), answer in zip(self._runs(label, feeds()), answers, strict=True):
+                outputs = found if isinstance(found, str) else dict(zip(self.outputs, found, strict=True))
+                yield FileRun(label, feed, outputs, answer)
+
+    def _runs(self, label: str, feeds: Iterable[Feed]) -> Iterator[tuple[Feed, list[Any] | str]]:
+        """Open the file, run it on each feed, and close it."""
         session = self._opened(label)
         try:
             for feed in feeds:
-                found = try_run(session, self._taken(feed))
-                yield feed, found if isinstance(found, str) else dict(zip(self.outputs, found, strict=True))
+                yield feed, try_run(session, self._taken(feed))
         finally:
             del session
             give_back_memory()

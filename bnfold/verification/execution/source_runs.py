@@ -2,53 +2,100 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 from bnfold.errors import InputRefused
+from bnfold.runtime.memory import give_back_memory
+from bnfold.verification.execution.answers import Answer, Answers
 from bnfold.verification.execution.known_rows import KnownRows, chance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
 
     from bnfold.verification.data.feeds import Extent, Feed
     from bnfold.verification.execution.reference import Arrays, Reference
 
-__all__ = ["SourceRuns"]
+__all__ = ["SourceRun", "SourceRuns"]
+
+log = logging.getLogger("bnfold.verification")
+
+
+@dataclass(frozen=True)
+class SourceRun:
+    """The source on one feed: its answer, and its executions in its own precision."""
+
+    feed: Feed
+    answer: Answer
+    executions: Sequence[Arrays]
 
 
 class SourceRuns:
-    """A source, asked feed by feed.
+    """A source, asked feed by feed; a context, behind which its answers are gone.
+
+    Attributes:
+        answers: to all feeds so far, in their order.
 
     Args:
         reference: the source.
     """
 
     def __init__(self, reference: Reference) -> None:
+        self.answers = Answers()
         self._reference = reference
         self._known = KnownRows()
         self._has_answered = False
         self._first: tuple[Feed, Arrays] | None = None  # of those that are asked by row
 
-    def ask(self, feed: Feed, extent: Extent) -> tuple[Arrays, list[Arrays]]:
-        """The float64 values, and the source's own executions.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.answers.close()
+
+    def run(self, feeds: Iterable[Feed], extent: Extent) -> Iterator[SourceRun]:
+        """Ask the source on each feed.
 
         Where few inputs decide, one execution of the source counts, and rows that are known are not asked again. Its
         error is the largest of fewer then, so that no file passes for it; one that fails is compared on all.
 
         Args:
-            feed: the inputs.
+            feeds: the inputs.
             extent: of the feeds.
 
         Raises:
             InputRefused: the source has no answer, or another one each time.
         """
-        exact, *executions = self._answers(feed) if extent == "all" else self._answers_by_row(feed)
-        for name in self._reference.output_names:
-            _refuse_other_shapes(name, exact[name], [execution[name] for execution in executions])
-        self._has_answered = True
-        return exact, executions
+        for feed in feeds:
+            log.debug("asking the source on %s", feed)
+            exact, *executions = self._values(feed) if extent == "all" else self._values_by_row(feed)
+            for name in self._reference.output_names:
+                _refuse_other_shapes(name, exact[name], [execution[name] for execution in executions])
+            self._has_answered = True
+            answer = Answer.of(exact, executions)
+            self.answers.add(answer)
+            yield SourceRun(feed, answer, executions)
+            del exact, executions, answer
+            give_back_memory()
+
+    def takes(self, feed: Feed, extent: Extent) -> bool:
+        """Whether the source runs on inputs of this size.
+
+        A user's network, and ONNX Runtime, may raise anything where it does not; that the size was not compared is a
+        warning then.
+        """
+        try:
+            if extent == "all":
+                self._reference.executions32(feed.arrays)
+            else:
+                self._reference.execution32(feed.arrays)
+        except Exception:
+            log.debug("the source does not run on %s", feed, exc_info=True)
+            return False
+        return True
 
     def end(self) -> None:
         """Ask a network once again that has been asked for no row twice; a file holds no chance that it could hide.
@@ -60,13 +107,13 @@ class SourceRuns:
             self._refuse_chance(self._first[1], self._first[0])
         self._first = None
 
-    def _answers(self, feed: Feed) -> list[Arrays]:
+    def _values(self, feed: Feed) -> list[Arrays]:
         exact = self._reference.evaluate64(feed.arrays)
         if not self._has_answered:
             self._refuse_chance(exact, feed)
         return [exact, *self._reference.executions32(feed.arrays)]
 
-    def _answers_by_row(self, feed: Feed) -> list[Arrays]:
+    def _values_by_row(self, feed: Feed) -> list[Arrays]:
         known = self._known.answers(feed)
         if known is not None:
             return known

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnfold.records import Verdict
-from bnfold.verification.checks.compared_feeds import FeedSeries
-from bnfold.verification.checks.comparison import AskedSource, ask_file, judged_parameters
+from bnfold.verification.checks.comparison import Compared, judged_parameters
 from bnfold.verification.checks.interface import Difference, differing_outputs, matched_inputs
 from bnfold.verification.checks.judgement import judgement
 from bnfold.verification.checks.pooled_errors import PooledErrors
-from bnfold.verification.execution.answers import Answers
 from bnfold.verification.execution.candidate import Candidate
+from bnfold.verification.execution.source_runs import SourceRuns
 from bnfold.verification.golden.golden_reference import GoldenReference, read_bundle
 
 if TYPE_CHECKING:
@@ -45,9 +44,8 @@ def verify_bundle(
     """
     golden = read_bundle(folder)
     opened = Candidate.opened(candidate, provider=provider, threads=threads)
-    errors = PooledErrors(opened.precision, golden)
-    different = _compare(opened, golden, errors, seed=seed)
-    failure = errors.failure() if different is None else different.sentence
+    compared = _compared(opened, golden, seed=seed)
+    errors, failure = compared.errors, compared.failure()
     return Verdict(
         passed=failure is None,
         n_compared=errors.n_compared,
@@ -61,19 +59,20 @@ def verify_bundle(
     )
 
 
-def _compare(candidate: Candidate, golden: GoldenReference, errors: PooledErrors, *, seed: int) -> Difference | None:
-    """Take in the errors of the source and of the file, up to the first difference of kind."""
+def _compared(candidate: Candidate, golden: GoldenReference, *, seed: int) -> Compared:
+    """The source as it was written down, and the file, up to the first difference of kind."""
+    errors = PooledErrors(candidate.precision, golden)
     inputs = matched_inputs(candidate.sessions.inputs, golden.inputs, golden)
     if isinstance(inputs, Difference):
-        return inputs
+        return Compared(errors, difference=inputs)
     different = differing_outputs(candidate.sessions.outputs, golden)
     if different is not None:
-        return different
-    with Answers() as answers:
-        refused = AskedSource(golden, errors, answers).ask(FeedSeries(golden.inputs, "all", lambda: iter(golden.feeds)))
+        return Compared(errors, difference=different)
+    with SourceRuns(golden) as source:
+        refused = errors.take_source(source.run(golden.feeds, "all"))
         if refused is not None:
             raise refused.refusal()
-        different = ask_file(candidate, errors, lambda: golden.feeds, answers)
-    if different is None and any(output.failure() for output in errors.outputs.values()):
-        errors.add_parameters(judged_parameters(candidate, golden, golden.feeds, seed=seed))
-    return different
+        different = errors.take_file(candidate.sessions.run(lambda: golden.feeds, source.answers))
+    if different is None and errors.has_failed_outputs:
+        errors.take_parameters(judged_parameters(candidate, golden, golden.feeds, seed=seed))
+    return Compared(errors, difference=different)

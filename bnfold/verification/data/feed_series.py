@@ -6,9 +6,8 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bnfold.verification.data.compared_sizes import other_sizes, size_text
+from bnfold.verification.data.compared_sizes import Axes, other_sizes, size_text
 from bnfold.verification.data.feeds import make_feeds
-from bnfold.verification.data.input_facts import input_axes
 from bnfold.verification.data.input_rows import channel_statistics
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from bnfold.records import InputSpec
     from bnfold.verification.data.feeds import Extent, Feed
     from bnfold.verification.data.input_facts import InputFacts
-    from bnfold.verification.execution.candidate import Candidate
-    from bnfold.verification.execution.reference import Reference
 
 __all__ = ["FeedSeries", "asked_series", "other_series", "row_sizes"]
 
@@ -38,7 +35,7 @@ class FeedSeries:
 
 def asked_series(
     inputs: Sequence[InputSpec],
-    reference: Reference,
+    facts: Mapping[str, InputFacts],
     *,
     samples: Mapping[str, np.ndarray] | None,
     batches: Sequence[int],
@@ -46,17 +43,17 @@ def asked_series(
     extent: Extent,
 ) -> FeedSeries:
     """The feeds at the sizes of the inputs; see `make_feeds` for the arguments."""
-    facts = dict(reference.input_facts)
     made = functools.partial(
-        make_feeds, inputs, samples=samples, facts=facts, batches=batches, seed=seed, extent=extent
+        make_feeds, inputs, samples=samples, facts=dict(facts), batches=batches, seed=seed, extent=extent
     )
     return FeedSeries(inputs, extent, made)
 
 
 def other_series(
     asked: FeedSeries,
-    candidate: Candidate,
-    reference: Reference,
+    file: Mapping[str, Axes],
+    source: Mapping[str, Axes],
+    facts: Mapping[str, InputFacts],
     *,
     samples: Mapping[str, np.ndarray] | None,
     batches: Sequence[int],
@@ -66,22 +63,20 @@ def other_series(
 
     Args:
         asked: those at the sizes of the inputs.
-        candidate: the file.
-        reference: the source.
-        samples: as for `asked`; random rows have their statistics.
+        file: the axes of the file's inputs, numbers where they are fixed.
+        source: those of the source's.
+        facts: as for `asked`.
+        samples: as for `asked`; the rows are random, with their statistics.
         batches: that `asked` has.
         seed: of the random rows.
     """
-    facts = _with_samples(reference.input_facts, samples)
+    known = _with_samples(facts, samples)
     extent, batch = asked.extent, max(batches[0], min(OTHER_SIZE_BATCH, batches[-1]))
     if extent != "all":
         batch, extent = batches[0], "one"
-    plain = reference.plain
-    axes = {} if plain is None else input_axes(plain)
-    del plain
-    for sized in other_sizes(asked.inputs, candidate.sessions.declared_axes, axes):
+    for sized in other_sizes(asked.inputs, file, source):
         made = functools.partial(
-            make_feeds, sized, samples=None, facts=facts, batches=[batch], seed=seed, size=size_text(sized),
+            make_feeds, sized, samples=None, facts=known, batches=[batch], seed=seed, size=size_text(sized),
             extent=extent,
         )  # fmt: skip
         yield FeedSeries(sized, extent, made)
