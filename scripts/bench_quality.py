@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from common.tables import markdown_table
 from onnx import TensorProto, helper, numpy_helper
 
 from bnfold.benchmarking import bench_files
@@ -33,6 +34,7 @@ from bnfold.runtime import environment, open_session
 from bnfold.version import __version__
 
 KINDS = {"a_a": "the same file twice", "a_b": "5 % more work"}
+VERDICTS = ("tie", "faster", "slower", "undecided")
 WANTED = {"a_a": "tie", "a_b": "slower"}
 
 CHANNELS, SIZE, N_CONVOLUTIONS = 64, 28, 20
@@ -115,13 +117,13 @@ def markdown(result: dict[str, Any]) -> str:
     lines = ["# How often `bnfold bench` says the truth", "", f"`python scripts/bench_quality.py`: {facts['cpu']}, "]
     lines[-1] += f"{facts['threads']} of {facts['n_cpus']} CPUs, ONNX Runtime {facts['onnxruntime']}, "
     lines[-1] += f"{facts['budget_s']:.0f} s a run, 99 % intervals."
-    lines += ["", "| pair | runs | tie | faster | slower | undecided for noise | interval, median width |"]
-    lines += ["|---|---:|---:|---:|---:|---:|---:|"]
+    cells = []
     for kind, name in KINDS.items():
         said, runs = counts(result, kind), result[kind]
         width = median(run["high"] - run["low"] for run in runs) if runs else float("nan")
-        cells = [name, len(runs), *(said[verdict] for verdict in ("tie", "faster", "slower", "undecided"))]
-        lines.append("| " + " | ".join(map(str, cells)) + f" | {width:.4f} |")
+        cells.append((name, len(runs), *(said[verdict] for verdict in VERDICTS), f"{width:.4f}"))
+    headings = ("pair", "runs", *VERDICTS[:-1], "undecided for noise", "interval, median width")
+    lines += ["", markdown_table(headings, cells, right=range(1, 7))]
     found = ", ".join(f"{value:.4f}" for value in result["overhead"])
     lines += ["", f"Median of the timed loop over ONNX Runtime's own `model_run` of the same calls: {found}."]
     return "\n".join(lines) + "\n"

@@ -3,7 +3,7 @@
     python scripts/bench_zoo.py [--provider cpu|cuda] [--cuda-graph] [--batch 1] [--threads 1] [--budget 10] [--jobs 1]
                                 [--json FILE] [--markdown benchmarks/FILE.md] [--picture FILE.svg] [NAME ...]
 
-NAME is a network of timm, or one of scripts/pattern_networks.py; without names, the list of scripts/fold_zoo.py. The
+NAME is a network of timm, or one of scripts/common/patterns.py; without names, the list of scripts/fold_zoo.py. The
 plain file is what `torch.onnx.export(..., dynamo=True)` writes by default, its own optimizations included; both files
 run at ONNX Runtime's full graph optimization. With --cuda-graph, each pair is measured with CUDA graphs, too. The files
 are written after every network, so that an interrupt loses none, and networks that --json FILE has already are not
@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 import torch
-from bench_page import headings, markdown, named_ratios, plain_line, rows
-from fold_zoo import TIMM, build, calibrate, randomise, source_of
+from bench.page import headings, markdown, named_ratios, plain_line, rows
+from common.networks import TIMM, build, calibrate, randomise, source_of
+from common.patterns import PATTERNS
 from onnxscript import optimizer
-from pattern_networks import PATTERNS
 
 from bnfold.benchmarking import bench_files
 from bnfold.errors import BnfoldError, InputRefused

@@ -30,7 +30,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
-from calibration_networks import ARCHITECTURES, folded, is_folded_here, randomise, settle
+from calibration.networks import ARCHITECTURES, folded, is_folded_here, randomise, settle
 from onnx import numpy_helper
 
 import bnfold

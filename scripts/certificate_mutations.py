@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.parser
+from common.tables import markdown_line, markdown_table
 from onnx import numpy_helper
 
 import bnfold.folding
@@ -110,6 +111,7 @@ NETWORKS: Mapping[str, Network] = {
         "r = Relu (b) v = Conv (r, from_many_w, conv_b) r2 = Relu (v) y = Conv (r2, point_w)",
     ),
 }
+COLUMNS = ("rewrite", "fault", "caught", "layer", "named")
 FAULTS = ("weights of a channel x 1.01", "offset dropped")
 SPECIAL = {"merged branches": ("scale of a branch x 1.01",), "removed channels": ("one constant not taken",)}
 
@@ -264,38 +266,39 @@ def main() -> int:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
     arguments = parser.parse_args()
     missing = sorted({op for op, rule in RULES.items() if rule.rewrite is not None} - set(NETWORKS))
-    lines = ["| rewrite | fault | caught | layer | named |", "|---|---|---|---|---|"]
+    rows = []
     good = not missing
     for rule in arguments.rules:
         for fault in ("none", *SPECIAL.get(rule, FAULTS)):
             with tempfile.TemporaryDirectory() as name:
-                line, passed = _line(rule, fault, Path(name))
+                cells, passed = _row(rule, fault, Path(name))
             good &= passed
-            lines.append(line)
-            print(line, flush=True)
+            rows.append((rule, fault, *cells))
+            print(markdown_line(rows[-1]), flush=True)
     if missing:
         print(f"no network for {', '.join(missing)}")
     if arguments.markdown is not None:
-        arguments.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        arguments.markdown.write_text(markdown_table(COLUMNS, rows) + "\n", encoding="utf-8")
     return 0 if good else 1
 
 
-def _line(rule: str, fault: str, folder: Path) -> tuple[str, bool]:
+def _row(rule: str, fault: str, folder: Path) -> tuple[tuple[str, str, str], bool]:
+    """What the last columns say, and whether it is as it should be."""
     if fault == "none":
         report = exported(rule, folder)
         facts = report.certificate
         proven = facts is not None and facts.certified == facts.regions
         text = "right" if report.passed and proven else f"WRONG: {report.verify.failure}"
-        return f"| {rule} | none | {text} | | |", report.passed and proven
+        return (text, "", ""), report.passed and proven
     with faulty(rule, fault) as worked:
         report = exported(rule, folder)
     if not worked:
-        return f"| {rule} | {fault} | no place for it | | |", fault != FAULTS[0]
+        return ("no place for it", "", ""), fault != FAULTS[0]
     departure = report.verify.departure
     layer = "" if departure is None else departure.layer
     named = layer in {f"layer_{name}" for name in NETWORKS[rule].written}
     caught = "yes" if not report.passed else "MISSED"
-    return f"| {rule} | {fault} | {caught} | {layer} | {'yes' if named else 'NO'} |", not report.passed and named
+    return (caught, layer, "yes" if named else "NO"), not report.passed and named
 
 
 if __name__ == "__main__":

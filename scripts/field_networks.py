@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # where a factory is loaded by path, its neighbours are not
-from field_list import cache, versions
+from field.sources import cache, versions
 
 __all__ = ["efficientnet_lite0"]
 

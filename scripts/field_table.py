@@ -4,9 +4,9 @@
 
 ./scripts/fetch_field.sh fetches what scripts/field_files.toml lists. Each source goes through `bnfold fold-export`, a
 file without any option; its result is timed against the source itself, that of a network against the plain export, by
-the rule of scripts/timing_rule.py. --json appends a line for every source and is the memory of an interrupted run: the
-same command goes on where it ended. Exit code 1, with one line for each miss, unless every source folds, is equal,
-keeps as many BatchNorms as stated, and is not slower; only then is the page written.
+the rule of scripts/common/timing_rule.py. --json appends a line for every source and is the memory of an interrupted
+run: the same command goes on where it ended. Exit code 1, with one line for each miss, unless every source folds, is
+equal, keeps as many BatchNorms as stated, and is not slower; only then is the page written.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from field_list import FieldSource, field_sources
-from measured_rows import measured_rows
-from timing_rule import LARGEST_LOW, MOST_AGAIN, WIDEST, failure, measured, shown
+from common.rows import measured_rows
+from common.tables import markdown_table
+from common.timing_rule import LARGEST_LOW, MOST_AGAIN, WIDEST, failure, measured, shown
+from field.sources import FieldSource, field_sources
 
 from bnfold.errors import BnfoldError
 
@@ -119,8 +120,7 @@ def cells(source: FieldSource, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def page(sources: Sequence[FieldSource], rows: Sequence[Mapping[str, Any]]) -> str:
     """docs/field.md."""
-    lines = [" | ".join(COLUMNS), f"---|---|---|{'|'.join(['---:'] * (len(COLUMNS) - 3))}"]
-    lines += [" | ".join(cells(source, row)) for source, row in zip(sources, rows, strict=True)]
+    lines = [cells(source, row) for source, row in zip(sources, rows, strict=True)]
     return PAGE.format(
         n_sources=len(sources),
         n_packages=len({source.package for source in sources}),
@@ -129,7 +129,7 @@ def page(sources: Sequence[FieldSource], rows: Sequence[Mapping[str, Any]]) -> s
         again=MOST_AGAIN,
         largest=LARGEST_LOW,
         **{key: ", ".join(sorted({row["timing"][key] for row in rows})) for key in ("onnxruntime", "cpu")},
-        table="\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines),
+        table=markdown_table(COLUMNS, lines, right=range(3, len(COLUMNS))),
     )
 
 

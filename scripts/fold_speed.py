@@ -4,7 +4,7 @@
     python scripts/fold_speed.py --large 2.5
 
 NAME is a network of timm; without names, resnet50 and densenet121. Then come synthetic networks (see
-synthetic_networks.py) of about 1,250 to 10,000 nodes. Times are CPU seconds of this process, so that other work on the
+cost/networks.py) of about 1,250 to 10,000 nodes. Times are CPU seconds of this process, so that other work on the
 machine does not count; `ratio` is fold over export, and `slope` the exponent with which the fold grew since the next
 smaller size: 1 is linear.
 
@@ -30,10 +30,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import onnx_ir as ir
-from onnx import TensorProto, helper
+from cost.large import GB, status, write_large
 
 from bnfold.export.zero_bias import drop_zero_biases
 from bnfold.folding import fold_model
@@ -42,8 +40,6 @@ TIMM = ("resnet50", "densenet121")
 KINDS = ("residual", "preactivation", "mixer", "mixed")
 SIZES = (1250, 2500, 5000, 10000)  # nodes
 ROW = "{:20} {:>6} {:>6} {:>5} {:>10} {:>8} {:>7} {:>6}"
-WIDTH = 4096  # of the large network: 64 MiB a layer
-GB = 10**9
 
 
 def export(module: Any, inputs: tuple[Any, ...], input_names: list[str]) -> Any:
@@ -65,8 +61,8 @@ def export(module: Any, inputs: tuple[Any, ...], input_names: list[str]) -> Any:
 def network_row(name: str, previous: tuple[int, float] | None) -> tuple[tuple[int, float], str]:
     """Export and fold one network: its nodes and the fold's seconds, and the table's row."""
     import torch
-    from fold_zoo import build, calibrate, names, randomise
-    from synthetic_networks import network
+    from common.networks import build, calibrate, names, randomise
+    from cost.networks import network
 
     if ":" in name:
         kind, size = name.split(":")
@@ -102,36 +98,6 @@ def speed(names: list[str], kinds: list[str], sizes: list[int]) -> None:
         for size in sizes:
             previous, text = network_row(f"{kind}:{size}", previous)
             print(text, flush=True)
-
-
-def write_large(folder: Path, n_bytes: float) -> Path:
-    """A network of Gemm-BN-ReLU, its weights in external data; one layer is in memory at a time."""
-    rng = np.random.default_rng(0)
-    n_layers = math.ceil(n_bytes / (4 * WIDTH * WIDTH))
-    nodes, initializers, x = [], [], "x"
-    with (folder / "large.onnx.data").open("wb") as data:
-        for k in range(n_layers):
-            weight = TensorProto(name=f"fc{k}.weight", data_type=TensorProto.FLOAT, dims=[WIDTH, WIDTH])
-            array = rng.standard_normal((WIDTH, WIDTH), np.float32) / np.float32(math.sqrt(WIDTH))
-            weight.data_location = TensorProto.EXTERNAL
-            places = {"location": "large.onnx.data", "offset": data.tell(), "length": array.nbytes}
-            weight.external_data.extend(onnx.StringStringEntryProto(key=a, value=str(b)) for a, b in places.items())
-            data.write(array.tobytes())
-            norm = {
-                f"bn{k}.{part}": rng.uniform(0.5, 1.5, WIDTH).astype(np.float32)
-                for part in ("weight", "bias", "running_mean", "running_var")
-            }
-            initializers += [weight, *(onnx.numpy_helper.from_array(array, name) for name, array in norm.items())]
-            nodes += [
-                helper.make_node("Gemm", [x, weight.name], [f"g{k}"], name=f"fc{k}", transB=1),
-                helper.make_node("BatchNormalization", [f"g{k}", *norm], [f"b{k}"], name=f"bn{k}"),
-                helper.make_node("Relu", [f"b{k}"], [f"r{k}"], name=f"relu{k}"),
-            ]
-            x = f"r{k}"
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", WIDTH]) for name in ("x", x)]
-    graph = helper.make_graph(nodes, "large", values[:1], values[1:], initializers)
-    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), folder / "large.onnx")
-    return folder / "large.onnx"
 
 
 def large(n_bytes: float) -> None:
@@ -171,14 +137,6 @@ def fold_file(path: Path, how: str) -> None:
 def _watch(peaks: dict[str, int], done: threading.Event) -> None:
     while not done.wait(0.005):
         status(peaks)
-
-
-def status(peaks: dict[str, int], pid: int | str = "self") -> None:
-    """Raise the peaks to the kinds of resident memory that Linux tells apart, and to their sum (VmRSS), in bytes."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.startswith(("Rss", "VmRSS")):
-            peaks[key] = max(peaks.get(key, 0), 1024 * int(value.split()[0]))
 
 
 def main() -> None:

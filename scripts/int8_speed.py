@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 import torch
-from fold_zoo import build, calibrate, randomise, source_of
+from common.networks import build, calibrate, randomise, source_of
 
 from bnfold.benchmarking import bench_files
 from bnfold.export import finish, plain_graph, save

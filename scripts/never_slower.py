@@ -1,4 +1,4 @@
-"""The rule of scripts/timing_rule.py on every network that has a page: one line each, exit code 1 if one fails.
+"""The rule of scripts/common/timing_rule.py on every network that has a page: one line each, exit code 1 if one fails.
 
     python scripts/never_slower.py [--list field|zoo|cpu ...] [--only NAME ...] [--budget 10] [--runs DIR] [--json FILE]
 
@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import field_table
 import torch
 from bench_zoo import write_files, write_pair
-from field_list import field_sources
-from fold_zoo import TIMM, calibrate, randomise
-from measured_rows import measured_rows
-from pattern_networks import PATTERNS
-from timing_rule import failure, measured, shown
+from common.networks import TIMM, calibrate, randomise
+from common.patterns import PATTERNS
+from common.rows import measured_rows
+from common.timing_rule import failure, measured, shown
+from field.sources import field_sources
 
 from bnfold.errors import BnfoldError
 from bnfold.sources import TorchSource, load_source

@@ -8,6 +8,8 @@
 set -euo pipefail
 # shellcheck source=scripts/venv.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
+# shellcheck source=scripts/pytest.sh
+source "$ROOT/scripts/pytest.sh"
 # shellcheck source=scripts/browser.sh
 source "$ROOT/scripts/browser.sh"
 
@@ -24,5 +26,4 @@ say "mypy --strict"
 say "lint-imports"
 "$bin/lint-imports"
 ensure_browser
-say "pytest"
-"$bin/python" -m pytest -m "not zoo and not field" "$@"
+run_pytest "$bin/python" -m "not zoo and not field" "$@"

@@ -8,6 +8,8 @@
 set -euo pipefail
 # shellcheck source=scripts/venv.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
+# shellcheck source=scripts/pytest.sh
+source "$ROOT/scripts/pytest.sh"
 
 "$ROOT/scripts/fetch_field.sh"
 cd -- "$ROOT"
@@ -15,5 +17,4 @@ if ! ls -d -- "${BNFOLD_FIELD:-${XDG_CACHE_HOME:-$HOME/.cache}/bnfold/field}"/*/
   say "the tests marked field are skipped: none of the packages of scripts/constraints-field.txt could be fetched"
   exit 0
 fi
-say "pytest -m field"
-"$ROOT/.venv/bin/python" -m pytest -m field "$@"
+run_pytest "$ROOT/.venv/bin/python" -m field "$@"

@@ -5,8 +5,9 @@
 set -euo pipefail
 # shellcheck source=scripts/venv.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
+# shellcheck source=scripts/pytest.sh
+source "$ROOT/scripts/pytest.sh"
 
 ensure_venv .venv-lowest dev scripts/constraints-lowest.txt
 cd -- "$ROOT"
-say "pytest"
-"$ROOT/.venv-lowest/bin/python" -m pytest -m "not zoo and not field" "$@"
+run_pytest "$ROOT/.venv-lowest/bin/python" -m "not zoo and not field" "$@"

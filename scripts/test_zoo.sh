@@ -5,8 +5,9 @@
 set -euo pipefail
 # shellcheck source=scripts/venv.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
+# shellcheck source=scripts/pytest.sh
+source "$ROOT/scripts/pytest.sh"
 
 ensure_venv .venv-zoo dev,zoo scripts/constraints-zoo.txt
 cd -- "$ROOT"
-say "pytest -m zoo"
-"$ROOT/.venv-zoo/bin/python" -m pytest -m zoo "$@"
+run_pytest "$ROOT/.venv-zoo/bin/python" -m zoo "$@"

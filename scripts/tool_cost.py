@@ -49,7 +49,7 @@ def network(name: str, *, random: bool) -> Any:
 
     module = timm.create_model(name).eval()
     if random:
-        from fold_zoo import randomise
+        from common.networks import randomise
 
         randomise(module, "positive", seed=1)
     return module

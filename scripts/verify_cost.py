@@ -31,7 +31,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fold_speed import GB, status, write_large
+from cost.large import GB, status, write_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +83,7 @@ def write_files(name: str, folder: Path) -> None:
     """The folded and the unfolded file of a network of timm."""
     import onnx_ir as ir
     import timm
-    from fold_zoo import randomise
+    from common.networks import randomise
     from safetensors.torch import save_file
 
     import bnfold

@@ -1,11 +1,13 @@
-"""What every test may use: the command line in this process, a small network, hypothesis without deadlines."""
+"""What every test may use: the command line, a small network, hypothesis without deadlines, the machine to itself."""
 
 from __future__ import annotations
 
+import fcntl
 import inspect
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,7 @@ from onnx import numpy_helper
 from bnfold.cli.main import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from click.testing import Result
 
@@ -31,6 +33,53 @@ settings.load_profile("bnfold")
 # Shells start jobs in the background, and nohup, with these ignored, which children inherit. Tests send them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+class Turns:
+    """Lets the workers of pytest-xdist run their tests side by side, and one marked `alone` while the others wait.
+
+    Two locked files: every test holds the room, shared or, where it is alone, exclusive; who waits for the room holds
+    the door, so that nobody enters before. A worker whose next test is alone, too, stays. The lock of a process that
+    dies is open.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.door, self.room = ((folder / name).open("w") for name in ("door.lock", "room.lock"))
+        self.is_kept = False
+
+    @contextmanager
+    def taken(self, *, alone: bool, keep: bool) -> Iterator[None]:
+        """A test's turn."""
+        if not self.is_kept:
+            fcntl.flock(self.door, fcntl.LOCK_EX)
+            fcntl.flock(self.room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            fcntl.flock(self.door, fcntl.LOCK_UN)
+        self.is_kept = alone and keep
+        try:
+            yield
+        finally:
+            if not self.is_kept:
+                fcntl.flock(self.room, fcntl.LOCK_UN)
+
+
+TURNS = pytest.StashKey[Turns]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where several workers run this suite, they take turns."""
+    if hasattr(config, "workerinput"):
+        config.stash[TURNS] = Turns(Path(config.getoption("basetemp")).parent)  # each has a folder of its own in there
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Run a test, with its fixtures, when it is its turn."""
+    turns = item.config.stash.get(TURNS, None)
+    if turns is None:
+        return (yield)
+    keep = nextitem is not None and nextitem.get_closest_marker("alone") is not None
+    with turns.taken(alone=item.get_closest_marker("alone") is not None, keep=keep):
+        return (yield)
 
 
 @pytest.fixture(autouse=True, scope="session")

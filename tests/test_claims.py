@@ -20,10 +20,10 @@ def claims() -> ModuleType:
     """The script, imported with its neighbours."""
     sys.path.insert(0, str(REPOSITORY / "scripts"))
     try:
-        import claims
+        from claims import command
     finally:
         sys.path.remove(str(REPOSITORY / "scripts"))
-    return claims
+    return command
 
 
 @pytest.fixture

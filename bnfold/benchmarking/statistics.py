@@ -27,6 +27,7 @@ __all__ = ["LEVEL", "NO_WINNER", "compare", "dispersion", "ratio_interval"]
 LEVEL = 0.99
 NO_WINNER = "no winner is named: "
 N_RESAMPLES = 4000
+CHOSEN_AT_ONCE = 1 << 17  # ratios in resamples whose medians are taken together: a megabyte
 
 
 def ratio_interval(ratios: NDArray[np.float64], seed: int) -> tuple[float, float, float]:
@@ -55,10 +56,14 @@ def _bootstrap(ratios: NDArray[np.float64], seed: int) -> tuple[float, float]:
     generator = np.random.default_rng(seed)
     n_loads, n_rounds = ratios.shape
     medians = np.empty(N_RESAMPLES)
-    for index in range(N_RESAMPLES):
-        rows = ratios[generator.integers(n_loads, size=n_loads)]
-        columns = generator.integers(n_rounds, size=(n_loads, n_rounds))
-        medians[index] = np.median(np.take_along_axis(rows, columns, axis=1))
+    at_once = max(1, min(N_RESAMPLES, CHOSEN_AT_ONCE // ratios.size))
+    chosen = np.empty((at_once, n_loads, n_rounds), np.intp)
+    for start in range(0, N_RESAMPLES, at_once):
+        part = chosen[: N_RESAMPLES - start]
+        for places in part:
+            rows = generator.integers(n_loads, size=(n_loads, 1))
+            np.add(rows * n_rounds, generator.integers(n_rounds, size=(n_loads, n_rounds)), out=places)
+        medians[start : start + at_once] = np.median(ratios.take(part), axis=(1, 2))
     low, high = np.quantile(medians, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 

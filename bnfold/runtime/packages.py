@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import sys
 from importlib.metadata import PackageNotFoundError, distributions, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bnfold.errors import EnvironmentNotReady
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from importlib.metadata import Distribution
 
 __all__ = ["EXTRAS", "Provider", "installed_builds", "installed_version", "missing_package", "require_onnxruntime"]
 
@@ -65,7 +71,7 @@ def installed_builds() -> dict[str, str]:
 
     One that lies in another folder behind it on the path (`pip install --target`) is not used, and overwrites nothing.
     """
-    found = [(name, own.version, _folder(own.locate_file(""))) for name in BUILDS for own in distributions(name=name)]
+    found = _on_the_path(distributions, tuple(sys.path))
     spec = find_spec("onnxruntime")
     if spec is not None and spec.origin is not None:
         home = _folder(spec.origin).parents[1]
@@ -74,6 +80,12 @@ def installed_builds() -> dict[str, str]:
     for name, number, _ in found:
         builds.setdefault(name, number)  # the first on the path, where one is in several folders
     return builds
+
+
+@functools.lru_cache(maxsize=1)
+def _on_the_path(find: Callable[..., Iterable[Distribution]], _path: tuple[str, ...]) -> list[tuple[str, str, Path]]:
+    """The builds in every folder of the path; asked for with each session, and looked up once."""
+    return [(name, own.version, _folder(own.locate_file(""))) for name in BUILDS for own in find(name=name)]
 
 
 def _folder(path: Any) -> Path:

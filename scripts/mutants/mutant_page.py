@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from common.tables import markdown_table
 from mutant_targets import draw, every_mutant, reason
 
 __all__ = ["page"]
@@ -31,15 +32,14 @@ def page(results: Path, root: Path) -> str:
         argued = sum(entry["state"] != "killed" and why is not None for entry, why in rows)
         parts.append(f"## Seed {seed}\n\n{len(rows)} tried: {killed} killed, {argued} argued, "
                      f"{len(rows) - killed - argued} unexplained.\n")  # fmt: skip
-        parts.append("| module | line | operator | before | after | |\n|---|---|---|---|---|---|")
-        parts += [_row(entry, why) for entry, why in rows]
-        parts.append("")
+        headings = ("module", "line", "operator", "before", "after", "")
+        parts += [markdown_table(headings, [_row(entry, why) for entry, why in rows]), ""]
     return "\n".join(parts)
 
 
-def _row(entry: dict[str, Any], why: str | None) -> str:
+def _row(entry: dict[str, Any], why: str | None) -> tuple[object, ...]:
     verdict = f"`{entry['by'].rpartition('/')[2]}`" if entry["state"] == "killed" else why or "**survived**"
-    cells = (
+    return (
         f"{entry['path']}",
         entry["line"],
         entry["operator"],
@@ -47,9 +47,8 @@ def _row(entry: dict[str, Any], why: str | None) -> str:
         _code(entry["after"]),
         verdict,
     )
-    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def _code(text: str) -> str:
     short = text if len(text) <= 60 else f"{text[:57]}..."
-    return f"`` {short.replace('|', chr(92) + '|')} ``"
+    return f"`` {short} ``"

@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # where common/ lies
 from mutant_operators import Mutant
 from mutant_page import page
 from mutant_runs import Workshop

@@ -57,6 +57,7 @@ def test_a_report_follows_the_contract(double: Path) -> None:
     assert shares[-1] == 1.0
 
 
+@pytest.mark.alone
 def test_ratios_are_first_over_each_other(product: Callable[[int], Path], quiet: None) -> None:
     """Ninety thousand times the work is slower on any quiet machine."""
     small, large = product(4), product(1200)

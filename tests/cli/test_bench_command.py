@@ -127,6 +127,7 @@ def test_times_with_a_unit(text: str, seconds: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_ctrl_c_prints_what_was_measured_so_far(relu: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bnfold", "bench", relu, relu, "--budget", "600", "--threads", "1", "-v"]
     process = subprocess.Popen(
@@ -147,6 +148,7 @@ def test_ctrl_c_prints_what_was_measured_so_far(relu: Path, tmp_path: Path) -> N
     assert report["ratios"][0]["verdict"] in {"tie", "undecided"}  # too few loads to name a winner
 
 
+@pytest.mark.alone
 def test_gates(cli: Callable[..., Result], relu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against a baseline of ten times and of a tenth of today's time: clear cases, if the machine is quiet."""
     monkeypatch.setattr("bnfold.benchmarking.noise.CpuMeter.noise_since", lambda *_args: Noise())

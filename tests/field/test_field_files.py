@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 try:
-    from field_list import FieldSource, field_sources
+    from field.sources import FieldSource, field_sources
 finally:
     sys.path.remove(str(SCRIPTS))
 

@@ -20,10 +20,10 @@ def survey():
     pytest.importorskip("onnxsim")
     sys.path.insert(0, str(SCRIPTS))
     try:
-        import survey
+        from survey import command
     finally:
         sys.path.remove(str(SCRIPTS))
-    return survey
+    return command
 
 
 def _row(network, found, *left):
@@ -31,7 +31,7 @@ def _row(network, found, *left):
 
 
 def test_a_batchnorm_in_front_of_a_linear_is_left_by_all_but_one(survey, monkeypatch, capsys):
-    from fold_zoo import build
+    from common.networks import build
 
     monkeypatch.setattr(survey, "build", build)
     row = survey.measure("bnnet")

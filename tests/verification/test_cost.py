@@ -135,6 +135,7 @@ def _allocated(pid: int) -> int:
     return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read in /proc")
 def test_verification_takes_less_than_four_times_the_file(tmp_path: Path) -> None:
     """Source and all; seen from this process, since ONNX Runtime keeps the lock of the other one while it loads."""

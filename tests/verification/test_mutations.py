@@ -24,10 +24,10 @@ def suite():
     """The script, imported with its neighbours."""
     sys.path.insert(0, str(SCRIPTS))
     try:
-        import mutations
+        from mutations import command
     finally:
         sys.path.remove(str(SCRIPTS))
-    return mutations
+    return command
 
 
 @pytest.fixture(scope="module")

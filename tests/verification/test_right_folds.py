@@ -18,10 +18,10 @@ def script():
     pytest.importorskip("onnxsim")
     sys.path.insert(0, str(SCRIPTS))
     try:
-        import right_folds
+        from right_folds import command
     finally:
         sys.path.remove(str(SCRIPTS))
-    return right_folds
+    return command
 
 
 def _draw(ratio, decided_by="source", failure=None):

@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["FieldSource", "cache", "field_sources", "versions"]
 
-SCRIPTS = Path(__file__).resolve().parent
+SCRIPTS = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)

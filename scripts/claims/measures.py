@@ -9,9 +9,10 @@ import copy
 from typing import Any
 
 import torch
-from claims_networks import NORMS, accuracy, convnet, digits, mlp, steps, trained
 from torch import nn
 from torch.nn import functional
+
+from claims.networks import NORMS, accuracy, convnet, digits, mlp, steps, trained
 
 __all__ = ["along_the_gradient", "batch_sizes", "initialisations", "learning_rates", "regularising", "steps_to_90"]
 

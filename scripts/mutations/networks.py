@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
-from calibration_networks import settle
+from calibration.networks import settle
+from common.patterns import UNet
 from onnx import numpy_helper
-from pattern_networks import UNet
 from torch import Tensor, nn
 
 from bnfold.export import finish, plain_graph

@@ -1,6 +1,6 @@
 """Wrong outputs: values, names and types of what leaves the file.
 
-See `mutation_folds` for what a mutation takes and returns.
+See `mutations.folds` for what a mutation takes and returns.
 """
 
 from __future__ import annotations
@@ -8,15 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from mutation_files import behind, constant, layer
-from mutation_networks import copied
-from mutation_norms import Mutant
 from onnx import TensorProto, helper
+
+from mutations.files import behind, constant, layer
+from mutations.networks import copied
+from mutations.norms import Mutant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mutation_networks import Subject
+    from mutations.networks import Subject
 
 __all__ = ["OUTPUTS"]
 

@@ -1,6 +1,6 @@
 """Wrong files: a right fold, spoilt on its way to the file or in it.
 
-See `mutation_folds` for what a mutation takes and returns.
+See `mutations.folds` for what a mutation takes and returns.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_dtypes import bfloat16
-from mutation_networks import copied, parameter, set_parameter
-from mutation_norms import Mutant, attribute
 from onnx import TensorProto, helper, numpy_helper
+
+from mutations.networks import copied, parameter, set_parameter
+from mutations.norms import Mutant, attribute
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mutation_networks import Subject
     from onnx import ModelProto, NodeProto
+
+    from mutations.networks import Subject
 
 __all__ = ["FILES", "behind", "constant", "layer"]
 

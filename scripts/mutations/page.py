@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from right_page import versions
+from common.tables import markdown_table
+from common.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from mutation_outcomes import Outcome
+    from mutations.outcomes import Outcome
 
 __all__ = ["write_page"]
 
@@ -21,10 +22,7 @@ Every wrong file below is made from a right fold of one of {n_networks} small ne
 something else before it counts. `bnfold verify` judges it with its defaults, and so does the gate of
 `bnfold fold-export`:
 
-| | caught |
-|---|---|
-| `bnfold verify` | **{n_caught} of {n_files}** |
-{tolerances}
+{counts}
 
 `np.allclose` compares the outputs of the file and of the unfolded graph in ONNX Runtime on one random sample, with atol
 and rtol alike, as most conversion scripts do. Of the {n_named} faults that lie in a layer, the verdict names the right
@@ -57,25 +55,25 @@ def write_page(
     outcomes = [cell for row in cells.values() for cell in row.values() if not isinstance(cell, str)]
     named = [outcome for outcome in outcomes if outcome.named is not None]
     wrong = [outcome for outcome in named if not outcome.named]
-    lines = [f"| | {' | '.join(networks)} | allclose {' / '.join(f'{limit:.0e}' for limit in limits)} |"]
-    lines.append(f"|---|{'---|' * len(networks)}---|")
+    lines = []
     for kind, row in cells.items():
         judged = [cell for cell in row.values() if not isinstance(cell, str)]
         counts = [sum(not outcome.close[i] for outcome in judged) for i in range(len(limits))]
         texts = [cell if isinstance(cell, str) else cell.cell() for cell in (row[network] for network in networks)]
-        lines.append(f"| {kind} | {' | '.join(texts)} | {' / '.join(map(str, counts))} of {len(judged)} |")
+        lines.append((kind, *texts, f"{' / '.join(map(str, counts))} of {len(judged)}"))
+    n_files = f"{len(outcomes)}, of {len({outcome.kind for outcome in outcomes})} kinds"
+    judges = [("`bnfold verify`", f"**{sum(outcome.caught for outcome in outcomes)} of {n_files}**")]
+    judges += [
+        (f"`np.allclose` at {limit:.0e}", sum(not outcome.close[i] for outcome in outcomes))
+        for i, limit in enumerate(limits)
+    ]
     text = PAGE.format(
         n_networks=len(networks),
-        n_caught=sum(outcome.caught for outcome in outcomes),
-        n_files=f"{len(outcomes)}, of {len({outcome.kind for outcome in outcomes})} kinds",
-        tolerances="\n".join(
-            f"| `np.allclose` at {limit:.0e} | {sum(not outcome.close[i] for outcome in outcomes)} |"
-            for i, limit in enumerate(limits)
-        ),
+        counts=markdown_table(("", "caught"), judges),
         n_named=len(named),
         n_right=len(named) - len(wrong),
         exceptions=f" The others: {', '.join(sorted({one.kind for one in wrong}))}." if wrong else "",
         versions=versions(PACKAGES),
-        table="\n".join(lines),
+        table=markdown_table(("", *networks, f"allclose {' / '.join(f'{limit:.0e}' for limit in limits)}"), lines),
     )
     path.write_text(text, encoding="utf-8")

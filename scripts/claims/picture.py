@@ -6,10 +6,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from claims_measures import BATCHES
-from claims_statistics import STEPS
-
 from bnfold.report.svg import drawing, new_figure, save_picture
+from claims.measures import BATCHES
+from claims.statistics import STEPS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from common.tables import markdown_table
+
 from bnfold.records.verdicts import verdict_in_words
 
 if TYPE_CHECKING:
@@ -89,23 +91,16 @@ def markdown(command: str, reports: Mapping[str, Any], failures: Mapping[str, st
     text += ["", ON_CUDA] if on_cuda else []
     text += [
         "",
-        *_table(
-            columns, ["---", "---:", *["---"] * on_cuda, "---", *["---:"] * (len(columns) - 4 - on_cuda), "---"], lines
-        ),
+        markdown_table(columns, lines, right=(1, *range(3 + on_cuda, len(columns) - 1))),
     ]
     shown = [(key, facts[key]) for key in FACTS if facts.get(key) is not None]
     values = [(key, json.dumps(value) if isinstance(value, dict) else str(value)) for key, value in shown]
-    text += ["", *_table(("environment", ""), ["---", "---"], values)]
+    text += ["", markdown_table(("environment", ""), values)]
     noisy = [name for name, report in reports.items() if report["environment"]["noise"] == "noisy"]
     text += ["", f"Noisy while measured: {', '.join(noisy) or 'none'}."]
     text += ["", f"Nodes on the CPU: {_elsewhere(reports) or 'none'}."] if on_cuda else []
     text += [f"\nNot measured: {name}, {reason}." for name, reason in failures.items()]
     return "\n".join(text) + "\n"
-
-
-def _table(columns: Sequence[str], alignment: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-    return ["| " + " | ".join(columns) + " |", "|" + "|".join(alignment) + "|", *body]
 
 
 def _elsewhere(reports: Mapping[str, Any]) -> str:

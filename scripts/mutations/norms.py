@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from mutation_networks import parameter, set_parameter
+
+from mutations.networks import parameter, set_parameter
 
 if TYPE_CHECKING:
     from onnx import NodeProto

@@ -1,6 +1,6 @@
 """Networks for scripts/right_folds.py: names, input shapes, and parameters that are hard to fold.
 
-A name is `SOURCE[+tiny][+mixed|+zeros][+few]`. SOURCE is one of scripts/pattern_networks.py, `zoo:NAME` of models/,
+A name is `SOURCE[+tiny][+mixed|+zeros][+few]`. SOURCE is one of scripts/common/patterns.py, `zoo:NAME` of models/,
 `timm:NAME` or `torchvision:NAME`. `+tiny` brings the variances of the BatchNorms down to 1e-8..1e-4, `+mixed` makes
 15 % of the gammas negative, `+zeros` also sets 3 % to 0, `+few` measures the statistics on 4 rows, which leaves a
 BatchNorm of vectors with deviations far from the true ones. Images are 128 x 128 where a network takes any size, since
@@ -13,8 +13,8 @@ import math
 from typing import Any
 
 import torch
-from fold_zoo import TIMM, calibrate, randomise
-from pattern_networks import PATTERNS
+from common.networks import TIMM, calibrate, randomise
+from common.patterns import PATTERNS
 
 from bnfold.sources.library import build_timm, build_torchvision
 from bnfold.sources.model_file import load_model_file, zoo_names

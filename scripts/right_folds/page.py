@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from bnfold.runtime.packages import installed_version
+from common.tables import markdown_table
+from common.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["versions", "write_page"]
+__all__ = ["write_page"]
 
 PAGE = """\
 # How accurate a folded file is
@@ -49,12 +50,6 @@ more the larger a mean is against its deviation (`bnnet+few`).
 PACKAGES = {"torch": "PyTorch", "timm": "timm", "onnxruntime": "ONNX Runtime", "onnxsim": "onnxsim"}
 
 
-def versions(packages: dict[str, str]) -> str:
-    """Names and versions of those distributions that are installed, for a sentence."""
-    found = {name: installed_version(package) for package, name in packages.items()}
-    return ", ".join(f"{name} {version.split('+')[0]}" for name, version in found.items() if version)
-
-
 def write_page(path: Path, rows: Sequence[dict[str, Any]], files: Sequence[str]) -> None:
     """Write the page on what was measured.
 
@@ -65,19 +60,19 @@ def write_page(path: Path, rows: Sequence[dict[str, Any]], files: Sequence[str])
     """
     whole = [row for row in rows if all(row[file] is not None for file in files)]
     headings = [f"{file}, {of} input{'s' if of == 'all' else ''}" for of in ("each", "all") for file in files]
-    lines = [f"| network | {' | '.join(headings)} | passed | decided by |", f"|---|{'---:|' * len(headings)}---|---|"]
+    lines = []
     for row in rows:
         cells = ["-" if ratio is None else f"{ratio:.2f}" for ratio in _ratios(row, files)]
-        lines.append(f"| {row['network']} | {' | '.join(cells)} | {_yes(row['passed'])} | {row['decided_by']} |")
+        lines.append((row["network"], *cells, _yes(row["passed"]), row["decided_by"]))
     for name, of in (("median", statistics.median), ("maximum", max)):
         cells = [f"{of(column):.2f}" for column in zip(*(_ratios(row, files) for row in whole), strict=True)]
-        lines.append(f"| **{name}** | {' | '.join(cells)} | | |")
+        lines.append((f"**{name}**", *cells, "", ""))
     numbers = sorted({len(row["draws"]) for row in rows})
     text = PAGE.format(
         n_draws=" or ".join(map(str, numbers)),
         networks=len(rows),
         versions=versions(PACKAGES),
-        table="\n".join(lines),
+        table=markdown_table(("network", *headings, "passed", "decided by"), lines, right=range(1, 1 + len(headings))),
         passed=sum(row["passed"] for row in rows),
     )
     path.write_text(text, encoding="utf-8")

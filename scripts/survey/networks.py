@@ -7,7 +7,7 @@ go those of scripts/fold_zoo.py.
 
 from __future__ import annotations
 
-from fold_zoo import TIMM
+from common.networks import TIMM
 
 __all__ = ["NETWORKS"]
 

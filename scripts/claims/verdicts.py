@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from claims_measures import BATCHES
-from claims_statistics import SHIFTS, STEPS
+from claims.measures import BATCHES
+from claims.statistics import SHIFTS, STEPS
 
 __all__ = ["CLAIMS", "Claim"]
 

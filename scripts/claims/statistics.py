@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from claims_networks import NORMS, Part, accuracy, convnet, digits, steps, trained
 from torch import Tensor, nn
 from torch.nn import functional
 
 from bnfold.calibration.measure import Prior, measure_layerwise, measure_pooled
+from claims.networks import NORMS, Part, accuracy, convnet, digits, steps, trained
 
 __all__ = ["few_steps", "foldable", "shifted"]
 

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import torch
-from mutation_networks import copied, parameter, set_parameter
-from mutation_norms import Mutant, Norm, attribute
+
+from mutations.networks import copied, parameter, set_parameter
+from mutations.norms import Mutant, Norm, attribute
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mutation_networks import Subject
     from onnx import NodeProto
+
+    from mutations.networks import Subject
 
 __all__ = ["FOLDS"]
 

@@ -1,0 +1,1 @@
+"""Folded networks against the plain export: scripts/bench_zoo.py."""

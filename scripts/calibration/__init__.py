@@ -1,0 +1,1 @@
+"""The constants of the verification criterion: scripts/calibrate_verification.py."""

@@ -1,0 +1,1 @@
+"""What papers say about BatchNorm, measured: scripts/claims.py."""

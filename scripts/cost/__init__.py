@@ -1,0 +1,1 @@
+"""What folding and verification cost: scripts/fold_speed.py and scripts/verify_cost.py."""

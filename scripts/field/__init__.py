@@ -1,0 +1,1 @@
+"""Files and networks that others made: scripts/field_table.py and scripts/never_slower.py."""

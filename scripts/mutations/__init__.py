@@ -1,0 +1,1 @@
+"""Wrong files, made on purpose: scripts/mutations.py."""

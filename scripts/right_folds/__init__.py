@@ -1,0 +1,1 @@
+"""How accurate right folds are: scripts/right_folds.py."""

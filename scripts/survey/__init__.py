@@ -1,0 +1,1 @@
+"""The BatchNorms that each tool leaves: scripts/survey.py."""
