@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from bnfold.runtime import Provider, available_threads
+from bnfold.runtime import Provider, available_threads, provider_spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,7 @@ def grid(
             together.
         batches: one or several batch sizes.
         optimize: online, offline or both.
-        cuda_graph: on "cuda", once without and once with CUDA graphs.
+        cuda_graph: where the provider makes graphs, once without and once with them.
 
     Raises:
         ValueError: an axis is empty, names no optimization level, or inputs have different numbers of shapes.
@@ -95,7 +95,12 @@ def grid(
     unknown = [level for level in levels if level not in OPT_LEVELS] + [o for o in optimizing if o not in OPTIMIZE]
     counts = as_axis(tuple(count or available_threads() for count in as_axis(threads)))
     graphs = (False, True) if cuda_graph else (False,)
-    providers = [(name, graph) for name in as_axis(provider) for graph in graphs if name == "cuda" or not graph]
+    providers = [
+        (name, graph)
+        for name in as_axis(provider)
+        for graph in graphs
+        if not graph or provider_spec(name).graph_options is not None
+    ]
     cells = [
         Cell(name, count, level, shapes, batch, offline, graph)
         for (name, graph), count, level, offline, shapes, batch in product(

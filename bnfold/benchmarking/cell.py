@@ -21,7 +21,7 @@ from bnfold.benchmarking.schedule import FileTimes, Timings, time_files
 from bnfold.benchmarking.statistics import dispersion
 from bnfold.benchmarking.subjects import optimized_offline
 from bnfold.benchmarking.workers import Workers
-from bnfold.runtime import available_threads
+from bnfold.runtime import available_threads, provider_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,17 +34,14 @@ if TYPE_CHECKING:
 __all__ = ["CellResult", "measure_cell"]
 
 COLD_SHARE = 0.25  # of a cell's budget; one start of each file there is in any case
-NO_SEARCH = {"cudnn_conv_algo_search": "HEURISTIC"}
-"""Takes cuDNN's quick word for the algorithm of a convolution; the default has cuDNN think longer in the first run, and
-before ONNX Runtime 1.20 try them all (onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)."""
 
 
 @dataclass
 class CellResult:
     """What was measured in a cell so far; filled while it runs, so that an interrupt loses nothing.
 
-    `cold` and `search_ms`, the time of cuDNN's search, are by the subjects' names. `profiles` is None where none are
-    wanted.
+    `cold` and `search_ms`, the time of the provider's search for algorithms (cuDNN's), are by the subjects' names.
+    `profiles` is None where none are wanted.
     """
 
     cell: Cell
@@ -122,8 +119,9 @@ def _opened(subject: Subject, cell: Cell, inputs: Mapping[str, np.ndarray], load
 def _start_cold(
     result: CellResult, subjects: Sequence[Subject], specs: Sequence[InputSpec], budget_s: float, seed: int
 ) -> None:
-    """Load and run every file alone; on CUDA once more without cuDNN's search, whose time is the difference."""
+    """Load and run every file alone, and once more without the provider's search, whose time is the difference."""
     cell = result.cell
+    unsearched = provider_spec(cell.provider).unsearched_options
     files = [(subject.name, subject.file) for subject in subjects if subject.file is not None]
     for name, file in files:
         start = partial(
@@ -131,6 +129,6 @@ def _start_cold(
             opt_level=cell.load_level,
         )  # fmt: skip
         result.cold[name] = start(limit_s=budget_s / len(files))
-        if cell.provider == "cuda":
-            without_ms = start(limit_s=0.0, provider_options=NO_SEARCH).first_ms
+        if unsearched is not None:
+            without_ms = start(limit_s=0.0, provider_options=unsearched).first_ms
             result.search_ms[name] = max(0.0, result.cold[name].first_ms - without_ms)

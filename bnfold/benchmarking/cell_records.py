@@ -10,7 +10,7 @@ from bnfold.benchmarking.quantiles import quantile
 from bnfold.benchmarking.schedule import MIN_LOADS
 from bnfold.benchmarking.statistics import compare
 from bnfold.records import BenchRatio, BenchRun
-from bnfold.runtime import PROVIDERS
+from bnfold.runtime import provider_spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ def _where(result: CellResult) -> dict[str, Any]:
     """The fields that say in which cell, and under which load."""
     cell, load = result.cell, result.load
     return {
-        "provider": PROVIDERS[cell.provider], "batch": cell.batch, "threads": cell.threads,
+        "provider": provider_spec(cell.provider).ort_name, "batch": cell.batch, "threads": cell.threads,
         "opt_level": cell.opt_level, "optimize": cell.optimize, "cuda_graph": cell.cuda_graph,
         "input_shapes": result.shapes, "mode": load.mode, "concurrency": load.concurrency,
     }  # fmt: skip

@@ -23,8 +23,7 @@ from bnfold.benchmarking.subjects import (
     with_digest,
 )
 from bnfold.records import BenchReport
-from bnfold.runtime import PROVIDERS, Provider, environment, require_onnxruntime
-from bnfold.runtime.cuda_libraries import library_versions
+from bnfold.runtime import Provider, environment, most_telling, provider_spec, require_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +60,7 @@ def bench_files(
 ) -> BenchReport:
     """Measure files side by side in this process, and compare the first with each other one.
 
-    A run is `session.run_with_iobinding` with inputs and outputs bound on the provider's device: on "cuda" it holds
+    A run is `session.run_with_iobinding` with inputs and outputs bound on the provider's device: on a GPU it holds
     no copy between host and device. See `schedule` for the order of the runs and `statistics` for the interval. Where
     `provider`, `threads`, `opt_level`, `batches` or `input_shapes` have several values, every combination is measured.
 
@@ -73,10 +72,10 @@ def bench_files(
         threads: threads of one operator, None for every CPU this process may use.
         opt_level: how far ONNX Runtime may change the graph.
         optimize: when it loads the file ("online"), or in a file that it wrote before ("offline"), or both.
-        cuda_graph: on "cuda", measure with CUDA graphs, too.
+        cuda_graph: on a provider that makes them, measure with CUDA graphs, too.
         load: how requests come in, None for one after the other.
         profile: tell where the time of each file goes, too; this takes a second for each, beyond the budget.
-        cold_starts: load and run every file in processes of its own, too, a second and more for each on "cuda".
+        cold_starts: load and run every file in processes of its own, too, a second and more for each on a GPU.
         batches: batch sizes.
         budget_s: seconds for everything together, about: cold starts, loads, warm-up and timed runs.
         input_shapes: shapes of the inputs in their order, batch first, where axes besides the batch are dynamic; or
@@ -164,12 +163,11 @@ def _check_graphs(
 
 def _facts(cells: Sequence[Cell], options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The environment, with the options that each provider says it has, by its name."""
-    facts = environment("cuda" if PROVIDERS["cuda"] in options else "cpu", max(cell.threads for cell in cells))
+    specs = [provider_spec(name) for name in as_axis(tuple(cell.provider for cell in cells))]
+    facts = environment(most_telling(specs).name, max(cell.threads for cell in cells))
     facts |= {"provider_options": next(iter(options.values())), "interval_level": LEVEL}
-    if PROVIDERS["cuda"] in options:
-        facts["tf32"] = options[PROVIDERS["cuda"]].get("use_tf32", "1") == "1"
-        ort = require_onnxruntime("cuda")
-        facts |= {**library_versions(ort), "build_info": ort.get_build_info()}
+    for spec in specs:
+        facts |= spec.session_facts(require_onnxruntime(spec.name), options[spec.ort_name])
     if len(options) > 1:
         facts["provider_options_of"] = options
     return facts

@@ -15,6 +15,7 @@ from bnfold.cli.options import batch_option, dim_option, json_option, seed_optio
 from bnfold.cli.outputs import require_writable, writable
 from bnfold.cli.parameter_types import NamedPath
 from bnfold.errors import GateFailed, unwritable
+from bnfold.runtime.providers import provider_names
 from bnfold.workflows.arguments import MAX_THREADS, PEERS
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ __all__ = ["command"]
 @click.argument("files", metavar="FILE [FILE ...]", nargs=-1, required=True, type=NamedPath())
 @batch_option((1,))
 @click.option(
-    "--provider", type=Names("cpu", "cuda"), default="cpu", show_default=True, metavar="cpu|cuda[,...]",
+    "--provider", type=Names(*provider_names()), default="cpu", show_default=True,
+    metavar=f"{'|'.join(provider_names())}[,...]",
     help="Where ONNX Runtime runs. Exit code 4 where it does not load; never another one instead.",
 )  # fmt: skip
 @click.option(

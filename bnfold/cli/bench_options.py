@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnfold.cli.parameter_types import Distinct, InputShape
+from bnfold.runtime.providers import provider_spec
 from bnfold.workflows.arguments import MAX_THREADS
 
 __all__ = ["Names", "Percent", "Seconds", "ShapeList", "Threads", "check_usage"]
@@ -23,7 +24,7 @@ else:
 
 
 class Names(NamesType):
-    """Different words of a list, separated by commas: "cpu,cuda" -> ("cpu", "cuda")."""
+    """Different words of a list, separated by commas: "basic,all" -> ("basic", "all")."""
 
     def __init__(self, *choices: str) -> None:
         self.choices = choices
@@ -129,7 +130,8 @@ def check_usage(
         "--slo-p95 is the limit of --mode open-loop.": slo_s is not None and options["mode"] != "open-loop",
         "--concurrency wants --mode throughput or open-loop.": options["concurrency"] is not None
         and options["mode"] == "latency",
-        "--cuda-graph wants --provider cuda.": options["cuda_graph"] and "cuda" not in options["provider"],
+        "--cuda-graph wants --provider cuda.": options["cuda_graph"]
+        and all(provider_spec(name).graph_options is None for name in options["provider"]),
         "a CUDA graph serves one request at a time: leave out --cuda-graph or --mode.": options["cuda_graph"]
         and options["mode"] != "latency",
     }

@@ -12,6 +12,7 @@ import click
 
 from bnfold.cli.outputs import refuse_overwriting, writable
 from bnfold.cli.parameter_types import Batches, InputShape, NamedAxes, NamedPath, NamedSize
+from bnfold.runtime.providers import provider_names
 from bnfold.workflows.arguments import MAX_THREADS
 
 __all__ = [
@@ -87,9 +88,9 @@ def verbosity_options(function: F) -> F:
 
 
 def provider_option(function: F) -> F:
-    """Add --provider; the command gets `provider: str`, "cpu" or "cuda"."""
+    """Add --provider; the command gets `provider: str`, the name of one."""
     return click.option(
-        "--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True,
+        "--provider", type=click.Choice(provider_names()), default="cpu", show_default=True,
         help="Where ONNX Runtime runs. Exit code 4 where it does not load; never another one instead.",
     )(function)  # fmt: skip
 

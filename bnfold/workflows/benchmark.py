@@ -13,7 +13,7 @@ from bnfold.benchmarking.gates import against_baseline, against_name, read_basel
 from bnfold.benchmarking.load import Load, Mode
 from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import EnvironmentNotReady, InputRefused
-from bnfold.runtime import available_threads, environment
+from bnfold.runtime import available_threads, environment, most_telling, provider_spec
 from bnfold.workflows.arguments import PEERS, batch_sizes, check_names, check_positive, check_provider, check_threads
 from bnfold.workflows.user_code import runs_user_code
 
@@ -63,11 +63,11 @@ def bench(
     Args:
         files: one or more files with the same inputs.
         names: names for the report, None for the files' stems.
-        provider: "cpu", "cuda" or both; never another one instead.
+        provider: one or several; never another one instead.
         threads: threads of one operator, None for every CPU this process may use.
         opt_level: how far ONNX Runtime may change the graph: "disabled", "basic", "extended", "all".
         optimize: the graph is changed when the file is loaded ("online"), or in a file written before ("offline").
-        cuda_graph: on "cuda", measure with CUDA graphs, too.
+        cuda_graph: on a provider that makes them, measure with CUDA graphs, too.
         mode: "latency", "throughput" or "open-loop"; see `bnfold.benchmarking.load`.
         concurrency: requests that run at the same time in the other modes than latency, None for as many as this
             process may use CPUs.
@@ -183,7 +183,8 @@ def _load(mode: Mode, concurrency: int | None, slo_p95_ms: float) -> Load:
 
 
 def _read_baseline(path: Path, provider: Provider | Sequence[Provider]) -> dict[str, Any]:
-    return read_baseline(path, environment("cuda" if "cuda" in as_axis(provider) else "cpu"))
+    specs = [provider_spec(name) for name in as_axis(provider)]
+    return read_baseline(path, environment(most_telling(specs).name))
 
 
 def _with_missing(

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
 from bnfold.workflows.arguments import batch_sizes, check_threads, check_time_gate, require_provider
@@ -26,6 +26,7 @@ from bnfold.workflows.timing import time_against
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
+    from bnfold.runtime import Provider
     from bnfold.sources.interface import DynamicShapes
 
 __all__ = ["FAILED_NAME", "MODEL_NAME", "PLAIN_NAME", "REPORT_NAME", "fold_export", "plain_file"]
@@ -67,7 +68,7 @@ def fold_export(
     inputs: Path | None = None,
     classes: str | os.PathLike[str] | None = None,
     normalize: str | None = None,
-    provider: Literal["cpu", "cuda"] = "cpu",
+    provider: Provider = "cpu",
     threads: int | None = None,
     seed: int = 0,
     force: bool = False,

@@ -14,6 +14,7 @@ from bnfold.benchmarking.subjects import Subject, file_subject
 from bnfold.benchmarking.timing import Runner
 from bnfold.errors import BnfoldError
 from bnfold.records import MissingPeer
+from bnfold.runtime import provider_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -101,7 +102,7 @@ def _open_torch(module: Any, order: Sequence[str], cell: Cell, inputs: Mapping[s
     import torch
 
     torch.set_num_threads(cell.threads)
-    device = torch.device(cell.provider)
+    device = torch.device(provider_spec(cell.provider).device)
     network = module.to(device)
     values = [torch.from_numpy(inputs[name]).to(device) for name in order]
     call = torch.compile(network) if compiled else network
@@ -109,8 +110,8 @@ def _open_torch(module: Any, order: Sequence[str], cell: Cell, inputs: Mapping[s
     def run() -> None:
         with torch.inference_mode():
             call(*values)
-        if cell.provider == "cuda":
-            torch.cuda.synchronize()
+        if device.type != "cpu":
+            torch.get_device_module(device).synchronize()
 
     return _opened(run)
 

@@ -10,7 +10,7 @@ import pytest
 
 from bnfold.benchmarking.measure import bench_files
 from bnfold.benchmarking.timing import BoundFile, bind, output_sizes
-from bnfold.runtime import PROVIDERS, open_session, run_probe
+from bnfold.runtime import open_session, provider_spec, run_probe
 from bnfold.runtime.cuda_libraries import cuda_fault
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-CUDA = PROVIDERS["cuda"]
+CUDA = provider_spec("cuda").ort_name
 
 
 @pytest.fixture(scope="module", autouse=True)

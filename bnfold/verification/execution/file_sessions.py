@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from bnfold.runtime.packages import Provider
+    from bnfold.runtime import Provider
     from bnfold.verification.data.feeds import Feed
 
 __all__ = ["AS_WRITTEN", "DEPLOYED", "Declared", "FileSessions"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from bnfold.runtime.packages import Provider
+    from bnfold.runtime import Provider
 
 __all__ = ["frugal", "open_written", "plain_session", "try_run", "write_plain"]
 
