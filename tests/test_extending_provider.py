@@ -12,6 +12,7 @@ import pytest
 
 import bnfold
 from bnfold.benchmarking import bench_files
+from bnfold.benchmarking.axes import Axes
 from bnfold.runtime import open_session, provider_names, providers
 from bnfold.runtime.packages import reinstall_line
 from bnfold.runtime.providers import known_providers
@@ -51,7 +52,7 @@ def test_one_file_is_a_provider(resting: str, tmp_path: Path) -> None:
     assert reinstall_line([], resting) == 'pip install "bnfold[cpu]"'
     options = open_session(file, provider=resting).get_session_options()
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-    report = bench_files([file], provider=("cpu", resting), threads=1, cold_starts=False, budget_s=0.1)
+    report = bench_files([file], Axes(provider=("cpu", resting), threads=1), cold_starts=False, budget_s=0.1)
     assert [run.provider for run in report.runs] == ["CPUExecutionProvider"] * 2
     assert report.environment["provider"] == "cpu"
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from bnfold.benchmarking.cold_start import ColdStart, measure_cold_start
 from bnfold.benchmarking.inputs import random_inputs
-from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.noise import CpuMeter, Noise
 from bnfold.benchmarking.open_loop import time_open_loop
 from bnfold.benchmarking.profile import profile_file
@@ -47,7 +46,6 @@ class CellResult:
     cell: Cell
     shapes: Mapping[str, tuple[int, ...]]
     names: Sequence[str]
-    load: Load = field(default_factory=Load)
     cold: dict[str, ColdStart] = field(default_factory=dict)
     search_ms: dict[str, float] = field(default_factory=dict)
     noise: Noise = field(default_factory=Noise)
@@ -76,7 +74,7 @@ def measure_cell(
     """Measure all subjects in one cell, into `result`.
 
     Args:
-        result: says which cell under which load, and takes what is measured.
+        result: says which cell, and takes what is measured.
         subjects: in the order of the names in `result`.
         specs: the inputs.
         cold_starts: load and run every file alone first, unless with a CUDA graph, whose first run captures it.
@@ -93,17 +91,17 @@ def measure_cell(
             subjects = [optimized_offline(subject, cell, Path(folder)) for subject in subjects]
         if cold_starts and not cell.cuda_graph:
             _start_cold(result, subjects, specs, budget_s * COLD_SHARE, seed)
-        openers = [partial(_opened, subject, cell, inputs, result.load) for subject in subjects]
+        openers = [partial(_opened, subject, cell, inputs) for subject in subjects]
         meter = CpuMeter.now()
         try:
             left_s = max(0.0, deadline - time.monotonic())
-            if result.load.mode == "open-loop":
-                time_open_loop(openers, left_s, progress, result.timings, load=result.load, seed=seed)
+            if cell.load.mode == "open-loop":
+                time_open_loop(openers, left_s, progress, result.timings, load=cell.load, seed=seed)
             else:
                 time_files(openers, left_s, progress, result.timings)
         finally:
             finite = [own.rounds for own in result.times or [] if np.isfinite(own.rounds).all()]
-            busy = min(cell.threads * result.load.concurrency, max(cell.threads, available_threads()))
+            busy = min(cell.threads * cell.load.concurrency, max(cell.threads, available_threads()))
             result.noise = meter.noise_since([dispersion(rounds) for rounds in finite], busy)
         if result.profiles is not None:
             for subject, source in zip(subjects, sources, strict=True):
@@ -111,9 +109,9 @@ def measure_cell(
                     result.profiles.append(profile_file(subject.name, subject.file, source, cell, inputs))
 
 
-def _opened(subject: Subject, cell: Cell, inputs: Mapping[str, np.ndarray], load: Load) -> Runner:
+def _opened(subject: Subject, cell: Cell, inputs: Mapping[str, np.ndarray]) -> Runner:
     runner = subject.opener(cell, inputs)
-    return runner if load.mode == "latency" else Workers(runner, load.concurrency)
+    return runner if cell.load.mode == "latency" else Workers(runner, cell.load.concurrency)
 
 
 def _start_cold(
