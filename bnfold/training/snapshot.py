@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnfold.errors import GateFailed
-from bnfold.sources.checkpoint import load_weights
+from bnfold.sources.state_dicts import load_weights
 from bnfold.training.devices import GPU
 
 if TYPE_CHECKING:
