@@ -59,6 +59,6 @@ def most_telling(specs: Sequence[ProviderSpec]) -> ProviderSpec:
 
 
 def _either(names: Sequence[str]) -> str:
-    """'cpu', 'cuda' or 'toy'."""
+    """The names in quotes, with an "or" before the last."""
     *first, last = map(repr, names)
     return f"{', '.join(first)} or {last}" if first else last
