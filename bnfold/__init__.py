@@ -39,25 +39,61 @@ __all__ = [
     "verify",
 ]
 
-_HOMES = {
-    "bench": "bnfold.workflows.benchmark",
-    "doctor": "bnfold.workflows.diagnose",
-    "evaluate": "bnfold.workflows.evaluate",
-    "fold": "bnfold.workflows.fold_network",
-    "fold_export": "bnfold.workflows.fold_export",
-    "inspect": "bnfold.workflows.inspect_source",
-    "predict": "bnfold.workflows.predict",
-    "quantize": "bnfold.workflows.quantize",
-    "recalibrate": "bnfold.workflows.recalibrate",
-    "train": "bnfold.workflows.train_model",
-    "verify": "bnfold.workflows.compare",
+COMMANDS = {
+    "train": (
+        "bnfold.cli.train",
+        "Train a network of the zoo or of a file, and keep a run folder.",
+        "bnfold.workflows.train_model",
+    ),
+    "recalibrate": (
+        "bnfold.cli.recalibrate",
+        "Measure a run's BatchNorm statistics again, or adapt them to other data.",
+        "bnfold.workflows.recalibrate",
+    ),
+    "fold-export": (
+        "bnfold.cli.fold_export",
+        "Fold every BatchNorm that can vanish, export ONNX, prove it equal.",
+        "bnfold.workflows.fold_export",
+    ),
+    "quantize": (
+        "bnfold.cli.quantize",
+        "Quantise a network to int8; prove the file, measure loss and speed.",
+        "bnfold.workflows.quantize",
+    ),
+    "bench": ("bnfold.cli.bench", "Measure .onnx files side by side.", "bnfold.workflows.benchmark"),
+    "verify": (
+        "bnfold.cli.verify",
+        "Compare an .onnx file with the network it came from.",
+        "bnfold.workflows.compare",
+    ),
+    "evaluate": (
+        "bnfold.cli.evaluate",
+        "Say how good .onnx files are on labelled data, and how they differ.",
+        "bnfold.workflows.evaluate",
+    ),
+    "predict": ("bnfold.cli.predict", "Say what is in images, in the words of the file.", "bnfold.workflows.predict"),
+    "inspect": (
+        "bnfold.cli.inspect",
+        "Show what would happen to each BatchNorm, without writing anything.",
+        "bnfold.workflows.inspect_source",
+    ),
+    "doctor": (
+        "bnfold.cli.doctor",
+        "Check this machine; print the command that mends what is missing.",
+        "bnfold.workflows.diagnose",
+    ),
 }
+"""Each command: the module of its click command, a line of help, and the module of the function of its name."""
+
+_FUNCTIONS = {"fold": "bnfold.workflows.fold_network"}  # that are no command
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'bnfold' has no attribute {name!r}")
+    command = COMMANDS.get(name.replace("_", "-"))
+    home = _FUNCTIONS.get(name) if command is None else command[2]
+    if home is None:
+        raise AttributeError(f"module 'bnfold' has no attribute {name!r}")
+    return getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:

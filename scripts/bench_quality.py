@@ -26,7 +26,7 @@ import onnx
 from common.tables import markdown_table
 from onnx import TensorProto, helper, numpy_helper
 
-from bnfold.benchmarking import bench_files
+from bnfold.benchmarking import Axes, bench_files
 from bnfold.benchmarking.inputs import random_inputs
 from bnfold.benchmarking.timing import BoundFile, bind
 from bnfold.records import InputSpec
@@ -61,9 +61,9 @@ def network(path: Path, n_convolutions: int) -> Path:
     return path
 
 
-def one_run(files: list[Path], seed: int, **options: Any) -> dict[str, Any]:
+def one_run(files: list[Path], seed: int, *, budget_s: float, threads: int) -> dict[str, Any]:
     """What a measurement said, and why where it named no winner."""
-    report = bench_files(files, names=["a", "b"], seed=seed, **options)
+    report = bench_files(files, Axes(threads=threads), names=["a", "b"], seed=seed, budget_s=budget_s)
     (ratio,) = report.ratios
     numbers = {key: round(getattr(ratio, key), 5) for key in ("ratio", "low", "high")}
     undecided = {"leaning": ratio.leaning, "note": ratio.note} if ratio.verdict == "undecided" else {}
@@ -138,7 +138,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="add to this file")
     parser.add_argument("--markdown", type=Path, help="write the table here")
     arguments = parser.parse_args()
-    options = {"budget_s": arguments.budget, "threads": arguments.threads}
     result = take_up(arguments.json, conditions(arguments.budget, arguments.threads))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -149,7 +148,7 @@ def main() -> None:
             for kind, files in pairs.items():
                 if seed < len(result[kind]):
                     continue
-                result[kind].append(one_run(files, seed, **options))
+                result[kind].append(one_run(files, seed, budget_s=arguments.budget, threads=arguments.threads))
                 print(f"{KINDS[kind]} {seed + 1}: {result[kind][-1]}", file=sys.stderr, flush=True)
                 if arguments.json is not None:
                     arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -36,7 +36,7 @@ from common.networks import TIMM, build, calibrate, randomise, source_of
 from common.patterns import PATTERNS
 from onnxscript import optimizer
 
-from bnfold.benchmarking import bench_files
+from bnfold.benchmarking import Axes, bench_files
 from bnfold.errors import BnfoldError, InputRefused
 from bnfold.export import finish, plain_graph
 from bnfold.folding import fold_model
@@ -113,7 +113,12 @@ class Isolated:
 
 def compare(files: tuple[Path, Path], options: dict[str, Any]) -> dict[str, Any]:
     """The report of the two files of a network."""
-    report: dict[str, Any] = as_json(bench_files(files, **options))
+    axes = Axes(
+        provider=options["provider"], threads=options["threads"], cuda_graph=options["cuda_graph"],
+        batch=options["batches"],
+    )  # fmt: skip
+    measured = bench_files(files, axes, cold_starts=options["cold_starts"], budget_s=options["budget_s"])
+    report: dict[str, Any] = as_json(measured)
     return report
 
 

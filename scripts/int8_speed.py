@@ -20,7 +20,7 @@ import onnx
 import torch
 from common.networks import build, calibrate, randomise, source_of
 
-from bnfold.benchmarking import bench_files
+from bnfold.benchmarking import Axes, bench_files
 from bnfold.export import finish, plain_graph, save
 from bnfold.folding import fold_model
 from bnfold.quantisation.measure_error import output_errors
@@ -76,9 +76,12 @@ def timed(name: str, folder: Path, budget_s: float) -> str:
     files = [folder / f"{name}.{kind}.onnx" for kind in ("int8", "float")]
     shape = tuple(dim.dim_value or 1 for dim in onnx.load(files[1]).graph.input[0].type.tensor_type.shape.dim)
     report = bench_files(
-        files, names=["int8", "float"], threads=1, cold_starts=False, batches=(1,), input_shapes=[[shape]],
+        files,
+        Axes(threads=1, batch=(1,), input_shapes=[[shape]]),
+        names=["int8", "float"],
+        cold_starts=False,
         budget_s=budget_s,
-    )  # fmt: skip
+    )
     (ratio,), (own, exact) = report.ratios, report.runs
     limit = LIMITS.get(name)
     kept = "" if limit is None else f"{limit:.2f} {'ok' if ratio.high <= limit else 'NO'}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bnfold.benchmarking.axes import OPT_LEVELS, OptLevel
+from bnfold.benchmarking.axes import OPT_LEVELS, Axes, OptLevel
 from bnfold.benchmarking.measure import bench_files
 
-__all__ = ["OPT_LEVELS", "OptLevel", "bench_files"]
+__all__ = ["OPT_LEVELS", "Axes", "OptLevel", "bench_files"]

@@ -13,7 +13,6 @@ import numpy as np
 
 from bnfold.benchmarking.cold_start import ColdStart, measure_cold_start
 from bnfold.benchmarking.inputs import random_inputs
-from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.noise import CpuMeter, Noise
 from bnfold.benchmarking.open_loop import time_open_loop
 from bnfold.benchmarking.profile import profile_file
@@ -21,7 +20,7 @@ from bnfold.benchmarking.schedule import FileTimes, Timings, time_files
 from bnfold.benchmarking.statistics import dispersion
 from bnfold.benchmarking.subjects import optimized_offline
 from bnfold.benchmarking.workers import Workers
-from bnfold.runtime import available_threads
+from bnfold.runtime import available_threads, provider_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,23 +33,19 @@ if TYPE_CHECKING:
 __all__ = ["CellResult", "measure_cell"]
 
 COLD_SHARE = 0.25  # of a cell's budget; one start of each file there is in any case
-NO_SEARCH = {"cudnn_conv_algo_search": "HEURISTIC"}
-"""Takes cuDNN's quick word for the algorithm of a convolution; the default has cuDNN think longer in the first run, and
-before ONNX Runtime 1.20 try them all (onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)."""
 
 
 @dataclass
 class CellResult:
     """What was measured in a cell so far; filled while it runs, so that an interrupt loses nothing.
 
-    `cold` and `search_ms`, the time of cuDNN's search, are by the subjects' names. `profiles` is None where none are
-    wanted.
+    `cold` and `search_ms`, the time of the provider's search for algorithms (cuDNN's), are by the subjects' names.
+    `profiles` is None where none are wanted.
     """
 
     cell: Cell
     shapes: Mapping[str, tuple[int, ...]]
     names: Sequence[str]
-    load: Load = field(default_factory=Load)
     cold: dict[str, ColdStart] = field(default_factory=dict)
     search_ms: dict[str, float] = field(default_factory=dict)
     noise: Noise = field(default_factory=Noise)
@@ -79,7 +74,7 @@ def measure_cell(
     """Measure all subjects in one cell, into `result`.
 
     Args:
-        result: says which cell under which load, and takes what is measured.
+        result: says which cell, and takes what is measured.
         subjects: in the order of the names in `result`.
         specs: the inputs.
         cold_starts: load and run every file alone first, unless with a CUDA graph, whose first run captures it.
@@ -96,17 +91,17 @@ def measure_cell(
             subjects = [optimized_offline(subject, cell, Path(folder)) for subject in subjects]
         if cold_starts and not cell.cuda_graph:
             _start_cold(result, subjects, specs, budget_s * COLD_SHARE, seed)
-        openers = [partial(_opened, subject, cell, inputs, result.load) for subject in subjects]
+        openers = [partial(_opened, subject, cell, inputs) for subject in subjects]
         meter = CpuMeter.now()
         try:
             left_s = max(0.0, deadline - time.monotonic())
-            if result.load.mode == "open-loop":
-                time_open_loop(openers, left_s, progress, result.timings, load=result.load, seed=seed)
+            if cell.load.mode == "open-loop":
+                time_open_loop(openers, left_s, progress, result.timings, load=cell.load, seed=seed)
             else:
                 time_files(openers, left_s, progress, result.timings)
         finally:
             finite = [own.rounds for own in result.times or [] if np.isfinite(own.rounds).all()]
-            busy = min(cell.threads * result.load.concurrency, max(cell.threads, available_threads()))
+            busy = min(cell.threads * cell.load.concurrency, max(cell.threads, available_threads()))
             result.noise = meter.noise_since([dispersion(rounds) for rounds in finite], busy)
         if result.profiles is not None:
             for subject, source in zip(subjects, sources, strict=True):
@@ -114,16 +109,17 @@ def measure_cell(
                     result.profiles.append(profile_file(subject.name, subject.file, source, cell, inputs))
 
 
-def _opened(subject: Subject, cell: Cell, inputs: Mapping[str, np.ndarray], load: Load) -> Runner:
+def _opened(subject: Subject, cell: Cell, inputs: Mapping[str, np.ndarray]) -> Runner:
     runner = subject.opener(cell, inputs)
-    return runner if load.mode == "latency" else Workers(runner, load.concurrency)
+    return runner if cell.load.mode == "latency" else Workers(runner, cell.load.concurrency)
 
 
 def _start_cold(
     result: CellResult, subjects: Sequence[Subject], specs: Sequence[InputSpec], budget_s: float, seed: int
 ) -> None:
-    """Load and run every file alone; on CUDA once more without cuDNN's search, whose time is the difference."""
+    """Load and run every file alone, and once more without the provider's search, whose time is the difference."""
     cell = result.cell
+    unsearched = provider_spec(cell.provider).unsearched_options
     files = [(subject.name, subject.file) for subject in subjects if subject.file is not None]
     for name, file in files:
         start = partial(
@@ -131,6 +127,6 @@ def _start_cold(
             opt_level=cell.load_level,
         )  # fmt: skip
         result.cold[name] = start(limit_s=budget_s / len(files))
-        if cell.provider == "cuda":
-            without_ms = start(limit_s=0.0, provider_options=NO_SEARCH).first_ms
+        if unsearched is not None:
+            without_ms = start(limit_s=0.0, provider_options=unsearched).first_ms
             result.search_ms[name] = max(0.0, result.cold[name].first_ms - without_ms)

@@ -9,8 +9,7 @@ import numpy as np
 from bnfold.benchmarking.quantiles import quantile
 from bnfold.benchmarking.schedule import MIN_LOADS
 from bnfold.benchmarking.statistics import compare
-from bnfold.records import BenchRatio, BenchRun
-from bnfold.runtime import PROVIDERS
+from bnfold.records import BenchRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from bnfold.benchmarking.cell import CellResult
     from bnfold.benchmarking.schedule import FileTimes
     from bnfold.benchmarking.subjects import Subject
+    from bnfold.records import BenchRatio
 
 __all__ = ["cell_ratios", "cell_runs"]
 
@@ -37,28 +37,16 @@ def cell_ratios(result: CellResult, seed: int) -> list[BenchRatio]:
     """
     times = result.times or []
     few = len(times) > 0 and len(times[0].rounds) < MIN_LOADS
-    if few and result.load.mode == "open-loop":
+    if few and result.cell.load.mode == "open-loop":
         return []
     note = f"{len(times[0].rounds)} of at least {MIN_LOADS} loads were measured" if few else result.noise.reason()
     pairs = zip(result.names[1:], times[1:], strict=True)
+    place = result.cell.place(result.shapes)
     return [
-        compare(
-            BenchRatio(a=result.names[0], b=name, ratio=1.0, low=1.0, high=1.0, verdict="tie", **_where(result)),
-            times[0].rounds / own.rounds, note=note, seed=seed,
-        )
+        compare(result.names[0], name, place, times[0].rounds / own.rounds, note=note, seed=seed)
         for name, own in pairs
         if np.isfinite([times[0].rounds, own.rounds]).all()
-    ]  # fmt: skip
-
-
-def _where(result: CellResult) -> dict[str, Any]:
-    """The fields that say in which cell, and under which load."""
-    cell, load = result.cell, result.load
-    return {
-        "provider": PROVIDERS[cell.provider], "batch": cell.batch, "threads": cell.threads,
-        "opt_level": cell.opt_level, "optimize": cell.optimize, "cuda_graph": cell.cuda_graph,
-        "input_shapes": result.shapes, "mode": load.mode, "concurrency": load.concurrency,
-    }  # fmt: skip
+    ]
 
 
 def _run(result: CellResult, subject: Subject, times: FileTimes) -> BenchRun:
@@ -66,10 +54,10 @@ def _run(result: CellResult, subject: Subject, times: FileTimes) -> BenchRun:
     found = {name: quantile(times.runs, p) for name, p in PERCENTILES.items()}
     points: dict[str, Any] = {name: None if value is None else value[0] for name, value in found.items()}
     median_ms = points["median_ms"] = float(np.median(times.runs))
-    request_ms = median_ms if result.load.mode == "latency" else float(np.median(times.rounds))
-    rates = _rates(result, times) if result.load.mode == "open-loop" else {}
+    request_ms = median_ms if result.cell.load.mode == "latency" else float(np.median(times.rounds))
+    rates = _rates(result, times) if result.cell.load.mode == "open-loop" else {}
     intervals = {name: (value[1], value[2]) for name, value in found.items() if value is not None}
-    served = None if result.load.mode == "latency" else _interval_per_s(times)
+    served = None if result.cell.load.mode == "latency" else _interval_per_s(times)
     if served is not None:
         intervals["images_per_s"] = (result.cell.batch * served[0], result.cell.batch * served[1])
     return BenchRun(
@@ -87,7 +75,7 @@ def _run(result: CellResult, subject: Subject, times: FileTimes) -> BenchRun:
         end_to_end_ms=None if times.end_to_end is None else float(np.median(times.end_to_end)),
         cudnn_search_ms=result.search_ms.get(subject.name),
         **points,
-        **_where(result),
+        **result.cell.place(result.shapes).fields(),
         **rates,
     )
 
@@ -103,7 +91,7 @@ def _rates(result: CellResult, times: FileTimes) -> dict[str, Any]:
     rates = 1e3 / times.rounds.ravel()
     middle = float(np.median(rates))
     return {
-        "slo_p95_ms": result.load.slo_p95_ms,
+        "slo_p95_ms": result.cell.load.slo_p95_ms,
         "rate_per_s": middle,
         "rates_per_s": tuple(float(rate) for rate in rates),
         "rate_confirmed": bool(rates.size > 1 and _agree(float(np.median(rates[::2])), float(np.median(rates[1::2])))),

@@ -67,11 +67,11 @@ def measure_cold_start(
         path: the file.
         specs: its inputs.
         shapes: name -> shape of each input.
-        provider: "cpu" or "cuda".
+        provider: that runs it.
         threads: threads of one operator, None for every CPU this process may use.
         seed: of the input values.
         opt_level: how far ONNX Runtime may change the graph.
-        provider_options: of the CUDA provider.
+        provider_options: of the provider, besides its own.
         limit_s: after so many seconds no further process is started; the first always is.
 
     Raises:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.benchmarking.baselines import judged_by, read_baseline
 from bnfold.benchmarking.statistics import NO_WINNER
-from bnfold.benchmarking.yardsticks import DEFAULTS, KEY, Spread, cell_key, run_key, same_file, times_over_yardstick
+from bnfold.benchmarking.yardsticks import Spread, cell_key, run_key, same_file, times_over_yardstick
 from bnfold.errors import InputRefused
 from bnfold.records import BenchGate, BenchReport, GateVerdict
-from bnfold.records.grid import differing, setting
+from bnfold.records.grid import AXES, DEFAULTS, differing, setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["against_baseline", "against_name", "read_baseline"]
 
 Facts = dict[str, Any]
+SHAPES = "input_shapes"  # the axis that has words of its own
 
 
 def against_baseline(report: BenchReport, baseline: Mapping[str, Any], limit: float, where: str) -> list[BenchGate]:
@@ -144,7 +145,7 @@ def _runs_in_words(runs: Sequence[Mapping[str, Any]]) -> str:
     """Each run by its name, what else is part of its key where it is not the default, and its shapes."""
     said = []
     for run in runs:
-        shapes = " and ".join("x".join(map(str, shape)) for shape in (run.get("input_shapes") or {}).values())
-        others = [f"{key} {run[key]}" for key in KEY[1:] if key in run and run[key] != DEFAULTS[key]]
+        shapes = " and ".join("x".join(map(str, shape)) for shape in (run.get(SHAPES) or {}).values())
+        others = [f"{key} {run[key]}" for key in AXES if key in run and key != SHAPES and run[key] != DEFAULTS[key]]
         said.append(f"{run['name']} ({', '.join([*others, *([shapes] if shapes else [])])})")
     return ", ".join(dict.fromkeys(said))

@@ -8,11 +8,10 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from bnfold.benchmarking.axes import Cell, Optimize, OptLevel, as_axis, grid
+from bnfold.benchmarking.axes import Axes, as_axis
 from bnfold.benchmarking.cell import CellResult, measure_cell
 from bnfold.benchmarking.cell_records import cell_ratios, cell_runs
 from bnfold.benchmarking.inputs import random_inputs
-from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.noise import merged_noise
 from bnfold.benchmarking.statistics import LEVEL
 from bnfold.benchmarking.subjects import (
@@ -23,13 +22,13 @@ from bnfold.benchmarking.subjects import (
     with_digest,
 )
 from bnfold.records import BenchReport
-from bnfold.runtime import PROVIDERS, Provider, environment, require_onnxruntime
-from bnfold.runtime.cuda_libraries import library_versions
+from bnfold.runtime import environment, most_telling, provider_spec, require_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from bnfold.benchmarking.axes import Cell
     from bnfold.benchmarking.subjects import Subject
     from bnfold.records import InputSpec
 
@@ -40,20 +39,13 @@ log = logging.getLogger("bnfold.benchmarking")
 
 def bench_files(
     files: Sequence[Path],
+    axes: Axes | None = None,
     *,
     names: Sequence[str] | None = None,
     peers: Sequence[Subject] = (),
-    provider: Provider | Sequence[Provider] = "cpu",
-    threads: int | Sequence[int | None] | None = None,
-    opt_level: OptLevel | Sequence[OptLevel] = "all",
-    optimize: Optimize | Sequence[Optimize] = "online",
-    cuda_graph: bool = False,
-    load: Load | None = None,
     profile: bool = False,
     cold_starts: bool = True,
-    batches: int | Sequence[int] = (1,),
     budget_s: float = 10.0,
-    input_shapes: Sequence[tuple[int, ...]] | Sequence[Sequence[tuple[int, ...]]] | None = None,
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
@@ -61,26 +53,18 @@ def bench_files(
 ) -> BenchReport:
     """Measure files side by side in this process, and compare the first with each other one.
 
-    A run is `session.run_with_iobinding` with inputs and outputs bound on the provider's device: on "cuda" it holds
+    A run is `session.run_with_iobinding` with inputs and outputs bound on the provider's device: on a GPU it holds
     no copy between host and device. See `schedule` for the order of the runs and `statistics` for the interval. Where
-    `provider`, `threads`, `opt_level`, `batches` or `input_shapes` have several values, every combination is measured.
+    an axis has several values, every combination is measured.
 
     Args:
         files: the first is the candidate, `a` of every ratio.
+        axes: what to measure; None is the default of each axis.
         names: names for the report, in the order of the files; None for their stems.
         peers: take part in the same rounds, behind the files.
-        provider: where every node runs; never another one instead.
-        threads: threads of one operator, None for every CPU this process may use.
-        opt_level: how far ONNX Runtime may change the graph.
-        optimize: when it loads the file ("online"), or in a file that it wrote before ("offline"), or both.
-        cuda_graph: on "cuda", measure with CUDA graphs, too.
-        load: how requests come in, None for one after the other.
         profile: tell where the time of each file goes, too; this takes a second for each, beyond the budget.
-        cold_starts: load and run every file in processes of its own, too, a second and more for each on "cuda".
-        batches: batch sizes.
+        cold_starts: load and run every file in processes of its own, too, a second and more for each on a GPU.
         budget_s: seconds for everything together, about: cold starts, loads, warm-up and timed runs.
-        input_shapes: shapes of the inputs in their order, batch first, where axes besides the batch are dynamic; or
-            several shapes for each input.
         dims: sizes of dynamic axes by their name in the files (INPUT[AXIS] where one has none).
         seed: of the input values and of the bootstrap.
         progress: told the share that is done, 0 to 1.
@@ -93,18 +77,9 @@ def bench_files(
     names = distinct_names(files) if names is None else list(names)
     if not files or len(names) != len(files):
         raise ValueError(f"{len(files)} files and {len(names)} names: give at least one file, and a name for each")
-    cells = grid(
-        provider=provider,
-        threads=threads,
-        opt_level=opt_level,
-        input_shapes=input_shapes,
-        batches=batches,
-        optimize=optimize,
-        cuda_graph=cuda_graph,
-    )
     subjects = [*(file_subject(name, file) for name, file in zip(names, files, strict=True)), *peers]
     return bench_subjects(
-        subjects, cells, load=load or Load(), profile=profile, cold_starts=cold_starts, budget_s=budget_s, dims=dims,
+        subjects, (axes or Axes()).cells(), profile=profile, cold_starts=cold_starts, budget_s=budget_s, dims=dims,
         seed=seed,
         progress=progress or _no_progress, partial=partial,
     )  # fmt: skip
@@ -114,7 +89,6 @@ def bench_subjects(
     subjects: Sequence[Subject],
     cells: Sequence[Cell],
     *,
-    load: Load,
     profile: bool = False,
     cold_starts: bool = True,
     budget_s: float,
@@ -137,7 +111,7 @@ def bench_subjects(
     try:
         for index, cell in enumerate(cells):
             log.info("%s: %s", cell, ", ".join(subject.name for subject in subjects))
-            result = CellResult(cell, shapes[index], [subject.name for subject in subjects], load)
+            result = CellResult(cell, shapes[index], [subject.name for subject in subjects])
             result.profiles = [] if profile else None
             results.append(result)
             measure_cell(
@@ -164,12 +138,11 @@ def _check_graphs(
 
 def _facts(cells: Sequence[Cell], options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The environment, with the options that each provider says it has, by its name."""
-    facts = environment("cuda" if PROVIDERS["cuda"] in options else "cpu", max(cell.threads for cell in cells))
+    specs = [provider_spec(name) for name in as_axis(tuple(cell.provider for cell in cells))]
+    facts = environment(most_telling(specs).name, max(cell.threads for cell in cells))
     facts |= {"provider_options": next(iter(options.values())), "interval_level": LEVEL}
-    if PROVIDERS["cuda"] in options:
-        facts["tf32"] = options[PROVIDERS["cuda"]].get("use_tf32", "1") == "1"
-        ort = require_onnxruntime("cuda")
-        facts |= {**library_versions(ort), "build_info": ort.get_build_info()}
+    for spec in specs:
+        facts |= spec.session_facts(require_onnxruntime(spec.name), options[spec.ort_name])
     if len(options) > 1:
         facts["provider_options_of"] = options
     return facts

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import EnvironmentNotReady, GateFailed
 from bnfold.records import BenchPlacement, PlacedNode
-from bnfold.runtime import PROVIDERS
+from bnfold.runtime import provider_spec
 from bnfold.runtime.placement import computes, node_counts, node_providers, output_types
 
 if TYPE_CHECKING:
@@ -30,11 +30,12 @@ def placement_of(name: str, file: Path, session: Any, provider: Provider) -> Ben
         provider: the one asked for.
     """
     placed = node_providers(session)
-    elsewhere = [node for node in placed or () if node[2] != PROVIDERS[provider]]
+    own = provider_spec(provider).ort_name
+    elsewhere = [node for node in placed or () if node[2] != own]
     types = output_types(file) if elsewhere else {}
     return BenchPlacement(
         name=name,
-        provider=PROVIDERS[provider],
+        provider=own,
         nodes=node_counts(session),
         elsewhere=tuple(
             PlacedNode(node, kind, where, computes=computes(node, types)) for node, kind, where in elsewhere

@@ -1,7 +1,7 @@
 """Where the time goes: ONNX Runtime's own profile of a file, by operator and by layer.
 
 onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html. Profiling itself takes some microseconds for each
-node, so that the sum is no latency: shares are what to read. On CUDA the times are those of the host, which launches
+node, so that the sum is no latency: shares are what to read. On a GPU the times are those of the host, which launches
 the kernels, not those of the device.
 """
 
@@ -20,7 +20,7 @@ from bnfold.benchmarking.axes import set_opt_level
 from bnfold.benchmarking.layers import Layers
 from bnfold.benchmarking.timing import bind
 from bnfold.records import BenchProfile, ProfileEntry
-from bnfold.runtime import PROVIDERS, open_session, require_onnxruntime
+from bnfold.runtime import open_session, provider_spec, require_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ def profile_file(name: str, file: Path, source: Path, cell: Cell, inputs: Mappin
     times_ms = [own_us / 1e3 for own_us in _own_us(nodes)]
     return BenchProfile(
         name=name,
-        provider=PROVIDERS[cell.provider],
+        provider=provider_spec(cell.provider).ort_name,
         batch=cell.batch,
         threads=cell.threads,
         opt_level=cell.opt_level,

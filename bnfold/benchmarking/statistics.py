@@ -10,17 +10,17 @@ The level is 99 %, not 95: a verdict is an alarm that somebody acts on, and one 
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnfold.records import BenchRatio
 from bnfold.records.verdicts import decided
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bnfold.records import BenchRatio
+    from bnfold.records.grid import Place
 
 __all__ = ["LEVEL", "NO_WINNER", "compare", "dispersion", "ratio_interval"]
 
@@ -77,20 +77,24 @@ def _student(ratios: NDArray[np.float64]) -> tuple[float, float]:
     return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))
 
 
-def compare(pair: BenchRatio, ratios: NDArray[np.float64], *, note: str | None = None, seed: int) -> BenchRatio:
+def compare(
+    a: str, b: str, place: Place, ratios: NDArray[np.float64], *, note: str | None = None, seed: int
+) -> BenchRatio:
     """The ratio of two files from the time ratio of each round.
 
     Args:
-        pair: which files, in which cell of the grid.
-        ratios: shape (loads, rounds per load).
+        a: the name of the first file.
+        b: that of the other.
+        place: where in the grid they were measured.
+        ratios: time(a) / time(b), shape (loads, rounds per load).
         note: why no winner may be named, None where one may.
         seed: of the resampling.
     """
     ratio, low, high = ratio_interval(ratios, seed)
     verdict, leaning = decided(low, high, may_name=note is None)
-    return dataclasses.replace(
-        pair, ratio=ratio, low=low, high=high, verdict=verdict, leaning=leaning,
-        note=None if leaning is None else f"{NO_WINNER}{note}",
+    return BenchRatio(
+        a=a, b=b, ratio=ratio, low=low, high=high, verdict=verdict, leaning=leaning,
+        note=None if leaning is None else f"{NO_WINNER}{note}", **place.fields(),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from bnfold.benchmarking.offline import write_offline
 from bnfold.benchmarking.placements import placement_of
 from bnfold.benchmarking.timing import BoundFile, Runner, output_sizes
 from bnfold.errors import InputRefused
-from bnfold.runtime import PROVIDERS, open_session
+from bnfold.runtime import open_session, provider_spec
 from bnfold.runtime.placement import record_placement
 from bnfold.sources.digests import file_sha256
 
@@ -142,7 +142,7 @@ def read_inputs(
             file = subject.file
             session = open_session(file, provider=provider, threads=1, configure=record_placement, fallback=True)
             specs[file] = input_specs(session, str(file), dims)
-            name = PROVIDERS[provider]
+            name = provider_spec(provider).ort_name
             options[name] = dict(session.get_provider_options()[name])
             placements.append(placement_of(subject.name, file, session, provider))
     check_same_inputs([str(file) for file in specs], list(specs.values()))

@@ -12,7 +12,7 @@ import numpy as np
 
 from bnfold.benchmarking.axes import OptLevel, set_opt_level
 from bnfold.errors import InputRefused
-from bnfold.runtime import Provider, open_session, require_onnxruntime
+from bnfold.runtime import Provider, open_session, provider_spec, require_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,16 +48,16 @@ def bind(session: Any, inputs: Mapping[str, Any], provider: Provider, outputs: M
         provider: whose device.
         outputs: name -> (shape, dtype), where the outputs must keep their addresses; None lets each run allocate them.
     """
-    ort = require_onnxruntime(provider)
+    ort, device = require_onnxruntime(provider), provider_spec(provider).device
     binding = session.io_binding()
     for name, value in inputs.items():
-        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value, provider, 0))
+        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value, device, 0))
     for node in session.get_outputs():
         if outputs is None:
-            binding.bind_output(node.name, provider, 0)
+            binding.bind_output(node.name, device, 0)
         else:
             shape, dtype = outputs[node.name]
-            value = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, provider, 0)
+            value = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, device, 0)
             binding.bind_ortvalue_output(node.name, value)
     return binding
 
@@ -136,15 +136,15 @@ class BoundFile(Runner):
     Args:
         path: the file.
         inputs: name -> array.
-        provider: "cpu" or "cuda".
+        provider: that runs it.
         threads: threads of one operator, None for every CPU this process may use.
         opt_level: how far ONNX Runtime may change the graph.
-        graph_outputs: from `output_sizes`: on "cuda", capture the kernels' launches once, in the first run, and replay
-            them; None for no CUDA graph.
-        provider_options: of the CUDA provider.
+        graph_outputs: from `output_sizes`: capture the kernels' launches once, in the first run, and replay them, on a
+            provider that can; None for no such graph.
+        provider_options: of the provider, besides its own.
 
-    Nodes that CUDA does not take run on the CPU; `placement` tells which. A CUDA graph has room for none but arithmetic
-    on shapes, whose results it keeps: ONNX Runtime refuses others.
+    Nodes that the provider does not take run on the CPU; `placement` tells which. A CUDA graph has room for none but
+    arithmetic on shapes, whose results it keeps: ONNX Runtime refuses others.
 
     Raises:
         InputRefused: the file does not load, does not run on these inputs, or makes no CUDA graph.
@@ -163,7 +163,8 @@ class BoundFile(Runner):
         provider_options: Mapping[str, str] | None = None,
     ) -> None:
         configure = partial(set_opt_level, require_onnxruntime(provider), level=opt_level)
-        asked = {**(provider_options or {}), **({} if graph_outputs is None else {"enable_cuda_graph": "1"})}
+        graph_options = None if graph_outputs is None else provider_spec(provider).graph_options
+        asked = {**(provider_options or {}), **(graph_options or {})}
         start = time.perf_counter_ns()
         self.session = open_session(
             path, provider=provider, threads=threads, configure=configure, provider_options=asked,
@@ -189,7 +190,7 @@ def _bound_call(
     binding = bind(session, inputs, provider, outputs)
     if outputs is not None:
         return partial(session.run_with_iobinding, binding)
-    return _BoundRun(session, binding, provider)
+    return _BoundRun(session, binding, provider_spec(provider).device)
 
 
 class _BoundRun:
@@ -200,8 +201,8 @@ class _BoundRun:
     run, which takes microseconds.
     """
 
-    def __init__(self, session: Any, binding: Any, provider: Provider) -> None:
-        self._session, self.binding, self._provider = session, binding, provider
+    def __init__(self, session: Any, binding: Any, device: str) -> None:
+        self._session, self.binding, self._device = session, binding, device
         self._bound = partial(session.run_with_iobinding, binding)
         self._run: Callable[[], object] = self._first
 
@@ -216,7 +217,7 @@ class _BoundRun:
 
     def _bind_and_run(self) -> None:
         for node in self._session.get_outputs():
-            self.binding.bind_output(node.name, self._provider, 0)
+            self.binding.bind_output(node.name, self._device, 0)
         self._bound()
 
 

@@ -12,15 +12,13 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from bnfold.records import BenchRun
+from bnfold.records.grid import axes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["DEFAULTS", "KEY", "Spread", "cell_key", "run_key", "same_file", "times_over_yardstick"]
+__all__ = ["Spread", "cell_key", "run_key", "same_file", "times_over_yardstick"]
 
-KEY = ("name", "provider", "batch", "threads", "opt_level", "optimize", "cuda_graph", "mode", "concurrency")
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(BenchRun)}  # of fields an older file may lack
 PLAIN = "plain"
 
 Facts = dict[str, Any]
@@ -58,8 +56,9 @@ def _log_gap(low: float, high: float) -> float:
 
 def cell_key(row: Mapping[str, Any]) -> CellKey:
     """Where in the grid a run or a ratio was measured, under which load; the sizes of the inputs are part of it."""
-    shapes = {name: list(shape) for name, shape in (row.get("input_shapes") or {}).items()}
-    return (*(str(row.get(key, DEFAULTS[key])) for key in KEY[1:]), json.dumps(shapes, sort_keys=True))
+    axes = axes_of(row)
+    shapes = {name: list(shape) for name, shape in (axes.pop("input_shapes") or {}).items()}
+    return (*map(str, axes.values()), json.dumps(shapes, sort_keys=True))
 
 
 def run_key(run: Mapping[str, Any]) -> CellKey:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnfold.cli.bench_options import Names, Percent, Seconds, ShapeList, Threads, check_usage
+from bnfold.cli.bench_options import check_usage
 from bnfold.cli.options import batch_option, dim_option, json_option, seed_option, verbosity_options
 from bnfold.cli.outputs import require_writable, writable
-from bnfold.cli.parameter_types import NamedPath
+from bnfold.cli.parameter_types import NamedPath, Names, ShapeList, Threads
+from bnfold.cli.quantities import Percent, Seconds
 from bnfold.errors import GateFailed, unwritable
+from bnfold.runtime.providers import provider_names
 from bnfold.workflows.arguments import MAX_THREADS, PEERS
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ __all__ = ["command"]
 @click.argument("files", metavar="FILE [FILE ...]", nargs=-1, required=True, type=NamedPath())
 @batch_option((1,))
 @click.option(
-    "--provider", type=Names("cpu", "cuda"), default="cpu", show_default=True, metavar="cpu|cuda[,...]",
+    "--provider", type=Names(*provider_names()), default="cpu", show_default=True,
+    metavar=f"{'|'.join(provider_names())}[,...]",
     help="Where ONNX Runtime runs. Exit code 4 where it does not load; never another one instead.",
 )  # fmt: skip
 @click.option(
@@ -173,9 +176,9 @@ def _deliver(
 
     The page holds the proof of the first file, where it lies beside it.
     """
-    from bnfold.benchmarking.summaries import junit_xml, markdown
     from bnfold.records import as_json
     from bnfold.report import write_bytes, write_html, write_json, write_picture
+    from bnfold.report.bench_summaries import bench_junit, bench_markdown
     from bnfold.workflows.proof import proof_beside
 
     with ExitStack() as rest:  # from the last to the first, whichever of them fails
@@ -183,11 +186,11 @@ def _deliver(
             rest.callback(write_picture, as_json(report), picture)
         if html is not None:
             rest.callback(write_html, report, html, proof=proof_beside(first))
-        rest.callback(_append_to_step_summary, markdown(report))
+        rest.callback(_append_to_step_summary, bench_markdown(report))
         if markdown_file is not None:
-            rest.callback(write_bytes, markdown(report).encode(), markdown_file)
+            rest.callback(write_bytes, bench_markdown(report).encode(), markdown_file)
         if junit is not None:
-            rest.callback(write_bytes, junit_xml(report), junit)
+            rest.callback(write_bytes, bench_junit(report), junit)
         if json_file is not None:
             rest.callback(write_json, report, json_file)
         if json_file != "-" and report.runs:
@@ -195,8 +198,8 @@ def _deliver(
 
 
 def _echo(report: BenchReport) -> None:
-    from bnfold.benchmarking.summaries import gate_sentence
     from bnfold.report import render_bench
+    from bnfold.report.bench_summaries import gate_sentence
 
     render_bench(report)
     for gate in report.gates:

@@ -18,54 +18,14 @@ from bnfold.cli.options import (
 )
 from bnfold.cli.outputs import writable
 from bnfold.cli.parameter_types import NamedPath
+from bnfold.cli.quantities import Limit, Part
 from bnfold.errors import GateFailed
 from bnfold.workflows.arguments import MAX_BATCH
 
 if TYPE_CHECKING:
     from bnfold.workflows.evaluate import Evaluation
 
-    PartType = click.ParamType[float]
-    LimitType = click.ParamType[tuple[str, float]]
-else:
-    PartType = LimitType = click.ParamType  # not subscriptable before click 8.2
-
-__all__ = ["Part", "command"]
-
-
-class Part(PartType):
-    """A part: "0.5%" or 0.005; at least 0, below 1."""
-
-    name = "0.5%"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse; a number without a percent sign is a fraction."""
-        text = str(value).strip()
-        try:
-            part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            self.fail(f"{value!r} is not of the form 0.5% or 0.005.", param, ctx)
-        if not 0 <= part < 1:
-            self.fail(f"{value!r} is not in the range 0% to 100%; write 0.5% or 0.005.", param, ctx)
-        return part
-
-
-class Limit(LimitType):
-    """METRIC=VALUE."""
-
-    name = "METRIC=VALUE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        """Parse; percents are fractions of 1."""
-        if isinstance(value, tuple):
-            return value
-        metric, sign, text = str(value).partition("=")
-        try:
-            number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            sign = ""
-        if not sign or not metric:
-            self.fail(f"{value!r} is not of the form accuracy=0.94.", param, ctx)
-        return metric, number
+__all__ = ["command"]
 
 
 @click.command(name="evaluate")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnfold.cli.bench_options import Percent, Seconds
 from bnfold.cli.options import (
     comparison_options,
     interface_options,
@@ -23,6 +22,7 @@ from bnfold.cli.options import (
     verbosity_options,
 )
 from bnfold.cli.parameter_types import NamedPath
+from bnfold.cli.quantities import Percent, Seconds
 from bnfold.errors import GateFailed
 from bnfold.workflows.arguments import MAX_BATCH
 

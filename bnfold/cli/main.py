@@ -9,16 +9,21 @@ import sys
 import traceback
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from bnfold.cli.options import VERBOSITY, configure_logging
+from bnfold import COMMANDS
+from bnfold.cli.log_lines import configure_logging
+from bnfold.cli.options import VERBOSITY
 from bnfold.cli.stdout import checked_stdout, silence_stdout
 from bnfold.errors import FULL, BnfoldError, EnvironmentNotReady, InputRefused, unwritable
 from bnfold.interrupts import Interrupted, handled_signals, interruptible
 from bnfold.runtime.packages import EXTRAS, missing_package
 from bnfold.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["LazyGroup", "main"]
 
@@ -26,31 +31,15 @@ SIGNALLED = 128  # plus the number of the signal, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 
-COMMANDS = {
-    "train": ("bnfold.cli.train", "Train a network of the zoo or of a file, and keep a run folder."),
-    "recalibrate": (
-        "bnfold.cli.recalibrate",
-        "Measure a run's BatchNorm statistics again, or adapt them to other data.",
-    ),
-    "fold-export": ("bnfold.cli.fold_export", "Fold every BatchNorm that can vanish, export ONNX, prove it equal."),
-    "quantize": ("bnfold.cli.quantize", "Quantise a network to int8; prove the file, measure loss and speed."),
-    "bench": ("bnfold.cli.bench", "Measure .onnx files side by side."),
-    "verify": ("bnfold.cli.verify", "Compare an .onnx file with the network it came from."),
-    "evaluate": ("bnfold.cli.evaluate", "Say how good .onnx files are on labelled data, and how they differ."),
-    "predict": ("bnfold.cli.predict", "Say what is in images, in the words of the file."),
-    "inspect": ("bnfold.cli.inspect", "Show what would happen to each BatchNorm, without writing anything."),
-    "doctor": ("bnfold.cli.doctor", "Check this machine; print the command that mends what is missing."),
-}
-
 
 class LazyGroup(click.Group):
     """Commands by name, imported when called: help stays fast, one broken import breaks one command.
 
     Args:
-        lazy: command name -> (module with a click command named `command`, one line of help).
+        lazy: command name -> (module with a click command named `command`, one line of help, ...).
     """
 
-    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, ...]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lazy = lazy
 
@@ -71,7 +60,7 @@ class LazyGroup(click.Group):
         """Write the list of commands from the lines given, without an import."""
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
+            formatter.write_dl([(name, entry[1]) for name, entry in self.lazy.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; every end other than success becomes one `error:` line and an exit code."""

@@ -1,24 +1,24 @@
-"""Options that mean the same in every command, and the set-up of logging they imply."""
+"""Options that mean the same in every command."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
 import click
 
+from bnfold.cli.log_lines import configure_logging
 from bnfold.cli.outputs import refuse_overwriting, writable
 from bnfold.cli.parameter_types import Batches, InputShape, NamedAxes, NamedPath, NamedSize
+from bnfold.runtime.providers import provider_names
 from bnfold.workflows.arguments import MAX_THREADS
 
 __all__ = [
     "VERBOSITY",
     "batch_option",
     "comparison_options",
-    "configure_logging",
     "dim_option",
     "dim_options",
     "dynamic_option",
@@ -36,29 +36,6 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 VERBOSITY = "bnfold.verbosity"
 """Key of `click.Context.meta`: the logging level of this call (logging.WARNING with -q, logging.DEBUG with -v)."""
-
-
-class _StderrHandler(logging.StreamHandler[Any]):
-    """Writes to the standard error of the moment, so that progress bars and test runners may replace it."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
-
-
-def configure_logging(level: int) -> None:
-    """Send the records of the logger "bnfold" from `level` on to standard error, in place of an earlier set-up."""
-    logger = logging.getLogger("bnfold")
-    for handler in [handler for handler in logger.handlers if isinstance(handler, _StderrHandler)]:
-        logger.removeHandler(handler)
-    handler = _StderrHandler()
-    handler.setFormatter(logging.Formatter("%(message)s" if level > logging.DEBUG else "%(name)s: %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(level)
-    logger.propagate = False
 
 
 def _set_verbosity(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -87,9 +64,9 @@ def verbosity_options(function: F) -> F:
 
 
 def provider_option(function: F) -> F:
-    """Add --provider; the command gets `provider: str`, "cpu" or "cuda"."""
+    """Add --provider; the command gets `provider: str`, the name of one."""
     return click.option(
-        "--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True,
+        "--provider", type=click.Choice(provider_names()), default="cpu", show_default=True,
         help="Where ONNX Runtime runs. Exit code 4 where it does not load; never another one instead.",
     )(function)  # fmt: skip
 

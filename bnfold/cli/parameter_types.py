@@ -1,4 +1,4 @@
-"""What an option's text means: sizes, shapes, named sizes, paths."""
+"""What an option's text means where it names things: sizes, shapes, axes, words of a list, paths."""
 
 from __future__ import annotations
 
@@ -7,16 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnfold.workflows.arguments import MAX_BATCH
+from bnfold.workflows.arguments import MAX_BATCH, MAX_THREADS
 
-__all__ = ["Batches", "Distinct", "InputShape", "NamedAxes", "NamedPath", "NamedSize", "Sizes"]
+__all__ = [
+    "Batches",
+    "InputShape",
+    "NamedAxes",
+    "NamedPath",
+    "NamedSize",
+    "Names",
+    "ShapeList",
+    "Sizes",
+    "Threads",
+]
 
 MAX_SIZE = 1 << 30
 
 if TYPE_CHECKING:
     SizesType = click.ParamType[tuple[int, ...]]
-else:
-    SizesType = click.ParamType  # not subscriptable before click 8.2
+    NamesType = click.ParamType[tuple[str, ...]]
+    ShapesType = click.ParamType[tuple[tuple[int, ...], ...]]
+    NamedSizeType = click.ParamType[tuple[str, int]]
+    NamedAxesType = click.ParamType[tuple[str, dict[int, str]]]
+else:  # not subscriptable before click 8.2
+    SizesType = NamesType = ShapesType = NamedSizeType = NamedAxesType = click.ParamType
 
 
 class Sizes(SizesType):
@@ -64,6 +78,14 @@ class Batches(Distinct):
     largest = MAX_BATCH
 
 
+class Threads(Distinct):
+    """Different numbers of threads: "1,2" -> (1, 2)."""
+
+    example = "1,2"
+    kind = "number of threads"
+    largest = MAX_THREADS
+
+
 class InputShape(Sizes):
     """A shape, batch first: "1x3x224x224" -> (1, 3, 224, 224)."""
 
@@ -72,10 +94,38 @@ class InputShape(Sizes):
     example = "1x3x224x224"
 
 
-if TYPE_CHECKING:
-    NamedSizeType = click.ParamType[tuple[str, int]]
-else:
-    NamedSizeType = click.ParamType
+class ShapeList(ShapesType):
+    """Shapes of one input: "1x3x224x224,1x3x64x64" -> ((1, 3, 224, 224), (1, 3, 64, 64))."""
+
+    name = "1xCxHxW[,...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[int, ...], ...]:
+        """Parse a string; a tuple passes unchanged."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(InputShape().convert(part, param, ctx) for part in str(value).split(","))
+
+
+class Names(NamesType):
+    """Different words of a list, separated by commas: "basic,all" -> ("basic", "all")."""
+
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
+        self.name = "|".join(choices)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Parse a string; a tuple (a default) passes unchanged."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(str(value).split(","))
+        for name in names:
+            if name not in self.choices:
+                self.fail(f"{name!r} is not one of {', '.join(self.choices)}.", param, ctx)
+        if len(set(names)) < len(names):
+            self.fail(f"{value!r} names one of them twice.", param, ctx)
+        return names
 
 
 class NamedSize(NamedSizeType):
@@ -91,12 +141,6 @@ class NamedSize(NamedSizeType):
         if not name or not size.isascii() or not size.isdigit() or not 1 <= int(size) <= MAX_SIZE:
             self.fail(f"{value!r} is not of the form sequence=512, with a size from 1 to {MAX_SIZE}.", param, ctx)
         return name, int(size)
-
-
-if TYPE_CHECKING:
-    NamedAxesType = click.ParamType[tuple[str, dict[int, str]]]
-else:
-    NamedAxesType = click.ParamType
 
 
 class NamedAxes(NamedAxesType):

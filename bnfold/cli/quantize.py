@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnfold.cli.bench_options import Seconds
-from bnfold.cli.evaluate import Part
 from bnfold.cli.options import (
     json_option,
     metadata_options,
@@ -22,6 +20,7 @@ from bnfold.cli.options import (
     verbosity_options,
 )
 from bnfold.cli.parameter_types import NamedPath
+from bnfold.cli.quantities import Part, Seconds
 from bnfold.errors import GateFailed
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import click
 from bnfold.cli.options import json_option, seed_option, verbosity_options
 from bnfold.cli.parameter_types import NamedPath
 from bnfold.records import TrainPlan, TrainReport
+from bnfold.training.devices import DEVICES
 from bnfold.workflows.arguments import MAX_THREADS
 
 __all__ = ["command"]
@@ -59,7 +60,7 @@ def _assignments(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     help="Threads of PyTorch.  [default: the recipe's]",
 )  # fmt: skip
 @click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True,
+    "--device", type=click.Choice(DEVICES), default="cpu", show_default=True,
     help="Where to train; for several GPUs, start with torchrun -m bnfold train ...",
 )  # fmt: skip
 @seed_option

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnfold.errors import InputRefused
+from bnfold.evaluation.classified import Classified
 from bnfold.evaluation.labels import label_order
-from bnfold.evaluation.scores import Classified, Tallied
+from bnfold.evaluation.tallied import Tallied
 from bnfold.training.tasks import make_task
 from bnfold.training.tasks.detection import Detection
 from bnfold.training.tasks.segmentation import Segmentation

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnfold.errors import InputRefused
-from bnfold.evaluation.scores import probabilities
+from bnfold.evaluation.classified import probabilities
 from bnfold.records import Prediction
 from bnfold.sources.image_files import upright_image
 from bnfold.sources.preprocessing import as_input

@@ -15,7 +15,7 @@ import onnx_ir.passes.common as passes
 
 from bnfold.errors import InputRefused
 from bnfold.folding.apply import apply_choice, plan_parameters
-from bnfold.folding.blocks import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK
+from bnfold.folding.blocks import CHANNEL_BLOCK
 from bnfold.folding.choose import choose
 from bnfold.folding.compose import compose_batchnorms, restore_digits
 from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
@@ -38,7 +38,7 @@ from bnfold.graph.subgraphs import subgraphs
 from bnfold.records import Ledger, RemovedChannels
 from bnfold.records.causes import Stays
 
-__all__ = ["CHANNEL_BLOCK", "CUDA_CHANNEL_BLOCK", "fold", "fold_model"]
+__all__ = ["CHANNEL_BLOCK", "fold", "fold_model"]
 
 _KEPT = Fate("kept")
 _BATCHNORM = "BatchNormalization"

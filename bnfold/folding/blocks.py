@@ -25,12 +25,11 @@ from bnfold.folding.wires import Slot, Wires
 from bnfold.graph.constants import is_only_use, parameter
 from bnfold.numerics.affine import Float64
 
-__all__ = ["CHANNEL_BLOCK", "CUDA_CHANNEL_BLOCK", "Leaving", "by_channel", "leaving"]
+__all__ = ["CHANNEL_BLOCK", "Leaving", "by_channel", "leaving"]
 
 # Channels of one step of ONNX Runtime's widest CPU kernels; a constant of the target, never of the machine that folds.
+# Other targets have other ones: `ProviderSpec.channel_block`.
 CHANNEL_BLOCK = 16
-# The same of the half-precision kernels of CUDA.
-CUDA_CHANNEL_BLOCK = 8
 # What the input channels of a blocked convolution are a multiple of.
 _CONVOLUTION = 4
 

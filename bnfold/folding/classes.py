@@ -66,21 +66,21 @@ def classify(units: Units) -> Classes:
     homogeneous = _homogeneous(units)
     readers = [*units.other_uses, *(ids for ids, _ in units.readers), *(site.x_ids for site in units.sites)]
     return Classes(
-        scale,
-        offset,
-        {int(c) for pin in units.positive for c in np.unique(scale[pin.ids])},
-        tally(units.other_uses),
-        tally(pin.ids for pin in units.positive if pin.node in homogeneous),
-        tally(pin.ids for pin in border_pins(units)),
-        tally(ids for ids, _ in units.readers),
-        tally(site.x_ids for site in units.sites if kind_of(site.node) not in ("Add", "Sub")),
-        tally(units.shifts),
-        tally(ids for ids, _ in units.writers),
-        size,
-        size - np.bincount(scale[written], minlength=count),
-        _offset_cost(units, offset),
-        _private(units, offset, readers),
-        _related(units, offset),
+        scale=scale,
+        offset=offset,
+        positive={int(c) for pin in units.positive for c in np.unique(scale[pin.ids])},
+        other_uses=tally(units.other_uses),
+        sign_uses=tally(pin.ids for pin in units.positive if pin.node in homogeneous),
+        borders=tally(pin.ids for pin in border_pins(units)),
+        reads=tally(ids for ids, _ in units.readers),
+        site_reads=tally(site.x_ids for site in units.sites if kind_of(site.node) not in ("Add", "Sub")),
+        shifts=tally(units.shifts),
+        writes=tally(ids for ids, _ in units.writers),
+        size=size,
+        unwritten=size - np.bincount(scale[written], minlength=count),
+        offset_cost=_offset_cost(units, offset),
+        private=_private(units, offset, readers),
+        related=_related(units, offset),
     )
 
 

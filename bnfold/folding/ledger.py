@@ -14,13 +14,11 @@ from bnfold.folding.relations import Parameters
 from bnfold.folding.units import Refusal, Site
 from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
-from bnfold.numerics.affine import Float64, batchnorm_affine
+from bnfold.numerics.affine import BatchNormParameters
 from bnfold.records import Ledger, LedgerEntry, Outcome
 from bnfold.records.causes import Stays
 
 __all__ = ["Fate", "Found", "Takers", "account", "find_batchnorms"]
-
-BatchNormParameters = tuple[Float64, Float64, Float64, Float64, float] | Refusal
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Fate:
 
 
 def account(
-    found: tuple[Found, ...], facts: Mapping[ir.Node, BatchNormParameters], fates: Mapping[ir.Node, Fate]
+    found: tuple[Found, ...], facts: Mapping[ir.Node, BatchNormParameters | Refusal], fates: Mapping[ir.Node, Fate]
 ) -> Ledger:
     """One entry per BatchNorm, `facts` being its parameters in the source.
 
@@ -74,11 +72,11 @@ def account(
     return Ledger(tuple(entries))
 
 
-def _entry(name: str, fate: Fate, parameters: BatchNormParameters) -> LedgerEntry:
+def _entry(name: str, fate: Fate, parameters: BatchNormParameters | Refusal) -> LedgerEntry:
     if isinstance(parameters, Refusal):
         return LedgerEntry(name, fate.outcome, fate.into, fate.stays, np.nan, np.nan, 0)
-    gamma, beta, mean, variance, epsilon = parameters
-    scale, _ = batchnorm_affine(gamma, beta, mean, variance, epsilon)
+    scale, _ = parameters.affine()
+    mean, variance, epsilon = parameters.mean, parameters.variance, parameters.epsilon
     ratio = float(variance.min(initial=np.inf) / epsilon) if epsilon else np.inf
     dead = int(np.sum(scale == 0))
     fresh = not mean.any() and bool((variance == 1).all())

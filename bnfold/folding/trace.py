@@ -18,7 +18,7 @@ from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import dims_of
 from bnfold.graph.subgraphs import captured
-from bnfold.numerics.affine import Float64, batchnorm_affine
+from bnfold.numerics.affine import Float64
 
 __all__ = ["trace_wires"]
 
@@ -185,7 +185,7 @@ def _trace_batchnorm(node: ir.Node, wires: Wires) -> bool:
     x = node.inputs[0]
     if isinstance(parameters, Refusal) or x is None:
         return False
-    scale, shift = batchnorm_affine(*parameters)
+    scale, shift = parameters.affine()
     ids_x = _channels(wires, x, 1, scale.size)
     shape = (1, scale.size, *[1] * (len(dims_of(x) or ()) - 2))
     known = np.where(scale == 0, shift, scale * wires.constants[ids_x] + shift)

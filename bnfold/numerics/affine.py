@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Float64", "batchnorm_affine"]
+__all__ = ["BatchNormParameters", "Float64", "batchnorm_affine"]
 
 Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BatchNormParameters:
+    """What a BatchNorm in eval mode computes with; all but epsilon have shape (C,)."""
+
+    gamma: Float64
+    beta: Float64
+    mean: Float64
+    variance: Float64
+    epsilon: float
+
+    def affine(self) -> tuple[Float64, Float64]:
+        """Its scale and shift, each (C,), see `batchnorm_affine`.
+
+        Raises:
+            ValueError: `variance + epsilon` is not positive, or a parameter is not finite.
+        """
+        return batchnorm_affine(self.gamma, self.beta, self.mean, self.variance, self.epsilon)
 
 
 def batchnorm_affine(

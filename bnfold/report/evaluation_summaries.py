@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 from bnfold.report.evaluation_tables import metric_gate_sentence
+from bnfold.report.junit import Case, junit
 from bnfold.report.markdown import escaped
 
 if TYPE_CHECKING:
-    from bnfold.records import EvaluateReport
+    from bnfold.records import EvaluateReport, MetricGate
 
 __all__ = ["evaluation_junit", "evaluation_markdown"]
 
 
 def evaluation_junit(report: EvaluateReport) -> bytes:
     """One test case per gate: failed, skipped (undecided) or passed."""
-    gates = report.gates
-    suite = ElementTree.Element(
-        "testsuite", name="bnfold evaluate", tests=str(len(gates)), errors="0",
-        failures=str(sum(gate.verdict == "failed" for gate in gates)),
-        skipped=str(sum(gate.verdict == "undecided" for gate in gates)),
-    )  # fmt: skip
-    for gate in gates:
-        case = ElementTree.SubElement(suite, "testcase", classname="bnfold.evaluate", name=gate.name)
-        if gate.verdict == "failed":
-            ElementTree.SubElement(case, "failure", message="worse than allowed").text = metric_gate_sentence(gate)
-        elif gate.verdict == "undecided":
-            ElementTree.SubElement(case, "skipped", message=metric_gate_sentence(gate))
-    root = ElementTree.Element("testsuites")
-    root.append(suite)
-    return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+    return junit("evaluate", [_case(gate) for gate in report.gates])
+
+
+def _case(gate: MetricGate) -> Case:
+    sentence = metric_gate_sentence(gate)
+    return Case(
+        gate.name,
+        sentence,
+        failure="worse than allowed" if gate.verdict == "failed" else None,
+        skipped=sentence if gate.verdict == "undecided" else None,
+    )
 
 
 def evaluation_markdown(report: EvaluateReport) -> str:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnfold.records.grid import differing
+from bnfold.records.grid import axes_of, differing
 
 __all__ = ["label", "medians", "settings", "shortened"]
 
 Facts = Mapping[str, Any]
-
-_SETTINGS = ("batch", "provider", "threads", "opt_level", "optimize", "cuda_graph", "mode", "concurrency")
 
 
 def settings(rows: Sequence[Facts]) -> dict[str, list[Facts]]:
     """The rows (runs or ratios) of each setting of a measurement, by a text that names all of it, in their order."""
     cells: dict[str, list[Facts]] = {}
     for row in rows:
-        cells.setdefault(" ".join(f"{key}={row.get(key)}" for key in (*_SETTINGS, "input_shapes")), []).append(row)
+        cells.setdefault(" ".join(f"{axis}={value}" for axis, value in axes_of(row).items()), []).append(row)
     return cells
 
 

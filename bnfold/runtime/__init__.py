@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from bnfold.runtime.machine import available_threads, environment, usable_cpus
-from bnfold.runtime.packages import Provider, installed_builds, missing_package, require_onnxruntime
+from bnfold.runtime.packages import installed_builds, missing_package, require_onnxruntime
 from bnfold.runtime.placement import is_ort_format
 from bnfold.runtime.probe import run_probe
-from bnfold.runtime.sessions import PROVIDERS, open_session
+from bnfold.runtime.providers import (
+    Provider,
+    ProviderSpec,
+    most_telling,
+    provider_names,
+    provider_spec,
+    register_provider,
+)
+from bnfold.runtime.sessions import open_session
 
 __all__ = [
-    "PROVIDERS",
     "Provider",
+    "ProviderSpec",
     "available_threads",
     "environment",
     "installed_builds",
     "is_ort_format",
     "missing_package",
+    "most_telling",
     "open_session",
+    "provider_names",
+    "provider_spec",
+    "register_provider",
     "require_onnxruntime",
     "run_probe",
     "usable_cpus",

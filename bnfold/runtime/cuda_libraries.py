@@ -7,13 +7,15 @@ import ctypes
 import io
 import logging
 import re
+import subprocess
 import sys
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CudaFault", "cuda_fault", "library_versions", "preload_cuda"]
+from bnfold.runtime.providers.spec import Fault
+
+__all__ = ["cuda_fault", "gpu_model", "library_versions", "preload_cuda"]
 
 log = logging.getLogger("bnfold.runtime")
 
@@ -21,15 +23,6 @@ log = logging.getLogger("bnfold.runtime")
 FOLDERS = ("cu[0-9]*", "cublas", "cuda_nvrtc", "curand", "cufft", "cuda_runtime", "cudnn")
 DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 NOT_LOADED = re.compile(r"^Failed to load (\S+?):? ", re.MULTILINE)  # what preload_dlls prints
-
-
-@dataclass(frozen=True)
-class CudaFault:
-    """Why CUDA cannot work here, and what to do about it; `reinstall` where a package of pip is what is missing."""
-
-    found: str
-    remedy: str
-    reinstall: bool = False
 
 
 def preload_cuda(ort: Any) -> str:
@@ -68,7 +61,7 @@ def _library_folders() -> list[Path]:
     return [folder for name in FOLDERS for home in homes for folder in sorted(home.glob(f"{name}/lib"))]
 
 
-def cuda_fault(ort: Any) -> CudaFault | None:
+def cuda_fault(ort: Any) -> Fault | None:
     """Ask for each thing that the CUDA provider needs: its libraries, the driver, a GPU.
 
     Args:
@@ -79,21 +72,21 @@ def cuda_fault(ort: Any) -> CudaFault | None:
     """
     missing = NOT_LOADED.findall(preload_cuda(ort))
     if missing:
-        return CudaFault(f"{', '.join(missing)} cannot be loaded", "", reinstall=True)
+        return Fault(f"{', '.join(missing)} cannot be loaded", "", reinstall=True)
     try:
         driver = ctypes.CDLL(DRIVER)
     except OSError:
-        return CudaFault(f"no NVIDIA driver ({DRIVER} cannot be loaded)", "install the NVIDIA driver")
+        return Fault(f"no NVIDIA driver ({DRIVER} cannot be loaded)", "install the NVIDIA driver")
     version, built = _driver_version(), _built_for(ort)
     if version and built and version // 1000 < built:
-        return CudaFault(
+        return Fault(
             f"a driver for CUDA {version // 1000}, but ONNX Runtime is built for CUDA {built}",
             "update the NVIDIA driver, or install an onnxruntime-gpu for its CUDA",
         )
     number = ctypes.c_int(0)
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(number))
     if status or number.value == 0:
-        return CudaFault(
+        return Fault(
             f"the NVIDIA driver shows no GPU ({_in_words(driver, status or 100)})",
             "check CUDA_VISIBLE_DEVICES, and that nvidia-smi shows a GPU",
         )
@@ -129,6 +122,18 @@ def library_versions(ort: Any) -> dict[str, str | None]:
         "cuda_driver": None if driver is None else f"{driver // 1000}.{driver % 1000 // 10}",
         "cudnn": None if cudnn is None else f"{cudnn // 10000}.{cudnn % 10000 // 100}.{cudnn % 100}",
     }
+
+
+def gpu_model() -> str | None:
+    """Name, driver and memory of the first GPU as nvidia-smi gives them, None where it does not answer."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader", "--id=0"]
+    try:
+        answer = subprocess.run(  # noqa: S603  # the command is the constant above
+            query, capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
 
 
 def _driver_version() -> int | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from bnfold.runtime.packages import Provider, installed_builds, installed_version
+from bnfold.runtime.packages import installed_builds, installed_version
+from bnfold.runtime.providers import Provider, provider_spec
 
 __all__ = ["available_threads", "cpu_model", "environment", "usable_cpus"]
 
@@ -50,23 +50,11 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def gpu_model() -> str | None:
-    """Name, driver and memory of the first GPU as nvidia-smi gives them, None where it does not answer."""
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader", "--id=0"]
-    try:
-        answer = subprocess.run(  # noqa: S603  # the command is the constant above
-            query, capture_output=True, text=True, timeout=20, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None
-
-
 def environment(provider: Provider = "cpu", threads: int | None = None) -> dict[str, Any]:
     """What a measurement depends on, as plain JSON values.
 
     Args:
-        provider: adds the GPU for "cuda".
+        provider: adds what it says of its device, a GPU for instance.
         threads: threads of one operator, None for `available_threads()`.
 
     Returns:
@@ -88,6 +76,4 @@ def environment(provider: Provider = "cpu", threads: int | None = None) -> dict[
         **{name.replace("-", "_"): installed_version(name) for name in PACKAGES},
         "load_average": [round(load, 2) for load in psutil.getloadavg()],
     }
-    if provider == "cuda":
-        facts["gpu"] = gpu_model()
-    return facts
+    return {**facts, **provider_spec(provider).device_facts()}

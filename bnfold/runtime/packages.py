@@ -8,17 +8,16 @@ import sys
 from importlib.metadata import PackageNotFoundError, distributions, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import EnvironmentNotReady
+from bnfold.runtime.providers import Provider, provider_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from importlib.metadata import Distribution
 
-__all__ = ["EXTRAS", "Provider", "installed_builds", "installed_version", "missing_package", "require_onnxruntime"]
-
-Provider = Literal["cpu", "cuda"]
+__all__ = ["EXTRAS", "installed_builds", "installed_version", "missing_package", "require_onnxruntime"]
 
 # Distributions that install the import package `onnxruntime`; two of them overwrite each other's files.
 BUILDS = (
@@ -101,9 +100,8 @@ def missing_package(package: str) -> EnvironmentNotReady:
 
 def reinstall_line(builds: list[str], provider: Provider) -> str:
     """The pip line that leaves exactly one build of ONNX Runtime."""
-    extra = "gpu" if provider == "cuda" else "cpu"
     remove = f"pip uninstall -y {' '.join(builds)} && " if builds else ""
-    return f'{remove}pip install "bnfold[{extra}]"'
+    return f'{remove}pip install "bnfold[{provider_spec(provider).extra}]"'
 
 
 def require_onnxruntime(provider: Provider = "cpu") -> Any:

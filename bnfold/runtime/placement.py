@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from bnfold.runtime.providers import known_providers, provider_spec
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from bnfold.runtime.packages import Provider
+    from bnfold.runtime.providers import Provider
 
 __all__ = [
     "computes",
@@ -26,7 +28,6 @@ FLOATS = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")  # onnx.TensorProto
 
 # onnxruntime_session_options_config_keys.h; versions that do not know an entry ignore it.
 _RECORD = "session.record_ep_graph_assignment_info"
-_CUDA = "CUDAExecutionProvider"
 
 
 def record_placement(options: Any) -> None:
@@ -60,17 +61,17 @@ def node_providers(session: Any) -> list[tuple[str, str, str]] | None:
 
 
 def rounds_to_tf32(session: Any) -> bool | None:
-    """Whether CUDA may round float32 to TF32 in matrix products and convolutions; None without CUDA.
-
-    It may unless told otherwise (`use_tf32`, onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html).
-    """
-    options = session.get_provider_options().get(_CUDA)
-    return None if options is None else str(options.get("use_tf32", "1")).lower() in {"1", "true"}
+    """Whether float32 may be rounded to TF32 in matrix products and convolutions; None where no provider has it."""
+    options = session.get_provider_options()
+    for spec in known_providers().values():
+        if spec.rounds_to_tf32 is not None and spec.ort_name in options:
+            return spec.rounds_to_tf32(options[spec.ort_name])
+    return None
 
 
 def without_tf32(provider: Provider) -> dict[str, str]:
     """The provider's options with which float32 is computed as float32, to 24 bits."""
-    return {"use_tf32": "0"} if provider == "cuda" else {}
+    return dict(provider_spec(provider).exact_options)
 
 
 def computes(name: str, types: Mapping[str, set[str]]) -> bool:

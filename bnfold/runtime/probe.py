@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnfold.errors import EnvironmentNotReady
-from bnfold.runtime.sessions import PROVIDERS, open_session
+from bnfold.runtime.providers import provider_spec
+from bnfold.runtime.sessions import open_session
 
 if TYPE_CHECKING:
-    from bnfold.runtime.packages import Provider
+    from bnfold.runtime.providers import Provider
 
 __all__ = ["run_probe"]
 
@@ -36,7 +37,7 @@ def run_probe(provider: Provider) -> str:
     (answer,) = session.run(None, {"x": values})
     if not np.array_equal(answer, 2 * values):
         raise EnvironmentNotReady(
-            f"{PROVIDERS[provider]} computes wrong values", found=str(answer.ravel().tolist()),
+            f"{provider_spec(provider).ort_name} computes wrong values", found=str(answer.ravel().tolist()),
             expected=str((2 * values).ravel().tolist()), remedy="reinstall ONNX Runtime, and the driver if it is a GPU",
         )  # fmt: skip
     return str(session.get_providers()[0])

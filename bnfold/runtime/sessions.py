@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import BnfoldError, EnvironmentNotReady, InputRefused
-from bnfold.runtime.cuda_libraries import cuda_fault, preload_cuda
 from bnfold.runtime.machine import available_threads
-from bnfold.runtime.packages import Provider, installed_builds, reinstall_line, require_onnxruntime
+from bnfold.runtime.packages import installed_builds, reinstall_line, require_onnxruntime
 from bnfold.runtime.placement import computes, node_providers, output_types, record_placement
+from bnfold.runtime.providers import provider_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["PROVIDERS", "open_session", "require_onnx_file"]
+    from bnfold.runtime.providers import Provider, ProviderSpec
 
-PROVIDERS: Mapping[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+__all__ = ["open_session", "require_onnx_file"]
+
 ERRORS_ONLY, NOTHING = 3, 4  # OrtLoggingLevel: 3 error, 4 fatal
 NO_FALLBACK = "session.disable_cpu_ep_fallback"  # onnxruntime_session_options_config_keys.h
 FALLBACK_REFUSED = "fallback to CPU EP has been explicitly disabled"  # ONNX Runtime's message for NO_FALLBACK
@@ -78,102 +79,103 @@ def open_session(
 ) -> Any:
     """Load a model into an `onnxruntime.InferenceSession`, on the asked provider or not at all.
 
-    On "cuda" no node that computes may fall back to the CPU: a graph with one is refused. Arithmetic on shapes, in
-    integers, runs there, where ONNX Runtime prefers it.
+    Of a provider that is not the CPU's no node that computes may fall back to the CPU: a graph with one is refused.
+    Arithmetic on shapes, in integers, runs there, where ONNX Runtime prefers it.
 
     Args:
         model: a file (external data is found beside it) or the bytes of a ModelProto.
         provider: where every node runs.
         threads: threads of one operator, None for `available_threads()`; operators run one after the other.
         optimized: ORT_ENABLE_ALL, else ORT_DISABLE_ALL.
-        provider_options: options of the CUDA provider (onnxruntime.ai/docs/execution-providers).
+        provider_options: of the provider, besides its own (onnxruntime.ai/docs/execution-providers).
         configure: changes the `SessionOptions` before they are used.
-        fallback: on "cuda", let nodes that CUDA does not take run on the CPU.
+        fallback: let nodes that the provider does not take run on the CPU.
 
     Raises:
         EnvironmentNotReady: ONNX Runtime is missing or doubled, or the provider does not load.
-        InputRefused: ONNX Runtime does not accept the model, or cannot run all of it on CUDA.
+        InputRefused: ONNX Runtime does not accept the model, or cannot run all of it on the provider.
+        ValueError: there is no such provider.
     """
+    spec = provider_spec(provider)
     ort = require_onnxruntime(provider)
-    if provider == "cuda":
-        _require_cuda(ort)
-    elif provider != "cpu":
-        raise ValueError(f"provider is {provider!r}, expected 'cpu' or 'cuda'")
+    _make_ready(ort, spec)
     where = str(model) if isinstance(model, Path) else "the model in memory"
     if isinstance(model, Path):
         require_onnx_file(model)
-    options = _session_options(ort, threads, optimized=optimized)
+    threads = threads or available_threads()
+    asked = {**spec.options(threads), **(provider_options or {})}
+    options = _session_options(ort, spec, threads, optimized=optimized)
     if configure is not None:
         configure(options)
-    if provider == "cuda" and not fallback:
+    if spec.falls_back and not fallback:
         options.add_session_config_entry(NO_FALLBACK, "1")
     try:
-        session = _load(ort, model, provider, options, provider_options)
+        session = _load(ort, model, spec, options, asked)
     except Exception as error:
         if FALLBACK_REFUSED not in str(error):
-            raise _load_error(ort, error, where, provider) from error
-        options = _session_options(ort, threads, optimized=optimized)
+            raise _load_error(ort, error, where, spec) from error
+        options = _session_options(ort, spec, threads, optimized=optimized)
         if configure is not None:
             configure(options)
         record_placement(options)
-        session = _load(ort, model, provider, options, provider_options)
-        _check_fallback(ort, session, model, where)
-    if session.get_providers()[0] != PROVIDERS[provider]:
-        raise _cuda_error(ort, f"the session fell back to {session.get_providers()[0]}")
+        session = _load(ort, model, spec, options, asked)
+        _check_fallback(ort, session, model, where, spec)
+    if session.get_providers()[0] != spec.ort_name:
+        raise _not_loaded(ort, spec, f"the session fell back to {session.get_providers()[0]}")
     return session
 
 
-def _session_options(ort: Any, threads: int | None, *, optimized: bool) -> Any:
+def _session_options(ort: Any, spec: ProviderSpec, threads: int, *, optimized: bool) -> Any:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or available_threads()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
     options.log_severity_level = ERRORS_ONLY if log.isEnabledFor(logging.DEBUG) else NOTHING
+    for key, value in spec.session_entries.items():
+        options.add_session_config_entry(key, value)
     return options
 
 
-def _load(
-    ort: Any, model: Path | bytes, provider: Provider, options: Any, provider_options: Mapping[str, str] | None
-) -> Any:
+def _load(ort: Any, model: Path | bytes, spec: ProviderSpec, options: Any, provider_options: dict[str, str]) -> Any:
     return ort.InferenceSession(
         str(model) if isinstance(model, Path) else model,
         sess_options=options,
-        providers=[(PROVIDERS[provider], dict(provider_options or {}))],
+        providers=[(spec.ort_name, provider_options)],
         enable_fallback=0,
     )
 
 
-def _require_cuda(ort: Any) -> None:
-    """Refuse a build without CUDA; load the CUDA and cuDNN libraries of pip's packages, where there are any."""
-    if PROVIDERS["cuda"] not in ort.get_available_providers():
-        raise _provider_error("cuda", f"a build with {', '.join(ort.get_available_providers())}")
-    if not log.isEnabledFor(logging.DEBUG):
+def _make_ready(ort: Any, spec: ProviderSpec) -> None:
+    """Refuse a build without the provider; load what it needs besides."""
+    if spec.ort_name not in ort.get_available_providers():
+        raise _reinstall(spec, f"a build with {', '.join(ort.get_available_providers())}")
+    if spec.falls_back and not log.isEnabledFor(logging.DEBUG):
         ort.set_default_logger_severity(NOTHING)  # the reason comes with our own error
-    preload_cuda(ort)
+    if spec.prepare is not None:
+        spec.prepare(ort)
 
 
-def _provider_error(provider: Provider, found: str) -> EnvironmentNotReady:
-    line = reinstall_line(list(installed_builds()), provider)
-    driver = ", and check that nvidia-smi shows a GPU; --verbose prints the reason" if provider == "cuda" else ""
+def _reinstall(spec: ProviderSpec, found: str) -> EnvironmentNotReady:
+    line = reinstall_line(list(installed_builds()), spec.name)
     return EnvironmentNotReady(
-        f"the provider {PROVIDERS[provider]} does not load", found=found, remedy=f"run `{line}`{driver}"
+        f"the provider {spec.ort_name} does not load", found=found, remedy=f"run `{line}`{spec.advice}"
     )
 
 
-def _cuda_error(ort: Any, found: str) -> EnvironmentNotReady:
-    """The error for a build with CUDA that does not load it: what this machine lacks, or else what was seen."""
-    fault = cuda_fault(ort)
+def _not_loaded(ort: Any, spec: ProviderSpec, found: str) -> EnvironmentNotReady:
+    """The error for a build with a provider that does not load it: what this machine lacks, or else what was seen."""
+    fault = spec.fault(ort)
     if fault is None or fault.reinstall:
-        return _provider_error("cuda", found if fault is None else fault.found)
+        return _reinstall(spec, found if fault is None else fault.found)
     return EnvironmentNotReady(
-        f"the provider {PROVIDERS['cuda']} does not load", found=fault.found,
+        f"the provider {spec.ort_name} does not load", found=fault.found,
         remedy=f"{fault.remedy}, or use --provider cpu",
     )  # fmt: skip
 
 
-def _load_error(ort: Any, error: Exception, where: str, provider: Provider) -> BnfoldError:
+def _load_error(ort: Any, error: Exception, where: str, spec: ProviderSpec) -> BnfoldError:
     """Our error for one of ONNX Runtime's: the provider's fault or the model's."""
     message = str(error)
     words = message.replace(where, "").lower()  # a path may hold the word, too
@@ -182,29 +184,29 @@ def _load_error(ort: Any, error: Exception, where: str, provider: Provider) -> B
             "ONNX Runtime makes no CUDA graph of it", where=where, found=message,
             remedy="export the file with static shapes, or leave out --cuda-graph",
         )  # fmt: skip
-    if provider == "cuda" and "out of memory" in words:
+    if not spec.on_host and "out of memory" in words:
         return EnvironmentNotReady(
             "the GPU's memory is full", where=where, found=message, remedy="end other work on the GPU"
         )
-    if provider == "cuda" and ("cuda" in words or "cudnn" in words):
-        return _cuda_error(ort, message)
+    if any(word in words for word in spec.own_words):
+        return _not_loaded(ort, spec, message)
     remedy = "check or re-export the file"
     if "NOT_IMPLEMENTED" in message:
         remedy = "this ONNX Runtime lacks the operator in that opset or type: convert the file (--opset, float32)"
     return InputRefused("ONNX Runtime does not load it", where=where, found=message, remedy=remedy)
 
 
-def _check_fallback(ort: Any, session: Any, model: Path | bytes, where: str) -> None:
-    """Refuse a session with nodes on the CPU: CUDA did not load, or does not take a node that computes."""
-    if session.get_providers()[0] != PROVIDERS["cuda"]:
-        raise _cuda_error(ort, "a CUDA build that loads no CUDA here")
+def _check_fallback(ort: Any, session: Any, model: Path | bytes, where: str, spec: ProviderSpec) -> None:
+    """Refuse a session with nodes on the CPU: the provider did not load, or does not take a node that computes."""
+    if session.get_providers()[0] != spec.ort_name:
+        raise _not_loaded(ort, spec, f"a {spec.label} build that loads no {spec.label} here")
     placed = node_providers(session)
-    elsewhere = [(name, kind) for name, kind, place in placed or () if place != PROVIDERS["cuda"]]
+    elsewhere = [(name, kind) for name, kind, place in placed or () if place != spec.ort_name]
     types = output_types(model)
     fell = [f"{name or 'unnamed'} ({kind})" for name, kind in elsewhere if computes(name, types)]
     if placed is None or fell:
         raise InputRefused(
-            "some nodes do not run on CUDA, and none that computes may fall back to the CPU", where=where,
+            f"some nodes do not run on {spec.label}, and none that computes may fall back to the CPU", where=where,
             found=", ".join(fell[:N_NAMED]) + f" and {len(fell) - N_NAMED} more" * (len(fell) > N_NAMED),
             remedy="export the file with static shapes, or use --provider cpu",
         )  # fmt: skip

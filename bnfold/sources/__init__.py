@@ -6,10 +6,10 @@ And networks in memory: modules, exported programs, ONNX models.
 from __future__ import annotations
 
 from bnfold.sources.file_facts import facts_of, stated
+from bnfold.sources.graph_inputs import graph_inputs
 from bnfold.sources.in_memory import load_network
 from bnfold.sources.interface import with_interface
 from bnfold.sources.load import load_source
-from bnfold.sources.onnx_file import graph_inputs
 from bnfold.sources.types import OnnxSource, Source, TorchSource
 
 __all__ = [

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["OPTIONAL_FILES", "RUN_FILES", "SCHEMA", "Run", "load_weights", "read_run", "run_folder", "save_checkpoint"]
+__all__ = ["OPTIONAL_FILES", "RUN_FILES", "SCHEMA", "Run", "read_run", "run_folder", "save_checkpoint"]
 
 SCHEMA = "bnfold.run/1"
 WEIGHTS, SAMPLES, MODEL, METRICS, RECORD = (
@@ -44,7 +44,6 @@ WEIGHTS, SAMPLES, MODEL, METRICS, RECORD = (
 BEST, LAST, BOARD = "best.safetensors", "last.safetensors", "tensorboard"
 RUN_FILES = (WEIGHTS, SAMPLES, MODEL, METRICS, RECORD)
 OPTIONAL_FILES = (BEST, LAST, BOARD)
-_N_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -167,42 +166,6 @@ def read_run(path: Path) -> Run:
         model_name=model["name"],
         input_shapes=tuple(map(tuple, model.get("input_shapes") or [model["input_shape"]])),
     )
-
-
-def load_weights(module: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Put a state dict into a network; every name and shape must fit, in both directions.
-
-    Args:
-        module: takes the values in place, in its own dtypes.
-        state: as `module.state_dict()`.
-        where: the file the state comes from, for the message.
-
-    Raises:
-        InputRefused: names the first three keys that do not fit.
-    """
-    own = module.state_dict()
-    problems = [f"{name} is missing" for name in own if name not in state]
-    problems += [f"{name} is not in the network" for name in state if name not in own]
-    for name, tensor in own.items():
-        given = state.get(name)
-        if given is None:
-            continue
-        if given.shape != tensor.shape:
-            problems.append(f"{name} has shape {tuple(given.shape)} and not {tuple(tensor.shape)}")
-        elif given.is_floating_point() != tensor.is_floating_point() or given.is_complex() != tensor.is_complex():
-            problems.append(f"{name} has dtype {given.dtype} and not {tensor.dtype}")
-    if problems:
-        strangers = [name for name in state if name not in own]
-        in_file = f"; the file has {', '.join(strangers[:_N_NAMED])}" if any(n not in state for n in own) else ""
-        more = f", and {len(problems) - _N_NAMED} more" if len(problems) > _N_NAMED else ""
-        raise InputRefused(
-            "the weights do not fit the network",
-            where=where,
-            found=", ".join(problems[:_N_NAMED]) + more + (in_file if strangers else ""),
-            expected=f"the {len(own)} entries of the network's state dict",
-            remedy="give the weights of this network, or the network of these weights",
-        )
-    module.load_state_dict(dict(state), strict=True)
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from bnfold.errors import InputRefused
 from bnfold.sources.examples import Example, example_of, example_shapes, refuse_other_dtypes
 from bnfold.sources.load import load_source
 from bnfold.sources.onnx_file import onnx_source
+from bnfold.sources.options import source_options
 from bnfold.sources.program import program_source
 from bnfold.sources.torch_source import module_source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from typing import Unpack
 
+    from bnfold.sources.options import SourceOptions
     from bnfold.sources.types import Source
 
 __all__ = ["Kind", "is_in_memory", "kind_of_network", "load_network", "named"]
@@ -77,31 +79,14 @@ def named(network: Any) -> str:
     return names.get(kind) or f"module {type(network).__name__}"
 
 
-def load_network(
-    network: Any,
-    example: Any = None,
-    *,
-    weights: str | os.PathLike[str] | None = None,
-    pretrained: bool = False,
-    input_shapes: Sequence[tuple[int, ...]] | None = None,
-    input_dtypes: Sequence[str] | None = None,
-    runs: bool = True,
-    dims: Mapping[str, int] | None = None,
-    batch_dim: str | None = None,
-) -> Source:
+def load_network(network: Any, example: Any = None, **options: Unpack[SourceOptions]) -> Source:
     """Check any network; it stays as it is, whatever comes of it.
 
     Args:
         network: a `torch.nn.Module`, on whatever device and in whatever mode; a `torch.export.ExportedProgram`; an
             `onnx.ModelProto` or an `onnx_ir.Model`; or a SOURCE, see `bnfold.sources.load.load_source`.
         example: what `forward` is called with: a tensor, a tuple of its arguments, a dict by keyword; or shapes.
-        weights: of a SOURCE, as the other options are where `load_source` has them.
-        pretrained: likewise.
-        input_shapes: shapes instead of an example.
-        input_dtypes: NumPy's names of the types, where shapes are given.
-        runs: whether it will be run; an ONNX model that will only be read needs no sizes.
-        dims: sizes of an ONNX model's dynamic axes by name.
-        batch_dim: the name of the axis of an ONNX model that counts the samples.
+        options: see `SourceOptions`; of a network in memory those of its kind.
 
     Raises:
         InputRefused: it is no network, the example does not fit, or it cannot be folded safely.
@@ -109,29 +94,33 @@ def load_network(
     """
     kind, where = kind_of_network(network), named(network)
     given = example_of(example, where=where)
-    if given is not None and input_shapes:
+    options = source_options(options)
+    shapes, dtypes = options["input_shapes"], options["input_dtypes"]
+    if given is not None and shapes:
         raise InputRefused(
             "an example and input shapes are two ways to say the same", where=where, remedy="leave one of them out"
         )
     if kind == "source":
-        return load_source(
-            os.fspath(network), weights=weights, pretrained=pretrained,
-            input_shapes=input_shapes if given is None else example_shapes(given),
-            input_dtypes=input_dtypes or (None if given is None else given.dtypes or None),
-            runs=runs, dims=dims, batch_dim=batch_dim,
-        )  # fmt: skip
-    _refuse_options(where, weights=weights, pretrained=pretrained)
+        if given is not None:
+            options["input_shapes"] = example_shapes(given)
+            options["input_dtypes"] = dtypes or given.dtypes or None
+        return load_source(os.fspath(network), **options)
+    _refuse_options(where, options, "weights", "pretrained")
     if kind in ("module", "program"):
-        _refuse_options(where, dims=dims, batch_dim=batch_dim)
+        _refuse_options(where, options, "dims", "batch_dim")
     if kind == "module":
-        return module_source(network, given, where, input_shapes=input_shapes, input_dtypes=input_dtypes)
-    _refuse_options(where, input_dtypes=input_dtypes)
-    shapes = input_shapes if given is None else example_shapes(given)
+        return module_source(network, given, where, input_shapes=shapes, input_dtypes=dtypes)
+    _refuse_options(where, options, "input_dtypes")
+    if given is not None:
+        shapes = example_shapes(given)
     if kind == "program":
         source: Source = program_source(network, where, input_shapes=shapes)
     else:
         proto = network if kind == "onnx" else _as_proto(network)
-        source = onnx_source(proto, where, input_shapes=shapes, dims=dims, batch_dim=batch_dim, runs=runs)
+        source = onnx_source(
+            proto, where, input_shapes=shapes, dims=options["dims"], batch_dim=options["batch_dim"],
+            runs=options["runs"],
+        )  # fmt: skip
     _refuse_other_inputs(source, given, where)
     return source
 
@@ -142,9 +131,9 @@ def _as_proto(model: Any) -> Any:
     return ir.to_proto(ir.external_data.load_to_model(model.clone()))
 
 
-def _refuse_options(where: str, **options: Any) -> None:
+def _refuse_options(where: str, options: SourceOptions, *useless: str) -> None:
     """Refuse options that a network in memory has no use for."""
-    given = [name for name, value in options.items() if value]
+    given = [name for name in useless if options.get(name)]
     if given:
         raise InputRefused(
             "the network in memory has this already", where=where, found=", ".join(given), remedy="leave it out"

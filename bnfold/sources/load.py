@@ -2,57 +2,38 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bnfold.errors import InputRefused
-from bnfold.sources.checkpoint import load_weights, read_run, run_folder
-from bnfold.sources.factories import build_from_factory, is_factory
-from bnfold.sources.library import LIBRARIES, build_timm, build_torchvision
-from bnfold.sources.model_file import DTYPES, ModelFile, is_model_path, load_model_file, zoo_names
+from bnfold.sources.checkpoint import run_folder
+from bnfold.sources.factories import is_factory
+from bnfold.sources.library import LIBRARIES
+from bnfold.sources.model_file import DTYPES, is_model_path, load_model_file, zoo_names
 from bnfold.sources.onnx_file import load_onnx
+from bnfold.sources.options import source_options
 from bnfold.sources.program import load_program
-from bnfold.sources.seeds import seeded
-from bnfold.sources.torch_source import torch_source
-from bnfold.sources.unfinished import is_unfinished, read_unfinished
-from bnfold.sources.weights import WEIGHT_SUFFIXES, is_torchscript, put_weights
+from bnfold.sources.python_code import checkpoint_source, factory_source, file_source, library_source, run_source
+from bnfold.sources.unfinished import is_unfinished
+from bnfold.sources.weights import WEIGHT_SUFFIXES, is_torchscript
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+    from typing import Unpack
 
-    from bnfold.sources.types import Source, TorchSource
+    from bnfold.sources.options import SourceOptions
+    from bnfold.sources.types import Source
 
 __all__ = ["load_source"]
 
-log = logging.getLogger("bnfold.sources")
 
-
-def load_source(
-    spec: str,
-    *,
-    weights: str | os.PathLike[str] | None = None,
-    pretrained: bool = False,
-    input_shapes: Sequence[tuple[int, ...]] | None = None,
-    input_dtypes: Sequence[str] | None = None,
-    runs: bool = True,
-    dims: Mapping[str, int] | None = None,
-    batch_dim: str | None = None,
-) -> Source:
+def load_source(spec: str, **options: Unpack[SourceOptions]) -> Source:
     """Load and check anything that can be folded.
 
     Args:
         spec: a run folder, or a checkpoint of a run in progress; a name of the zoo or a `.py` file; `timm:NAME` or
             `torchvision:NAME`; `package.module:factory` or `file.py:factory`; a `.pt2` or an `.onnx` file.
-        weights: a weight file for a network that is named by its code.
-        pretrained: load the published weights of a timm or torchvision network, which may download them.
-        input_shapes: one per input, axis 0 the batch, where they cannot be known or shall be others.
-        input_dtypes: NumPy's name of each input's type, or one for all, for a network that is Python code; None takes
-            INPUT_DTYPES of its file, or the type of its parameters.
-        runs: whether the source will be run; an `.onnx` file that will only be read needs no sizes.
-        dims: sizes of an `.onnx` file's dynamic axes by name; axes that have no size yet are `None` in the inputs.
-        batch_dim: the name of the axis of an `.onnx` file that counts the samples.
+        options: see `SourceOptions`.
 
     Returns:
         The source, on the CPU and in eval mode; the same arguments give the same parameters.
@@ -61,19 +42,21 @@ def load_source(
         InputRefused: it is missing, damaged, unknown, or cannot be folded safely.
         EnvironmentNotReady: a package is missing.
     """
+    given = source_options(options)
+    input_shapes, pretrained = given["input_shapes"], given["pretrained"]
     library = spec.partition(":")[0]
-    dtypes = None if input_dtypes is None else _known_dtypes(input_dtypes)
-    file = None if weights is None else Path(weights)
+    dtypes = None if given["input_dtypes"] is None else _known_dtypes(given["input_dtypes"])
+    file = None if given["weights"] is None else Path(given["weights"])
     if pretrained and library not in LIBRARIES:
         raise InputRefused(
             "--pretrained is for timm: and torchvision: networks", where=spec, remedy="give a file with --weights"
         )
-    if Path(spec).suffix != ".onnx" and (dims or batch_dim is not None):
+    if Path(spec).suffix != ".onnx" and (given["dims"] or given["batch_dim"] is not None):
         raise InputRefused(
             "--dim and --batch-dim are for .onnx files", where=spec, remedy="give the sizes with --input-shape"
         )
     if library in LIBRARIES and library != spec:
-        return _library(spec, weights=file, pretrained=pretrained, shapes=input_shapes, dtypes=dtypes)
+        return library_source(spec, weights=file, pretrained=pretrained, shapes=input_shapes, dtypes=dtypes)
     path = Path(spec).expanduser()
     if path.suffix in (".onnx", ".pt2"):
         _refuse_weights(spec, file)
@@ -83,122 +66,24 @@ def load_source(
         _existing(path)
         if path.suffix == ".pt2":
             return load_program(path, spec, input_shapes=input_shapes)
-        return load_onnx(path, spec, input_shapes=input_shapes, dims=dims, batch_dim=batch_dim, runs=runs)
+        return load_onnx(
+            path, spec, input_shapes=input_shapes, dims=given["dims"], batch_dim=given["batch_dim"], runs=given["runs"]
+        )
     if is_model_path(spec) or spec in zoo_names():
-        return _model_file(load_model_file(spec), spec, file, input_shapes, dtypes)
+        return file_source(load_model_file(spec), spec, file, input_shapes, dtypes)
     if is_factory(spec):
-        return _factory(spec, file, input_shapes, dtypes)
+        return factory_source(spec, file, input_shapes, dtypes)
     if run_folder(path) is not None:
         _refuse_weights(spec, file)
         _refuse_dtypes(spec, dtypes)
-        return _run(path, spec, input_shapes)
+        return run_source(path, spec, input_shapes)
     if is_unfinished(path):
         _refuse_weights(spec, file)
         _refuse_dtypes(spec, dtypes)
-        return _unfinished_run(path, spec, input_shapes)
+        return checkpoint_source(path, spec, input_shapes)
     if path.exists() or path.suffix in WEIGHT_SUFFIXES or len(path.parts) > 1:
         raise _no_source(_existing(path))
-    return _model_file(load_model_file(spec), spec, file, input_shapes, dtypes)
-
-
-def _library(
-    spec: str,
-    *,
-    weights: Path | None,
-    pretrained: bool,
-    shapes: Sequence[tuple[int, ...]] | None,
-    dtypes: Sequence[str] | None,
-) -> TorchSource:
-    library, _, name = spec.partition(":")
-    if pretrained and weights is not None:
-        raise InputRefused("--pretrained and --weights exclude each other", where=spec, remedy="leave one of them out")
-    with seeded():
-        module, shape = (build_timm if library == "timm" else build_torchvision)(name, pretrained=pretrained)
-    if weights is not None:
-        put_weights(module, weights)
-    elif not pretrained:
-        log.warning("%s has random weights; give --weights FILE or --pretrained for trained ones", spec)
-    return torch_source(module, spec, shapes=shapes or (shape,), dtypes=dtypes, details={"kind": library})
-
-
-def _model_file(
-    model: ModelFile,
-    spec: str,
-    weights: Path | None,
-    shapes: Sequence[tuple[int, ...]] | None,
-    dtypes: Sequence[str] | None,
-) -> TorchSource:
-    with seeded():
-        module = model.build()
-    if weights is not None:
-        put_weights(module, weights)
-    else:
-        log.warning("%s has random weights; give --weights FILE for trained ones", spec)
-    return torch_source(
-        module,
-        spec,
-        shapes=shapes or model.input_shapes,
-        dtypes=dtypes or model.input_dtypes,
-        output_names=model.output_names,
-        task=model.recipe.get("task"),
-        details={"kind": "model file"},
-    )
-
-
-def _factory(
-    spec: str, weights: Path | None, shapes: Sequence[tuple[int, ...]] | None, dtypes: Sequence[str] | None
-) -> TorchSource:
-    with seeded():
-        module, own_shapes, own_dtypes = build_from_factory(spec, read_shapes=not shapes)
-    wanted = shapes or own_shapes
-    if wanted is None:
-        raise InputRefused(
-            "the input shape of a factory's network cannot be known",
-            where=spec,
-            remedy="give it with --input-shape, for example 1x3x224x224, once for every input of forward",
-        )
-    if weights is not None:
-        put_weights(module, weights)
-    return torch_source(module, spec, shapes=wanted, dtypes=dtypes or own_dtypes, details={"kind": "factory"})
-
-
-def _run(path: Path, spec: str, shapes: Sequence[tuple[int, ...]] | None) -> TorchSource:
-    run = read_run(path)
-    if shapes:
-        raise InputRefused(
-            "a run has the input shape it was trained with", where=spec, remedy="leave --input-shape out"
-        )
-    model = load_model_file(str(run.model_file))
-    with seeded():
-        module = model.build()
-    load_weights(module, run.state, str(run.folder))
-    recipe: dict[str, Any] = dict(run.metadata.get("recipe") or model.recipe)
-    return torch_source(
-        module,
-        spec,
-        shapes=run.input_shapes,
-        dtypes=model.input_dtypes,
-        output_names=model.output_names,
-        task=recipe.get("task"),
-        samples=run.samples(),
-        details={"kind": "run", "metadata": run.metadata},
-    )
-
-
-def _unfinished_run(path: Path, spec: str, shapes: Sequence[tuple[int, ...]] | None) -> TorchSource:
-    checkpoint = read_unfinished(path)
-    with seeded():
-        module = checkpoint.model.build()
-    load_weights(module, checkpoint.state, str(path))
-    return torch_source(
-        module,
-        spec,
-        shapes=shapes or checkpoint.model.input_shapes,
-        dtypes=checkpoint.model.input_dtypes,
-        output_names=checkpoint.model.output_names,
-        task=checkpoint.recipe.get("task"),
-        details={"kind": "checkpoint"},
-    )
+    return file_source(load_model_file(spec), spec, file, input_shapes, dtypes)
 
 
 def _refuse_weights(spec: str, weights: Path | None) -> None:

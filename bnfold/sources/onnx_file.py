@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import logging
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
@@ -15,19 +14,19 @@ from bnfold.graph.claims import settle_claims
 from bnfold.graph.operators import kind_of
 from bnfold.graph.reading import read_model, tidied
 from bnfold.records import SourceFacts
-from bnfold.sources.axes import batch_symbol, file_spec, refuse_unfit, refuse_unknown_symbols, shape_text, symbols_of
 from bnfold.sources.decoding import SEPARATE_SINCE, check_structure, decoded
 from bnfold.sources.external_data import external_tensors, locate_external_data
+from bnfold.sources.graph_inputs import graph_inputs
 from bnfold.sources.onnx_checks import all_nodes, refuse_unhealthy_graph
+from bnfold.sources.options import GraphOptions, graph_options
 from bnfold.sources.types import OnnxSource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+    from typing import Unpack
 
-    from bnfold.records import InputSpec
-
-__all__ = ["graph_inputs", "load_onnx", "onnx_source"]
+__all__ = ["load_onnx", "onnx_source"]
 
 log = logging.getLogger("bnfold.sources")
 
@@ -35,21 +34,14 @@ log = logging.getLogger("bnfold.sources")
 def load_onnx(
     path: Path,
     spec: str,
-    *,
-    input_shapes: Sequence[tuple[int, ...]] | None = None,
-    dims: Mapping[str, int] | None = None,
-    batch_dim: str | None = None,
-    runs: bool = True,
+    **options: Unpack[GraphOptions],
 ) -> OnnxSource:
     """Read and check an `.onnx` file; external data is mapped, not copied.
 
     Args:
         path: the file, or a link to it; its external data lies beside either.
         spec: the source as the user named it.
-        input_shapes: sizes to test dynamic axes with, besides the batch, one per input.
-        dims: sizes of dynamic axes by their name in the file, beside these.
-        batch_dim: the name of the axis that counts the samples; None for that of `bnfold.sources.axes`.
-        runs: whether it will be run and written; else its inputs and outputs may be of any kind, and are not read.
+        options: see `GraphOptions`.
 
     Raises:
         InputRefused: missing, damaged, against the ONNX specification, with external data that is missing or lies
@@ -63,18 +55,13 @@ def load_onnx(
     check_structure(proto, path, as_written=proto is found)
     model = read_model(proto)
     ir.external_data.set_base_dir(model.graph, folder)
-    options: _Options = {"input_shapes": input_shapes, "dims": dims, "batch_dim": batch_dim, "runs": runs}
-    return _source(model, spec, path, _sha256([path, *data_files]), **options)
+    return _source(model, spec, path, _sha256([path, *data_files]), graph_options(options))
 
 
 def onnx_source(
     given: onnx.ModelProto,
     spec: str,
-    *,
-    input_shapes: Sequence[tuple[int, ...]] | None = None,
-    dims: Mapping[str, int] | None = None,
-    batch_dim: str | None = None,
-    runs: bool = True,
+    **options: Unpack[GraphOptions],
 ) -> OnnxSource:
     """Check a model in memory; arguments as of `load_onnx`, the model stays as it is.
 
@@ -90,17 +77,7 @@ def onnx_source(
     proto = tidied(given)
     check_structure(proto, None, as_written=proto is given, spec=spec)
     model = read_model(proto)
-    options: _Options = {"input_shapes": input_shapes, "dims": dims, "batch_dim": batch_dim, "runs": runs}
-    return _source(model, spec, None, _sha256_in_memory(given), **options)
-
-
-class _Options(TypedDict):
-    """The options of a source that is a graph."""
-
-    input_shapes: Sequence[tuple[int, ...]] | None
-    dims: Mapping[str, int] | None
-    batch_dim: str | None
-    runs: bool
+    return _source(model, spec, None, _sha256_in_memory(given), graph_options(options))
 
 
 def _source(
@@ -108,22 +85,22 @@ def _source(
     spec: str,
     path: Path | None,
     sha256: str,
-    *,
-    input_shapes: Sequence[tuple[int, ...]] | None,
-    dims: Mapping[str, int] | None,
-    batch_dim: str | None,
-    runs: bool,
+    options: GraphOptions,
 ) -> OnnxSource:
     _separate_parameters(model, spec)
     settle_claims(model)
-    if runs:
+    if options["runs"]:
         _refuse_unknown_outputs(model, spec)
     refuse_unhealthy_graph(model, spec)
     return OnnxSource(
         facts=SourceFacts(spec=spec, sha256=sha256, n_parameters=_n_parameters(model)),
         path=path,
         model=model,
-        inputs=graph_inputs(model, input_shapes, where=spec, dims=dims, batch_dim=batch_dim) if runs else (),
+        inputs=graph_inputs(
+            model, options["input_shapes"], where=spec, dims=options["dims"], batch_dim=options["batch_dim"]
+        )
+        if options["runs"]
+        else (),
         output_names=tuple(str(value.name) for value in model.graph.outputs),
     )
 
@@ -165,78 +142,6 @@ def _refuse_unknown_outputs(model: ir.Model, where: str) -> None:
                 expected="an output of known rank and element type",
                 remedy="write its type into the file; sizes may be left open",
             )
-
-
-def graph_inputs(
-    model: ir.Model,
-    shapes: Sequence[tuple[int, ...]] | None = None,
-    *,
-    where: str = "the graph",
-    dims: Mapping[str, int] | None = None,
-    batch_dim: str | None = None,
-) -> tuple[InputSpec, ...]:
-    """The inputs of a graph that have no default value, with None on the batch and on axes of unknown size.
-
-    Args:
-        model: the graph.
-        shapes: sizes to test dynamic axes with, one per input; they go with the symbols, to other inputs too.
-        where: the source, for messages.
-        dims: sizes by symbol.
-        batch_dim: the symbol of the batch; None for that of `bnfold.sources.axes`.
-
-    Raises:
-        InputRefused: an input without a shape or dtype, an unknown symbol, or a shape that does not fit.
-    """
-    values = {str(value.name): value for value in model.graph.inputs if value.name not in model.graph.initializers}
-    axes = {name: symbols_of(name, _stated_shape(value, where)) for name, value in values.items()}
-    refuse_unknown_symbols(axes, [*(dims or ()), *([] if batch_dim is None else [batch_dim])], where=where)
-    batch = batch_symbol(axes, batch_dim)
-    sizes = dict(dims or {})
-
-    def specs() -> dict[str, InputSpec]:
-        return {
-            name: file_spec(name, own, _dtype(values[name]), batch=batch, sizes=sizes, by_name=batch_dim is not None)
-            for name, own in axes.items()
-        }
-
-    for spec, given in zip(specs().values(), shapes or (), strict=False):
-        refuse_unfit(spec.name, spec.shape, given, batch_axis=spec.batch_axis, where=where)
-        for axis, (symbol, size) in enumerate(zip(spec.symbols, given, strict=True)):
-            if symbol is not None and axis != spec.batch_axis:
-                sizes.setdefault(symbol, size)
-    found = specs()
-    if batch is None:
-        first = next((spec.fixed_batch for spec in found.values() if spec.has_batch), None)
-        found = {
-            name: spec if spec.fixed_batch == first else dataclasses.replace(spec, batch_axis=None)
-            for name, spec in found.items()
-        }
-    for spec in found.values():
-        if spec.fixed_batch == 0:
-            raise InputRefused(
-                f"input {spec.name} has a batch of 0, so that nothing can be compared",
-                where=where,
-                found=shape_text(spec.shape),
-                remedy="export it again with a dynamic batch",
-            )
-    return tuple(found.values())
-
-
-def _stated_shape(value: ir.Value, where: str) -> tuple[int | str | None, ...]:
-    if value.shape is None or value.dtype is None:
-        raise InputRefused(
-            f"input {value.name} has no shape or is no tensor",
-            where=where,
-            expected="a tensor of known rank and element type",
-            remedy="export it again with typed inputs",
-        )
-    return tuple(size if isinstance(size, int) else size.value for size in value.shape)
-
-
-def _dtype(value: ir.Value) -> str:
-    if value.dtype is None:
-        raise ValueError(f"{value.name} has no dtype")
-    return str(value.dtype.numpy().name)
 
 
 def _sha256(files: Sequence[Path]) -> str:

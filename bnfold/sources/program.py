@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import logging
-import os
-import warnings
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
-from bnfold.interrupts import interruptible
 from bnfold.records import InputSpec, SourceFacts
 from bnfold.sources.axes import tested_spec
 from bnfold.sources.calling import TENSOR, Call
 from bnfold.sources.extras import require_torch
 from bnfold.sources.healthy import refuse_bad_variance
-from bnfold.sources.torch_source import n_parameters, refuse_unhealthy, sha256_of_module
+from bnfold.sources.module_facts import n_parameters, refuse_unhealthy, sha256_of_module
+from bnfold.sources.program_archive import read_program
 from bnfold.sources.trial import batch_statistics_refusal, trial_output_names
 from bnfold.sources.types import TorchSource
-from bnfold.sources.usercode import described
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import torch
@@ -34,7 +29,6 @@ __all__ = ["dynamic_axes", "expression_axes", "load_program", "program_source", 
 log = logging.getLogger("bnfold.sources")
 FREE_FROM = 2
 UNBOUNDED = 1 << 31
-CODE_PREFIXES = ("custom_obj", "opaque_obj")  # pickled Python objects in a .pt2 archive
 
 
 def load_program(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...]] | None = None) -> TorchSource:
@@ -49,7 +43,7 @@ def load_program(path: Path, spec: str, *, input_shapes: Sequence[tuple[int, ...
         InputRefused: damaged, wants to run code, exported in training mode, or unsafe to fold.
     """
     require_torch()
-    return program_source(_read(path), spec, input_shapes=input_shapes)
+    return program_source(read_program(path), spec, input_shapes=input_shapes)
 
 
 def program_source(
@@ -116,71 +110,6 @@ def _example_shapes(program: torch.export.ExportedProgram, call: Call) -> list[t
 
     tensors = [leaf for leaf in pytree.tree_leaves(program.example_inputs) if hasattr(leaf, "shape")]
     return [tuple(tensor.shape) for tensor in tensors] if len(tensors) == len(call.names) else None
-
-
-def _read(path: Path) -> torch.export.ExportedProgram:
-    import torch
-
-    if zipfile.is_zipfile(path) and _pickled_objects(path):
-        raise _wants_code(path)
-    try:
-        with interruptible(), _no_code(), _quiet_reader():
-            return torch.export.load(path)
-    except Exception as error:
-        if "weights_only" in str(error).lower():
-            raise _wants_code(path) from error
-        raise InputRefused(
-            "the .pt2 file is damaged or not one of torch.export",
-            where=str(path),
-            found=f"{path.stat().st_size} bytes, {described(error)[:200]}",
-            remedy="write it again with torch.export.save(torch.export.export(model, args), 'model.pt2')",
-        ) from error
-
-
-def _pickled_objects(path: Path) -> list[str]:
-    with zipfile.ZipFile(path) as archive:
-        return [name for name in archive.namelist() if name.rpartition("/")[2].startswith(CODE_PREFIXES)]
-
-
-@contextlib.contextmanager
-def _no_code() -> Iterator[None]:
-    """Let `torch.load` inside PyTorch's own reader read tensors only; it would run pickled code.
-
-    https://docs.pytorch.org/docs/stable/notes/serialization.html
-    """
-    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    old = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if old is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = old
-
-
-@contextlib.contextmanager
-def _quiet_reader() -> Iterator[None]:
-    """Silence what PyTorch's reader says of a file that we refuse in one line, and of its own deprecated calls."""
-    logger = logging.getLogger("torch.export")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _wants_code(path: Path) -> InputRefused:
-    return InputRefused(
-        "the .pt2 file holds a pickle that wants to run code, which bnfold never does",
-        where=str(path),
-        expected="tensors only",
-        remedy="export the network without custom objects among its constants",
-    )
 
 
 def _inputs(

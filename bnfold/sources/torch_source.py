@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import logging
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from bnfold.records import InputSpec, SourceFacts
 from bnfold.sources.calling import call_of
 from bnfold.sources.copies import private_copy
 from bnfold.sources.extras import require_torch
-from bnfold.sources.healthy import refuse_bad_variance, refuse_not_finite
+from bnfold.sources.module_facts import n_parameters, refuse_lazy, refuse_unhealthy, sha256_of_module
 from bnfold.sources.trial import trial_output_names
 from bnfold.sources.types import TorchSource
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from bnfold.sources.examples import Example
 
-__all__ = ["input_specs", "module_source", "n_parameters", "refuse_unhealthy", "sha256_of_module", "torch_source"]
+__all__ = ["input_specs", "module_source", "torch_source"]
 
 log = logging.getLogger("bnfold.sources")
 
@@ -60,7 +59,7 @@ def torch_source(
         InputRefused: the network does not run on these shapes, or cannot be folded safely.
     """
     module = module.cpu().eval()
-    _refuse_lazy(module, spec)
+    refuse_lazy(module, spec)
     refuse_unhealthy(module)
     inputs = input_specs(module, shapes, dtypes=dtypes, where=spec)
     found = trial_output_names(module, inputs, where=spec)
@@ -99,7 +98,7 @@ def module_source(
             "the inputs of a module cannot be known", where=where, expected="an example of what forward is called with",
             remedy="give one: torch.randn(1, 3, 224, 224), or its shape (1, 3, 224, 224)",
         )  # fmt: skip
-    _refuse_lazy(network, where)
+    refuse_lazy(network, where)
     if any(part.training for part in network.modules()):
         log.warning("%s is in train mode: what is exported is its eval mode, and the module stays as it is", where)
     module = private_copy(network, where=where)
@@ -224,60 +223,3 @@ def _forward_names(module: nn.Module, n_shapes: int) -> tuple[list[str], int]:
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         names += [f"input_{index}" if n_shapes > 1 else "input" for index in range(len(names), n_shapes)]
     return names, sum(p.default is p.empty for p in positional)
-
-
-def _refuse_lazy(module: nn.Module, where: str) -> None:
-    torch = require_torch()
-    lazy = [
-        name
-        for name, tensor in [*module.named_parameters(), *module.named_buffers()]
-        if torch.nn.parameter.is_lazy(tensor)
-    ]
-    if lazy:
-        raise InputRefused(
-            "the network has parameters without a shape",
-            where=where,
-            found=lazy[0],
-            remedy="run one forward pass first, so that lazy modules know their sizes",
-        )
-
-
-def refuse_unhealthy(module: nn.Module) -> None:
-    """Refuse parameters that are not finite and running variances that are none.
-
-    Raises:
-        InputRefused: names the layers.
-    """
-    torch = require_torch()
-    for name, buffer in module.named_buffers():
-        layer, _, kind = name.rpartition(".")
-        if kind == "running_var":
-            refuse_bad_variance(layer or "(the network itself)", buffer.double().numpy())
-    means = ((name, buffer) for name, buffer in module.named_buffers() if name.endswith("running_mean"))
-    tensors = [*module.named_parameters(), *means]
-    refuse_not_finite(
-        (name, torch.isfinite(tensor.detach()).numpy()) for name, tensor in tensors if tensor.is_floating_point()
-    )
-
-
-def n_parameters(module: nn.Module) -> int:
-    """The number of elements of the parameters, shared ones once."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def sha256_of_module(module: nn.Module) -> str:
-    """SHA-256 of name, dtype, shape and bytes of every parameter and buffer, sorted by name."""
-    tensors: dict[str, torch.Tensor] = dict(module.named_parameters(remove_duplicate=False))
-    tensors.update(module.named_buffers(remove_duplicate=False))
-    return sha256_of_tensors(tensors)
-
-
-def sha256_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of name, dtype, shape and bytes of every tensor, sorted by name."""
-    torch = require_torch()
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

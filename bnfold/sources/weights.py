@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
-from bnfold.sources.checkpoint import load_weights
 from bnfold.sources.extras import require, require_torch
+from bnfold.sources.state_dicts import load_weights
 from bnfold.sources.usercode import described
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import os
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from bnfold.errors import EnvironmentNotReady, InputRefused
+from bnfold.errors import InputRefused
 from bnfold.sources.extras import require
+from bnfold.training.devices import GPU, make_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ class Engine:
         if self.world == 1:
             return module
         if _has_batchnorm(module):
-            if self.device.type == "cuda":
+            if self.device.type == GPU:
                 nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]  # unannotated in torch
             elif self.is_main:
                 logger.info(
@@ -173,28 +173,14 @@ def open_engine(*, device: str = "cpu", precision: str = "float32") -> Iterator[
     """Join the processes of the run, as torchrun or accelerate launch started them; they part when this one exits.
 
     Args:
-        device: "cpu", or "cuda", one GPU for each process.
+        device: one of `DEVICES`; with several processes, a GPU each.
         precision: see `Recipe.precision`.
 
     Raises:
         EnvironmentNotReady: accelerate is not installed, there is no such device, or it has no such precision.
     """
-    import torch
-
     accelerate = require("accelerate", extra="train", purpose="bnfold train")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise EnvironmentNotReady(
-            "there is no CUDA device that PyTorch can use",
-            found=f"PyTorch {torch.__version__}",
-            remedy="pass --device cpu, or install a build of PyTorch for CUDA",
-        )
-    if precision == "fp16" and device == "cpu":
-        raise EnvironmentNotReady(
-            "precision fp16 needs a GPU", found=f"device {device}", remedy="pass --set precision=bf16, or --device cuda"
-        )
-    if device == "cuda":
-        # https://docs.pytorch.org/docs/stable/generated/torch.use_deterministic_algorithms.html
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    make_ready(device, precision)
     _forget_engine()
     handlers = [accelerate.DistributedDataParallelKwargs(broadcast_buffers=False)]
     accelerator = accelerate.Accelerator(

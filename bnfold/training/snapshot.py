@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnfold.errors import GateFailed
-from bnfold.sources.checkpoint import load_weights
+from bnfold.sources.state_dicts import load_weights
+from bnfold.training.devices import GPU
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,8 +118,8 @@ def _local(run: Run) -> tuple[dict[str, torch.Tensor], list[Any]]:
         "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64)),
         "losses": torch.stack(run.losses).cpu() if run.losses else torch.empty(0),
     }
-    if run.engine.device.type == "cuda":
-        arrays["cuda"] = torch.cuda.get_rng_state(run.engine.device)
+    if run.engine.device.type == GPU:
+        arrays[GPU] = torch.cuda.get_rng_state(run.engine.device)
     if run.engine.rank:
         arrays.update({f"buffer.{name}": value.cpu() for name, value in _buffers(run).items()})
     return arrays, [random.getstate(), [kind, position, has_gauss, gauss]]
@@ -142,8 +143,8 @@ def _load_random(arrays: Mapping[str, torch.Tensor], python: Any) -> None:
     random.setstate((version, tuple(values), gauss))
     np.random.set_state((kind, arrays["numpy"].numpy().astype(np.uint32), *rest))  # noqa: NPY002 - as above
     torch.random.set_rng_state(arrays["torch"])
-    if "cuda" in arrays:
-        torch.cuda.set_rng_state(arrays["cuda"])
+    if GPU in arrays:
+        torch.cuda.set_rng_state(arrays[GPU])
 
 
 def _buffers(run: Run) -> dict[str, torch.Tensor]:

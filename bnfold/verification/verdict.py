@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import onnx
 
     from bnfold.records import Certificate
-    from bnfold.runtime.packages import Provider
+    from bnfold.runtime import Provider
     from bnfold.verification.data.feeds import Extent
     from bnfold.verification.execution.reference import Reference
 

@@ -27,14 +27,15 @@ def fold_accounted(model: ir.Model, *, provider: str = "cpu", **rewrites: bool) 
     """
     import onnx_ir.passes.common as passes
 
-    from bnfold.folding import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK, fold_model
+    from bnfold.folding import CHANNEL_BLOCK, fold_model
     from bnfold.folding.compose import compose_batchnorms
+    from bnfold.runtime import provider_spec
 
     if model.functions:
         passes.InlinePass()(model)  # a function called twice holds two BatchNorms
     compose_batchnorms(model)  # one in parts is one
     n_before = _count_batchnorms(model)
-    block = CUDA_CHANNEL_BLOCK if provider == "cuda" else CHANNEL_BLOCK
+    block = provider_spec(provider).channel_block or CHANNEL_BLOCK
     ledger = fold_model(model, channel_block=block, **rewrites)
     n_ended = ledger.absorbed + ledger.merged + ledger.removed + ledger.kept
     if ledger.found != n_before or n_ended != n_before:

@@ -93,11 +93,11 @@ def check_provider(provider: Any) -> None:
     """Refuse names of providers that there are not.
 
     Raises:
-        InputRefused: a name is another one than "cpu" and "cuda".
+        InputRefused: there is no provider of that name.
     """
-    from bnfold.runtime import PROVIDERS
+    from bnfold.runtime import provider_names
 
-    check_names("provider", provider, tuple(PROVIDERS))
+    check_names("provider", provider, provider_names())
 
 
 def check_names(what: str, names: Any, known: Sequence[str]) -> None:
@@ -124,11 +124,11 @@ def require_provider(provider: Provider) -> None:
         InputRefused: there is no provider of this name.
         EnvironmentNotReady: ONNX Runtime is missing or doubled, or the provider does not load.
     """
-    from bnfold.runtime import require_onnxruntime, run_probe
+    from bnfold.runtime import provider_spec, require_onnxruntime, run_probe
 
     check_provider(provider)
     require_onnxruntime(provider)
-    if provider != "cpu":
+    if provider_spec(provider).falls_back:
         run_probe(provider)
 
 

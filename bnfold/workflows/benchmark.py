@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
 from bnfold.benchmarking import bench_files
-from bnfold.benchmarking.axes import Optimize, OptLevel, as_axis, shapes_of_input
+from bnfold.benchmarking.axes import Axes, Optimize, OptLevel, shapes_of_input
 from bnfold.benchmarking.gates import against_baseline, against_name, read_baseline
 from bnfold.benchmarking.load import Load, Mode
 from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import EnvironmentNotReady, InputRefused
-from bnfold.runtime import available_threads, environment
+from bnfold.runtime import available_threads, environment, most_telling
 from bnfold.workflows.arguments import PEERS, batch_sizes, check_names, check_positive, check_provider, check_threads
 from bnfold.workflows.user_code import runs_user_code
 
@@ -63,11 +63,11 @@ def bench(
     Args:
         files: one or more files with the same inputs.
         names: names for the report, None for the files' stems.
-        provider: "cpu", "cuda" or both; never another one instead.
+        provider: one or several; never another one instead.
         threads: threads of one operator, None for every CPU this process may use.
         opt_level: how far ONNX Runtime may change the graph: "disabled", "basic", "extended", "all".
         optimize: the graph is changed when the file is loaded ("online"), or in a file written before ("offline").
-        cuda_graph: on "cuda", measure with CUDA graphs, too.
+        cuda_graph: on a provider that makes them, measure with CUDA graphs, too.
         mode: "latency", "throughput" or "open-loop"; see `bnfold.benchmarking.load`.
         concurrency: requests that run at the same time in the other modes than latency, None for as many as this
             process may use CPUs.
@@ -103,10 +103,16 @@ def bench(
     check_names("peer", tuple(against), PEERS)
     check_positive("budget_s", budget_s)
     check_positive("slo_p95_ms", slo_p95_ms)
+    axes = Axes(
+        provider=provider, threads=threads, opt_level=opt_level, optimize=optimize, cuda_graph=cuda_graph, batch=batch,
+        input_shapes=input_shapes, load=_load(mode, concurrency, slo_p95_ms),
+    )  # fmt: skip
     paths = [Path(file) for file in files]
     known = distinct_names(paths) if names is None else list(names)
     _check_gates(baseline, fail_if_slower, fail_if_slower_than, [*known[1:], *(_peer_name(p, known) for p in against)])
-    earlier = None if baseline is None else _read_baseline(Path(baseline), provider)
+    earlier = (
+        None if baseline is None else read_baseline(Path(baseline), environment(most_telling(axes.providers).name))
+    )
     with TemporaryDirectory(prefix="bnfold-") as folder:
         peers, missing = _peers(
             against,
@@ -121,18 +127,11 @@ def bench(
         _require_rival(fail_if_slower_than, missing, known)
         report = bench_files(
             paths,
+            axes,
             names=known,
             peers=peers,
-            provider=provider,
-            threads=threads,
-            opt_level=opt_level,
-            optimize=optimize,
-            cuda_graph=cuda_graph,
-            load=_load(mode, concurrency, slo_p95_ms),
             profile=profile,
-            batches=batch,
             budget_s=budget_s,
-            input_shapes=input_shapes,
             dims=dims,
             seed=seed,
             progress=progress,
@@ -180,10 +179,6 @@ def _require_rival(rival: str | None, missing: Sequence[MissingPeer], known: Seq
 def _load(mode: Mode, concurrency: int | None, slo_p95_ms: float) -> Load:
     workers = 1 if mode == "latency" else concurrency or available_threads()
     return Load(mode, workers, slo_p95_ms)
-
-
-def _read_baseline(path: Path, provider: Provider | Sequence[Provider]) -> dict[str, Any]:
-    return read_baseline(path, environment("cuda" if "cuda" in as_axis(provider) else "cpu"))
 
 
 def _with_missing(

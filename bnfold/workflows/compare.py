@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
 from bnfold.runtime.sessions import require_onnx_file
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bnfold.records import Verdict
+    from bnfold.runtime import Provider
     from bnfold.sources.interface import DynamicShapes
     from bnfold.sources.types import Source
     from bnfold.verification.certificate import Written
@@ -41,7 +42,7 @@ def verify(
     batch: int | Sequence[int] | None = None,
     batches: int | Sequence[int] = (),
     inputs: Path | None = None,
-    provider: Literal["cpu", "cuda"] = "cpu",
+    provider: Provider = "cpu",
     threads: int | None = None,
     seed: int = 0,
     reproduction: Path | None = None,
@@ -133,7 +134,7 @@ def verify_bundle(
     bundle: str | os.PathLike[str],
     candidate: str | os.PathLike[str],
     *,
-    provider: Literal["cpu", "cuda"] = "cpu",
+    provider: Provider = "cpu",
     threads: int | None = None,
     seed: int = 0,
 ) -> Verdict:

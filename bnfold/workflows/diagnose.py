@@ -38,7 +38,7 @@ def doctor(provider: Provider = "cpu") -> DoctorReport:
     """Check what training, folding, proving and measuring need.
 
     Args:
-        provider: the provider that has to run; "cuda" asks for a GPU that works.
+        provider: the provider that has to run, on a device that works.
 
     Returns:
         The checks in the order in which to mend them. `able` is true when every needed one is ok.

@@ -37,7 +37,7 @@ class Evaluation:
 
     def mistakes(self) -> list[tuple[Any, np.ndarray]]:
         """The surest mistakes of the first file, each with the input that it read."""
-        from bnfold.evaluation.scores import Classified
+        from bnfold.evaluation.classified import Classified
 
         first = self._judged.scores[0]
         return list(zip(first.worst(), first.worst_inputs(), strict=True)) if isinstance(first, Classified) else []
@@ -51,7 +51,7 @@ class Evaluation:
         """The samples that the first file and the others do not say the same of."""
         import numpy as np
 
-        from bnfold.evaluation.scores import Classified
+        from bnfold.evaluation.classified import Classified
 
         scores = [own for own in self._judged.scores if isinstance(own, Classified)]
         if len(scores) < 2:
@@ -154,7 +154,8 @@ def evaluate(*files: str | os.PathLike[str], **options: Any) -> EvaluateReport:
 
 
 def _files(contenders: Sequence[Contender], specs: Sequence[str], judged: Judged) -> tuple[EvaluatedFile, ...]:
-    from bnfold.evaluation.scores import Classified, as_metric
+    from bnfold.evaluation.classified import Classified
+    from bnfold.evaluation.scores import as_metric
 
     found = []
     for contender, spec, own in zip(contenders, specs, judged.scores, strict=True):
@@ -192,8 +193,8 @@ def _gates(
     contenders: Sequence[Contender], judged: Judged, differences: Sequence[Any], least: Mapping[str, float],
     max_drop: float | None,
 ) -> tuple[MetricGate, ...]:  # fmt: skip
+    from bnfold.evaluation.classified import Classified
     from bnfold.evaluation.gates import drop_gate, least_gate
-    from bnfold.evaluation.scores import Classified
 
     first, own = contenders[0].name, judged.scores[0].metrics()
     gates = []

@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from bnfold.errors import InputRefused
 from bnfold.workflows.arguments import batch_sizes, check_threads, check_time_gate, require_provider
-from bnfold.workflows.companions import write_certificate_of, write_golden
-from bnfold.workflows.conversion import with_facts
-from bnfold.workflows.files import output_facts, plain_file, write_model
+from bnfold.workflows.files import output_facts, plain_file
+from bnfold.workflows.fold_folder import Wanted, check_folder, place, write_files
 from bnfold.workflows.networks import example_and_output, loaded_network, undisturbed
 from bnfold.workflows.proven_file import REPRODUCTION_NAME, made_file, proven_file
-from bnfold.workflows.result import MODEL_NAME, REPORT_NAME, FoldExportResult
+from bnfold.workflows.result import MODEL_NAME, FoldExportResult
 from bnfold.workflows.stages import BUDGET_S
-from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
 from bnfold.workflows.timing import time_against
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
+    from bnfold.runtime import Provider
     from bnfold.sources.interface import DynamicShapes
 
-__all__ = ["FAILED_NAME", "MODEL_NAME", "PLAIN_NAME", "REPORT_NAME", "fold_export", "plain_file"]
-
-FAILED_NAME = "model.failed.onnx"
-PLAIN_NAME = "plain.onnx"
-GOLDEN_NAME = "golden"
-HTML_NAME = "report.html"
-CERTIFICATE_NAME = "certificate.json"
-CERTIFICATE_NUMBERS_NAME = "certificate.npz"
-_FILES = (MODEL_NAME, FAILED_NAME, PLAIN_NAME)
-# .data: networks above 2 GB
-_FOLDERS = (REPRODUCTION_NAME, GOLDEN_NAME)
-_CERTIFICATE = (CERTIFICATE_NAME, CERTIFICATE_NUMBERS_NAME)
-_OUTPUT_NAMES = (REPORT_NAME, HTML_NAME, *_CERTIFICATE, *_FOLDERS, *_FILES, *(f"{name}.data" for name in _FILES))
+__all__ = ["fold_export"]
 
 logger = logging.getLogger("bnfold.workflows")
 
@@ -67,7 +51,7 @@ def fold_export(
     inputs: Path | None = None,
     classes: str | os.PathLike[str] | None = None,
     normalize: str | None = None,
-    provider: Literal["cpu", "cuda"] = "cpu",
+    provider: Provider = "cpu",
     threads: int | None = None,
     seed: int = 0,
     force: bool = False,
@@ -141,7 +125,6 @@ def fold_export(
         InputRefused: the source or the output cannot be used, or a limit of time was given and cannot be measured.
         EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
     """
-    from bnfold.report import write_html, write_json
     from bnfold.sources import facts_of, stated
     from bnfold.sources.in_memory import named
     from bnfold.sources.user_inputs import with_inputs
@@ -153,13 +136,12 @@ def fold_export(
     batch_sizes(static_batch)
     check_threads(threads)
     check_time_gate(budget_s, fail_if_slower)
-    _check_folder(
-        folder, spec, golden=golden, certificate=certificate, html=html, keep_failed=keep_failed, keep_plain=keep_plain
-    )
+    wanted = Wanted(golden=golden, certificate=certificate, html=html, keep_failed=keep_failed, keep_plain=keep_plain)
+    check_folder(folder, spec, wanted)
     require_provider(provider)
     watch = Stopwatch(progress or _log_stage)
-    with undisturbed(network), _place(folder, force=force) as stage:
-        place = folder or stage
+    with undisturbed(network), place(folder, force=force) as stage:
+        output_folder = folder or stage
         with watch.stage("load"):
             loaded = loaded_network(
                 network, example, weights=weights, pretrained=pretrained, input_shapes=input_shapes,
@@ -170,7 +152,7 @@ def fold_export(
             stated_facts = stated(facts_of(loaded), classes=classes, normalize=normalize)
         made = proven_file(
             partial(
-                made_file, loaded, stated_facts, watch, stage / MODEL_NAME, place=place, opset=opset,
+                made_file, loaded, stated_facts, watch, stage / MODEL_NAME, place=output_folder, opset=opset,
                 static_batch=static_batch, measure=measure, input_shapes=input_shapes, drop=drop_unused_inputs,
                 golden=golden, batches=batches, provider=provider, threads=threads, seed=seed, quick=quick, share=share,
                 reproduction=None if folder is None else stage / REPRODUCTION_NAME,
@@ -197,51 +179,11 @@ def fold_export(
             timing=timing,
             model=conversion.folded if passed else None,
         )
-        if not report.passed:
-            for file in files:
-                file.unlink()
-            if keep_failed:
-                write_model(conversion.folded, stage / FAILED_NAME, output=place)
-        elif keep_plain:
-            write_model(
-                with_facts(plain_file(loaded, conversion.plain), conversion, facts), stage / PLAIN_NAME, output=place
-            )
-        if certificate and report.passed:
-            options = {"opset": opset, "static_batch": static_batch}
-            write_certificate_of(stage / CERTIFICATE_NAME, conversion, report, options)
-        if golden and report.passed:
-            write_golden(stage / GOLDEN_NAME, loaded, conversion.plain, report, seed=seed)
-        write_json(report, stage / REPORT_NAME)
-        if html:
-            write_html(report, stage / HTML_NAME)
+        write_files(
+            stage, output_folder, report, wanted, source=loaded, conversion=conversion, facts=facts, files=files,
+            options={"opset": opset, "static_batch": static_batch}, seed=seed,
+        )  # fmt: skip
     return report
-
-
-@contextlib.contextmanager
-def _place(folder: Path | None, *, force: bool) -> Iterator[Path]:
-    """Where the files are written: beside the output until all checks passed, else where they are gone at the end."""
-    if folder is not None:
-        with staged_folder(folder, _OUTPUT_NAMES, force=force) as stage:
-            yield stage
-        return
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as place:
-        yield Path(place)
-
-
-def _check_folder(folder: Path | None, spec: str, **wanted: bool) -> None:
-    """Refuse a folder whose files are the source, and files that are wanted where there is no folder."""
-    names = [name for name, value in wanted.items() if value]
-    if folder is None and names:
-        raise InputRefused(
-            "these are files of an output folder", found=", ".join(names), remedy="give output, or leave them out"
-        )
-    source = Path(spec)
-    if (
-        folder is not None
-        and source.is_file()
-        and any(source.resolve() == (folder / name).resolve() for name in _OUTPUT_NAMES)
-    ):
-        raise InputRefused("the output would overwrite the source", where=spec, remedy="choose another folder with -o")
 
 
 def _log_stage(stage: str) -> None:

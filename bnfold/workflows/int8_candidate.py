@@ -141,14 +141,18 @@ class Candidate:
 
     def timing(self, budget_s: float, seed: int) -> QuantizedTiming | None:
         """The file beside the folded float file; None where they cannot be measured, with a warning."""
-        from bnfold.benchmarking import bench_files
+        from bnfold.benchmarking import Axes, bench_files
 
         shapes = timed_shapes(self.specs, self.samples)
         try:
             report = bench_files(
-                [self.file, self.float_file], names=["int8", "float"], threads=self.threads, cold_starts=False,
-                batches=(_batch(self.specs),), input_shapes=shapes, budget_s=budget_s, seed=seed,
-            )  # fmt: skip
+                [self.file, self.float_file],
+                Axes(threads=self.threads, batch=(_batch(self.specs),), input_shapes=shapes),
+                names=["int8", "float"],
+                cold_starts=False,
+                budget_s=budget_s,
+                seed=seed,
+            )
         except InputRefused as refused:
             log.warning("the time was not measured: %s", refused)
             return None

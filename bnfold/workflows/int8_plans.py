@@ -85,7 +85,7 @@ def _fastest(
     search: Search, keep_float: Sequence[str], budget_s: float
 ) -> tuple[tuple[str, ...], tuple[TriedPlan, ...]]:
     """The nodes that stay float in the fastest plan, and all plans, in the order they were tried."""
-    from bnfold.benchmarking import bench_files
+    from bnfold.benchmarking import Axes, bench_files
     from bnfold.quantisation.plans import candidate_plans
     from bnfold.quantisation.prepare import prepared
 
@@ -96,10 +96,13 @@ def _fastest(
                    for k, (name, own) in enumerate(plans.items())}  # fmt: skip
         facts = {name: fact for name, fact in written.items() if fact is not None}
         report = bench_files(
-            [search.float_file, *(fact[0] for fact in facts.values())], names=["float", *facts],
-            threads=search.threads, cold_starts=False, batches=(shapes[0][0][0],), input_shapes=shapes,
-            budget_s=budget_s * len(facts), seed=search.seed,
-        )  # fmt: skip
+            [search.float_file, *(fact[0] for fact in facts.values())],
+            Axes(threads=search.threads, batch=(shapes[0][0][0],), input_shapes=shapes),
+            names=["float", *facts],
+            cold_starts=False,
+            budget_s=budget_s * len(facts),
+            seed=search.seed,
+        )
     tried = tuple(
         TriedPlan(ratio.b, len(plans[ratio.b]), 1 / ratio.ratio, 1 / ratio.high, 1 / ratio.low, *facts[ratio.b][1:])
         for ratio in report.ratios

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from bnfold.benchmarking import bench_files
+from bnfold.benchmarking import Axes, bench_files
 from bnfold.export import finish, save
 from bnfold.records import Ledger, MeasuredChoice
 from bnfold.workflows.accounts import fold_accounted
@@ -73,8 +73,7 @@ def fastest_variant(
             continue
         choice = _measured(
             rewrite, candidate, folded,
-            provider=provider, batches=(batch,), threads=threads, input_shapes=input_shapes, budget_s=budget_s,
-            cold_starts=False,
+            Axes(provider=provider, batch=batch, threads=threads, input_shapes=input_shapes), budget_s,
         )  # fmt: skip
         choices[rewrite] = choice
         if choice.taken:
@@ -90,13 +89,15 @@ def _work(model: onnx.ModelProto) -> tuple[list[Any], list[Any]]:
     )
 
 
-def _measured(rewrite: str, candidate: onnx.ModelProto, folded: onnx.ModelProto, **options: Any) -> MeasuredChoice:
+def _measured(
+    rewrite: str, candidate: onnx.ModelProto, folded: onnx.ModelProto, axes: Axes, budget_s: float
+) -> MeasuredChoice:
     """The choice between two files: the candidate is taken if it is measured faster."""
     with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
         files = [Path(folder) / "with.onnx", Path(folder) / "without.onnx"]
         for path, proto in zip(files, (candidate, folded), strict=True):
             save(proto, path)
-        report = bench_files(files, **options)
+        report = bench_files(files, axes, budget_s=budget_s, cold_starts=False)
     ratio, (with_it, without) = report.ratios[0], report.runs
     return MeasuredChoice(
         rewrite,

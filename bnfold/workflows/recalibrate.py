@@ -19,8 +19,8 @@ from bnfold.workflows.recalibration import (
     measure,
     scores,
     wanted_batches,
-    wish_of,
 )
+from bnfold.workflows.recalibration_wish import wish_of
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.user_code import runs_user_code
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bnfold.sources.checkpoint import Run
-    from bnfold.workflows.recalibration import Scores, Subject, Wish
+    from bnfold.workflows.recalibration import Scores, Subject
+    from bnfold.workflows.recalibration_wish import Wish
 
 __all__ = ["recalibrate"]
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnfold.errors import GateFailed, InputRefused
-from bnfold.sources.checkpoint import load_weights
 from bnfold.sources.model_file import load_model_file
+from bnfold.sources.state_dicts import load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,23 +23,20 @@ if TYPE_CHECKING:
     from bnfold.training.data import DataSet
     from bnfold.training.recipe import Recipe
     from bnfold.training.tasks import Task
+    from bnfold.workflows.recalibration_wish import Wish
 
     Inputs = tuple[torch.Tensor, ...]
 
 __all__ = [
-    "PRIOR",
     "Scores",
     "Subject",
-    "Wish",
     "gate",
     "load_subject",
     "measure",
     "scores",
     "wanted_batches",
-    "wish_of",
 ]
 
-PRIOR = 16.0
 _EVAL_BATCH = 256
 _WITH_ENTROPY = ("classification", "segmentation")  # tasks whose output is logits
 
@@ -59,62 +55,12 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the statistics shall be measured on, and how."""
-
-    data: str | None
-    inputs: Path | None
-    layerwise: bool
-    adapt: bool
-    prior: float
-    n_samples: int
-    batch_size: int | None
-    download: bool
-
-    @property
-    def mode(self) -> str:
-        if self.adapt:
-            return "adapt"
-        return "layerwise" if self.layerwise else "pooled"
-
-
-@dataclass(frozen=True)
 class Scores:
     """The task's metrics on the run's own splits `val` and `test`, and on the target, with `entropy`."""
 
     val: Mapping[str, float]
     test: Mapping[str, float]
     target: Mapping[str, float]
-
-
-def wish_of(
-    data: str | None,
-    inputs: Path | None,
-    *,
-    layerwise: bool,
-    adapt: bool,
-    prior: float | None,
-    n_samples: int,
-    batch_size: int | None,
-    download: bool,
-) -> Wish:
-    """Check that the options agree with each other."""
-    if data is not None and inputs is not None:
-        raise InputRefused("--data and --inputs exclude each other", remedy="leave one of them out")
-    if adapt and data is None and inputs is None:
-        raise InputRefused(
-            "an adaptation needs data of its target", expected="--data NAME or --inputs FILE.npz|FOLDER",
-            remedy="name it, or leave --adapt out to measure on the run's own data",
-        )  # fmt: skip
-    if prior is not None and not (adapt and 0 <= prior < float("inf")):
-        raise InputRefused(
-            "--prior is the weight of the old statistics in an adaptation", found=f"{prior:g}",
-            expected="a number of at least 0, with --adapt", remedy="add --adapt, or leave --prior out",
-        )  # fmt: skip
-    if n_samples < 2:
-        raise InputRefused("statistics need two samples at least", found=str(n_samples), remedy="raise --samples")
-    weight = PRIOR if prior is None else prior
-    return Wish(data, inputs, layerwise or adapt, adapt, weight, n_samples, batch_size, download)
 
 
 def load_subject(run: Run, wish: Wish) -> Subject:

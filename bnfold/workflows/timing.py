@@ -60,7 +60,7 @@ def time_against(
     Raises:
         InputRefused: they cannot, and a limit was given.
     """
-    from bnfold.benchmarking import bench_files
+    from bnfold.benchmarking import Axes, bench_files
 
     against: Literal["plain", "source"] = "source" if isinstance(source, OnnxSource) else "plain"
     with tempfile.TemporaryDirectory(prefix="bnfold-") as place:
@@ -68,9 +68,18 @@ def time_against(
         other = own or _saved(plain(), Path(place) / "plain.onnx")
         try:
             report = bench_files(
-                [file, other], names=["folded", against], provider=provider, threads=threads, cold_starts=False,
-                batches=(_batch(source, batch),), input_shapes=_shapes(source, file), budget_s=budget_s, seed=seed,
-            )  # fmt: skip
+                [file, other],
+                Axes(
+                    provider=provider,
+                    threads=threads,
+                    batch=(_batch(source, batch),),
+                    input_shapes=_shapes(source, file),
+                ),
+                names=["folded", against],
+                cold_starts=False,
+                budget_s=budget_s,
+                seed=seed,
+            )
         except InputRefused as refused:
             if fail_if_slower is not None:
                 raise

@@ -7,7 +7,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.records import TrainPlan, TrainReport
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bnfold.training.checkpoints import Checkpoint
+    from bnfold.training.devices import Device
     from bnfold.training.engine import Engine
     from bnfold.training.run import Run
 
@@ -63,7 +64,7 @@ def train(
     l1_gamma: float | None = None,
     settings: Mapping[str, Any] | None = None,
     threads: int | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Device = "cpu",
     download: bool = False,
     force: bool = False,
     resume: bool = False,

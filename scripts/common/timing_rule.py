@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bnfold.benchmarking import bench_files
+from bnfold.benchmarking import Axes, bench_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -56,9 +56,13 @@ def measured(
 
     def measure(n_before: int) -> dict[str, Any]:
         report = bench_files(
-            (folded, source), names=("folded", "source"), threads=1, batches=(batch,), input_shapes=shapes,
-            budget_s=budget_s * 2**n_before, cold_starts=False, seed=n_before,
-        )  # fmt: skip
+            (folded, source),
+            Axes(threads=1, batch=(batch,), input_shapes=shapes),
+            names=("folded", "source"),
+            budget_s=budget_s * 2**n_before,
+            cold_starts=False,
+            seed=n_before,
+        )
         (ratio,) = report.ratios
         facts = {key: report.environment[key] for key in ("cpu", "onnxruntime", "noise")}
         return {"ratio": ratio.ratio, "low": ratio.low, "high": ratio.high, **facts}

@@ -13,6 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 import bnfold
+from bnfold.benchmarking.axes import Axes
 from bnfold.benchmarking.measure import bench_files
 from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import EnvironmentNotReady, InputRefused
@@ -27,7 +28,9 @@ BUDGET_S = 0.3
 
 def test_a_report_follows_the_contract(double: Path) -> None:
     shares: list[float] = []
-    report = bench_files([double, double], threads=1, batches=(1, 4), budget_s=BUDGET_S, seed=3, progress=shares.append)
+    report = bench_files(
+        [double, double], Axes(threads=1, batch=(1, 4)), budget_s=BUDGET_S, seed=3, progress=shares.append
+    )
     content = as_json(report)
     assert content["schema"] == "bnfold.bench/1"
     assert set(content["runs"][0]) == {
@@ -77,7 +80,7 @@ def test_a_run_has_the_digest_of_its_file_and_of_what_lies_beside_it(tmp_path: P
     made.graph.initializer.append(weight)
     file, data = tmp_path / "net.onnx", tmp_path / "weights.bin"
     onnx.save(made, file, save_as_external_data=True, location=data.name)
-    (run,) = bench_files([file], threads=1, budget_s=0.1, cold_starts=False).runs
+    (run,) = bench_files([file], Axes(threads=1), budget_s=0.1, cold_starts=False).runs
     assert run.sha256 == hashlib.sha256(file.read_bytes() + data.read_bytes()).hexdigest()
     before = file_sha256(file)
     data.write_bytes(bytes(len(data.read_bytes())))
@@ -85,7 +88,7 @@ def test_a_run_has_the_digest_of_its_file_and_of_what_lies_beside_it(tmp_path: P
 
 
 def test_one_file_has_no_ratio(double: Path) -> None:
-    report = bench_files([double], threads=1, budget_s=BUDGET_S)
+    report = bench_files([double], Axes(threads=1), budget_s=BUDGET_S)
     assert len(report.runs) == 1
     assert report.ratios == ()
 
@@ -93,8 +96,8 @@ def test_one_file_has_no_ratio(double: Path) -> None:
 def test_free_axes_want_a_shape(write: Callable[[str, str], Path]) -> None:
     path = write("free.onnx", "net (float[N, C, L] x) => (float[N, C, L] y) { y = Relu (x) }")
     with pytest.raises(InputRefused, match="--input-shape"):
-        bench_files([path], threads=1, budget_s=BUDGET_S)
-    report = bench_files([path], threads=1, budget_s=BUDGET_S, input_shapes=[(1, 2, 5)])
+        bench_files([path], Axes(threads=1), budget_s=BUDGET_S)
+    report = bench_files([path], Axes(threads=1, input_shapes=[(1, 2, 5)]), budget_s=BUDGET_S)
     assert report.runs[0].n > 0
 
 
@@ -102,9 +105,9 @@ def test_files_that_cannot_be_compared(write: Callable[[str, str], Path], double
     other_name = write("name.onnx", "net (float[N, 3] z) => (float[N, 3] y) { y = Relu (z) }")
     other_size = write("size.onnx", "net (float[N, 5] x) => (float[N, 5] y) { y = Relu (x) }")
     with pytest.raises(InputRefused, match=r"different inputs in .*name\.onnx"):
-        bench_files([double, other_name], threads=1)
+        bench_files([double, other_name], Axes(threads=1))
     with pytest.raises(InputRefused, match=r"different shapes in .*size\.onnx"):
-        bench_files([double, other_size], threads=1)
+        bench_files([double, other_size], Axes(threads=1))
 
 
 def test_every_batch_is_checked_before_the_first_is_measured(
@@ -113,13 +116,13 @@ def test_every_batch_is_checked_before_the_first_is_measured(
     path = write("fixed.onnx", "net (float[2, 3] x) => (float[2, 3] y) { y = Relu (x) }")
     monkeypatch.setattr("bnfold.benchmarking.measure.measure_cell", lambda *_args, **_kwargs: pytest.fail("measured"))
     with pytest.raises(InputRefused, match="use --batch 2"):
-        bench_files([path], threads=1, batches=(2, 8))
+        bench_files([path], Axes(threads=1, batch=(2, 8)))
 
 
 def test_a_provider_that_is_missing(double: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(EnvironmentNotReady):
-        bench_files([double], provider="cuda")
+        bench_files([double], Axes(provider="cuda"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from scipy import stats
 from bnfold.benchmarking import statistics
 from bnfold.benchmarking.schedule import N_LOADS
 from bnfold.benchmarking.statistics import LEVEL, compare, dispersion, ratio_interval
-from bnfold.records import BenchRatio
+from bnfold.records.grid import Place
 
 N_TRIALS = 300
 
@@ -56,7 +56,7 @@ def test_few_loads_do_not_make_false_alarms(n_loads: int) -> None:
     named = 0
     for trial in range(N_TRIALS):
         logs = 0.006 * generator.standard_t(3, (n_loads, 1)) + 0.01 * generator.standard_t(3, (n_loads, 8))
-        named += compare(PAIR, np.exp(logs), seed=trial).verdict != "tie"
+        named += compare(*PAIR, np.exp(logs), seed=trial).verdict != "tie"
     assert named <= stats.binom.ppf(0.999, N_TRIALS, 1 - LEVEL)
 
 
@@ -65,24 +65,24 @@ def test_a_single_load_has_an_interval() -> None:
     assert low <= ratio <= high
 
 
-PAIR = BenchRatio(a="new", b="old", batch=8, ratio=0, low=0, high=0, verdict="tie")
+PAIR = ("new", "old", Place("CPUExecutionProvider", 8))
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(0.5, "faster"), (2.0, "slower")])
 def test_verdicts_of_clear_differences(factor: float, verdict: str) -> None:
     ratios = factor * np.exp(np.random.default_rng(0).normal(0, 0.02, (N_LOADS, 8)))
-    found = compare(PAIR, ratios, seed=0)
+    found = compare(*PAIR, ratios, seed=0)
     assert (found.a, found.b, found.batch, found.verdict, found.note) == ("new", "old", 8, verdict, None)
     assert found.leaning is None
     assert found.low <= found.ratio <= found.high
-    refused = compare(PAIR, ratios, note="noisy machine", seed=0)
+    refused = compare(*PAIR, ratios, note="noisy machine", seed=0)
     assert (refused.verdict, refused.leaning) == ("undecided", verdict)
     assert refused.note == "no winner is named: noisy machine"
     assert (refused.ratio, refused.low, refused.high) == (found.ratio, found.low, found.high)
 
 
 def test_equal_times_tie() -> None:
-    found = compare(PAIR, np.ones((N_LOADS, 4)), note="noisy machine", seed=0)
+    found = compare(*PAIR, np.ones((N_LOADS, 4)), note="noisy machine", seed=0)
     assert (found.ratio, found.low, found.high, found.verdict, found.note) == (1.0, 1.0, 1.0, "tie", None)
 
 

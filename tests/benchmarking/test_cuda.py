@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 from cuda_stand_in import CUDA, pretend_cuda
 
 from bnfold.benchmarking import cell as cell_module
-from bnfold.benchmarking.cell import NO_SEARCH
+from bnfold.benchmarking.axes import Axes
 from bnfold.benchmarking.cold_start import ColdStart
 from bnfold.benchmarking.measure import bench_files
 from bnfold.benchmarking.timing import BoundFile, bind, output_sizes
 from bnfold.errors import InputRefused
 from bnfold.runtime import open_session
+from bnfold.runtime.providers import cuda as cuda_provider
+from bnfold.runtime.providers import known_providers, provider_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +37,12 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> type[CudaSession]:
 
 def test_every_cell_with_and_without_graphs(double: Path, cuda: type[CudaSession]) -> None:
     report = bench_files(
-        [double, double], names=["folded", "plain"], provider="cuda", cuda_graph=True, threads=1, batches=(1, 4),
-        cold_starts=False, budget_s=0.2,
-    )  # fmt: skip
+        [double, double],
+        Axes(provider="cuda", cuda_graph=True, threads=1, batch=(1, 4)),
+        names=["folded", "plain"],
+        cold_starts=False,
+        budget_s=0.2,
+    )
     cells = [(graph, batch) for graph in (False, True) for batch in (1, 4)]
     assert [(run.cuda_graph, run.batch) for run in report.runs if run.name == "plain"] == cells
     assert [(ratio.cuda_graph, ratio.batch) for ratio in report.ratios] == cells
@@ -60,8 +66,8 @@ def test_cold_starts_are_not_those_of_a_graph(
         return ColdStart(5.0, 20.0 if provider_options is None else 8.0, 1.0)
 
     monkeypatch.setattr(cell_module, "measure_cold_start", start)
-    report = bench_files([double], provider="cuda", cuda_graph=True, threads=1, budget_s=0.1)
-    assert asked == [None, NO_SEARCH]
+    report = bench_files([double], Axes(provider="cuda", cuda_graph=True, threads=1), budget_s=0.1)
+    assert asked == [None, cuda_provider.NO_SEARCH]
     assert [(run.first_ms, run.cudnn_search_ms, run.n_starts) for run in report.runs] == [
         (20.0, 12.0, 1),
         (None, None, 0),
@@ -72,10 +78,11 @@ def test_a_file_that_makes_no_graph_is_refused_before_anything_is_measured(
     double: Path, cuda: type[CudaSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda, "makes_graphs", False)
-    monkeypatch.setattr("bnfold.runtime.sessions.cuda_fault", lambda _ort: pytest.fail("CUDA is all right"))
+    spec = replace(provider_spec("cuda"), fault=lambda _ort: pytest.fail("CUDA is all right"))
+    monkeypatch.setitem(known_providers(), "cuda", spec)
     monkeypatch.setattr("bnfold.benchmarking.measure.measure_cell", lambda *_args, **_more: pytest.fail("measured"))
     with pytest.raises(InputRefused, match=r"makes no CUDA graph of it in .*double\.onnx.*--cuda-graph"):
-        bench_files([double], provider="cuda", cuda_graph=True, threads=1, budget_s=0.1)
+        bench_files([double], Axes(provider="cuda", cuda_graph=True, threads=1), budget_s=0.1)
 
 
 def test_values_of_every_type_are_bound_to_the_device(

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from bnfold.benchmarking.gates import against_baseline, against_name, read_baseline
-from bnfold.benchmarking.summaries import gate_sentence, junit_xml, markdown
 from bnfold.errors import InputRefused
 from bnfold.records import BenchGate, BenchRatio, BenchReport, BenchRun, MissingPeer, as_json
+from bnfold.report.bench_summaries import bench_junit, bench_markdown, gate_sentence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,7 +176,7 @@ GATES = (
 
 
 def test_junit() -> None:
-    (suite,) = ElementTree.fromstring(junit_xml(BenchReport(FACTS, (), (), gates=GATES)))  # noqa: S314  # our own
+    (suite,) = ElementTree.fromstring(bench_junit(BenchReport(FACTS, (), (), gates=GATES)))  # noqa: S314  # our own
     assert {name: suite.get(name) for name in ("tests", "failures", "skipped")} == {
         "tests": "5", "failures": "2", "skipped": "1",
     }  # fmt: skip
@@ -190,7 +190,7 @@ def test_junit() -> None:
 
 def test_markdown() -> None:
     peers = (MissingPeer("openvino", "the package openvino is not installed", "run `pip install openvino`"),)
-    text = markdown(
+    text = bench_markdown(
         BenchReport(FACTS, (run(1.25, 0.1, name="a|b"),), (ratio(1.04),), complete=False, gates=GATES, missing=peers)
     )
     assert "| a\\|b | 1 | 1.25 |" in text
@@ -204,7 +204,7 @@ def test_markdown() -> None:
 
 
 def test_names_are_no_markdown() -> None:
-    text = markdown(report(run(1.0, 0.1, name="<img src=x> **b** `c`\n| d")))
+    text = bench_markdown(report(run(1.0, 0.1, name="<img src=x> **b** `c`\n| d")))
     assert "| \\<img src=x> \\*\\*b\\*\\* \\`c\\` \\| d | 1 |" in text
 
 
@@ -223,7 +223,7 @@ def test_a_grid_tells_its_cells_apart() -> None:
         assert len({gate.name for gate in gates}) == len(cells)
         assert "1 thread, all, cpu" in gates[0].name
         assert "2 threads" in gates[1].name
-    rows = [line for line in markdown(every).splitlines() if line.startswith(("| net", "| new"))]
+    rows = [line for line in bench_markdown(every).splitlines() if line.startswith(("| net", "| new"))]
     assert len({row.split(" | ")[0] + row.split(" | ")[1] for row in rows}) == 2 * len(cells)
 
 
@@ -371,8 +371,8 @@ def test_undecided_in_pipelines() -> None:
     """A noisy machine names no winner, and says to which side it leans."""
     noisy = ratio(1.565, verdict="undecided", leaning="slower", note="no winner is named: noisy machine: hot")
     every = BenchReport({**FACTS, "noise": "noisy"}, (), (noisy, ratio(1.2)))
-    assert "| undecided, leaning to slower (no winner is named: noisy machine: hot) |" in markdown(every)
-    (suite,) = ElementTree.fromstring(junit_xml(every))  # noqa: S314  # our own
+    assert "| undecided, leaning to slower (no winner is named: noisy machine: hot) |" in bench_markdown(every)
+    (suite,) = ElementTree.fromstring(bench_junit(every))  # noqa: S314  # our own
     assert (suite[-1].text or "").splitlines() == [
         "new / old, batch 1: 1.575 (1.565 to 1.585), undecided, leaning to slower: no winner is named: "
         "noisy machine: hot",

@@ -12,7 +12,7 @@ import pytest
 
 from bnfold.benchmarking import cell as cell_module
 from bnfold.benchmarking import measure, statistics
-from bnfold.benchmarking.axes import OPT_LEVELS, Cell, grid, set_opt_level
+from bnfold.benchmarking.axes import OPT_LEVELS, Axes, Cell, set_opt_level
 from bnfold.benchmarking.cold_start import ColdStart
 from bnfold.benchmarking.measure import bench_files
 from bnfold.benchmarking.timing import BoundFile
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 def test_every_combination_once_the_batch_turning_fastest() -> None:
-    cells = grid(
-        provider=("cpu", "cuda"), threads=(1, 2, 1), opt_level="basic", batches=(1, 8),
+    cells = Axes(
+        provider=("cpu", "cuda"), threads=(1, 2, 1), opt_level="basic", batch=(1, 8),
         input_shapes=[[(1, 3, 8), (1, 3, 4)], [(1, 2), (1, 5)]],
-    )  # fmt: skip
+    ).cells()  # fmt: skip
     assert len(cells) == len(set(cells)) == 2 * 2 * 1 * 2 * 2
     assert cells[:3] == [
         Cell("cpu", 1, "basic", ((1, 3, 8), (1, 2)), 1),
@@ -41,24 +41,24 @@ def test_every_combination_once_the_batch_turning_fastest() -> None:
 
 
 def test_an_input_may_be_a_number() -> None:
-    (cell,) = grid(provider="cpu", threads=1, opt_level="all", batches=1, input_shapes=[(1, 512), ()])
+    (cell,) = Axes(threads=1, batch=1, input_shapes=[(1, 512), ()]).cells()
     assert cell.shapes == ((1, 512), ())
 
 
 def test_defaults_are_one_cell() -> None:
     for shapes in (None, [], [(1, 3, 8), (1, 2)]):
-        (cell,) = grid(provider="cpu", threads=None, opt_level="all", input_shapes=shapes, batches=1)
+        (cell,) = Axes(threads=None, input_shapes=shapes, batch=1).cells()
         assert cell.threads == available_threads()
         assert cell.shapes == (tuple(shapes) if shapes else None)
 
 
 def test_axes_that_make_no_grid() -> None:
     with pytest.raises(ValueError, match="equally many"):
-        grid(provider="cpu", threads=1, opt_level="all", batches=1, input_shapes=[[(1, 3), (1, 4)], [(1, 2)]])
+        Axes(threads=1, batch=1, input_shapes=[[(1, 3), (1, 4)], [(1, 2)]]).cells()
     with pytest.raises(ValueError, match="fastest"):
-        grid(provider="cpu", threads=1, opt_level="fastest", batches=1, input_shapes=None)  # type: ignore[arg-type]
+        Axes(threads=1, opt_level="fastest", batch=1, input_shapes=None).cells()  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="empty"):
-        grid(provider="cpu", threads=1, opt_level="all", batches=(), input_shapes=None)
+        Axes(threads=1, batch=(), input_shapes=None).cells()
 
 
 @pytest.mark.parametrize("level", OPT_LEVELS)
@@ -78,9 +78,11 @@ def test_a_grid_of_batches_threads_levels_and_shapes(
     path = write("free.onnx", "net (float[N, C] x) => (float[N, C] y) { y = Relu (x) }")
     shares: list[float] = []
     report = bench_files(
-        [path, path], threads=(1, 2), opt_level=("disabled", "all"), batches=(1, 4), budget_s=0.1,
-        input_shapes=[[(1, 3), (1, 5)]], progress=shares.append,
-    )  # fmt: skip
+        [path, path],
+        Axes(threads=(1, 2), opt_level=("disabled", "all"), batch=(1, 4), input_shapes=[[(1, 3), (1, 5)]]),
+        budget_s=0.1,
+        progress=shares.append,
+    )
     wanted = [
         (threads, level, {"x": (batch, size)})
         for threads in (1, 2) for level in ("disabled", "all") for size in (3, 5) for batch in (1, 4)
@@ -105,7 +107,7 @@ def test_one_budget_for_everything(double: Path, monkeypatch: pytest.MonkeyPatch
         clock.now += budget_s / 2
 
     monkeypatch.setattr(cell_module, "time_files", spend)
-    bench_files([double], threads=1, batches=(1, 2, 3), budget_s=6.0)
+    bench_files([double], Axes(threads=1, batch=(1, 2, 3)), budget_s=6.0)
     assert given == pytest.approx([2.0, 2.5, 3.75])
 
 
@@ -125,7 +127,7 @@ def test_an_interrupt_gives_what_was_measured(double: Path, monkeypatch: pytest.
     monkeypatch.setattr(statistics, "ratio_interval", lambda *_args: (0.5, 0.4, 0.6))
     parts: list[BenchReport] = []
     with pytest.raises(Interrupted):
-        bench_files([double, double], threads=1, batches=(1, 2, 3), budget_s=0.1, partial=parts.append)
+        bench_files([double, double], Axes(threads=1, batch=(1, 2, 3)), budget_s=0.1, partial=parts.append)
     (report,) = parts
     assert not report.complete
     assert [run.batch for run in report.runs] == [1, 1, 2, 2]
@@ -142,5 +144,5 @@ def test_an_interrupt_before_the_first_round(double: Path, monkeypatch: pytest.M
     monkeypatch.setattr(cell_module, "measure_cold_start", stop)
     parts: list[BenchReport] = []
     with pytest.raises(KeyboardInterrupt):
-        bench_files([double], threads=1, budget_s=0.1, partial=parts.append)
+        bench_files([double], Axes(threads=1), budget_s=0.1, partial=parts.append)
     assert (parts[0].complete, parts[0].runs, parts[0].ratios) == (False, (), ())

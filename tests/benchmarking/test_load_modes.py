@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bnfold.benchmarking import open_loop, workers
+from bnfold.benchmarking.axes import Axes
 from bnfold.benchmarking.load import Load
 from bnfold.benchmarking.measure import bench_files
 from bnfold.benchmarking.open_loop import highest_rate, n_requests
@@ -97,7 +98,7 @@ def test_a_model_slower_than_the_limit_costs_no_trials(
 ) -> None:
     monkeypatch.setattr(open_loop, "highest_rate", lambda *_args: pytest.fail("searched"))
     load = Load("open-loop", 2, slo_p95_ms=1e-4)
-    (run,) = bench_files([product(64)], threads=1, budget_s=0.01, load=load).runs
+    (run,) = bench_files([product(64)], Axes(threads=1, load=load), budget_s=0.01).runs
     assert (run.rate_per_s, run.images_per_s, run.rates_per_s) == (0.0, 0.0, (0.0, 0.0))
     assert run.median_ms > load.slo_p95_ms
 
@@ -167,7 +168,7 @@ def test_loads_that_there_are_not(wrong: dict[str, Any]) -> None:
 
 def test_throughput_counts_all_workers(double: Path, quiet: None) -> None:
     load = Load("throughput", 2)
-    report = bench_files([double, double], threads=1, batches=(3,), budget_s=0.3, load=load)
+    report = bench_files([double, double], Axes(threads=1, batch=(3,), load=load), budget_s=0.3)
     for run in report.runs:
         assert (run.mode, run.concurrency, run.rate_per_s) == ("throughput", 2, None)
         assert run.images_per_s > 0
@@ -187,8 +188,9 @@ def test_open_loop_searches_each_file_twice(
     monkeypatch.setattr(open_loop, "highest_rate", search)
     shares: list[float] = []
     load = Load("open-loop", 1, slo_p95_ms=0.5)
-    report = bench_files([double, double], names=["a", "b"], threads=1, budget_s=0.01, seed=5, load=load,
-                         progress=shares.append)  # fmt: skip
+    report = bench_files(
+        [double, double], Axes(threads=1, load=load), names=["a", "b"], budget_s=0.01, seed=5, progress=shares.append
+    )
     a, b = report.runs
     assert searched == [5, 5, 6, 6]  # the same arrivals for both files, others in the second search
     assert (a.rates_per_s, b.rates_per_s) == (pytest.approx((110.0, 140.0)), pytest.approx((120.0, 130.0)))
@@ -207,7 +209,7 @@ def test_open_loop_searches_each_file_twice(
 def test_offline_is_an_axis(write: Callable[[str, str], Path]) -> None:
     graph = "{ a = Identity (x)\n b = Identity (a)\n y = Relu (b) }"
     path = write("chain.onnx", f"net (float[N, 3] x) => (float[N, 3] y) {graph}")
-    report = bench_files([path], threads=1, budget_s=0.1, optimize=("online", "offline"))
+    report = bench_files([path], Axes(threads=1, optimize=("online", "offline")), budget_s=0.1)
     assert [(run.optimize, run.path) for run in report.runs] == [("online", str(path)), ("offline", str(path))]
     assert len({run.name for run in report.runs}) == 1
 
@@ -220,7 +222,7 @@ def test_weights_beside_the_file_go_with_the_offline_one(product: Callable[[int]
     path.parent.mkdir()
     model = onnx.load(product(64))
     onnx.save(model, path, save_as_external_data=True, location="net.onnx.data", size_threshold=0)
-    report = bench_files([path], threads=1, budget_s=0.01, optimize="offline", profile=True)
+    report = bench_files([path], Axes(threads=1, optimize="offline"), budget_s=0.01, profile=True)
     assert [run.optimize for run in report.runs] == ["offline"]
     assert {file.name for file in path.parent.iterdir()} == {"net.onnx", "net.onnx.data"}
 

@@ -8,9 +8,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from bnfold.benchmarking.axes import Axes
 from bnfold.benchmarking.measure import bench_files
 from bnfold.benchmarking.timing import BoundFile, bind, output_sizes
-from bnfold.runtime import PROVIDERS, open_session, run_probe
+from bnfold.runtime import open_session, provider_spec, run_probe
 from bnfold.runtime.cuda_libraries import cuda_fault
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.alone
 
-CUDA = PROVIDERS["cuda"]
+CUDA = provider_spec("cuda").ort_name
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,9 +59,11 @@ def test_a_graph_replays_the_values_of_the_cpu(batch: int, write: Callable[[str,
 
 def test_cells_with_and_without_graphs(network: Path) -> None:
     report = bench_files(
-        [network, network], provider="cuda", cuda_graph=True, threads=1, batches=(1, 32), cold_starts=False,
+        [network, network],
+        Axes(provider="cuda", cuda_graph=True, threads=1, batch=(1, 32)),
+        cold_starts=False,
         budget_s=1.0,
-    )  # fmt: skip
+    )
     assert {(run.provider, run.batch, run.cuda_graph) for run in report.runs} == {
         (CUDA, batch, graph) for batch in (1, 32) for graph in (False, True)
     }
@@ -68,7 +71,7 @@ def test_cells_with_and_without_graphs(network: Path) -> None:
 
 
 def test_a_cold_start_finds_the_libraries(network: Path) -> None:
-    (run,) = bench_files([network], provider="cuda", threads=1, budget_s=0.1).runs
+    (run,) = bench_files([network], Axes(provider="cuda", threads=1), budget_s=0.1).runs
     assert run.load_ms
     assert run.cudnn_search_ms is not None
 

@@ -10,7 +10,7 @@ import pytest
 
 from bnfold.benchmarking import cell as cell_module
 from bnfold.benchmarking import subjects as subjects_module
-from bnfold.benchmarking.axes import Cell
+from bnfold.benchmarking.axes import Axes, Cell
 from bnfold.benchmarking.cell import CellResult, measure_cell
 from bnfold.benchmarking.cold_start import ColdStart
 from bnfold.benchmarking.measure import bench_files
@@ -75,7 +75,7 @@ def test_a_runtime_that_does_not_tell() -> None:
 
 
 def test_a_real_session_tells(double: Path, cli: Callable[..., Result]) -> None:
-    report = bench_files([double], threads=1, budget_s=0.1)
+    report = bench_files([double], Axes(threads=1), budget_s=0.1)
     assert report.placements == (BenchPlacement("double", CPU, {CPU: 1}),)
     assert cli("bench", double, "--budget", "0.1", "--strict-provider", "-q").exit_code == 0
 
@@ -122,9 +122,8 @@ def test_the_search_of_cudnn_is_reported(double: Path, monkeypatch: pytest.Monke
 
 
 def test_cuda_graphs_double_the_cells_on_cuda_alone() -> None:
-    from bnfold.benchmarking.axes import grid
 
-    cells = grid(provider=("cpu", "cuda"), threads=1, opt_level="all", input_shapes=None, batches=1, cuda_graph=True)
+    cells = Axes(provider=("cpu", "cuda"), threads=1, cuda_graph=True).cells()
     assert [(cell.provider, cell.cuda_graph) for cell in cells] == [("cpu", False), ("cuda", False), ("cuda", True)]
     assert str(cells[2]) == "cuda with CUDA graph, 1 thread, all, batch 1"
 
@@ -137,5 +136,5 @@ def test_placements_are_read_with_fallback_allowed(double: Path, monkeypatch: py
         return open_session(path, threads=1, configure=options["configure"])
 
     monkeypatch.setattr(subjects_module, "open_session", record)
-    bench_files([double], threads=1, budget_s=0.1)
+    bench_files([double], Axes(threads=1), budget_s=0.1)
     assert seen[0]["fallback"] is True

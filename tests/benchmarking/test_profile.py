@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from bnfold.benchmarking.axes import Cell
+from bnfold.benchmarking.axes import Axes, Cell
 from bnfold.benchmarking.cell import CellResult
 from bnfold.benchmarking.cell_records import cell_runs
 from bnfold.benchmarking.layers import NO_LAYER, Layers
@@ -106,7 +106,7 @@ def test_a_file_in_onnx_runtime_s_own_format(network: Path, tmp_path: Path) -> N
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(path)
     ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-    report = bench_files([path], threads=1, budget_s=0.01, optimize=("online", "offline"), profile=True)
+    report = bench_files([path], Axes(threads=1, optimize=("online", "offline")), budget_s=0.01, profile=True)
     assert [[entry.name for entry in profile.layers] for profile in report.profiles] == [[NO_LAYER]] * 2
     assert all(len(profile.operators) > 1 for profile in report.profiles)
 
@@ -134,7 +134,7 @@ def test_a_convolution_that_was_merged_with_its_batchnorm_is_named_after_its_wei
 )
 def test_what_confirms_a_rate(rates: tuple[float, ...], confirmed: bool) -> None:
     """Every other search against those between: a single one that is off among many does no harm."""
-    result = CellResult(Cell("cpu", 1, "all", None, 1), {}, ["net"], Load("open-loop"))
+    result = CellResult(Cell("cpu", 1, "all", None, 1, load=Load("open-loop")), {}, ["net"])
     for rate in rates:
         result.timings.begin_load()
         result.timings.add_round([(1e3 / rate, [1.0, 2.0])])
@@ -146,7 +146,7 @@ def test_the_offline_file_is_told_in_the_source_s_names(
     network: Path, quiet: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = bench_files(
-        [network, network], names=["new", "old"], threads=1, budget_s=0.1, optimize=("offline",), profile=True
+        [network, network], Axes(threads=1, optimize=("offline",)), names=["new", "old"], budget_s=0.1, profile=True
     )
     assert [(profile.name, profile.optimize) for profile in report.profiles] == [("new", "offline"), ("old", "offline")]
     assert "block.conv" in {entry.name for entry in report.profiles[0].layers}

@@ -16,7 +16,7 @@ import pytest
 
 import bnfold
 from bnfold.benchmarking.noise import Noise
-from bnfold.cli.bench_options import Seconds
+from bnfold.cli.quantities import Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 import bnfold
+from bnfold.cli.log_lines import configure_logging
 from bnfold.cli.main import COMMANDS, LazyGroup
-from bnfold.cli.options import configure_logging, verbosity_options
+from bnfold.cli.options import verbosity_options
 from bnfold.errors import EnvironmentNotReady, GateFailed, InputRefused
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from bnfold.export.metadata import layer_of
 from bnfold.folding import fold_model
 from bnfold.interrupts import handled_signals
 from bnfold.sources import load_source
-from bnfold.sources.torch_source import sha256_of_module, torch_source
+from bnfold.sources.module_facts import sha256_of_module
+from bnfold.sources.torch_source import torch_source
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,9 @@ from fold_checks import check_fold
 from fold_models import Net, Parameters
 from onnx import numpy_helper
 
-from bnfold.folding import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK, fold
+from bnfold.folding import CHANNEL_BLOCK, fold
 from bnfold.records import RemovedChannels, as_json
+from bnfold.runtime.providers.cuda import CHANNEL_BLOCK as CUDA_CHANNEL_BLOCK
 from bnfold.verification.checks.proof import certified
 
 if TYPE_CHECKING:

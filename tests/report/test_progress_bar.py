@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnfold.cli.options import configure_logging
+from bnfold.cli.log_lines import configure_logging
 from bnfold.report import progress_bar
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bnfold.runtime import available_threads, environment, machine, usable_cpus
+from bnfold.runtime import available_threads, cuda_libraries, environment, machine, usable_cpus
+from bnfold.runtime.providers import cuda
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,10 +52,10 @@ def test_environment_is_plain_json() -> None:
 
 
 def test_environment_of_cuda_names_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "gpu_model", lambda: "Some GPU, 550.1")
+    monkeypatch.setattr(cuda, "gpu_model", lambda: "Some GPU, 550.1")
     assert environment("cuda")["gpu"] == "Some GPU, 550.1"
 
 
 def test_a_machine_without_nvidia_smi_has_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert machine.gpu_model() is None
+    assert cuda_libraries.gpu_model() is None

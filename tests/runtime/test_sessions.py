@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 from unittest.mock import create_autospec
@@ -14,7 +15,7 @@ from onnxruntime.capi.onnxruntime_inference_collection import check_and_normaliz
 
 from bnfold.errors import BnfoldError, EnvironmentNotReady, InputRefused
 from bnfold.runtime import available_threads, open_session, probe, run_probe, sessions
-from bnfold.runtime.cuda_libraries import CudaFault
+from bnfold.runtime.providers import Fault, known_providers, provider_spec
 from bnfold.runtime.sessions import NO_FALLBACK
 
 if TYPE_CHECKING:
@@ -63,6 +64,12 @@ class FakeSession:
         return [self.provider, "CPUExecutionProvider"]
 
 
+def lacking(monkeypatch: pytest.MonkeyPatch, fault: Fault | None) -> None:
+    """Have CUDA say that this machine lacks something, or nothing."""
+    spec = replace(provider_spec("cuda"), fault=lambda _ort: fault)
+    monkeypatch.setitem(known_providers(), "cuda", spec)
+
+
 @pytest.fixture
 def cuda_build(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
     """ONNX Runtime as if built with CUDA, with sessions that can be told how to fail."""
@@ -73,7 +80,7 @@ def cuda_build(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setattr(ort, "preload_dlls", create_autospec(ort.preload_dlls))
     monkeypatch.setattr(ort, "InferenceSession", Session)
-    monkeypatch.setattr(sessions, "cuda_fault", lambda _ort: None)  # this machine may lack everything
+    lacking(monkeypatch, None)  # this machine may lack everything
     return Session
 
 
@@ -169,16 +176,16 @@ def test_nodes_that_fell_back_and_a_provider_that_did_not_load_are_told_apart(
     ("fault", "remedy"),
     [
         (
-            CudaFault("no NVIDIA driver", "install the NVIDIA driver"),
+            Fault("no NVIDIA driver", "install the NVIDIA driver"),
             "install the NVIDIA driver, or use --provider cpu",
         ),
-        (CudaFault("libcublas.so.13 cannot be loaded", "", reinstall=True), 'pip install "bnfold[gpu]"'),
+        (Fault("libcublas.so.13 cannot be loaded", "", reinstall=True), 'pip install "bnfold[gpu]"'),
     ],
 )
 def test_what_the_machine_lacks_is_said(
-    fault: CudaFault, remedy: str, model: bytes, cuda_build: Any, monkeypatch: pytest.MonkeyPatch
+    fault: Fault, remedy: str, model: bytes, cuda_build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "cuda_fault", lambda _ort: fault)
+    lacking(monkeypatch, fault)
     cuda_build.provider = "CPUExecutionProvider"
     for error in (None, RuntimeError("CUDA failure 100: no CUDA-capable device")):  # it falls back, or raises
         cuda_build.error = error
@@ -228,7 +235,7 @@ def test_what_the_loader_prints_stays_off_standard_output(
 
 def test_an_unknown_provider_is_a_programming_error(model: bytes) -> None:
     with pytest.raises(ValueError, match="expected 'cpu' or 'cuda'"):
-        open_session(model, provider="cudda")  # type: ignore[arg-type]  # what the test is about
+        open_session(model, provider="cudda")
 
 
 @pytest.mark.parametrize("content", [b"", b"no protobuf", None])
@@ -244,7 +251,7 @@ def test_damaged_and_missing_files(content: bytes | None, tmp_path: Path) -> Non
 
 
 def test_the_probe_runs() -> None:
-    assert run_probe("cpu") == sessions.PROVIDERS["cpu"]
+    assert run_probe("cpu") == "CPUExecutionProvider"
 
 
 def test_the_probe_looks_at_the_values(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_the_same_command_gives_the_same_parameters_and_leaves_random_states_alo
 
 
 def test_the_sha256_sees_every_byte(net_file: Path) -> None:
-    from bnfold.sources.torch_source import sha256_of_module
+    from bnfold.sources.module_facts import sha256_of_module
 
     module = loaded(net_file).module
     before = sha256_of_module(module)

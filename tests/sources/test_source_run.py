@@ -12,7 +12,7 @@ from bnfold.errors import InputRefused
 from bnfold.sources import TorchSource, load_source
 from bnfold.sources.checkpoint import save_checkpoint
 from bnfold.sources.model_file import load_model_file
-from bnfold.sources.torch_source import sha256_of_module
+from bnfold.sources.module_facts import sha256_of_module
 
 if TYPE_CHECKING:
     from pathlib import Path

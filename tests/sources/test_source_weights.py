@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from bnfold.errors import InputRefused
 from bnfold.sources import TorchSource, load_source
-from bnfold.sources.torch_source import sha256_of_tensors
+from bnfold.sources.module_facts import sha256_of_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path

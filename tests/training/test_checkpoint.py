@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from bnfold.errors import InputRefused
-from bnfold.sources.checkpoint import RUN_FILES, load_weights, read_run, save_checkpoint
+from bnfold.sources.checkpoint import RUN_FILES, read_run, save_checkpoint
 from bnfold.sources.model_file import load_model_file
+from bnfold.sources.state_dicts import load_weights
 from bnfold.training.data import MemoryData, make_data
 from bnfold.training.recipe import Recipe
 

@@ -95,7 +95,7 @@ def test_measurement_decides(
 
 def test_really_measured(model: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     brief = {"budget_s": 1.0}
-    monkeypatch.setattr(measured, "bench_files", lambda files, **options: bench_files(files, **{**options, **brief}))
+    monkeypatch.setattr(measured, "bench_files", lambda *given, **options: bench_files(*given, **{**options, **brief}))
     onnx.save(model, tmp_path / "net.onnx")
     report = fold_export(tmp_path / "net.onnx", tmp_path / "out", measure=True, threads=1)
     choice = report.ledger.measured

@@ -39,8 +39,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def found(
         low: float, high: float, verdict: str, leaning: str | None = None, noise: dict[str, str] | None = None
     ) -> None:
-        def measure(files: Any, **options: Any) -> BenchReport:
-            report = bench_files(files, **{**options, "budget_s": 0.05})
+        def measure(*given: Any, **options: Any) -> BenchReport:
+            report = bench_files(*given, **{**options, "budget_s": 0.05})
             changes: dict[str, Any] = {"verdict": verdict, "leaning": leaning}
             ratio = replace(report.ratios[0], ratio=(low + high) / 2, low=low, high=high, **changes)
             return replace(report, ratios=(ratio,), environment={**report.environment, **(noise or {})})

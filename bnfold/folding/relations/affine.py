@@ -22,7 +22,7 @@ from bnfold.graph.constants import attribute, float64_constant, operand
 from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import static_length, static_size
-from bnfold.numerics.affine import Float64, batchnorm_affine
+from bnfold.numerics.affine import BatchNormParameters, Float64
 from bnfold.records.causes import Cause
 
 # ONNX's default for BatchNormalization: attributes are float32, and so is it.
@@ -35,8 +35,8 @@ DEVIATION = "bnfold.deviation"
 __all__ = ["DEVIATION", "batchnorm_parameters", "channel_affine"]
 
 
-def batchnorm_parameters(node: ir.Node) -> tuple[Float64, Float64, Float64, Float64, float] | Refusal:
-    """gamma, beta, mean, variance (each (C,)) and epsilon of an inference-mode BatchNormalization.
+def batchnorm_parameters(node: ir.Node) -> BatchNormParameters | Refusal:
+    """The parameters of an inference-mode BatchNormalization.
 
     epsilon is float32 in the file, whatever digits an exporter's graph still has; a float64 network keeps them.
     """
@@ -64,7 +64,8 @@ def batchnorm_parameters(node: ir.Node) -> tuple[Float64, Float64, Float64, Floa
         return Refusal(Cause.INVALID, "parameters")
     epsilon = attribute(node, "epsilon", _DEFAULT_EPSILON)
     is_double = node.outputs[0].dtype == ir.DataType.DOUBLE
-    return gamma, beta, mean, variance, epsilon if is_double else float(np.float32(epsilon))
+    epsilon = epsilon if is_double else float(np.float32(epsilon))
+    return BatchNormParameters(gamma, beta, mean, variance, epsilon)
 
 
 @relation("BatchNormalization", kind="site")
@@ -73,16 +74,15 @@ def relate_batchnorm(node: ir.Node, units: Units) -> Refusal | None:
     parameters = batchnorm_parameters(node)
     if isinstance(parameters, Refusal):
         return parameters
-    gamma, beta, mean, variance, epsilon = parameters
     x, y = node.inputs[0], node.outputs[0]
     if x is None or units.of(x).ndim < 2:
         return Refusal(Cause.UNKNOWN_SHAPE, "channels")
     if y.shape is None:  # ONNX infers none before opset 7
         y.shape, y.type = x.shape, x.type
-    if static_length(x, 1) not in {None, gamma.size}:
+    if static_length(x, 1) not in {None, parameters.gamma.size}:
         return Refusal(Cause.INVALID, "channels")
     try:
-        scale, shift = batchnorm_affine(gamma, beta, mean, variance, epsilon)
+        scale, shift = parameters.affine()
     except ValueError as error:
         raise InputRefused(
             str(error), where=f"BatchNormalization `{layer_name(node)}`", remedy="train it again or recalibrate it"
@@ -90,8 +90,9 @@ def relate_batchnorm(node: ir.Node, units: Units) -> Refusal | None:
     x_ids = np.broadcast_to(units.channels(x, 1), scale.shape)
     y_ids = units.along(y, 1, scale.size)
     units.ids[y] = y_ids
-    deviation = node.meta.get(DEVIATION, np.sqrt(variance + epsilon))
-    units.sites.append(Site(node, x, x_ids, y_ids.reshape(-1), scale, shift, static_size(y), mean, deviation))
+    deviation = node.meta.get(DEVIATION, np.sqrt(parameters.variance + parameters.epsilon))
+    site = Site(node, x, x_ids, y_ids.reshape(-1), scale, shift, static_size(y), parameters.mean, deviation)
+    units.sites.append(site)
     return None
 
 
@@ -104,7 +105,7 @@ def rewrite_batchnorm(node: ir.Node, gauge: Gauge) -> Parameters:
     parameters = batchnorm_parameters(node)
     if isinstance(parameters, Refusal):
         raise ValueError(f"a refused BatchNorm has no units: {parameters}")  # noqa: TRY004 - a value of the node
-    gamma, beta, mean, _, _ = parameters
+    gamma, beta, mean = parameters.gamma, parameters.beta, parameters.mean
     inverse, _ = gauge.read(operand(node), 1, gamma.size)
     into, offset = gauge.write(operand(node), 1, gamma.size)
     out, constant = gauge.write(node.outputs[0], 1, gamma.size)
@@ -118,7 +119,7 @@ def channel_affine(node: ir.Node, channels: int) -> tuple[ir.Value, Float64, Flo
         parameters = batchnorm_parameters(node)
         if isinstance(parameters, Refusal):
             return None
-        return operand(node), *batchnorm_affine(*parameters)
+        return operand(node), *parameters.affine()
     found = constant_operand(node) if kind in ("Add", "Sub", "Mul", "Div") else None
     if found is None or found[0].shape is None:
         return None

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from onnx import TensorProto
 
 from bnfold.errors import InputRefused
-from bnfold.folding import CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK, fold_model
+from bnfold.folding import CHANNEL_BLOCK, fold_model
 from bnfold.graph.inlined import inlined
+from bnfold.runtime.providers import known_providers
 from bnfold.verification.certificate import Proof, departure_of, facts_of, prove
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ MAX_ULPS_OF_ANOTHER_FOLD = 1.0  # as much again for float64 sums in another orde
 _PRODUCER = "bnfold"
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 # Of a fold: what `fold-export` takes for other targets, and may have taken with `--measure`, comes last.
-_VARIANTS = tuple(itertools.product((False, True), (True, False), (True, False), (CHANNEL_BLOCK, CUDA_CHANNEL_BLOCK)))
+_BLOCKS = tuple(dict.fromkeys(spec.channel_block or CHANNEL_BLOCK for spec in known_providers().values()))
+_VARIANTS = tuple(itertools.product((False, True), (True, False), (True, False), _BLOCKS))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from bnfold.runtime.packages import Provider
+    from bnfold.runtime import Provider
 
 __all__ = ["Candidate"]
 

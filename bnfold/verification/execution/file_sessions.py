@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from bnfold.runtime.packages import Provider
+    from bnfold.runtime import Provider
     from bnfold.verification.data.feeds import Feed
     from bnfold.verification.execution.answers import Answer
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from bnfold.runtime.packages import Provider
+    from bnfold.runtime import Provider
 
 __all__ = ["frugal", "open_written", "plain_session", "try_run", "write_plain"]
 
@@ -28,21 +28,15 @@ SPINNING = "session.intra_op.allow_spinning"  # onnxruntime_session_options_conf
 SMALL = 1 << 16  # bytes of a tensor that stays in the message
 
 
-def plain_session(
-    model: onnx.ModelProto,
-    *,
-    provider: Provider = "cpu",
-    threads: int | None = None,
-    optimized: bool = False,
-) -> Any:
-    """Open the graph in ONNX Runtime, graph optimizations off unless asked for; the model is not changed.
+def plain_session(model: onnx.ModelProto, **options: Any) -> Any:
+    """Open the graph in ONNX Runtime as `open_written` does, with its options; the model is not changed.
 
     Raises:
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
         InputRefused: ONNX Runtime does not load it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return open_written(write_plain(model, Path(folder)), provider=provider, threads=threads, optimized=optimized)
+        return open_written(write_plain(model, Path(folder)), **options)
 
 
 def write_plain(model: onnx.ModelProto, folder: Path) -> Path:
@@ -69,7 +63,7 @@ def open_written(
     threads: int | None = None,
     optimized: bool = False,
 ) -> Any:
-    """Open what `write_plain` has written; the files may go then.
+    """Open what `write_plain` has written, graph optimizations off unless asked for; the files may go then.
 
     Raises:
         EnvironmentNotReady: ONNX Runtime or the provider is missing.

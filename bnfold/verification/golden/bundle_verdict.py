@@ -16,7 +16,7 @@ from bnfold.verification.golden.golden_reference import GoldenReference, read_bu
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bnfold.runtime.packages import Provider
+    from bnfold.runtime import Provider
 
 __all__ = ["verify_bundle"]
 

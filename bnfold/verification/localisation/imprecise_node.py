@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from onnx import NodeProto
 
-    from bnfold.runtime.packages import Provider
+    from bnfold.runtime import Provider
     from bnfold.verification.data.feeds import Feed
 
 __all__ = ["EXECUTION", "Executed", "localise_execution"]

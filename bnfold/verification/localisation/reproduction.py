@@ -17,7 +17,7 @@ from onnx import helper
 
 from bnfold.errors import InputRefused, unwritable
 from bnfold.graph.float64 import to_float64
-from bnfold.runtime import PROVIDERS
+from bnfold.runtime import provider_spec
 from bnfold.runtime.placement import without_tf32
 from bnfold.verification.data.precision import coarsest_format
 from bnfold.verification.localisation.float64_nodes import node_reads, widened
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from bnfold.runtime.packages import Provider
+    from bnfold.runtime import Provider
     from bnfold.verification.localisation.diverging_layer import Located
 
 __all__ = ["FILES", "write_reproduction"]
@@ -71,7 +71,7 @@ def write_reproduction(located: Located | Executed, folder: Path, *, provider: P
         savez: Any = np.savez  # its type would have the arrays be its options
         savez(folder / "inputs.npz", **arrays)
         title = title.replace("\\", "/").replace('"', "'")
-        providers = [(PROVIDERS[provider], without_tf32(provider))]
+        providers = [(provider_spec(provider).ort_name, without_tf32(provider))]
         (folder / "reproduce.py").write_text(SCRIPT.format(title=title, providers=providers), "utf-8")
     except OSError as error:
         remedy = "choose a folder that you can write to"
