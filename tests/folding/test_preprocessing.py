@@ -1,4 +1,4 @@
-"""Preprocessing of pixels in the weights: equal to nodes in float64, borders included, and refused where it cannot be."""
+"""Preprocessing of pixels in the weights: equal to nodes in float64, borders included; refused where it cannot be."""
 
 from __future__ import annotations
 

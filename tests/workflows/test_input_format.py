@@ -1,4 +1,4 @@
-"""`--input-format`: the file takes pixels, is equal to the network behind its preprocessing, and says what is left to do."""
+"""`--input-format`: the file takes pixels, is equal to the network behind its preprocessing, and says what is left."""
 
 from __future__ import annotations
 
