@@ -85,6 +85,11 @@ __all__ = ["command"]
     "--fail-if-slower", type=Percent(), metavar="3%",
     help="Exit code 1, and no file, if the whole interval is slower than that by more than this.",
 )  # fmt: skip
+@click.option(
+    "--input-format", default=None, metavar="uint8,nhwc,bgr,...",
+    help="Let the file take pixels, and fold their preprocessing into the first weights: uint8,nhwc,bgr,divide=255,"
+    "mean=0.485:0.456:0.406,std=0.229:0.224:0.225; imagenet, half or source in the place of the numbers.",
+)  # fmt: skip
 @click.option("--drop-unused-inputs", is_flag=True, help="Leave out inputs that no output depends on.")
 @click.option("--html", is_flag=True, help="Write report.html too: the report as a page that opens offline.")
 @json_option
@@ -137,6 +142,7 @@ def _show_stages(options: Mapping[str, Any]) -> Iterator[tuple[Callable[[str], N
 
 def _echo_summary(report: FoldExportReport, output: Path, *, html: bool) -> None:
     from bnfold.records import as_json
+    from bnfold.records.sentences import preprocessing_sentence
     from bnfold.records.verdicts import verdict_in_words
     from bnfold.report import render_removed_channels, render_verdict
     from bnfold.report.timings import slower_warning, timing_sentence
@@ -148,6 +154,8 @@ def _echo_summary(report: FoldExportReport, output: Path, *, html: bool) -> None
         if entry.outcome == "kept":
             click.echo(f"  kept {entry.name}: {entry.reason}")
     render_removed_channels(report.removed_channels)
+    if ledger.preprocessing is not None:
+        click.echo(f"preprocessing: {preprocessing_sentence(ledger.preprocessing)}")
     for warning in ledger.warnings:
         click.echo(f"warning: {warning}")
     for m in ledger.choices:

@@ -10,6 +10,7 @@ from bnfold.export.opsets import refuse_unknown_opset
 from bnfold.export.zero_bias import drop_zero_biases
 from bnfold.graph.canonical import canonicalise
 from bnfold.graph.operators import kind_of
+from bnfold.graph.preprocessing_nodes import insert_preprocessing
 from bnfold.sources.onnx_checks import refuse_training_mode
 from bnfold.sources.types import OnnxSource
 
@@ -45,7 +46,9 @@ def plain_graph(source: Source, *, opset: int | None = None, static_batch: int |
     else:
         from bnfold.export.torch_export import export_torch
 
-        model = export_torch(source, opset=opset, static_batch=static_batch)
+        model = export_torch(source.without_form, opset=opset, static_batch=static_batch)
+        if source.form is not None:
+            insert_preprocessing(model, source.form)
         refuse_training_mode(model, source.facts.spec)
     drop_zero_biases(model)
     if any(_normalizes_constant(node) for node in model.graph):

@@ -20,6 +20,7 @@ from bnfold.folding.choose import choose
 from bnfold.folding.compose import compose_batchnorms, restore_digits
 from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
 from bnfold.folding.merge import merge_branches, scales_as_convolutions
+from bnfold.folding.preprocessing import fold_preprocessing
 from bnfold.folding.provenance import Digits, begin, certify
 from bnfold.folding.prune import remove_dead_channels
 from bnfold.folding.ranges import beyond_range
@@ -73,6 +74,7 @@ def fold_model(
     rounded: bool = True,
     certified: bool = True,
     channel_block: int = CHANNEL_BLOCK,
+    pixels: str | None = None,
 ) -> Ledger:
     """Fold the BatchNorms of a model in place; inputs, outputs and their names stay.
 
@@ -88,6 +90,8 @@ def fold_model(
             the digits that are rounded off.
         channel_block: dead channels leave in such blocks, see `bnfold.folding.blocks`: a property of the target, so
             that the same source gives the same file on whatever machine.
+        pixels: an input of pixels whose preprocessing is to go into the convolutions behind it, see
+            `bnfold.folding.preprocessing`.
 
     Raises:
         InputRefused: a BatchNorm has a negative or non-finite variance, or a weight leaves the range of its type.
@@ -99,6 +103,7 @@ def fold_model(
     canonicalise(model)
     restore_digits(item.node for item in found)
     begin(model)
+    preprocessing = None if pixels is None else fold_preprocessing(model, pixels)
     facts = {item.node: batchnorm_parameters(item.node) for item in found}
     graphs = [*subgraphs(model.graph), model.graph]
     pruning = _Pruning(model.opset_imports.get("", 20), channel_block, enabled=remove_channels)
@@ -132,6 +137,7 @@ def fold_model(
         beyond_float16=tuple(beyond),
         removed_channels=tuple(pruning.removed.values()),
         certificate=certificate,
+        preprocessing=preprocessing,
     )
 
 

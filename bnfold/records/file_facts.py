@@ -43,6 +43,7 @@ class Preprocessing:
         size: height and width of the input; None where any size goes.
         crop: the centred part of the image's sides that is kept before it is resized: 0.875 is the usual 224 of 256.
         interpolation: "nearest", "bilinear" or "bicubic".
+        dtype: of the input, "float32", or "uint8" where it takes the pixels themselves.
     """
 
     divide: float = 255.0
@@ -53,6 +54,7 @@ class Preprocessing:
     size: tuple[int, int] | None = None
     crop: float = 1.0
     interpolation: str = "bilinear"
+    dtype: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)

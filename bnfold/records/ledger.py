@@ -10,6 +10,7 @@ from bnfold.records.base import MIN_VARIANCE_OVER_EPSILON, few
 from bnfold.records.benchmark import Leaning, RatioVerdict
 from bnfold.records.causes import Cause, Stays
 from bnfold.records.certificate import Certificate
+from bnfold.records.input_format import PreprocessingFold
 from bnfold.records.sentences import reason
 
 __all__ = ["MAX_SCALE", "Ledger", "LedgerEntry", "MeasuredChoice", "Outcome", "RemovedChannels"]
@@ -92,7 +93,8 @@ class Ledger:
     measurements decided, in their order; `measured` is the one about BatchNorms in front of ReLUs, None where there is
     none. `removed_channels` names the operators that lost dead channels; reports have it beside the ledger.
     `certificate` is what the fold says of every value and parameter of its graph, for
-    `bnfold.verification.certificate` to prove.
+    `bnfold.verification.certificate` to prove. `preprocessing` says where that of pixels is, None where the file takes
+    the network's own input.
     """
 
     entries: tuple[LedgerEntry, ...]
@@ -101,6 +103,7 @@ class Ledger:
     choices: tuple[MeasuredChoice, ...] = ()
     removed_channels: tuple[RemovedChannels, ...] = ()
     certificate: Certificate | None = dataclasses.field(default=None, repr=False, compare=False)
+    preprocessing: PreprocessingFold | None = None
     json_left_out: ClassVar[tuple[str, ...]] = ("removed_channels", "certificate")
     json_properties: ClassVar[tuple[str, ...]] = ("found", "absorbed", "merged", "removed", "kept", "warnings")
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from bnfold.records.causes import Cause, Cycle, Growth, Held, HeldSign, Holder, Overflow, Refusal, Stays, ZeroScale
+from bnfold.records.input_format import PreprocessingFold
 
-__all__ = ["REFUSALS", "reason"]
+__all__ = ["REFUSALS", "preprocessing_sentence", "reason"]
 
 # Of a refusal: by its cause and the part of the operator that it is about. `{part}` and `{found}` are filled in.
 REFUSALS: Mapping[tuple[Cause, str], str] = {
@@ -148,3 +149,10 @@ def _use(holder: Holder) -> str:
     if holder.cause == Cause.NONLINEAR:
         return "is read by operators that are not linear"
     return "has several readers, or none that is linear"
+
+
+def preprocessing_sentence(fold: PreprocessingFold) -> str:
+    """Where the preprocessing of pixels is."""
+    if fold.outcome == "folded":
+        return f"in the weights of {', '.join(fold.into)}"
+    return f"in nodes of its own, since {fold.reason}"

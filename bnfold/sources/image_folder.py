@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bnfold.records import InputSpec
+    from bnfold.records.input_format import InputFormat
 
 __all__ = ["MAX_IMAGES", "SUFFIXES", "read_images"]
 
@@ -22,7 +23,7 @@ MAX_IMAGES = 64  # compared in float64, each costs as much as ten in float32
 log = logging.getLogger("bnfold.verification")
 
 
-def read_images(folder: Path, inputs: Sequence[InputSpec]) -> dict[str, np.ndarray]:
+def read_images(folder: Path, inputs: Sequence[InputSpec], form: InputFormat | None = None) -> dict[str, np.ndarray]:
     """Read the images of a folder and the folders in it, at most `MAX_IMAGES`, evenly over the sorted names.
 
     The shorter side is resized to the input's, the rest cropped at the centre. Values are pixels over 255, nothing
@@ -31,6 +32,7 @@ def read_images(folder: Path, inputs: Sequence[InputSpec]) -> dict[str, np.ndarr
     Args:
         folder: that holds at least one image.
         inputs: one, of rank 4: (N, C, H, W), or (N, H, W, C) where axis 1 cannot be channels and axis 3 can.
+        form: of the pixels that the input takes, which are not divided then; None where it takes the network's own.
 
     Raises:
         InputRefused: no image, one that cannot be decoded, one with other channels than the input, or an input that is
@@ -38,6 +40,7 @@ def read_images(folder: Path, inputs: Sequence[InputSpec]) -> dict[str, np.ndarr
         EnvironmentNotReady: Pillow is not installed.
     """
     spec, channels_first = _image_input(inputs, folder)
+    scale, reverse = (1 / 255.0, False) if form is None else (1.0, form.channels == "bgr")
     require_pillow("a folder of images")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
@@ -50,14 +53,16 @@ def read_images(folder: Path, inputs: Sequence[InputSpec]) -> dict[str, np.ndarr
         files = [files[i * len(files) // MAX_IMAGES] for i in range(MAX_IMAGES)]
     sizes = [size for size in spec.shape[1:] if size is not None]
     channels, height, width = sizes if channels_first else (sizes[2], sizes[0], sizes[1])
-    rows = [_pixels(file, channels, (height, width)).astype(spec.dtype) for file in files]
+    rows = [_pixels(file, channels, (height, width)) * scale for file in files]
+    rows = [(np.rint(row) if spec.dtype == "uint8" else row).astype(spec.dtype) for row in rows]
+    rows = [row[..., ::-1] for row in rows] if reverse else rows
     return {spec.name: np.stack([row.transpose(2, 0, 1) if channels_first else row for row in rows])}
 
 
 def _image_input(inputs: Sequence[InputSpec], folder: Path) -> tuple[InputSpec, bool]:
     """The one input, and whether its channels come before its pixels."""
     found = ", ".join(f"{spec.name} {spec.dtype} {spec.shape}" for spec in inputs)
-    if len(inputs) == 1 and len(inputs[0].shape) == 4 and np.dtype(inputs[0].dtype).kind == "f":
+    if len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].dtype.startswith(("float", "uint8")):
         shape = inputs[0].shape
         if None not in shape[1:] and (shape[1] in MODES or shape[3] in MODES):
             return inputs[0], shape[1] in MODES
@@ -69,7 +74,7 @@ def _image_input(inputs: Sequence[InputSpec], folder: Path) -> tuple[InputSpec, 
 
 
 def _pixels(file: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
-    """One image as (H, W, C), pixels over 255."""
+    """One image as (H, W, C), pixels of 0 to 255."""
     image = upright_image(file)
     if image.mode in ("P", "1", "CMYK", "YCbCr", "HSV", "LAB", "PA", "La", "RGBa"):
         has_alpha = "transparency" in image.info or image.mode in ("PA", "La", "RGBa")
@@ -81,4 +86,4 @@ def _pixels(file: Path, channels: int, size: tuple[int, int]) -> np.ndarray:
             expected=f"mode {MODES[channels]}, for {channels} channels",
             remedy=f"convert the images, with Pillow: image.convert({MODES[channels]!r})",
         )  # fmt: skip
-    return fitted_pixels(image, size) / 255.0
+    return fitted_pixels(image, size)

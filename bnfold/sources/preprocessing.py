@@ -144,11 +144,16 @@ def as_input(image: Any, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def normalised(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Pixels (N, H, W, C) of 0 to 255, red first, as the input of the network: normalised, in its order and layout."""
+    """Pixels (N, H, W, C) of 0 to 255, red first, as the input of the network: normalised, in its order and layout.
+
+    A file that takes bytes has nothing to normalise.
+    """
     ordered = pixels[..., ::-1] if preprocessing.channels == "bgr" else pixels
     values = (ordered / preprocessing.divide - np.array(preprocessing.mean)) / np.array(preprocessing.std)
     placed = values.transpose(0, 3, 1, 2) if preprocessing.layout == "nchw" else values
-    return np.asarray(np.ascontiguousarray(placed, dtype=np.float32))
+    if preprocessing.dtype == "uint8":
+        placed = np.clip(np.rint(placed), 0, 255)
+    return np.asarray(np.ascontiguousarray(placed, dtype=preprocessing.dtype))
 
 
 def fits(preprocessing: Preprocessing, shape: Sequence[int | None]) -> bool:

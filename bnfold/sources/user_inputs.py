@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnfold.records import InputSpec
+    from bnfold.records.input_format import InputFormat
     from bnfold.sources.types import Source
 
 __all__ = ["read_inputs", "with_inputs"]
@@ -29,10 +30,14 @@ def with_inputs(source: Source, path: Path | None) -> Source:
     Raises:
         InputRefused, EnvironmentNotReady: as `read_inputs`.
     """
-    return source if path is None else dataclasses.replace(source, samples=read_inputs(Path(path), source.inputs))
+    return (
+        source
+        if path is None
+        else dataclasses.replace(source, samples=read_inputs(Path(path), source.inputs, source.form))
+    )
 
 
-def read_inputs(path: Path, inputs: Sequence[InputSpec]) -> dict[str, np.ndarray]:
+def read_inputs(path: Path, inputs: Sequence[InputSpec], form: InputFormat | None = None) -> dict[str, np.ndarray]:
     """Read what a network shall be compared on.
 
     Args:
@@ -40,6 +45,7 @@ def read_inputs(path: Path, inputs: Sequence[InputSpec]) -> dict[str, np.ndarray
             of the input counts them (an input that serves all rows has one for each row, too); or a folder of images
             for a network of one input, see `bnfold.sources.image_folder`.
         inputs: of the network.
+        form: of the pixels that one of them takes; None where none does.
 
     Returns:
         Arrays by input name, rows first, as many rows in each.
@@ -49,7 +55,7 @@ def read_inputs(path: Path, inputs: Sequence[InputSpec]) -> dict[str, np.ndarray
         EnvironmentNotReady: a folder of images, and Pillow is not installed.
     """
     if path.is_dir():
-        return read_images(path, inputs)
+        return read_images(path, inputs, form)
     if not path.exists():
         raise InputRefused("no such file or folder", where=str(path), remedy="check --inputs")
     if path.suffix.lower() != ".npz":

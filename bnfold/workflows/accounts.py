@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["check_file", "fold_accounted"]
 
 
-def fold_accounted(model: ir.Model, *, provider: str = "cpu", **rewrites: bool) -> Ledger:
+def fold_accounted(model: ir.Model, *, provider: str = "cpu", pixels: str | None = None, **rewrites: bool) -> Ledger:
     """Fold a model in place; its ledger has one entry for each BatchNormalization node, or one in parts, there was.
 
     Args:
         model: the model to fold.
         provider: what the file is made for, which decides in what blocks dead channels leave.
+        pixels: the input whose preprocessing is to go into the weights; None for none.
         rewrites: which ones to do, by the names that `bnfold.folding.fold_model` has for them.
 
     Raises:
@@ -36,7 +37,7 @@ def fold_accounted(model: ir.Model, *, provider: str = "cpu", **rewrites: bool) 
     compose_batchnorms(model)  # one in parts is one
     n_before = _count_batchnorms(model)
     block = provider_spec(provider).channel_block or CHANNEL_BLOCK
-    ledger = fold_model(model, channel_block=block, **rewrites)
+    ledger = fold_model(model, channel_block=block, pixels=pixels, **rewrites)
     n_ended = ledger.absorbed + ledger.merged + ledger.removed + ledger.kept
     if ledger.found != n_before or n_ended != n_before:
         raise RuntimeError(f"the graph had {n_before} BatchNorms, the ledger has {ledger.found}, {n_ended} with an end")

@@ -58,7 +58,7 @@ def convert(
         model = plain_graph(source, opset=opset, static_batch=static_batch)
         plain = ir.to_proto(model)
     with watch.stage("fold"):
-        ledger = fold_accounted(model, provider=provider)
+        ledger = fold_accounted(model, provider=provider, pixels=source.form.input if source.form else None)
     with watch.stage("simplify"):
         folded = finish(model, opset=opset, where=source.facts.spec, simplify=simplify)
         graph = graph_facts(plain, folded)

@@ -51,6 +51,7 @@ def fold_export(
     inputs: Path | None = None,
     classes: str | os.PathLike[str] | None = None,
     normalize: str | None = None,
+    input_format: str | None = None,
     provider: Provider = "cpu",
     threads: int | None = None,
     seed: int = 0,
@@ -100,6 +101,9 @@ def fold_export(
         classes: for the file's metadata: a file with the class names in the order of the output, or "imagenet"; None
             takes what the source says, see `bnfold.sources.file_facts`.
         normalize: how images become the input, see `bnfold.sources.preprocessing`, likewise.
+        input_format: pixels that the file takes in the place of the network's input, and how they become it, as
+            "uint8,nhwc,bgr,imagenet"; see `bnfold.sources.input_format`. Where the first convolutions can, they take
+            the preprocessing into their weights (`ledger.preprocessing`).
         provider: the ONNX Runtime provider that the file is compared on.
         threads: threads of ONNX Runtime; None takes all that this process may use.
         seed: seed of the random inputs of the comparison.
@@ -127,6 +131,7 @@ def fold_export(
     """
     from bnfold.sources import facts_of, stated
     from bnfold.sources.in_memory import named
+    from bnfold.sources.input_format import with_pixels
     from bnfold.sources.user_inputs import with_inputs
     from bnfold.verification.execution.settled_sizes import settled
 
@@ -148,8 +153,10 @@ def fold_export(
                 input_dtypes=input_dtypes, dims=dims, batch_dim=batch_dim, dynamic_shapes=dynamic_shapes,
                 input_names=input_names, output_names=output_names,
             )  # fmt: skip
-            loaded = settled(with_inputs(loaded, inputs), batch=static_batch)
             stated_facts = stated(facts_of(loaded), classes=classes, normalize=normalize)
+            if input_format is not None:
+                loaded, stated_facts = with_pixels(loaded, stated_facts, input_format)
+            loaded = settled(with_inputs(loaded, inputs), batch=static_batch)
         made = proven_file(
             partial(
                 made_file, loaded, stated_facts, watch, stage / MODEL_NAME, place=output_folder, opset=opset,

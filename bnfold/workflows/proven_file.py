@@ -80,8 +80,9 @@ def made_file(
     if measure and simplify:
         with watch.stage("measure"):
             conversion = measured_conversion(
-                conversion, batch=static_batch or 1, provider=provider, threads=threads, input_shapes=input_shapes
-            )
+                conversion, batch=static_batch or 1, provider=provider, threads=threads, input_shapes=input_shapes,
+                pixels=source.form.input if source.form else None,
+            )  # fmt: skip
     settle_interface(
         source, conversion.plain, conversion.folded, static_batch=static_batch, drop=drop, golden=golden
     )  # fmt: skip

@@ -64,7 +64,7 @@ def write_page(
     n_files = f"{len(outcomes)}, of {len({outcome.kind for outcome in outcomes})} kinds"
     judges = [("`bnfold verify`", f"**{sum(outcome.caught for outcome in outcomes)} of {n_files}**")]
     judges += [
-        (f"`np.allclose` at {limit:.0e}", sum(not outcome.close[i] for outcome in outcomes))
+        (f"`np.allclose` at {limit:.0e}", str(sum(not outcome.close[i] for outcome in outcomes)))
         for i, limit in enumerate(limits)
     ]
     text = PAGE.format(

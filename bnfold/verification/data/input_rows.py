@@ -47,7 +47,13 @@ class InputRows:
         self.n_samples = 0 if self._samples is None else len(self._samples)
         self._order = np.random.default_rng(seed).permutation(self.n_samples)
         self.mean, self.deviation = self._statistics()
-        self.borders = self._border_rows() if self.dtype.kind == "f" and self._spec.shape else []
+        self.borders = self._border_rows() if self._has_borders else []
+
+    @property
+    def _has_borders(self) -> bool:
+        """Numbers of floating point have, and pixels: images of bytes."""
+        is_image = self.dtype == np.uint8 and self._facts.integers_below is None and len(self.shape) == 3
+        return (self.dtype.kind == "f" and bool(self._spec.shape)) or is_image
 
     def stack(self, rows: Sequence[int]) -> np.ndarray:
         """Rows as one array along the batch axis, as many as the input has where that is fixed.
@@ -74,7 +80,8 @@ class InputRows:
         if self._spec.constant is not None:
             return np.full(self.shape, self._spec.constant, self.dtype)
         if self.dtype.kind in "iu":
-            return np.asarray(generator.integers(0, self._facts.integers_below or 2, self.shape)).astype(self.dtype)
+            below = self._facts.integers_below or (256 if self.dtype == np.uint8 else 2)
+            return np.asarray(generator.integers(0, below, self.shape)).astype(self.dtype)
         if self._spec.between is not None:
             return np.asarray(generator.uniform(*self._spec.between, self.shape)).astype(self.dtype)
         normal = generator.standard_normal(self.shape)
@@ -90,7 +97,7 @@ class InputRows:
         return np.zeros(()), np.ones(())
 
     def _border_rows(self) -> list[np.ndarray]:
-        low, high = self._spec.between or (None, None)
+        low, high = self._range()
         constants = [np.zeros(()), self.mean + self.deviation, self.mean - self.deviation]
         if low is not None and high is not None:
             constants = [np.asarray(value) for value in (low, high, (low + high) / 2)]
@@ -104,10 +111,13 @@ class InputRows:
             rows += [self._bright([first]), self._bright([last]), self._bright(edges)]
         return [row.astype(self.dtype) for row in rows]
 
+    def _range(self) -> tuple[float | None, float | None]:
+        return (0.0, 255.0) if self.dtype == np.uint8 else self._spec.between or (None, None)
+
     def _bright(self, pixels: Sequence[tuple[int, ...]]) -> np.ndarray:
-        low, high = self._spec.between or (0.0, self.mean + BRIGHT * self.deviation)
-        row = np.full(self.shape, low)
-        level = np.broadcast_to(high, self.shape)
+        low, high = self._range()
+        row = np.full(self.shape, low or 0.0)
+        level = np.broadcast_to(self.mean + BRIGHT * self.deviation if high is None else high, self.shape)
         for pixel in pixels:
             where: tuple[Any, ...] = (slice(None), *pixel)
             row[where] = level[where]
