@@ -14,7 +14,7 @@ _FOLDING, RULES = "tests/folding", "tests/folding/rules"
 _SOLVERS = ("test_solvers", "test_joins", "test_constant_channels", "test_traps", "test_regressions")
 # By module, relative to bnfold: the tests that most likely tell, in order.
 _FIRST: dict[str, tuple[str, ...]] = {
-    "folding/merge.py": ("test_merge", "test_ranges"),
+    "folding/merge.py": ("test_merge", "test_ranges", "test_channel_blocks"),
     "folding/terms.py": ("test_merge",),
     "numerics/convolution.py": ("../numerics/test_convolution", "test_merge"),
     "numerics/affine.py": ("../numerics/test_affine", "test_linear_operators"),

@@ -34,12 +34,13 @@ def _fold(net: Net, dyadic: bool, *outputs: str) -> dict[str, Any]:
 
 @both
 @pytest.mark.parametrize("beta", [-2.0, 0.0, 2.0])
-@pytest.mark.parametrize("activation", ["Relu", "LeakyRelu", "Identity"])
+@pytest.mark.parametrize("activation", ["Relu", "Clip", "LeakyRelu", "Identity"])
 def test_linear_reader_takes_the_constant(dyadic, beta, activation):
     net = _net(dyadic)
     stream, y = _stream(net, beta)
     options = {"alpha": 0.25} if activation == "LeakyRelu" else {}
-    read = net.conv(net.node(activation, [y], **options), C, 2, (3, 3))
+    bounds = [net.constant(0.0)] if activation == "Clip" else []
+    read = net.conv(net.node(activation, [y, *bounds], **options), C, 2, (3, 3))
     stayed = _fold(net, dyadic, read, net.conv(stream, C, 2))
     assert bool(stayed) == (activation == "LeakyRelu" and beta < 0)
 

@@ -221,6 +221,15 @@ def test_flatten(dyadic, how, linear):
 
 
 @both
+def test_flatten_of_what_is_flat_already(dyadic):
+    net = _net(dyadic, (C,))
+    weight = net.parameters.array(C, C)
+    weight[:, 1] = 0
+    y = net.node("Relu", [net.node("Gemm", ["x", net.constant(weight), net.constant([0.5])])])
+    assert _weights(_fold(net, net.gemm(net.node("Flatten", [y]), C, 2, bias=None))) == [(C, C - 1), (C - 1, 2)]
+
+
+@both
 def test_gemm_with_one_bias_for_all(dyadic):
     net = _net(dyadic, (C,))
     weight = net.parameters.array(C, C)

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from bnfold.export import graph_facts
 from bnfold.folding import fold
-from bnfold.folding.terms import Term, terms_of_sum
+from bnfold.folding.terms import Term, is_sum, terms_of_sum
 from bnfold.graph.reading import read_model
 
 C = 4
@@ -576,3 +576,13 @@ def test_parameters_keep_their_names():
     weight, bias = net.constant(net.parameters.array(3, 4, 1, 1), "w"), net.constant(net.parameters.array(3), "b")
     folded, _ = check_fold(net.model(net.batchnorm(net.node("Conv", ["x", weight, bias]), 3)), net.feed())
     assert sorted(tensor.name for tensor in folded.graph.initializer) == ["b", "w"]
+
+
+@pytest.mark.parametrize(("other", "is_one"), [((2, 3, 4, 6, 5), True), ((2, 3, 5), False), ((1, 1, 4, 6, 5), False)])
+def test_a_sum_is_of_tensors_of_one_rank(other, is_one):
+    """(2, 3, 5) begins as the sum does, and yet is added along its last axes."""
+    shapes = {"x": (2, 3, 4, 6, 5), "z": other}
+    inputs = [ir.Value(name=n, shape=ir.Shape(s), type=ir.TensorType(ir.DataType.FLOAT)) for n, s in shapes.items()]
+    node = ir.node("Add", inputs)
+    node.outputs[0].shape = ir.Shape(shapes["x"])
+    assert is_sum(node) == is_one

@@ -208,3 +208,11 @@ def test_macs(conv, macs):
 def test_pads_are_leading_then_trailing():
     conv = Convolution(np.ones((1, 1, 2, 3)), np.zeros(1), (-1, 0), (0, 1), (1, 1), (1, 2), 1)
     assert conv.pads == (1, 0, 0, 5)
+
+
+@pytest.mark.parametrize("first", [(0, 0), (1, 0), (0, -1)])
+@pytest.mark.parametrize("slack", [(0, 0), (1, 0), (0, -1)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1)])
+def test_a_scale_stays_in_place_along_every_axis(first, slack, strides):
+    conv = Convolution(np.ones((3, 1, 1, 1)), np.zeros(3), first, slack, strides, (1, 1), 3)
+    assert conv.is_scale == (not any(first) and not any(slack) and strides == (1, 1))
