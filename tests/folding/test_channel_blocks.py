@@ -291,6 +291,24 @@ def test_no_convolution_loses_its_blocked_kernel(network, n_dead, tmp_path):
     assert _blocked(folded, tmp_path) == _blocked(model, tmp_path)
 
 
+@pytest.mark.parametrize("also_read", [False, True])
+def test_scale_and_shift_of_a_sum_are_one_convolution(also_read):
+    """Of a negative scale and a shift between two ReLUs neither vanishes; the Mul may be read by its Add alone."""
+    net = _net((16, 16, 16), dtype="float32")
+    y = net.node("Relu", [net.conv("x", 16, 16, (3, 3), pads=[1] * 4)])
+    gamma = np.linspace(-9, -5, 16)
+    bn = net.batchnorm(y, 16, gamma=gamma, beta=np.linspace(1, 2, 16), mean=np.zeros(16), variance=np.ones(16))
+    total = net.node("Add", [bn, y])
+    read = net.conv(net.node("Relu", [total]), 16, 16, (3, 3), pads=[1] * 4)
+    outputs = [read, net.node("Sigmoid", [total])] if also_read else [read]
+    folded, ledger = fold(net.model(*outputs))
+    assert ledger.merged == 1
+    groups = {node.output[0]: a.i for node in folded.graph.node for a in node.attribute if a.name == "group"}
+    scales = [node for node in folded.graph.node if groups.get(node.output[0]) == 16]
+    assert [len(node.input) for node in scales] == [3]
+    assert not {"Mul", "Add", "BatchNormalization"} & {node.op_type for node in folded.graph.node}
+
+
 def test_sum_of_a_batchnorm_and_its_input_stays_blocked(tmp_path):
     """Mul and Add of a constant have no blocked kernel; the depthwise convolution that a BatchNorm becomes has one."""
     if not _has_blocks(tmp_path):
