@@ -129,6 +129,26 @@ def test_sessions_are_open_one_at_a_time_without_an_arena(
     assert len(opened) == 4  # the file to be asked for its interface, the source, and the file twice
 
 
+def test_a_file_that_passes_is_read_once(
+    chain: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its tolerance follows from, and what is proven of it, is of one reading; ONNX Runtime has its own."""
+    path = tmp_path / "chain.onnx"
+    onnx.save(chain, path)
+    read: list[Path] = []
+
+    def counted(file: Path, *arguments: Any, **options: Any) -> onnx.ModelProto:
+        read.append(Path(file))
+        return load(file, *arguments, **options)
+
+    load = onnx.load_model
+    monkeypatch.setattr(onnx, "load_model", counted)
+    monkeypatch.setattr(onnx, "load", counted)
+    inputs = (InputSpec("x0", (None, WIDTH), "float32"),)
+    assert verify_file(path, OnnxReference(chain), inputs=inputs, threads=1).passed
+    assert read == [path]
+
+
 def _allocated(pid: int) -> int:
     """Bytes of anonymous memory that a process has resident; 0 when it has ended."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
