@@ -55,7 +55,7 @@ def write_page(
     outcomes = [cell for row in cells.values() for cell in row.values() if not isinstance(cell, str)]
     named = [outcome for outcome in outcomes if outcome.named is not None]
     wrong = [outcome for outcome in named if not outcome.named]
-    lines = []
+    lines: list[Sequence[object]] = []
     for kind, row in cells.items():
         judged = [cell for cell in row.values() if not isinstance(cell, str)]
         counts = [sum(not outcome.close[i] for outcome in judged) for i in range(len(limits))]

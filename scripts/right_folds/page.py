@@ -60,7 +60,7 @@ def write_page(path: Path, rows: Sequence[dict[str, Any]], files: Sequence[str])
     """
     whole = [row for row in rows if all(row[file] is not None for file in files)]
     headings = [f"{file}, {of} input{'s' if of == 'all' else ''}" for of in ("each", "all") for file in files]
-    lines = []
+    lines: list[Sequence[object]] = []
     for row in rows:
         cells = ["-" if ratio is None else f"{ratio:.2f}" for ratio in _ratios(row, files)]
         lines.append((row["network"], *cells, _yes(row["passed"]), row["decided_by"]))

@@ -159,7 +159,7 @@ def foreign(path: Path, tree: ast.Module, everywhere: set[str]) -> Iterator[tupl
                 yield f".{node.attr}", where
 
 
-OURS = {("bnfold/verification/certificate/check.py", "._parameters")}  # of the Prover beside it
+OURS = {("bnfold/verification/certificate/prover.py", "._parameters")}  # of a Prover, in its own class
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,8 @@ def installation(distributions: dict[str, Path], tmp_path_factory: pytest.TempPa
     succeed(sys.executable, "-m", "venv", venv, cwd=work)
     python, bnfold = venv / "bin" / "python", venv / "bin" / "bnfold"
     wheel, constraints = distributions["wheel"], REPOSITORY / "scripts" / "constraints.txt"
-    succeed(python, "-m", "pip", "install", "-q", "-c", constraints, f"{wheel}[cpu,train]", cwd=work)
+    # Most of PyTorch is never imported here, and need not be compiled.
+    succeed(python, "-m", "pip", "install", "-q", "--no-compile", "-c", constraints, f"{wheel}[cpu,train]", cwd=work)
     packages = Path(succeed(python, "-c", "import click; print(click.__path__[0])", cwd=work).strip()).parent
     succeed(bnfold, "train", "bnnet", "--epochs", "2", "--quiet", cwd=work)
     return Installation(python, bnfold, packages, work)
