@@ -122,10 +122,7 @@ def _start_cold(
     unsearched = provider_spec(cell.provider).unsearched_options
     files = [(subject.name, subject.file) for subject in subjects if subject.file is not None]
     for name, file in files:
-        start = partial(
-            measure_cold_start, file, specs, result.shapes, provider=cell.provider, threads=cell.threads, seed=seed,
-            opt_level=cell.load_level,
-        )  # fmt: skip
+        start = partial(measure_cold_start, file, specs, result.shapes, cell, seed=seed)
         result.cold[name] = start(limit_s=budget_s / len(files))
         if unsearched is not None:
             without_ms = start(limit_s=0.0, provider_options=unsearched).first_ms

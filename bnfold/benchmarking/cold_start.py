@@ -22,12 +22,12 @@ from bnfold.benchmarking.inputs import random_inputs
 from bnfold.benchmarking.timing import BoundFile
 from bnfold.errors import EnvironmentNotReady
 from bnfold.records import InputSpec
-from bnfold.runtime import Provider, require_onnxruntime
+from bnfold.runtime import require_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bnfold.benchmarking.axes import OptLevel
+    from bnfold.benchmarking.axes import Cell
 
 __all__ = ["ColdStart", "measure_cold_start"]
 
@@ -53,11 +53,9 @@ def measure_cold_start(
     path: Path,
     specs: Sequence[InputSpec],
     shapes: Mapping[str, tuple[int, ...]],
+    cell: Cell,
     *,
-    provider: Provider,
-    threads: int | None,
     seed: int,
-    opt_level: OptLevel = "all",
     limit_s: float = float("inf"),
     provider_options: Mapping[str, str] | None = None,
 ) -> ColdStart:
@@ -67,10 +65,8 @@ def measure_cold_start(
         path: the file.
         specs: its inputs.
         shapes: name -> shape of each input.
-        provider: that runs it.
-        threads: threads of one operator, None for every CPU this process may use.
+        cell: provider, threads and level.
         seed: of the input values.
-        opt_level: how far ONNX Runtime may change the graph.
         provider_options: of the provider, besides its own.
         limit_s: after so many seconds no further process is started; the first always is.
 
@@ -78,8 +74,8 @@ def measure_cold_start(
         EnvironmentNotReady: the process died (for want of memory, mostly).
     """
     inputs = [(spec.name, spec.dtype, shapes[spec.name]) for spec in specs]
-    job = {"path": str(path), "inputs": inputs, "provider": provider, "threads": threads, "seed": seed}
-    text = json.dumps({**job, "opt_level": opt_level, "provider_options": dict(provider_options or {})})
+    job = {"path": str(path), "inputs": inputs, "provider": cell.provider, "threads": cell.threads, "seed": seed}
+    text = json.dumps({**job, "opt_level": cell.load_level, "provider_options": dict(provider_options or {})})
     deadline = time.monotonic() + limit_s
     starts = [_start_process(path, text)]
     while len(starts) < N_STARTS and time.monotonic() < deadline:

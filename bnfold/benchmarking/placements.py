@@ -8,6 +8,7 @@ from bnfold.errors import EnvironmentNotReady, GateFailed
 from bnfold.records import BenchPlacement, PlacedNode
 from bnfold.runtime import provider_spec
 from bnfold.runtime.placement import computes, node_counts, node_providers, output_types
+from bnfold.runtime.providers import chain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,12 +31,12 @@ def placement_of(name: str, file: Path, session: Any, provider: Provider) -> Ben
         provider: the one asked for.
     """
     placed = node_providers(session)
-    own = provider_spec(provider).ort_name
-    elsewhere = [node for node in placed or () if node[2] != own]
+    own = {spec.ort_name for spec in chain(provider)}
+    elsewhere = [node for node in placed or () if node[2] not in own]
     types = output_types(file) if elsewhere else {}
     return BenchPlacement(
         name=name,
-        provider=own,
+        provider=provider_spec(provider).ort_name,
         nodes=node_counts(session),
         elsewhere=tuple(
             PlacedNode(node, kind, where, computes=computes(node, types)) for node, kind, where in elsewhere

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from bnfold.runtime.providers import known_providers, provider_spec
+from bnfold.runtime.providers import known_providers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from bnfold.runtime.providers import Provider
 
 __all__ = [
     "computes",
@@ -21,7 +19,6 @@ __all__ = [
     "output_types",
     "record_placement",
     "rounds_to_tf32",
-    "without_tf32",
 ]
 
 FLOATS = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")  # onnx.TensorProto
@@ -67,11 +64,6 @@ def rounds_to_tf32(session: Any) -> bool | None:
         if spec.rounds_to_tf32 is not None and spec.ort_name in options:
             return spec.rounds_to_tf32(options[spec.ort_name])
     return None
-
-
-def without_tf32(provider: Provider) -> dict[str, str]:
-    """The provider's options with which float32 is computed as float32, to 24 bits."""
-    return dict(provider_spec(provider).exact_options)
 
 
 def computes(name: str, types: Mapping[str, set[str]]) -> bool:

@@ -11,7 +11,7 @@ from bnfold.errors import BnfoldError, EnvironmentNotReady, InputRefused
 from bnfold.runtime.machine import available_threads
 from bnfold.runtime.packages import installed_builds, reinstall_line, require_onnxruntime
 from bnfold.runtime.placement import computes, node_providers, output_types, record_placement
-from bnfold.runtime.providers import provider_spec
+from bnfold.runtime.providers import chain, provider_spec, session_providers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,6 +75,7 @@ def open_session(
     optimized: bool = True,
     provider_options: Mapping[str, str] | None = None,
     configure: Callable[[Any], None] | None = None,
+    exact: bool = False,
     fallback: bool = False,
 ) -> Any:
     """Load a model into an `onnxruntime.InferenceSession`, on the asked provider or not at all.
@@ -89,6 +90,7 @@ def open_session(
         optimized: ORT_ENABLE_ALL, else ORT_DISABLE_ALL.
         provider_options: of the provider, besides its own (onnxruntime.ai/docs/execution-providers).
         configure: changes the `SessionOptions` before they are used.
+        exact: compute float32 as float32, to 24 bits.
         fallback: let nodes that the provider does not take run on the CPU.
 
     Raises:
@@ -98,19 +100,20 @@ def open_session(
     """
     spec = provider_spec(provider)
     ort = require_onnxruntime(provider)
-    _make_ready(ort, spec)
+    for each in chain(provider):
+        _make_ready(ort, each)
     where = str(model) if isinstance(model, Path) else "the model in memory"
     if isinstance(model, Path):
         require_onnx_file(model)
     threads = threads or available_threads()
-    asked = {**spec.options(threads), **(provider_options or {})}
+    asked = session_providers(provider, threads, provider_options, exact=exact)
     options = _session_options(ort, spec, threads, optimized=optimized)
     if configure is not None:
         configure(options)
     if spec.falls_back and not fallback:
         options.add_session_config_entry(NO_FALLBACK, "1")
     try:
-        session = _load(ort, model, spec, options, asked)
+        session = _load(ort, model, options, asked)
     except Exception as error:
         if FALLBACK_REFUSED not in str(error):
             raise _load_error(ort, error, where, spec) from error
@@ -118,7 +121,7 @@ def open_session(
         if configure is not None:
             configure(options)
         record_placement(options)
-        session = _load(ort, model, spec, options, asked)
+        session = _load(ort, model, options, asked)
         _check_fallback(ort, session, model, where, spec)
     if session.get_providers()[0] != spec.ort_name:
         raise _not_loaded(ort, spec, f"the session fell back to {session.get_providers()[0]}")
@@ -138,11 +141,11 @@ def _session_options(ort: Any, spec: ProviderSpec, threads: int, *, optimized: b
     return options
 
 
-def _load(ort: Any, model: Path | bytes, spec: ProviderSpec, options: Any, provider_options: dict[str, str]) -> Any:
+def _load(ort: Any, model: Path | bytes, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
     return ort.InferenceSession(
         str(model) if isinstance(model, Path) else model,
         sess_options=options,
-        providers=[(spec.ort_name, provider_options)],
+        providers=providers,
         enable_fallback=0,
     )
 
@@ -201,7 +204,8 @@ def _check_fallback(ort: Any, session: Any, model: Path | bytes, where: str, spe
     if session.get_providers()[0] != spec.ort_name:
         raise _not_loaded(ort, spec, f"a {spec.label} build that loads no {spec.label} here")
     placed = node_providers(session)
-    elsewhere = [(name, kind) for name, kind, place in placed or () if place != spec.ort_name]
+    own = {each.ort_name for each in chain(spec.name)}
+    elsewhere = [(name, kind) for name, kind, place in placed or () if place not in own]
     types = output_types(model)
     fell = [f"{name or 'unnamed'} ({kind})" for name, kind in elsewhere if computes(name, types)]
     if placed is None or fell:

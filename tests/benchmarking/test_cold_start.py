@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from bnfold.benchmarking.axes import Cell
 from bnfold.benchmarking.cold_start import measure_cold_start, peak_bytes
 from bnfold.errors import EnvironmentNotReady
 from bnfold.records import InputSpec
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SPEC = InputSpec("x", (None, 3), "float32")
+CELL = Cell("cpu", 1, "all", None, 2)
 
 
 def test_memory_holds_at_least_the_weights(product: Callable[[int], Path]) -> None:
     size = 2048
-    start = measure_cold_start(product(size), [SPEC], {"x": (2, 3)}, provider="cpu", threads=1, seed=0)
+    start = measure_cold_start(product(size), [SPEC], {"x": (2, 3)}, CELL, seed=0)
     assert start.load_ms > 0
     assert start.first_ms > 0
     assert start.peak_mb >= size * size * 4 / 2**20
@@ -32,7 +34,7 @@ def test_files_of_the_working_folder_are_not_imported(
 ) -> None:
     (tmp_path / "numpy.py").write_text("raise RuntimeError('imported')\n", encoding="ascii")
     monkeypatch.chdir(tmp_path)
-    start = measure_cold_start(double, [SPEC], {"x": (2, 3)}, provider="cpu", threads=1, seed=0)
+    start = measure_cold_start(double, [SPEC], {"x": (2, 3)}, CELL, seed=0)
     assert start.n_starts == 3
 
 
@@ -42,7 +44,7 @@ def test_a_process_that_dies_is_reported(double: Path, monkeypatch: pytest.Monke
     failing.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(failing))
     with pytest.raises(EnvironmentNotReady, match="exit status 9, Killed; free memory"):
-        measure_cold_start(double, [SPEC], {"x": (2, 3)}, provider="cpu", threads=1, seed=0)
+        measure_cold_start(double, [SPEC], {"x": (2, 3)}, CELL, seed=0)
 
 
 def test_the_peak_remembers_memory_that_was_given_back() -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import click
 import onnx.parser
 import onnxruntime as ort
 import pytest
 
 import bnfold
+from bnfold.benchmarking.placements import placement_of
+from bnfold.cli import bench, doctor
 from bnfold.errors import InputRefused
 from bnfold.folding import CHANNEL_BLOCK
 from bnfold.runtime import open_session, provider_names, provider_spec, register_provider, run_probe
 from bnfold.runtime.packages import reinstall_line
 from bnfold.runtime.probe import MODEL
-from bnfold.runtime.providers import ProviderSpec, known_providers, most_telling
+from bnfold.runtime.providers import ProviderSpec, chain, known_providers, most_telling, session_providers
 from bnfold.verification.checks import proof
 from bnfold.workflows.arguments import check_provider
 
@@ -25,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKAGE = Path(bnfold.__file__).parent
-NAMED = re.compile(r"""["'](cuda|CUDAExecutionProvider)["']""")
+NAMED = re.compile(r"""["']cuda["']|CUDAExecutionProvider""")
+NODE = SimpleNamespace(name="relu", op_type="Relu")
 OWN_FILES = {"runtime/providers/cuda.py", "training/devices.py"}  # the second has PyTorch's devices
 
 
@@ -36,6 +41,26 @@ def known() -> Iterator[None]:
     yield
     known_providers().clear()
     known_providers().update(before)
+
+
+@pytest.fixture
+def cuda_sessions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """Sessions on CUDA run on the CPU; gives the options that each was asked with."""
+    asked: list[dict[str, str]] = []
+
+    class Session(ort.InferenceSession):
+        def __init__(self, model: bytes, **more: Any) -> None:
+            ((_, options),) = more["providers"]
+            asked.append(options)
+            super().__init__(model, **{**more, "providers": ["CPUExecutionProvider"]})
+
+        def get_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider"]
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "preload_dlls", lambda **_options: None)
+    monkeypatch.setattr(ort, "InferenceSession", Session)
+    return asked
 
 
 def toy(name: str = "toy") -> ProviderSpec:
@@ -95,7 +120,41 @@ def test_what_the_record_says_decides(known: None) -> None:
     assert most_telling([provider_spec("cpu")]).name == "cpu"
 
 
-def test_a_file_is_folded_again_in_the_blocks_of_every_provider() -> None:
-    blocks = {variant[-1] for variant in proof._VARIANTS}
-    assert blocks == {spec.channel_block or CHANNEL_BLOCK for spec in known_providers().values()}
-    assert len(blocks) > 1
+def test_a_file_is_folded_again_in_the_blocks_of_every_provider(known: None) -> None:
+    register_provider(replace(toy(), channel_block=4))
+    assert [variant[-1] for variant in proof._variants()][:3] == [CHANNEL_BLOCK, 8, 4]
+
+
+def test_the_providers_behind_take_part_in_its_sessions(known: None) -> None:
+    """As TensorRT has CUDA behind it: what it leaves has not fallen back, and is as exact as it."""
+    behind = replace(provider_spec("cuda"), name="behind", ort_name="BehindExecutionProvider")
+    register_provider(behind)
+    register_provider(
+        replace(toy(), ort_name="ToyExecutionProvider", behind=("behind",), options=lambda n: {"threads": str(n)})
+    )
+    assert [spec.name for spec in chain("toy")] == ["toy", "behind"]
+    assert session_providers("toy", 3, {"more": "1"}) == [
+        ("ToyExecutionProvider", {"threads": "3", "more": "1"}),
+        ("BehindExecutionProvider", {}),
+    ]
+    assert session_providers("toy", 3, exact=True)[1] == ("BehindExecutionProvider", {"use_tf32": "0"})
+    placed = [SimpleNamespace(ep_name=name, get_nodes=lambda: [NODE]) for name in ("Toy", "Behind", "CPU")]
+    for part in placed:
+        part.ep_name += "ExecutionProvider"
+    session = SimpleNamespace(get_provider_graph_assignment_info=lambda: placed)
+    file = Path("none.ort")  # ONNX Runtime's own format: nothing is known of its types
+    placement = placement_of("net", file, session, "toy")
+    assert [node.provider for node in placement.elsewhere] == ["CPUExecutionProvider"]
+
+
+def test_a_session_that_must_be_exact_is(cuda_sessions: list[dict[str, str]]) -> None:
+    model = onnx.parser.parse_model(MODEL).SerializeToString()
+    open_session(model, provider="cuda", fallback=True, exact=True)
+    open_session(model, provider="cuda", fallback=True)
+    assert cuda_sessions == [{"use_tf32": "0"}, {}]
+
+
+@pytest.mark.parametrize("command", [bench.command, doctor.command])
+def test_the_command_line_offers_every_provider(command: click.Command) -> None:
+    (option,) = [parameter for parameter in command.params if parameter.name == "provider"]
+    assert tuple(option.type.choices) == provider_names()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from bnfold.runtime.providers.registry import (
+    chain,
     known_providers,
     most_telling,
     provider_names,
     provider_spec,
     register_provider,
+    session_providers,
 )
 from bnfold.runtime.providers.spec import Fault, Provider, ProviderSpec
 
@@ -15,9 +17,11 @@ __all__ = [
     "Fault",
     "Provider",
     "ProviderSpec",
+    "chain",
     "known_providers",
     "most_telling",
     "provider_names",
     "provider_spec",
     "register_provider",
+    "session_providers",
 ]

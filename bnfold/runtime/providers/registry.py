@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING
 from bnfold.runtime.providers.spec import Provider, ProviderSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["known_providers", "most_telling", "provider_names", "provider_spec", "register_provider"]
+__all__ = [
+    "chain",
+    "known_providers",
+    "most_telling",
+    "provider_names",
+    "provider_spec",
+    "register_provider",
+    "session_providers",
+]
 
 _PACKAGE = __name__.rpartition(".")[0]
 
@@ -51,6 +59,28 @@ def provider_spec(name: Provider) -> ProviderSpec:
     if spec is None:
         raise ValueError(f"provider is {name!r}, expected {_either(provider_names())}")
     return spec
+
+
+def chain(name: Provider) -> tuple[ProviderSpec, ...]:
+    """A provider, and those behind it that take what it leaves."""
+    spec = provider_spec(name)
+    return (spec, *map(provider_spec, spec.behind))
+
+
+def session_providers(
+    name: Provider, threads: int, given: Mapping[str, str] | None = None, *, exact: bool = False
+) -> list[tuple[str, dict[str, str]]]:
+    """The argument `providers` of an `onnxruntime.InferenceSession`: ONNX Runtime's names and options, in order.
+
+    Args:
+        name: of the provider.
+        threads: of the session.
+        given: options of this provider, before its own.
+        exact: whether float32 must be computed as float32.
+    """
+    options = [{**spec.options(threads), **(spec.exact_options if exact else {})} for spec in chain(name)]
+    options[0] |= given or {}
+    return [(spec.ort_name, own) for spec, own in zip(chain(name), options, strict=True)]
 
 
 def most_telling(specs: Sequence[ProviderSpec]) -> ProviderSpec:

@@ -52,6 +52,7 @@ class ProviderSpec:
 
     How sessions are opened:
         options: provider options of every session, by its number of threads.
+        behind: other providers, by name, that take in this order the nodes that it leaves; the CPU's is no such one.
         session_entries: configuration entries of `SessionOptions` (onnxruntime_session_options_config_keys.h).
         prepare: called with the package `onnxruntime` before a session is opened; loads libraries, for instance.
         exact_options: provider options with which float32 is computed as float32, to 24 bits.
@@ -61,7 +62,8 @@ class ProviderSpec:
 
     How it is proven that it ran:
         falls_back: whether ONNX Runtime gives nodes that it does not take to the CPU. A session then forbids that, or,
-            where arithmetic on shapes alone may run there, each node's placement is asked for.
+            where arithmetic on shapes alone may run there, each node's placement is asked for. Nodes on providers
+            `behind` it have not fallen back.
         rounds_to_tf32: whether float32 may be rounded to TF32, by the options of a session; None where there is no
             TF32.
 
@@ -80,6 +82,7 @@ class ProviderSpec:
     device: str = "cpu"
     channel_block: int | None = None
     options: Callable[[int], Mapping[str, str]] = _no_options
+    behind: tuple[Provider, ...] = ()
     session_entries: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[Any], object] | None = None
     exact_options: Mapping[str, str] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from bnfold.runtime.providers import known_providers
 from bnfold.verification.certificate import Proof, departure_of, facts_of, prove
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import onnx
     import onnx_ir as ir
@@ -34,9 +34,6 @@ MAX_ULPS = 0.5
 MAX_ULPS_OF_ANOTHER_FOLD = 1.0  # as much again for float64 sums in another order, on another machine
 _PRODUCER = "bnfold"
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
-# Of a fold: what `fold-export` takes for other targets, and may have taken with `--measure`, comes last.
-_BLOCKS = tuple(dict.fromkeys(spec.channel_block or CHANNEL_BLOCK for spec in known_providers().values()))
-_VARIANTS = tuple(itertools.product((False, True), (True, False), (True, False), _BLOCKS))
 
 
 @dataclass(frozen=True)
@@ -94,6 +91,12 @@ def certified(
         return Certified(unproven=f"a graph cannot be read operator by operator: {refused}")
 
 
+def _variants() -> Iterator[tuple[bool, bool, bool, int]]:
+    """Of a fold: what `fold-export` takes for other targets, and may have taken with `--measure`, comes last."""
+    blocks = dict.fromkeys(spec.channel_block or CHANNEL_BLOCK for spec in known_providers().values())
+    return itertools.product((False, True), (True, False), (True, False), blocks)
+
+
 def _folded_again(
     file: onnx.ModelProto, source: onnx.ModelProto, sizes: Mapping[str, Sequence[int | None]], seed: int
 ) -> Certified:
@@ -104,7 +107,7 @@ def _folded_again(
         return Certified(skipped=f"the file was made by {made_by}, and has no certificate")
     certificate = None
     try:
-        for move, merge, remove, block in _VARIANTS:
+        for move, merge, remove, block in _variants():
             model = ir.from_proto(source)
             ledger = fold_model(
                 model, move_behind_relus=move, merge_branches=merge, remove_channels=remove, channel_block=block,

@@ -88,7 +88,7 @@ class FileSessions:
 
     def _opened(self, label: str) -> Any:
         from bnfold.runtime import open_session
-        from bnfold.runtime.placement import node_counts, rounds_to_tf32, without_tf32
+        from bnfold.runtime.placement import node_counts, rounds_to_tf32
 
         give_back_memory()
         session = open_session(
@@ -96,7 +96,7 @@ class FileSessions:
             provider=self.provider,
             threads=self.threads,
             optimized=label == DEPLOYED,
-            provider_options=without_tf32(self.provider),
+            exact=True,
             configure=_configure,
         )
         self._executions[label] = Execution(OPTIMIZATIONS[label], node_counts(session), rounds_to_tf32(session))

@@ -70,14 +70,13 @@ def open_written(
         InputRefused: ONNX Runtime does not load it.
     """
     from bnfold.runtime import open_session
-    from bnfold.runtime.placement import without_tf32
 
     return open_session(
         path,
         provider=provider,
         threads=threads,
         optimized=optimized,
-        provider_options=without_tf32(provider),
+        exact=True,
         configure=frugal,
     )
 

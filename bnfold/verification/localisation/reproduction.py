@@ -17,8 +17,8 @@ from onnx import helper
 
 from bnfold.errors import InputRefused, unwritable
 from bnfold.graph.float64 import to_float64
-from bnfold.runtime import provider_spec
-from bnfold.runtime.placement import without_tf32
+from bnfold.runtime import available_threads
+from bnfold.runtime.providers import session_providers
 from bnfold.verification.data.precision import coarsest_format
 from bnfold.verification.localisation.float64_nodes import node_reads, widened
 from bnfold.verification.localisation.graph_walk import FLOAT64_FLOOR
@@ -71,7 +71,7 @@ def write_reproduction(located: Located | Executed, folder: Path, *, provider: P
         savez: Any = np.savez  # its type would have the arrays be its options
         savez(folder / "inputs.npz", **arrays)
         title = title.replace("\\", "/").replace('"', "'")
-        providers = [(provider_spec(provider).ort_name, without_tf32(provider))]
+        providers = session_providers(provider, available_threads(), exact=True)
         (folder / "reproduce.py").write_text(SCRIPT.format(title=title, providers=providers), "utf-8")
     except OSError as error:
         remedy = "choose a folder that you can write to"
