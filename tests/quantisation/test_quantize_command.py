@@ -107,7 +107,7 @@ def test_float_layers_have_a_reason_in_words(quantize: Callable[..., Result], tm
 def test_a_file_that_is_slower_fails(
     quantize: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bnfold.records.quantisation import QuantizedTiming
+    from bnfold.records.quantisation import QuantizedTiming, TriedPlan
     from bnfold.workflows.int8_candidate import Candidate
 
     timings = {
@@ -116,11 +116,15 @@ def test_a_file_that_is_slower_fails(
         "faster": QuantizedTiming(0.5, 0.4, 0.6, "faster"),
     }
     monkeypatch.setattr("bnfold.quantisation.targets.this_target", lambda: "x86-vnni")
+    plan = TriedPlan("1x1 only", 3, 1.05, 1.04, 1.06, 30.0, 0.4)
+    monkeypatch.setattr("bnfold.workflows.candidates.fastest_plan", lambda *_: ((), (plan,)))
     codes = {}
     for name, timing in timings.items():
         for strict in ([], ["--strict"]):
             monkeypatch.setattr(Candidate, "timing", lambda *_, timing=timing: (timing, ({}, {})))
             codes[name, bool(strict)] = quantize("--force", "--budget", "1s", *strict).exit_code
+            tried = [own["name"] for own in report(tmp_path / "out")["plans"]]
+            assert tried == (["1x1 only"] if name == "slower" else [])  # what else there is, where a file is slower
     assert codes == {
         ("slower", False): 1, ("slower", True): 1, ("undecided", False): 0, ("undecided", True): 1,
         ("faster", False): 0, ("faster", True): 0,
