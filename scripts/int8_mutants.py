@@ -16,13 +16,13 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper
 
-from bnfold.quantisation.derive import Derivation
+from bnfold.derivation.integers import Derivation
 from bnfold.quantisation.kernels import executed_nodes, wrong_kernels
 from bnfold.quantisation.prove import compare_with_simulation
 from bnfold.quantisation.quantise import quantise
 from bnfold.quantisation.samples import batches, split_samples
 from bnfold.quantisation.simulate import Simulation
-from bnfold.quantisation.write import bias_name, weight_name
+from bnfold.quantisation.stored import bias_name, weight_name
 from bnfold.records import InputSpec
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def weights_rounded_down(made: Quantised, layer: str) -> ModelProto:
 def quantize_dropped(made: Quantised, layer: str) -> ModelProto:
     """What the layer writes goes on in float: QuantizeLinear and its DequantizeLinears are gone."""
     model = _copy(made)
-    quantize = next(node for node in model.graph.node if node.output[0] == f"{_output(made, layer)}/u8")
+    quantize = next(node for node in model.graph.node if node.output[0] == f"{_output(made, layer)}/q8")
     real = {node.output[0] for node in model.graph.node if node.input[:1] == [quantize.output[0]]}
     kept = [node for node in model.graph.node if node is not quantize and node.input[:1] != [quantize.output[0]]]
     for node in kept:
@@ -103,7 +103,7 @@ def quantised_again(made: Quantised, layer: str) -> ModelProto:
     model = _copy(made)
     node = next(node for node in model.graph.node if node.name == layer)
     before = next(each for each in model.graph.node if node.input[0] in each.output)
-    value = before.input[0].removesuffix("/u8")
+    value = before.input[0].removesuffix("/q8")
     before.input[1:] = [f"{value}/scale", f"{value}/zero_point"]
     del before.attribute[:]
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["NO_LAYER", "Layers"]
 
 NO_LAYER = "(unnamed, or added by ONNX Runtime)"
+_TOKEN = re.compile(r"_token_\d+$")  # what the layout transformation adds to the name of a node
 _LAYOUTS = ("_nchwc", "_nhwc")  # what the layout transformers append to the name of the output they replace
 
 
@@ -41,6 +43,7 @@ class Layers:
             name: of the node, as ONNX Runtime's profile gives it.
             kind: its operator (`FusedConv`).
         """
+        name = _TOKEN.sub("", name)
         node = self._by_name.get(name)
         if node is None:
             base = next((name.removesuffix(layout) for layout in _LAYOUTS if name.endswith(layout)), name)

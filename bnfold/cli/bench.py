@@ -90,6 +90,12 @@ __all__ = ["command"]
 @click.option("--source", metavar="SOURCE", help="What the files were made from; see fold-export --help.")
 @click.option("--weights", type=NamedPath(), metavar="FILE", help="Parameters of --source, .safetensors or .pt.")
 @click.option("--pretrained", is_flag=True, help="Published parameters of --source (timm, torchvision).")
+@click.option(
+    "--inputs", type=NamedPath(), default=None, metavar="FILE.npz|FOLDER",
+    help="Samples that the peers ort-static and ort-static-best are calibrated on.  [default: those of --source]",
+)  # fmt: skip
+@click.option("--data", metavar="DATA", help="The same from a data set; with labels, accuracy is measured too.")
+@click.option("--download", is_flag=True, help="Fetch data that is not on this machine.")
 @click.option("--junit", type=NamedPath(), metavar="FILE", callback=writable, help="Write the gates as JUnit XML.")
 @click.option(
     "--markdown", "markdown_file", type=NamedPath(), metavar="FILE", callback=writable,

@@ -35,6 +35,11 @@ def check_usage(
         and (options["source"] is not None or options["weights"] is not None or options["pretrained"]),
         "--against wants --source SOURCE, which the peers are built from.": options["against"]
         and options["source"] is None,
+        "--inputs and --data are for --against ort-static or ort-static-best.": not any(
+            peer.startswith("ort-static") for peer in options["against"]
+        )
+        and (options["inputs"] is not None or options["data"] is not None),
+        "--inputs and --data exclude each other.": options["inputs"] is not None and options["data"] is not None,
         "--slo-p95 is the limit of --mode open-loop.": slo_s is not None and options["mode"] != "open-loop",
         "--concurrency wants --mode throughput or open-loop.": options["concurrency"] is not None
         and options["mode"] == "latency",

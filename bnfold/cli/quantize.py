@@ -61,7 +61,7 @@ def _source_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("source")
 @click.option(
     "-o", "--output", required=True, type=NamedPath(), metavar="DIR",
-    help="Folder for model.int8.onnx and report.json.",
+    help="Folder for model.int8.onnx (model.fp16.onnx) and report.json.",
 )  # fmt: skip
 @click.option(
     "--inputs", type=NamedPath(), default=None, metavar="FILE.npz|FOLDER",
@@ -73,8 +73,12 @@ def _source_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "of both files is measured.",
 )  # fmt: skip
 @click.option(
-    "--target", type=click.Choice(["x86-vnni", "x86", "arm"]), default=None,
-    help="The processor that the file is for.  [default: this machine's]",
+    "--precision", type=click.Choice(["int8", "fp16"]), default="int8", show_default=True,
+    help="int8 for CPUs; fp16 for CUDA, with float32 where values would leave its range.",
+)  # fmt: skip
+@click.option(
+    "--target", type=click.Choice(["x86-vnni", "x86", "arm", "cuda"]), default=None,
+    help="The processor that the file is for.  [default: this machine's; for fp16 cuda]",
 )  # fmt: skip
 @click.option(
     "--keep-float", multiple=True, metavar="LAYER", help="A layer, or a module, that stays float; repeatable."
@@ -110,10 +114,10 @@ def _source_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @json_option
 @verbosity_options
 def command(source: str, output: Path, json_file: str | None, **options: Any) -> None:
-    """Fold SOURCE and quantise it to int8, prove the file, and measure what it loses and what it is worth.
+    """Fold SOURCE, quantise it to int8 or write it in fp16, prove the file, and measure what it loses and is worth.
 
     A part of the samples is held out: on it the file is judged. Exit code 1, and no file, where ONNX Runtime does not
-    compute what the file says, where too much is lost, or where int8 is slower than float.
+    compute what the file says, where too much is lost, or where the file is slower than float.
     """
     from bnfold.report import write_json
     from bnfold.workflows.quantize import quantize
@@ -130,7 +134,7 @@ def command(source: str, output: Path, json_file: str | None, **options: Any) ->
         _echo_summary(report, output)
     if not report.passed:
         raise GateFailed(
-            "the int8 file did not pass",
+            f"the {report.precision} file did not pass",
             where=source,
             found="; ".join(report.failures[:3])
             + (f"; and {len(report.failures) - 3} more" * (len(report.failures) > 3)),
@@ -155,7 +159,7 @@ def _echo_summary(report: QuantizeReport, output: Path) -> None:
     from bnfold.records.verdicts import verdict_in_words
 
     counts = Counter(layer.precision for layer in report.layers)
-    click.echo(f"layers: {counts['int8']} int8, {counts['float32']} float32")
+    click.echo(f"layers: {counts[report.precision]} {report.precision}, {counts['float32']} float32")
     for layer in report.layers:
         if layer.reason is not None:
             click.echo(f"  float {layer.name}: {layer.sentence}")
@@ -166,7 +170,7 @@ def _echo_summary(report: QuantizeReport, output: Path) -> None:
     if report.accuracy is not None:
         own = report.accuracy
         click.echo(
-            f"{own.metric}: {own.int8:.4f} against {own.float_:.4f}, {100 * own.difference:+.2f} points "
+            f"{own.metric}: {own.own:.4f} against {own.float_:.4f}, {100 * own.difference:+.2f} points "
             f"({100 * own.low:+.2f} to {100 * own.high:+.2f})"
         )
     if report.timing is not None:

@@ -9,6 +9,6 @@
 | scales, zero points, integer weights and biases | `grids.py` |
 | the file with QuantizeLinear and DequantizeLinear | `write.py` |
 | biases corrected, layer after layer | `steps.py`, `correct.py` |
-| the proof | `simulate.py`, `integer_kernels.py`, `kernels.py`, `derive.py`, `prove.py` |
+| the proof | `simulate.py`, `integer_kernels.py`, `kernels.py`, `prove.py`, `bnfold.derivation` |
 | what it costs | `measure_error.py` |
 """

@@ -23,7 +23,8 @@ from bnfold.quantisation.grids import integer_bias
 from bnfold.quantisation.operators import WEIGHTED, channel_axis
 from bnfold.quantisation.samples import batches
 from bnfold.quantisation.steps import StepRunner
-from bnfold.quantisation.write import integers_name, store_bias, weight_name, write
+from bnfold.quantisation.stored import store_bias, weight_name
+from bnfold.quantisation.write import integers_name, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from bnfold.quantisation.calibrate import Observed
     from bnfold.quantisation.write import Written
     from bnfold.records import InputSpec
-    from bnfold.records.quantisation import Recipe
+    from bnfold.records.recipes import Recipe
 
 __all__ = ["bias_corrections", "corrected_inputs", "samples_that_fit"]
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from bnfold.folding.units import Units
     from bnfold.quantisation.calibrate import ChannelStatistics
     from bnfold.quantisation.noise import Term
-    from bnfold.records.quantisation import Recipe
+    from bnfold.records.recipes import Recipe
 
-__all__ = ["Chosen", "choose_gauge", "free_classes", "in_units", "with_statistics"]
+__all__ = ["Chosen", "choose_gauge", "free_classes", "in_units", "unit_classes", "with_statistics"]
 
 Array = np.ndarray
 
@@ -65,7 +65,7 @@ def choose_gauge(model: ir.Model, recipe: Recipe, statistics: Mapping[str, Chann
         statistics: of every value that has a scale of its own or that a layer reads, by name.
     """
     model = model.clone()
-    units, classes = _classes(model.graph)
+    units, classes = unit_classes(model.graph)
     terms = _terms(model.graph, recipe, statistics, _Ids(units, classes))
     known = np.unique(np.concatenate([np.zeros(1, np.int64), *(_classes_of(term) for term in terms)]))
     number = np.zeros(int(classes.max()) + 1, np.int64)
@@ -87,7 +87,7 @@ def in_units(model: ir.Model, scale: Array) -> dict[str, Array]:
     """
     failed: dict[ir.Node, Failure] = {}
     while True:
-        units, classes = _classes(model.graph, failed)
+        units, classes = unit_classes(model.graph, failed)
         wide = np.concatenate([[1.0], scale[1:]])[classes] if int(classes.max()) < len(scale) else np.ones(len(classes))
         nothing = np.zeros_like(wide)
         choice = Choice(Gauge(units, wide, nothing, nothing, 1 / wide), (), ())
@@ -111,10 +111,10 @@ def in_units(model: ir.Model, scale: Array) -> dict[str, Array]:
 
 def free_classes(model: ir.Model) -> int:
     """How many classes of channels there are, the pinned class 0 included."""
-    return int(_classes(model.graph)[1].max()) + 1
+    return int(unit_classes(model.graph)[1].max()) + 1
 
 
-def _classes(graph: ir.Graph, failed: Mapping[ir.Node, Failure] | None = None) -> tuple[Units, Array]:
+def unit_classes(graph: ir.Graph, failed: Mapping[ir.Node, Failure] | None = None) -> tuple[Units, Array]:
     """The units of a graph, and the class of each id; what a BatchNorm that stayed relates is free on both sides."""
     units = relate_graph(graph, failed)
     return units, classify(units).scale

@@ -1,6 +1,7 @@
 """Scales and zero points, integer weights and biases.
 
     q = clip(round(x / s) + z, 0, 255)            s = (high - low) / 255,  z = round(-low / s),  low <= 0 <= high
+    in s8: q and z smaller by 128, -128 to 127
     q_w = clip(round(w / s_w), -n, n)             s_w = max |w| / n per output channel, n = 127
     q_b = round(b / (s s_w))                      in int32
 
@@ -13,11 +14,12 @@ import dataclasses
 
 import numpy as np
 
-from bnfold.records.quantisation import WeightScales
+from bnfold.records.recipes import Activations, WeightScales
 
 __all__ = ["LEVELS", "Grid", "IntegerWeight", "grid_of", "integer_bias", "integer_weight"]
 
 LEVELS = 255
+SIGNED = 128  # by how much s8 lies below u8
 BIAS_LIMIT = 2**30
 _SMALLEST = float(np.finfo(np.float32).tiny) * 2**24  # products and quotients of two such scales are still normal
 
@@ -29,7 +31,7 @@ class Grid:
     """The scale and the zero point of an activation: 256 equal steps, of which one is 0."""
 
     scale: np.float32
-    zero_point: np.uint8
+    zero_point: np.uint8 | np.int8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +43,14 @@ class IntegerWeight:
     axis: int
 
 
-def grid_of(low: float, high: float) -> Grid:
+def grid_of(low: float, high: float, activations: Activations = "u8") -> Grid:
     """The grid of a range that 0 lies in; that of a value that is always 0 has steps of 1."""
     if not low <= 0 <= high:
         raise ValueError(f"0 must lie in the range, got {low} to {high}")
     width = float(high) - float(low)
     scale = np.float32(max(width / LEVELS, _SMALLEST) if width else 1.0)
     zero_point = np.clip(np.rint(-float(low) / np.float64(scale)), 0, LEVELS)
-    return Grid(scale, np.uint8(zero_point))
+    return Grid(scale, np.uint8(zero_point) if activations == "u8" else np.int8(zero_point - SIGNED))
 
 
 def integer_weight(

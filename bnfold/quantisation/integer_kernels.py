@@ -16,7 +16,7 @@ from bnfold.graph.float64 import Float64Graph
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["KERNELS", "MOVES", "Kernel", "Operand"]
+__all__ = ["KERNELS", "MOVES", "Kernel", "Operand", "saturated"]
 
 MOVES = frozenset({"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice"})
 KERNELS = frozenset(
@@ -58,6 +58,12 @@ class Operand:
         return wide.reshape([-1 if k == self.axis % rank else 1 for k in range(rank)]) if wide.ndim else wide
 
 
+def saturated(whole: Array, dtype: np.dtype[Any]) -> Array:
+    """Whole numbers as integers of 8 bits, those beyond the range at its end."""
+    ends = np.iinfo(dtype)
+    return np.asarray(np.clip(whole, ends.min, ends.max).astype(dtype))
+
+
 class Kernel:
     """One operator in integers."""
 
@@ -79,7 +85,7 @@ class Kernel:
             x = operands[0].integers
             if x is None:
                 raise ValueError(f"{operands[0].name} has no value")
-            return np.asarray(self._evaluate([x.astype(np.float64), *rest])).astype(np.uint8)
+            return np.asarray(self._evaluate([x.astype(np.float64), *rest])).astype(x.dtype)
         if kind in ("Conv", "Gemm", "MatMul"):
             total, factor = self._sum(operands)
             y = total.astype(np.float32) * (factor / np.float32(scale)).astype(np.float32)
@@ -90,7 +96,7 @@ class Kernel:
             y = total.astype(np.float32) * (np.float32(operands[0].scale) / np.float32(scale * np.float32(size)))
         else:  # computed in float by the kernels too, or by tables of what float gives
             y = self._evaluate([operand.real() for operand in operands]) / np.float64(scale)
-        return np.clip(np.rint(y) + float(zero_point), 0, 255).astype(np.uint8)
+        return saturated(np.rint(y) + float(zero_point), zero_point.dtype)
 
     def to_float(self, operands: Sequence[Operand]) -> Array:
         """What a Gemm or MatMul writes that ends in float."""

@@ -21,9 +21,9 @@ from bnfold.runtime import open_session
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bnfold.records.quantisation import Recipe
+    from bnfold.records.recipes import Recipe
 
-__all__ = ["OptimizedNode", "executed_nodes", "kernel_counts", "wrong_kernels"]
+__all__ = ["OptimizedNode", "allow_signed", "executed_nodes", "kernel_counts", "wrong_kernels"]
 
 _INTEGER = re.compile(r"^(QLinear|QGemm|MatMulInteger|ConvInteger|DynamicQuantize|QMoE|QAttention|Nhwc.*Pool$)")
 _TOKEN = re.compile(r"_token_\d+$")  # what the layout transformation adds to a name
@@ -44,8 +44,18 @@ class OptimizedNode:
         return _INTEGER.match(self.kind) is not None
 
 
-def executed_nodes(file: Path, *, threads: int | None = None) -> tuple[OptimizedNode, ...]:
+def allow_signed(options: Any) -> None:
+    """Let ONNX Runtime fuse around activations in s8, as it does by itself on ARM, and on no other processor."""
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
+
+
+def executed_nodes(file: Path, *, signed: bool = False, threads: int | None = None) -> tuple[OptimizedNode, ...]:
     """The nodes that ONNX Runtime runs for a file, at the level at which it is deployed (all optimizations).
+
+    Args:
+        file: the quantised file.
+        signed: whether its activations are s8.
+        threads: of one operator.
 
     Raises:
         InputRefused: ONNX Runtime does not load it.
@@ -55,6 +65,8 @@ def executed_nodes(file: Path, *, threads: int | None = None) -> tuple[Optimized
 
         def configure(options: Any) -> None:
             options.optimized_model_filepath = str(path)
+            if signed:
+                allow_signed(options)
 
         open_session(file, threads=threads, configure=configure)
         graph = onnx.load_model(path, load_external_data=False).graph

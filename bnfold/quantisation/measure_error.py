@@ -36,6 +36,8 @@ def sqnr_db(signal: float, noise: float) -> float:
     """Decibels of a sum of squares over that of an error."""
     if noise <= 0:
         return HIGHEST_DB
+    if not math.isfinite(noise):
+        return -HIGHEST_DB
     return max(-HIGHEST_DB, min(HIGHEST_DB, 10 * math.log10(max(signal, np.finfo(float).tiny) / noise)))
 
 
@@ -45,7 +47,7 @@ def layer_sqnr(
     """The SQNR of values of the folded graph, by name, as the file has them.
 
     Args:
-        written: the quantised file, with `value/u8` for the integers of a value.
+        written: the quantised file, with `value/q8` for the integers of a value.
         folded: the float graph.
         values: whose names both know.
         feeds: inputs.
@@ -63,7 +65,7 @@ def layer_sqnr(
 
         def seen(node: str, name: str, value: np.ndarray, expected: Mapping[str, np.ndarray] = expected) -> np.ndarray:
             del node
-            stem = name.removesuffix("/u8")
+            stem = name.removesuffix("/q8")
             if stem in wanted:
                 real = value if stem == name else (value.astype(np.float64) - grids[name][1]) * grids[name][0]
                 signal[stem] += float((expected[stem] ** 2).sum())
@@ -93,6 +95,7 @@ def output_errors(
     samples: Mapping[str, np.ndarray],
     inputs: Sequence[InputSpec],
     *,
+    optimized: bool = True,
     threads: int | None = None,
 ) -> tuple[OutputError, ...]:
     """The SQNR of every float output, and how often the largest class of a classification is the same.
@@ -102,9 +105,10 @@ def output_errors(
         float_file: the folded one, likewise.
         samples: held out, by input name, samples first.
         inputs: of both.
+        optimized: whether ONNX Runtime may change the graph of the first.
         threads: of one operator.
     """
-    sessions = [open_session(path, threads=threads) for path in (float_file, file)]
+    sessions = [open_session(float_file, threads=threads), open_session(file, threads=threads, optimized=optimized)]
     names = [value.name for value in sessions[0].get_outputs()]
     signal, noise = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     same: dict[str, list[int]] = {name: [0, 0] for name in names}

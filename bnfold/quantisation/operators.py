@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from bnfold.graph.constants import attribute, constant
 from bnfold.graph.operators import kind_of
-from bnfold.records.quantisation import PrecisionReason
+from bnfold.records.recipes import PrecisionReason
 
 __all__ = [
     "CARRIERS",

@@ -22,7 +22,7 @@ from bnfold.quantisation.operators import (
     reads_one_position,
     why_float,
 )
-from bnfold.records.quantisation import IntegerNode, PrecisionReason
+from bnfold.records.recipes import IntegerNode, PrecisionReason
 
 __all__ = ["Placement", "integer_inputs", "place"]
 

@@ -13,18 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
+from scipy.cluster.hierarchy import DisjointSet
 
 from bnfold.errors import InputRefused
 from bnfold.graph.constants import attribute, constant
 from bnfold.graph.operators import kind_of
 from bnfold.quantisation.operators import WEIGHTED, is_depthwise, reads_one_position
+from bnfold.quantisation.placement import integer_inputs, place
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["PLAN_SCHEMA", "candidate_plans", "multiply_adds", "plan_text", "read_plan"]
+__all__ = ["PLAN_SCHEMA", "candidate_plans", "multiply_adds", "plan_text", "read_plan", "regions"]
 
 PLAN_SCHEMA = "bnfold.quantize-plan/1"
+MOST_REGIONS = 3  # that are tried alone
 
 
 def candidate_plans(graph: ir.Graph) -> dict[str, tuple[str, ...]]:
@@ -43,12 +46,40 @@ def candidate_plans(graph: ir.Graph) -> dict[str, tuple[str, ...]]:
         "without gates": lambda node: not reads_one_position(node),
         "1x1 without gates": lambda node: math.prod(_kernel(node)) == 1 and not reads_one_position(node),
     }
+    own = [str(node.name) for node in layers]
+    plans = {name: tuple(str(node.name) for node in layers if not holds(node)) for name, holds in choices.items()}
+    by_cost = place(graph).reasons
+    plans["regions by cost"] = tuple(name for name in own if by_cost.get(name) == "cost")
+    for region in regions(graph)[:MOST_REGIONS]:
+        first = next(name for name in own if name in region)
+        plans[f"single region from {first}"] = tuple(name for name in own if name not in region)
     found: dict[str, tuple[str, ...]] = {}
-    for name, in_integers in choices.items():
-        kept = tuple(str(node.name) for node in layers if not in_integers(node))
+    for name, kept in plans.items():
         if kept not in found.values() and len(kept) < len(layers):
             found[name] = kept
     return found
+
+
+def regions(graph: ir.Graph) -> list[frozenset[str]]:
+    """The layers with weights that integers connect, where all that can be is in integers; most multiply-adds first.
+
+    Args:
+        graph: prepared, float.
+    """
+    chosen = place(graph, costs=False).nodes
+    parts = DisjointSet(chosen)
+    writer = {plan.output: name for name, plan in chosen.items()}
+    for node in graph:
+        if str(node.name) in chosen:
+            for value in integer_inputs(node):
+                if str(value.name) in writer:
+                    parts.merge(str(node.name), writer[str(value.name)])
+    counts = multiply_adds(graph)
+    layers = {name for name, plan in chosen.items() if plan.op in WEIGHTED}
+    found = [frozenset(part & layers) for part in parts.subsets() if part & layers]
+    order = {name: k for k, name in enumerate(chosen)}
+    work = {part: sum(counts.get(name, 0) for name in part) for part in found}
+    return sorted(found, key=lambda part: (-work[part], min(order[name] for name in part)))
 
 
 def multiply_adds(graph: ir.Graph) -> dict[str, int]:

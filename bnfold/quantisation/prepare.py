@@ -81,7 +81,9 @@ def _pool_instead(model: ir.Model, node: ir.Node) -> None:
     made = [pool]
     if not keeps:
         made.append(ir.node("Flatten", [pool.outputs[0]], attributes={"axis": 1}, name=f"{node.name}/Flatten"))
-        pool.outputs[0].name = f"{y.name}/pooled"
+        pooled = pool.outputs[0]
+        pooled.name, pooled.type = f"{y.name}/pooled", y.type
+        pooled.shape = ir.Shape([*list(x.shape)[:2], *[1] * (rank - 2)])
     _replace(model.graph, node, made)
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from bnfold.quantisation.derive import Derivation
-from bnfold.quantisation.kernels import executed_nodes, kernel_counts, wrong_kernels
+from bnfold.derivation.integers import Derivation
+from bnfold.quantisation.kernels import allow_signed, executed_nodes, kernel_counts, wrong_kernels
 from bnfold.quantisation.simulate import Simulation
 from bnfold.records.quantisation import ProofFacts
 from bnfold.runtime import open_session
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from bnfold.records.quantisation import Recipe
+    from bnfold.records.recipes import Recipe
 
 __all__ = ["MOST_OFF_BY_ONE", "Compared", "Proof", "compare_with_simulation", "prove"]
 
@@ -85,23 +85,39 @@ def prove(
     """
     model = onnx.load(file)
     derivation = Derivation(folded, model, recipe)
-    nodes = executed_nodes(file, threads=threads)
-    compared = compare_with_simulation(file, Simulation(model), feeds, threads=threads)
+    signed = recipe.activations == "s8"
+    nodes = executed_nodes(file, signed=signed, threads=threads)
+    compared = compare_with_simulation(file, Simulation(model), feeds, signed=signed, threads=threads)
     failures = (*derivation.differences, *wrong_kernels(nodes, recipe), *compared.failures)
     facts = ProofFacts(compared.n, compared.n_off_by_one, derivation.n_parameters, kernel_counts(nodes))
     return Proof(facts, compared.steps, failures)
 
 
 def compare_with_simulation(
-    file: Path, simulation: Simulation, feeds: Iterable[Mapping[str, np.ndarray]], *, threads: int | None = None
+    file: Path,
+    simulation: Simulation,
+    feeds: Iterable[Mapping[str, np.ndarray]],
+    *,
+    signed: bool = False,
+    threads: int | None = None,
 ) -> Compared:
-    """Compare every tensor of integers, and the outputs of the file as it is deployed."""
+    """Compare every tensor of integers, and the outputs of the file as it is deployed.
+
+    Args:
+        file: the quantised file.
+        simulation: of it.
+        feeds: inputs to compare on.
+        signed: whether activations are s8, see `allow_signed`.
+        threads: of one operator.
+    """
+    configure = allow_signed if signed else None
     exposed = onnx.load(file)
     exposed.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None) for name in simulation.stored
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(dtype), None)
+        for name, dtype in simulation.stored.items()
     )
-    deployed = open_session(file, threads=threads)
-    inside = open_session(exposed.SerializeToString(deterministic=True), threads=threads)
+    deployed = open_session(file, threads=threads, configure=configure)
+    inside = open_session(exposed.SerializeToString(deterministic=True), threads=threads, configure=configure)
     names = [value.name for value in inside.get_outputs()]
     outputs = [value.name for value in deployed.get_outputs()]
     found = Compared()

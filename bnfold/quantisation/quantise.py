@@ -17,7 +17,8 @@ from bnfold.quantisation.measure_error import output_errors
 from bnfold.quantisation.placement import integer_inputs, place
 from bnfold.quantisation.prepare import prepared
 from bnfold.quantisation.write import write
-from bnfold.records.quantisation import GaugeFacts, Recipe
+from bnfold.records.quantisation import GaugeFacts
+from bnfold.records.recipes import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
 
     from bnfold.quantisation.samples import Samples
     from bnfold.records import InputSpec
-    from bnfold.records.quantisation import IntegerNode, PrecisionReason, Target, WeightScales
+    from bnfold.records.recipes import Activations, IntegerNode, PrecisionReason, Target, WeightScales
 
-__all__ = ["WEIGHT_LIMITS", "Quantised", "kept_layers", "layer_of_node", "quantise"]
+__all__ = ["ACTIVATIONS", "WEIGHT_LIMITS", "Quantised", "kept_layers", "layer_of_node", "quantise"]
 
 WEIGHT_LIMITS: Mapping[str, int] = {"x86-vnni": 127, "arm": 127, "x86": 63}
 """Without VNNI an x86 processor adds two products u8 s8 in 16 bits: 2 * 255 * 63 < 2^15 < 2 * 255 * 127."""
+
+ACTIVATIONS: Mapping[str, Activations] = {"x86-vnni": "u8", "x86": "u8", "arm": "s8"}
+"""ARM multiplies s8 with s8 in one instruction (SDOT); x86 multiplies u8 with s8 (VPDPBUSD, PMADDUBSW)."""
 
 LEAST_GAIN_DB = 1.0
 N_STATISTICS = 32  # samples that the units are chosen by
@@ -107,6 +111,7 @@ def quantise(
         dict.fromkeys(names, (-1.0, 1.0)),  # until they are observed
         weights=weights,
         weight_limit=WEIGHT_LIMITS[target],
+        activations=ACTIVATIONS[target],
         reasons=placement.reasons,
     )
     work = _Work(samples, inputs, threads)

@@ -1,6 +1,7 @@
 """How much the outputs change with each channel of each value, by norms that are propagated from the outputs back.
 
     s_x[c] = sum_m sum_taps W[m, c]^2 s_y[m] / strides          y = W x
+    s_x[c] = g[c]^2 s_y[c]                                      y = g x + t, a BatchNorm that stayed or a constant
 
 s is the mean square of the derivative of the outputs by an element, as if signs were random and activations passed half
 of what they read. What matters is the ratio of channels, and that it follows their units: a channel stored a times as
@@ -63,6 +64,9 @@ def _given(node: ir.Node, index: int, x: ir.Value, s: Array, positions: Mapping[
     weight = float64_constant(node.inputs[1]) if kind in ("Conv", "Gemm", "MatMul") and index == 0 else None
     if weight is not None:
         return _through_weight(node, weight, s, channels)
+    factor = _constant_factor(node, index, len(s))
+    if factor is not None:
+        return s * factor**2 if channels == len(s) else np.full(channels, float((s * factor**2).mean()))
     shrink = positions.get(str(node.outputs[0].name), 1.0) / positions.get(str(x.name), 1.0)
     if kind == "GlobalAveragePool":
         s = s * shrink**2
@@ -76,6 +80,27 @@ def _given(node: ir.Node, index: int, x: ir.Value, s: Array, positions: Mapping[
     elif kind in _PASS_HALF or kind == "Mul":
         s = HALF * s
     return s if len(s) == channels else np.full(channels, s.mean())
+
+
+def _constant_factor(node: ir.Node, index: int, channels: int) -> Array | None:
+    """g of y = g x + t, one number for each channel; None where the node is none of a constant."""
+    kind, other = kind_of(node), None
+    if kind == "BatchNormalization" and index == 0:
+        scale, variance = float64_constant(node.inputs[1]), float64_constant(node.inputs[4])
+        if scale is not None and variance is not None:
+            return np.asarray(scale / np.sqrt(variance + float(attribute(node, "epsilon", 1e-5))))
+        return None
+    if kind == "Mul" or (kind == "Div" and index == 0):
+        other = float64_constant(node.inputs[1 - index])
+    y = node.outputs[0]
+    if other is None or y.shape is None or other.ndim > len(y.shape):
+        return None
+    wide = other.reshape((1,) * (len(y.shape) - other.ndim) + other.shape)
+    if wide.size not in (1, wide.shape[1] if wide.ndim > 1 else 1):
+        return None
+    with np.errstate(divide="ignore"):
+        factor = wide.reshape(-1) if kind == "Mul" else 1 / wide.reshape(-1)
+    return np.broadcast_to(factor, (channels,)) if len(factor) in (1, channels) else None
 
 
 def _through_weight(node: ir.Node, weight: Array, s: Array, channels: int) -> Array:

@@ -20,7 +20,7 @@ from onnx import numpy_helper
 
 from bnfold.graph.float64 import Float64Graph
 from bnfold.graph.float64_values import reads
-from bnfold.quantisation.integer_kernels import KERNELS, MOVES, Kernel, Operand
+from bnfold.quantisation.integer_kernels import KERNELS, MOVES, Kernel, Operand, saturated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -48,7 +48,7 @@ class Simulation:
 
     Attributes:
         integer_nodes: the names of the nodes that are computed in integers.
-        stored: the names of the tensors of integers, in graph order.
+        stored: the type of the tensors of integers, by name, in graph order.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -64,9 +64,11 @@ class Simulation:
         self._in_units = {unit.quantize.name for unit in self._units.values() if unit.quantize is not None}
         self._graphs: dict[str, Float64Graph] = {}
         self.integer_nodes = tuple(self._units)
-        self.stored = tuple(
-            node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"
-        )  # fmt: skip
+        self.stored = {
+            node.output[0]: self._constants[node.input[2]].dtype
+            for node in model.graph.node
+            if node.op_type == "QuantizeLinear"
+        }
 
     def run(
         self, feed: Mapping[str, np.ndarray], seen: Seen | None = None, *, also: Collection[str] = ()
@@ -89,7 +91,7 @@ class Simulation:
             elif node.op_type == "QuantizeLinear":
                 scale, zero_point = values[node.input[1]], values[node.input[2]]
                 x = values[node.input[0]].astype(np.float32)
-                q = np.clip(np.rint(x / scale) + np.float32(zero_point), 0, 255).astype(np.uint8)
+                q = saturated(np.rint(x / scale) + np.float32(zero_point), zero_point.dtype)
                 values[node.output[0]] = q if seen is None else seen(self._name_of(node), node.output[0], q)
             elif node.op_type == "DequantizeLinear":
                 if any(reader.name not in self._units for reader in self._readers.get(node.output[0], [])) or (

@@ -6,7 +6,7 @@ import platform
 from functools import cache
 from pathlib import Path
 
-from bnfold.records.quantisation import Target
+from bnfold.records.recipes import Target
 
 __all__ = ["this_target"]
 

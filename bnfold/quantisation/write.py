@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from bnfold.graph.constants import constant, float64_constant
+from bnfold.graph.constants import constant
 from bnfold.graph.edit import drop_unused_initializers
 from bnfold.graph.operators import kind_of
-from bnfold.quantisation.grids import Grid, grid_of, integer_bias, integer_weight
-from bnfold.quantisation.operators import WEIGHTED, channel_axis
+from bnfold.quantisation.grids import Grid, grid_of
+from bnfold.quantisation.operators import WEIGHTED
 from bnfold.quantisation.placement import integer_inputs
+from bnfold.quantisation.stored import stored_constant, write_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bnfold.records.quantisation import IntegerNode, Recipe
+    from bnfold.records.recipes import IntegerNode, Recipe
 
-__all__ = ["Step", "Written", "bias_name", "integers_name", "store_bias", "write"]
+__all__ = ["Step", "Written", "integers_name", "write"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,17 +56,7 @@ class Written:
 
 def integers_name(value: str) -> str:
     """The name of the integers of a value."""
-    return f"{value}/u8"
-
-
-def bias_name(node: str) -> str:
-    """The name of a layer's integer bias."""
-    return f"{node}/bias/s32"
-
-
-def weight_name(node: str) -> str:
-    """The name of a layer's integer weight."""
-    return f"{node}/weight/s8"
+    return f"{value}/q8"
 
 
 def write(model: ir.Model, recipe: Recipe) -> Written:
@@ -78,17 +69,11 @@ def write(model: ir.Model, recipe: Recipe) -> Written:
     return _Writer(model, recipe).run()
 
 
-def store_bias(graph: ir.Graph, node: str, values: np.ndarray) -> None:
-    """Replace the integer bias of a layer."""
-    name = bias_name(node)
-    graph.initializers[name].const_value = ir.Tensor(values.astype(np.int32), name=name)
-
-
 class _Writer:
     def __init__(self, model: ir.Model, recipe: Recipe) -> None:
         self.model, self.graph, self.recipe = model, model.graph, recipe
         self.integer = {node.name: node for node in recipe.nodes}
-        self.grids: dict[str, Grid] = {name: grid_of(*ends) for name, ends in recipe.ranges.items()}
+        self.grids: dict[str, Grid] = {name: grid_of(*ends, recipe.activations) for name, ends in recipe.ranges.items()}
         self.stored: dict[str, ir.Value] = {}  # by the name of the value: its integers
         self.steps: list[Step] = []
 
@@ -122,19 +107,11 @@ class _Writer:
                 read |= {str(value.name) for value in integer_inputs(node)}
         return read - written
 
-    def _constant(self, name: str, array: np.ndarray) -> ir.Value:
-        if name in self.graph.initializers:
-            return self.graph.initializers[name]
-        tensor = ir.Tensor(np.array(array, order="C"), name=name)
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
-        self.graph.register_initializer(value)
-        return value
-
     def _grid_values(self, name: str) -> list[ir.Value]:
         grid = self.grids[name]
         return [
-            self._constant(f"{name}/scale", np.asarray(grid.scale, np.float32)),
-            self._constant(f"{name}/zero_point", np.asarray(grid.zero_point, np.uint8)),
+            stored_constant(self.graph, f"{name}/scale", np.asarray(grid.scale, np.float32)),
+            stored_constant(self.graph, f"{name}/zero_point", np.asarray(grid.zero_point)),
         ]
 
     def _quantize(self, value: ir.Value, name: str) -> ir.Node:
@@ -192,8 +169,8 @@ class _Writer:
             return None
         grid, name, channels = self.grids[str(value.name)], str(value.name), value.shape[1]
         return [
-            self._constant(f"{name}/scales", np.full(channels, grid.scale, np.float32)),
-            self._constant(f"{name}/zero_points", np.full(channels, grid.zero_point, np.uint8)),
+            stored_constant(self.graph, f"{name}/scales", np.full(channels, grid.scale, np.float32)),
+            stored_constant(self.graph, f"{name}/zero_points", np.full(channels, grid.zero_point)),
         ]
 
     def _write_integer(self, node: ir.Node, plan: IntegerNode) -> None:
@@ -206,7 +183,7 @@ class _Writer:
             made.append(twin)
             node.replace_input_with(index, twin.outputs[0])
         if plan.op in WEIGHTED:
-            made += self._write_parameters(node, source)
+            made += write_parameters(self.graph, node, self.recipe, self.grids[source])
         self.graph.insert_before(node, made)
         self.steps.append(Step(plan.name, (*made, node, *self._end(node, plan, source))))
 
@@ -225,44 +202,3 @@ class _Writer:
         quantize = self._quantize(y, plan.output)
         self.graph.insert_after(node, quantize)
         return (quantize,)
-
-    def _write_parameters(self, node: ir.Node, source: str) -> list[ir.Node]:
-        name, axis = str(node.name), channel_axis(node)
-        weight, bias = constant(node.inputs[1]), float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
-        if weight is None:
-            raise ValueError(f"the weight of {name} is not constant")
-        correction = self.recipe.corrections.get(name)
-        channels = weight.shape[axis]
-        if bias is None and kind_of(node) != "MatMul":
-            bias = np.zeros(channels)
-        if bias is not None and correction is not None:
-            bias = bias + correction
-        grid = self.grids[source]
-        quantised = integer_weight(
-            weight, axis, self.recipe.weights, self.recipe.weight_limit, input_scale=grid.scale, bias=bias
-        )
-        made = [self._parameter(node, 1, weight_name(name), values=quantised.values, scale=quantised.scale, axis=axis)]
-        if bias is not None:
-            values, scale = integer_bias(bias, grid.scale, quantised.scale)
-            values = np.broadcast_to(values, (channels,))
-            made.append(self._parameter(node, 2, bias_name(name), values=values, scale=scale, axis=0))
-        return made
-
-    def _parameter(
-        self, node: ir.Node, index: int, name: str, *, values: np.ndarray, scale: np.ndarray, axis: int
-    ) -> ir.Node:
-        stem = name.rpartition("/")[0]
-        inputs = [
-            self._constant(name, values),
-            self._constant(f"{stem}/scale", scale),
-            self._constant(f"{stem}/zero_point", np.zeros(scale.shape, values.dtype)),
-        ]
-        attributes = {"axis": axis} if scale.ndim else None
-        dequantize = ir.node("DequantizeLinear", inputs, attributes=attributes, name=f"{stem}/DequantizeLinear")
-        dequantize.outputs[0].name = stem
-        if index < len(node.inputs):
-            node.replace_input_with(index, dequantize.outputs[0])
-        else:
-            node.resize_inputs(index + 1)
-            node.replace_input_with(index, dequantize.outputs[0])
-        return dequantize

@@ -3,6 +3,7 @@
 from bnfold.records.base import MIN_VARIANCE_OVER_EPSILON, InputSpec, as_json
 from bnfold.records.benchmark import (
     BenchGate,
+    BenchLoss,
     BenchPlacement,
     BenchProfile,
     BenchRatio,
@@ -40,6 +41,7 @@ from bnfold.records.verification import Coverage, Criterion, Departure, Executio
 __all__ = [
     "MIN_VARIANCE_OVER_EPSILON",
     "BenchGate",
+    "BenchLoss",
     "BenchPlacement",
     "BenchProfile",
     "BenchRatio",

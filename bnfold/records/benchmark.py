@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 __all__ = [
     "BenchGate",
+    "BenchLoss",
     "BenchPlacement",
     "BenchProfile",
     "BenchRatio",
@@ -124,6 +125,23 @@ class BenchGate:
 
 
 @dataclasses.dataclass(frozen=True)
+class BenchLoss:
+    """What an output of a file says otherwise than the plain export of the source, on samples that calibrated no peer.
+
+    `sqnr_db`: signal over noise in decibels; `agreement`: how often the largest class is the same, None where there are
+    no classes. `value` of `metric` is the file's on labelled data, `plain` the plain export's; None without labels.
+    """
+
+    name: str
+    output: str
+    sqnr_db: float
+    agreement: float | None
+    metric: str | None = None
+    value: float | None = None
+    plain: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class MissingPeer:
     """A peer that was asked for and could not take part."""
 
@@ -193,5 +211,6 @@ class BenchReport:
     missing: tuple[MissingPeer, ...] = ()
     placements: tuple[BenchPlacement, ...] = ()
     profiles: tuple[BenchProfile, ...] = ()
+    losses: tuple[BenchLoss, ...] = ()
     schema: ClassVar[str] = "bnfold.bench/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)

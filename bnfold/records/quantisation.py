@@ -6,91 +6,22 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from bnfold.records.benchmark import Leaning, RatioVerdict
 from bnfold.records.conversion import OutputFacts, SourceFacts
+from bnfold.records.recipes import Precision, PrecisionReason, Target
 
 __all__ = [
     "CalibrationFacts",
     "GaugeFacts",
-    "GridOf",
-    "IntegerNode",
     "LayerPrecision",
     "OutputError",
     "PairedAccuracy",
-    "Precision",
-    "PrecisionReason",
     "ProofFacts",
     "QuantisationError",
     "QuantizeReport",
     "QuantizedTiming",
-    "Recipe",
-    "Target",
     "TriedPlan",
-    "WeightScales",
 ]
-
-Precision = Literal["int8", "float32"]
-Target = Literal["x86-vnni", "x86", "arm"]
-WeightScales = Literal["per-channel", "per-tensor"]
-GridOf = Literal["own", "input", "none"]
-PrecisionReason = Literal[
-    "asked",  # --keep-float
-    "no_kernel",  # the runtime has no integer kernel for it
-    "not_constant",  # a weight or bias is computed
-    "dtype",  # not float32
-    "graph_output",  # it writes an output, and outputs are not rounded
-    "float_neighbours",  # an addition or pooling of values that are float anyway
-    "accumulator",  # a sum could leave int32
-    "cost",  # int8 is slower there
-    "plan",  # the plan says so
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class IntegerNode:
-    """An operator that is computed in integers.
-
-    Attributes:
-        name: of the node in the folded graph.
-        op: its operator.
-        output: the value that it writes, behind the activation that it takes in.
-        activation: the node of that Relu or Clip, which the grid of the output stands for; None where there is none.
-        grid: whose range the output's scale and zero point come from: its own, that of its input, or none, where the
-            integer kernel writes float.
-    """
-
-    name: str
-    op: str
-    output: str
-    activation: str | None = None
-    grid: GridOf = "own"
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """All that an int8 file is made from, besides the folded graph.
-
-    Attributes:
-        nodes: what is computed in integers, in the graph's order.
-        ranges: lowest and highest value by name, for each that has a scale of its own; 0 lies inside.
-        corrections: what was added to the bias of a layer, by node, in real units, one number for each output channel.
-        weights: whether weights have one scale for each output channel or for all of them.
-        weight_limit: the largest magnitude of an integer weight: 127, or 63 where a processor's sums of two products
-            would saturate.
-        reasons: why each other Conv, Gemm, MatMul or Add is not computed in integers, by node.
-        gauge: how many times as large as in the folded graph a value is stored that a layer reads or writes, by name,
-            one number for each channel; 1 where absent. Ranges and corrections are those of what is stored.
-    """
-
-    nodes: tuple[IntegerNode, ...]
-    ranges: Mapping[str, tuple[float, float]]
-    corrections: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    weights: WeightScales = "per-channel"
-    weight_limit: int = 127
-    reasons: Mapping[str, PrecisionReason] = dataclasses.field(default_factory=dict)
-    gauge: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +48,8 @@ class GaugeFacts:
 class LayerPrecision:
     """One Conv, Gemm, MatMul or Add; `sqnr_db` of what it writes, against float64, on held-out samples.
 
-    `reason` is not None where the precision is not the one asked for; `sentence` says it in words.
+    `reason` is not None where the precision is not the one asked for; `sentence` says it in words. `ms` and `float_ms`:
+    its time in the file and in the float file, by ONNX Runtime's profile; None where they were not timed.
     """
 
     name: str
@@ -127,6 +59,8 @@ class LayerPrecision:
     sqnr_db: float | None
     bias_corrected: bool
     sentence: str | None = None
+    ms: float | None = None
+    float_ms: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,11 +112,14 @@ class QuantisationError:
 
 @dataclasses.dataclass(frozen=True)
 class PairedAccuracy:
-    """The metric of both files on the same labelled samples; `difference` is int8 minus float, with 99 % interval."""
+    """The metric of both files on the same labelled samples; `difference` is to float, with 99 % interval.
+
+    The file's own value stands under its precision, `int8` or `fp16`.
+    """
 
     metric: str
     float_: float
-    int8: float
+    int8: float | None
     difference: float
     low: float
     high: float
@@ -190,7 +127,16 @@ class PairedAccuracy:
     limit: float | None = None
     passed: bool = True
     undecided: bool = False
+    fp16: float | None = None
     json_names: ClassVar[Mapping[str, str]] = {"float_": "float"}
+
+    @property
+    def own(self) -> float:
+        """The value of the file of lower precision."""
+        found = self.int8 if self.int8 is not None else self.fp16
+        if found is None:
+            raise ValueError("neither int8 nor fp16 has a value")
+        return found
 
 
 @dataclasses.dataclass(frozen=True)

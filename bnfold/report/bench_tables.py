@@ -11,7 +11,7 @@ from bnfold.report.tables import new_table, number, print_table, say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bnfold.records import BenchPlacement, BenchProfile, BenchReport, BenchRun, ProfileEntry
+    from bnfold.records import BenchLoss, BenchPlacement, BenchProfile, BenchReport, BenchRun, ProfileEntry
 
 __all__ = ["render_bench"]
 
@@ -40,6 +40,7 @@ def render_bench(report: BenchReport) -> None:
             pair = in_grid(f"{ratio.a} / {ratio.b}", vars(ratio), pairs)
             ratios.add_row(pair, str(ratio.batch), f"{ratio.ratio:.3f}", interval, verdict_in_words(vars(ratio)))
         print_table(ratios)
+    _losses(report.losses)
     for run in report.runs:
         if run.rate_per_s is not None:
             say(_rate_sentence(run, in_grid(run.name, vars(run), every)))
@@ -55,6 +56,19 @@ def render_bench(report: BenchReport) -> None:
     say(f"{facts.get('gpu') or facts.get('cpu')}, {threads} thread{'' if threads == 1 else 's'}, {build}")
     if facts.get("noise") == "noisy":
         say(f"The machine was noisy: {facts.get('noise_causes')}. Repeat on a quiet machine before you rely on this.")
+
+
+def _losses(losses: Sequence[BenchLoss]) -> None:
+    """What files in int8, and the others beside them, say otherwise than the plain export."""
+    if not losses:
+        return
+    table = new_table("against the plain export", ["dB", "same class", "metric", "plain"], text=["output"])
+    for loss in losses:
+        same = "-" if loss.agreement is None else f"{loss.agreement:.1%}"
+        metric = "-" if loss.value is None else f"{loss.metric} {loss.value:.4f}"
+        plain = "-" if loss.plain is None else f"{loss.plain:.4f}"
+        table.add_row(loss.name, loss.output, f"{loss.sqnr_db:.1f}", same, metric, plain)
+    print_table(table)
 
 
 def _rate_sentence(run: BenchRun, where: str) -> str:

@@ -14,7 +14,8 @@ from bnfold.report.answers import NAME_LENGTH, OUTCOMES, bench_answers, evaluati
 from bnfold.report.cells import error, fact_list, is_empty, plain, table, title, value
 from bnfold.report.elements import Child, element, page
 from bnfold.report.evaluation_page import confusion_matrix, differences, metrics, mistakes
-from bnfold.report.pictures import WIDTH_IN, panels
+from bnfold.report.layer_pictures import layer_panels
+from bnfold.report.pictures import WIDTH_IN, Panel, panels
 from bnfold.report.settings import shortened
 from bnfold.report.svg import drawing, inline_svg, new_figure
 from bnfold.report.tables import number
@@ -100,7 +101,7 @@ def _bench(report: Facts, proof: Facts | None) -> list[Child]:
         first = ("name", "batch", "median_ms", "p90_ms", "p95_ms", "p99_ms", "images_per_s", "n")
         unused = [key for key in _SELDOM if not any(run.get(key) for run in report["runs"])]
         runs = table(report["runs"], "runs", first=first, leave_out=unused, formats=_RUN)
-    figures = _figures(report)
+    figures = _figures(panels(report))
     return [
         unfinished,
         bench_answers(report, proof),
@@ -124,7 +125,7 @@ def _quantize(report: Facts) -> list[Child]:
     return [
         _section("No file: what holds it back", *held_back) if held_back else None,
         *(element("p", warning, class_="note") for warning in report["warnings"]),
-        _section("Layers", layers),
+        _section("Layers", *_figures(layer_panels(report)), layers),
         _section("Plans, timed against the float file", tried) if report["plans"] else None,
         *(_section(title(key), fact_list(report[key], key)) for key in known[6:] if not is_empty(report.get(key))),
         *_other_sections(report, known),
@@ -167,11 +168,13 @@ def _profiles(report: Facts) -> list[Element]:
     return sections
 
 
-def _figures(report: Facts) -> list[Element]:
+def _figures(drawn: Sequence[Panel]) -> list[Element]:
     """Each picture with the sentence that says how to read it."""
+    if not drawn:
+        return []
     made = []
     with drawing():
-        for panel in panels(report):
+        for panel in drawn:
             figure = new_figure(WIDTH_IN, panel.height_in)
             panel.draw(figure)
             picture = inline_svg(figure, panel.name, panel.caption)

@@ -28,7 +28,17 @@ __all__ = [
 
 MAX_THREADS = 1024
 MAX_BATCH = 65536
-PEERS = ("plain", "onnxsim", "onnxslim", "ort-offline", "torch", "torch-compile", "openvino")
+PEERS = (
+    "plain",
+    "onnxsim",
+    "onnxslim",
+    "ort-offline",
+    "ort-static",
+    "ort-static-best",
+    "torch",
+    "torch-compile",
+    "openvino",
+)
 
 
 def batch_sizes(batch: int | Sequence[int] | None, batches: int | Sequence[int] = ()) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,14 +16,17 @@ from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.runtime import available_threads, environment, most_telling
 from bnfold.workflows.arguments import PEERS, batch_sizes, check_names, check_positive, check_provider, check_threads
+from bnfold.workflows.static_peers import files_of, losses_of, open_calibration
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bnfold.benchmarking.subjects import Subject
-    from bnfold.records import BenchReport, MissingPeer
+    from bnfold.records import BenchLoss, BenchReport, MissingPeer
     from bnfold.runtime import Provider
+    from bnfold.sources import Source
+    from bnfold.workflows.static_peers import Calibration
 
 __all__ = ["bench"]
 
@@ -54,6 +58,9 @@ def bench(
     source: str | None = None,
     weights: Path | None = None,
     pretrained: bool = False,
+    inputs: Path | None = None,
+    data: str | None = None,
+    download: bool = False,
 ) -> BenchReport:
     """Measure `.onnx` files side by side; every ratio is time(first file) / time(other file).
 
@@ -88,6 +95,10 @@ def bench(
         source: what the files were made from, see SOURCE in the README.
         weights: parameters for a source that has none of its own.
         pretrained: take the pretrained parameters of timm or torchvision.
+        inputs: samples that peers in int8 are calibrated on, and that all files are judged on: an `.npz` file of arrays
+            by input name, or a folder of images.
+        data: the same from a data set, see `evaluate`; with labels, the accuracy of the files is measured too.
+        download: whether data that is not on this machine may be fetched.
 
     Raises:
         EnvironmentNotReady: ONNX Runtime is missing or doubled, the provider does not load, or `rival` is a peer that
@@ -114,10 +125,12 @@ def bench(
         None if baseline is None else read_baseline(Path(baseline), environment(most_telling(axes.providers).name))
     )
     with TemporaryDirectory(prefix="bnfold-") as folder:
+        samples = _Samples(inputs, data, seed, download=download)
         peers, missing = _peers(
             against,
             source,
             Path(folder),
+            samples,
             known=known,
             weights=weights,
             pretrained=pretrained,
@@ -137,11 +150,12 @@ def bench(
             progress=progress,
             partial=_with_missing(partial, missing),
         )
+        lost = samples.losses({**dict(zip(known, paths, strict=True)), **files_of(peers)})
     rival, limit = fail_if_slower_than, fail_if_slower or 0.0
     gates = [] if rival is None else against_name(report, rival, limit)
     if earlier is not None:
         gates += against_baseline(report, earlier, limit, str(baseline))
-    return dataclasses.replace(report, gates=tuple(gates), missing=tuple(missing))
+    return dataclasses.replace(report, gates=tuple(gates), missing=tuple(missing), losses=lost)
 
 
 def _check_gates(baseline: Any, fail_if_slower: float | None, rival: str | None, others: Sequence[str]) -> None:
@@ -189,8 +203,38 @@ def _with_missing(
     return lambda report: partial(dataclasses.replace(report, missing=tuple(missing)))
 
 
+class _Samples:
+    """The samples of peers in int8, read when the first of them is built, and what all files lose on them."""
+
+    def __init__(self, inputs: Path | None, data: str | None, seed: int, *, download: bool) -> None:
+        self._inputs, self._data, self._seed, self._download = inputs, data, seed, download
+        self._opened: tuple[Path, Calibration] | None = None
+
+    def open(self, source: Source, plain: Path) -> Calibration:
+        """The samples."""
+        if self._opened is None:
+            self._opened = (
+                plain,
+                open_calibration(
+                    source, plain, inputs=self._inputs, data=self._data, seed=self._seed, download=self._download
+                ),
+            )
+        return self._opened[1]
+
+    def losses(self, files: Mapping[str, Path]) -> tuple[BenchLoss, ...]:
+        """What files lose against the plain one; nothing where no peer asked for samples."""
+        return () if self._opened is None else losses_of(files, *self._opened)
+
+
 def _peers(
-    against: Sequence[str], source: str | None, folder: Path, *, known: Sequence[str], input_shapes: Any, **options: Any
+    against: Sequence[str],
+    source: str | None,
+    folder: Path,
+    samples: _Samples,
+    *,
+    known: Sequence[str],
+    input_shapes: Any,
+    **options: Any,
 ) -> tuple[list[Subject], list[MissingPeer]]:
     """The peers asked for; the source is loaded at the first of several shapes."""
     if not against:
@@ -201,5 +245,6 @@ def _peers(
     from bnfold.workflows.peers import build_peers
 
     first = [shapes_of_input(shape)[0] for shape in input_shapes or ()]
-    peers, missing = build_peers(against, load_source(source, input_shapes=first or None, **options), folder)
+    loaded = load_source(source, input_shapes=first or None, **options)
+    peers, missing = build_peers(against, loaded, folder, functools.partial(samples.open, loaded))
     return [dataclasses.replace(peer, name=_peer_name(peer.name, known)) for peer in peers], missing

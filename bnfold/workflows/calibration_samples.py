@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ def calibration_samples(
     specs: Sequence[InputSpec],
     facts: FileFacts,
     *,
+    where: str,
     normalize: str | None = None,
     download: bool = False,
 ) -> tuple[str, dict[str, np.ndarray]]:
@@ -37,6 +39,7 @@ def calibration_samples(
         float_file: reads the data set.
         specs: the network's inputs.
         facts: how images become its input.
+        where: the source, for messages.
         normalize: the same as the user says it, see `bnfold.sources.preprocessing`.
         download: whether data that is not on this machine may be fetched.
 
@@ -62,7 +65,7 @@ def calibration_samples(
         root = Path(place).expanduser()
         part = root / "train"
         return spec, _images(part if part.is_dir() else root, specs, facts)
-    return spec, _of_data_set(spec, float_file, specs, normalize=normalize, download=download)
+    return spec, _of_data_set(spec, float_file, specs, where=where, normalize=normalize, download=download)
 
 
 def _images(folder: Path, specs: Sequence[InputSpec], facts: FileFacts) -> dict[str, np.ndarray]:
@@ -79,8 +82,6 @@ def _images(folder: Path, specs: Sequence[InputSpec], facts: FileFacts) -> dict[
             remedy="say it with --normalize, for example --normalize imagenet, or give an .npz with --inputs",
         )  # fmt: skip
     if own.size is None:
-        import dataclasses
-
         height, width = specs[0].shape[2:] if own.layout == "nchw" else specs[0].shape[1:3]
         if height is not None and width is not None:
             own = dataclasses.replace(own, size=(height, width))
@@ -97,12 +98,13 @@ def _images(folder: Path, specs: Sequence[InputSpec], facts: FileFacts) -> dict[
 
 
 def _of_data_set(
-    spec: str, float_file: Path, specs: Sequence[InputSpec], *, normalize: str | None, download: bool
+    spec: str, float_file: Path, specs: Sequence[InputSpec], *, where: str, normalize: str | None, download: bool
 ) -> dict[str, np.ndarray]:
     from bnfold.evaluation.contenders import open_contender
     from bnfold.evaluation.samples import open_samples
 
     contender = open_contender(str(float_file), provider="cpu", threads=None, classes=None, normalize=normalize)
+    contender = dataclasses.replace(contender, name=where, path=where)  # messages name what the user gave
     found = open_samples(spec, contender, split="train", download=download)
     wanted, done = set(_evenly(found.n)), 0
     parts: list[list[np.ndarray]] = [[] for _ in specs]

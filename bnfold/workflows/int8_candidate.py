@@ -1,16 +1,17 @@
-"""An int8 file beside the float file that it was made from: proof, error, accuracy, time, and what holds it back."""
+"""An int8 file beside the float file that it was made from: proof, error, accuracy, time."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from bnfold.errors import InputRefused
 from bnfold.records.quantisation import LayerPrecision, PairedAccuracy, QuantisationError, QuantizedTiming
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from bnfold.quantisation.quantise import Quantised
     from bnfold.quantisation.samples import Samples
     from bnfold.records import InputSpec
-    from bnfold.records.quantisation import PrecisionReason, Target
+    from bnfold.records.recipes import PrecisionReason
+    from bnfold.runtime import Provider
 
-__all__ = ["Candidate", "failures_of", "timed_shapes", "warnings_of"]
+__all__ = ["SENTENCES", "Candidate", "LayerTimes", "timed_shapes", "with_times"]
 
+LayerTimes = tuple[Mapping[str, float], Mapping[str, float]]
+"""Milliseconds by layer, of the file and of the float file."""
 N_SIMULATED = 4  # samples of the proof and of the layers' errors
 
 SENTENCES: Mapping[PrecisionReason, str] = {
@@ -35,6 +39,7 @@ SENTENCES: Mapping[PrecisionReason, str] = {
     "accumulator": "its sums could leave 32 bits",
     "cost": "int8 is slower there",
     "plan": "the plan says so",
+    "range": "its values leave the range of the precision",
 }
 
 log = logging.getLogger("bnfold.workflows")
@@ -51,6 +56,7 @@ class Candidate:
         samples: of which a part was held out.
         specs: the inputs of both files.
         threads: of one operator of ONNX Runtime.
+        provider: that times are measured on.
     """
 
     file: Path
@@ -59,6 +65,14 @@ class Candidate:
     samples: Samples
     specs: Sequence[InputSpec]
     threads: int | None
+    provider: Provider = "cpu"
+
+    is_half: ClassVar[bool] = False
+
+    @property
+    def judged(self) -> Path:
+        """The file whose accuracy is measured."""
+        return self.file
 
     def _few(self) -> list[dict[str, np.ndarray]]:
         from bnfold.quantisation.samples import batches
@@ -123,44 +137,60 @@ class Candidate:
 
         try:
             report = evaluate(
-                self.file, self.float_file, data=data, normalize=normalize, max_drop=max_drop, threads=self.threads,
+                self.judged, self.float_file, data=data, normalize=normalize, max_drop=max_drop, threads=self.threads,
                 download=download,
             )  # fmt: skip
         except InputRefused as refused:
             if max_drop is not None:
-                raise
+                raise InputRefused(
+                    refused.what, where=data, found=refused.found, expected=refused.expected, remedy=refused.remedy
+                ) from refused  # the file lies in a place of its own until it has passed
             log.warning("the accuracy was not measured: %s", refused)
             return None
         (pair,) = report.pairs
         own, exact = (found.metrics[pair.metric].value for found in report.files)
         verdicts = [gate.verdict for gate in report.gates]
         return PairedAccuracy(
-            metric=pair.metric, float_=exact, int8=own, difference=pair.difference, low=pair.low, high=pair.high,
+            metric=pair.metric, float_=exact, int8=None if self.is_half else own,
+            fp16=own if self.is_half else None, difference=pair.difference, low=pair.low, high=pair.high,
             n=report.data.n, limit=max_drop, passed="failed" not in verdicts, undecided="undecided" in verdicts,
         )  # fmt: skip
 
-    def timing(self, budget_s: float, seed: int) -> QuantizedTiming | None:
-        """The file beside the folded float file; None where they cannot be measured, with a warning."""
+    def timing(self, budget_s: float, seed: int) -> tuple[QuantizedTiming | None, LayerTimes]:
+        """The file beside the folded float file, and both by layer; None and nothing, with a warning, if not."""
         from bnfold.benchmarking import Axes, bench_files
 
         shapes = timed_shapes(self.specs, self.samples)
         try:
             report = bench_files(
                 [self.file, self.float_file],
-                Axes(threads=self.threads, batch=(_batch(self.specs),), input_shapes=shapes),
-                names=["int8", "float"],
-                cold_starts=False,
-                budget_s=budget_s,
-                seed=seed,
-            )
+                Axes(
+                    provider=self.provider, threads=self.threads, batch=(_batch(self.specs),), input_shapes=shapes
+                ),
+                names=["own", "float"], cold_starts=False, budget_s=budget_s, seed=seed, profile=True,
+            )  # fmt: skip
         except InputRefused as refused:
             log.warning("the time was not measured: %s", refused)
-            return None
+            return None, ({}, {})
         (ratio,), (own, exact) = report.ratios, report.runs
-        return QuantizedTiming(
+        by_layer = [{entry.name: entry.ms for entry in profile.layers} for profile in report.profiles]
+        timing = QuantizedTiming(
             ratio=ratio.ratio, low=ratio.low, high=ratio.high, verdict=ratio.verdict, leaning=ratio.leaning,
             note=ratio.note, batch=own.batch, threads=own.threads, median_ms=own.median_ms, float_ms=exact.median_ms,
         )  # fmt: skip
+        return timing, (by_layer[0], by_layer[1])
+
+
+def with_times(layers: Sequence[LayerPrecision], times: LayerTimes) -> tuple[LayerPrecision, ...]:
+    """The layers with their times, those of a name that stands for several nodes left out."""
+    own, exact = times
+    names = [layer.name for layer in layers]
+    return tuple(
+        dataclasses.replace(layer, ms=own.get(layer.name), float_ms=exact.get(layer.name))
+        if names.count(layer.name) == 1
+        else layer
+        for layer in layers
+    )
 
 
 def timed_shapes(specs: Sequence[InputSpec], samples: Samples) -> list[list[tuple[int, ...]]]:
@@ -177,60 +207,3 @@ def _timed_shape(spec: InputSpec, rows: np.ndarray, batch: int) -> tuple[int, ..
     if spec.has_batch and spec.batch_axis is not None:
         shape.insert(spec.batch_axis, batch)
     return tuple(shape)
-
-
-def failures_of(
-    proof: Proof, error: QuantisationError, accuracy: PairedAccuracy | None, timing: QuantizedTiming | None,
-    *, min_sqnr_db: float, strict: bool,
-) -> tuple[str, ...]:  # fmt: skip
-    """What holds a file back, a clause each.
-
-    Args:
-        proof: its failures name the node.
-        error: gated by `min_sqnr_db` where no limit on accuracy was given.
-        accuracy: gated by its own limit.
-        timing: a file that is slower fails.
-        min_sqnr_db: in decibels.
-        strict: whether what is undecided fails.
-    """
-    found = list(proof.failures)
-    if accuracy is not None and accuracy.limit is not None:
-        lost = (
-            f"{accuracy.metric} fell from {accuracy.float_:.4f} to {accuracy.int8:.4f}, more than {accuracy.limit:.4g}"
-        )
-        if not accuracy.passed:
-            found.append(lost)
-        elif accuracy.undecided and strict:
-            found.append(f"{accuracy.n} samples do not decide whether {lost}")
-    else:
-        found += [
-            f"{output.name} has {output.sqnr_db:.1f} dB of signal over quantisation noise, less than {min_sqnr_db:.4g}"
-            for output in error.outputs
-            if not output.sqnr_db >= min_sqnr_db
-        ]
-    if timing is not None and timing.verdict == "slower":
-        found.append(f"it takes {timing.low:.3f} to {timing.high:.3f} of the time of the folded float file")
-    if strict and timing is not None and timing.verdict in ("undecided", "tie"):
-        found.append(f"it is not faster for certain: {timing.low:.3f} to {timing.high:.3f} of the float file's time")
-    return tuple(found)
-
-
-def warnings_of(
-    error: QuantisationError, timing: QuantizedTiming | None, target: Target, here: Target
-) -> tuple[str, ...]:
-    """What the user should know of a file that may pass.
-
-    Args:
-        error: with the share of inputs outside of the calibrated range.
-        timing: None where nothing was measured.
-        target: the processor that the file is for.
-        here: this machine's.
-    """
-    found = []
-    if error.outside_range > 0:
-        found.append(f"{error.outside_range:.2%} of the held-out inputs lie outside of the calibrated range")
-    if timing is not None and timing.verdict in ("undecided", "tie"):
-        found.append("whether int8 is faster is not decided on this machine")
-    if target != here:
-        found.append(f"the time was not measured: the file is for {target}, and this machine is {here}")
-    return tuple(found)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from bnfold.quantisation.samples import Samples
     from bnfold.records import InputSpec
-    from bnfold.records.quantisation import PrecisionReason, Target, WeightScales
+    from bnfold.records.recipes import PrecisionReason, Target, WeightScales
 
-__all__ = ["Search", "share_in_integers", "what_stays_float"]
+__all__ = ["Search", "fastest_plan", "share_in_integers", "what_stays_float"]
 
 N_RANGES = 8  # samples for the ranges of a plan that is only timed
 log = logging.getLogger("bnfold.workflows")
@@ -77,11 +77,11 @@ def what_stays_float(
         return dict.fromkeys(read_plan(plan, prepared(search.folded, where=search.where).graph), "plan"), ()
     if not measure:
         return None, ()
-    fastest, tried = _fastest(search, keep_float, budget_s or BUDGET_S)
+    fastest, tried = fastest_plan(search, keep_float, budget_s or BUDGET_S)
     return dict.fromkeys(fastest, "cost"), tried
 
 
-def _fastest(
+def fastest_plan(
     search: Search, keep_float: Sequence[str], budget_s: float
 ) -> tuple[tuple[str, ...], tuple[TriedPlan, ...]]:
     """The nodes that stay float in the fastest plan, and all plans, in the order they were tried."""

@@ -12,14 +12,16 @@ from bnfold.benchmarking.peers import openvino_peer, torch_peer
 from bnfold.benchmarking.subjects import Subject, file_subject
 from bnfold.errors import BnfoldError
 from bnfold.records import MissingPeer
+from bnfold.workflows.static_peers import STATIC_PEERS, write_static
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import onnx
 
     from bnfold.sources import Source
+    from bnfold.workflows.static_peers import Calibration
 
 __all__ = ["build_peers"]
 
@@ -28,13 +30,19 @@ PACKAGES = {name: name for name in ("onnxsim", "onnxslim", "torch", "openvino")}
 log = logging.getLogger("bnfold.workflows")
 
 
-def build_peers(names: Sequence[str], source: Source, folder: Path) -> tuple[list[Subject], list[MissingPeer]]:
+def build_peers(
+    names: Sequence[str],
+    source: Source,
+    folder: Path,
+    calibrated: Callable[[Path], Calibration] | None = None,
+) -> tuple[list[Subject], list[MissingPeer]]:
     """Build each peer from one source.
 
     Args:
         names: some of `bnfold.workflows.arguments.PEERS`.
         source: the network that all of them compute.
         folder: takes the files of the peers; they must outlive the measurement.
+        calibrated: samples for those in int8, given the plain file; None where there are none.
 
     Returns:
         The peers in the order of `names`, and those that cannot take part, each with the reason.
@@ -54,7 +62,7 @@ def build_peers(names: Sequence[str], source: Source, folder: Path) -> tuple[lis
             missing.append(MissingPeer(name, f"the package {package} is not installed", remedy))
             continue
         try:
-            peers.append(_build(name, source, plain, folder))
+            peers.append(_build(name, source, plain, folder, calibrated))
         except BnfoldError as error:
             missing.append(MissingPeer(name, error.what, error.remedy or "leave it out of --against"))
         except Exception as error:  # another project's tool may raise anything; the table names it
@@ -63,7 +71,13 @@ def build_peers(names: Sequence[str], source: Source, folder: Path) -> tuple[lis
     return peers, missing
 
 
-def _build(name: str, source: Source, plain: onnx.ModelProto, folder: Path) -> Subject:
+def _build(
+    name: str,
+    source: Source,
+    plain: onnx.ModelProto,
+    folder: Path,
+    calibrated: Callable[[Path], Calibration] | None,
+) -> Subject:
     from bnfold.export import save
 
     path = folder / f"{name}.onnx"
@@ -79,4 +93,8 @@ def _build(name: str, source: Source, plain: onnx.ModelProto, folder: Path) -> S
         save(import_module("onnxslim").slim(plain), path)
     elif name == "ort-offline":
         write_offline(folder / "plain.onnx", path, "extended")  # what fits any CPU
+    elif name in STATIC_PEERS:
+        if calibrated is None:
+            raise BnfoldError("there are no samples to calibrate on", remedy="give them with --inputs or --data")
+        write_static(folder / "plain.onnx", path, calibrated(folder / "plain.onnx"), best=name == "ort-static-best")
     return file_subject(name, path)

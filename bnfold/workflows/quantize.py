@@ -1,25 +1,37 @@
-"""`bnfold quantize`: a source becomes an int8 file that is proven, and no worse and no slower than was allowed."""
+"""`bnfold quantize`: a source becomes an int8 or fp16 file, proven, and no worse and no slower than was allowed."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bnfold.errors import InputRefused
-from bnfold.records.quantisation import (
-    CalibrationFacts,
-    QuantizeReport,
-)
-from bnfold.workflows.arguments import check_threads, check_time_gate, require_provider
+from bnfold.records.quantisation import CalibrationFacts, QuantizeReport
+from bnfold.workflows.arguments import require_provider
 from bnfold.workflows.calibration_samples import calibration_samples
 from bnfold.workflows.conversion import convert, into_metadata
 from bnfold.workflows.files import output_facts, write_model
-from bnfold.workflows.int8_candidate import Candidate, failures_of, warnings_of
-from bnfold.workflows.int8_plans import Search, share_in_integers, what_stays_float
+from bnfold.workflows.int8_candidate import with_times
+from bnfold.workflows.int8_plans import Search
+from bnfold.workflows.quantize_gates import failures_of, warnings_of
+from bnfold.workflows.quantize_options import (
+    HTML_NAME,
+    OUTPUT_NAMES,
+    PLAN_NAME,
+    PROVIDERS,
+    REPORT_NAME,
+    Asked,
+    check_options,
+    failed_name,
+    file_inputs,
+    model_name,
+    oldest_opset,
+    provider_here,
+    refuse_to_overwrite,
+    target_of,
+)
 from bnfold.workflows.stages import BUDGET_S
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
@@ -30,18 +42,10 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from bnfold.records import InputSpec
-    from bnfold.records.quantisation import Target, WeightScales
-    from bnfold.sources.types import Source
+    from bnfold.records.recipes import Target, WeightScales
 
-__all__ = ["FAILED_NAME", "MIN_SQNR_DB", "MODEL_NAME", "quantize"]
+__all__ = ["MIN_SQNR_DB", "quantize"]
 
-MODEL_NAME = "model.int8.onnx"
-FAILED_NAME = "model.int8.failed.onnx"
-REPORT_NAME = "report.json"
-HTML_NAME = "report.html"
-PLAN_NAME = "plan.json"
-_OUTPUT_NAMES = (MODEL_NAME, FAILED_NAME, REPORT_NAME, HTML_NAME, PLAN_NAME)
 MIN_SQNR_DB = 15.0
 
 log = logging.getLogger("bnfold.workflows")
@@ -54,6 +58,7 @@ def quantize(
     *,
     inputs: Path | None = None,
     data: str | None = None,
+    precision: Asked = "int8",
     weights_file: str | os.PathLike[str] | None = None,
     weights: WeightScales = "per-channel",
     target: Target | None = None,
@@ -79,19 +84,21 @@ def quantize(
     download: bool = False,
     progress: Progress | None = None,
 ) -> QuantizeReport:
-    """Fold a network, quantise it to int8, prove the file, and measure what it loses and what it is worth.
+    """Fold a network, lower its precision, prove the file, and measure what it loses and what it is worth.
 
-    `output` holds `model.int8.onnx` and `report.json` afterwards. Where the file is wrong, loses too much or is slower
-    than the folded float file, the report says so (`report.passed`, `report.failures`), and there is no file.
+    `output` holds `model.int8.onnx` (or `model.fp16.onnx`) and `report.json` afterwards. Where the file is wrong, loses
+    too much or is slower than the folded float file, the report says so (`report.passed`, `report.failures`), and there
+    is no file.
 
     Args:
         source: see SOURCE in the README.
         output: the folder to write to; made where missing.
         inputs: samples without labels: an `.npz` file of arrays by input name, or a folder of images.
         data: samples of a data set, see `evaluate`; its test part says the accuracy of both files, if it has labels.
+        precision: "int8" for CPUs, or "fp16" for CUDA, whose ranges are judged on the samples.
         weights_file: parameters for a source that has none of its own.
         weights: one scale for each output channel of a weight, or one for all.
-        target: the processor that the file is for; None takes this machine's.
+        target: the processor that the file is for; None takes this machine's, for fp16 CUDA.
         keep_float: layers that stay float: by name, or all of a module.
         plan: a file that `measure` wrote: what it keeps float stays float.
         measure: time several plans here, take the fastest, and write it as `plan.json`.
@@ -100,7 +107,7 @@ def quantize(
         budget_s: seconds of the measurement against the folded float file, about; 0 for none.
         strict: what is undecided fails too.
         force: replace an existing output.
-        keep_failed: keep a file that did not pass as `model.int8.failed.onnx`.
+        keep_failed: keep a file that did not pass, as `model.int8.failed.onnx`.
         html: write `report.html` too.
         pretrained: see `fold_export`, as
         input_shapes: and
@@ -119,22 +126,31 @@ def quantize(
         EnvironmentNotReady: ONNX Runtime or another package is missing.
     """
     from bnfold.quantisation.plans import plan_text
-    from bnfold.quantisation.quantise import quantise
     from bnfold.quantisation.samples import split_samples
     from bnfold.quantisation.targets import this_target
     from bnfold.report import write_html, write_json
     from bnfold.sources import facts_of, load_source, stated
     from bnfold.verification.execution.settled_sizes import settled
+    from bnfold.workflows.candidates import candidate_of, lowered, plans_where_slower, share_of_int8
 
     spec, folder = os.fspath(source), Path(output)
-    check_threads(threads)
-    check_time_gate(budget_s, None)
-    _check_options(min_sqnr_db, max_drop, data, plan if measure else None)
-    _refuse_to_overwrite(spec, folder)
+    chosen = target_of(precision, target)
+    check_options(
+        precision,
+        min_sqnr_db,
+        max_drop,
+        data,
+        plan=plan,
+        measure=measure,
+        weights=weights,
+        threads=threads,
+        budget_s=budget_s,
+    )
+    refuse_to_overwrite(spec, folder)
     require_provider("cpu")
-    chosen: Target = target or this_target()
+    here = provider_here(chosen)
     watch = Stopwatch(progress or _log_stage)
-    with staged_folder(folder, _OUTPUT_NAMES, force=force) as stage, tempfile.TemporaryDirectory() as place:
+    with staged_folder(folder, OUTPUT_NAMES, force=force) as stage, tempfile.TemporaryDirectory() as place:
         with watch.stage("load"):
             loaded = settled(
                 load_source(
@@ -143,36 +159,39 @@ def quantize(
                 )
             )  # fmt: skip
             facts = stated(facts_of(loaded), classes=classes, normalize=normalize)
-        conversion = convert(loaded, watch, opset=_opset(loaded), static_batch=None, provider="cpu")
+        conversion = convert(
+            loaded, watch, opset=oldest_opset(loaded), static_batch=None, provider=PROVIDERS[precision]
+        )
         facts = into_metadata(facts, loaded, conversion)
         float_file = write_model(conversion.folded, Path(place) / "float.onnx", output=folder)[0]
-        specs = _file_inputs(conversion.folded, loaded.inputs)
+        specs = file_inputs(conversion.folded, loaded.inputs)
         with watch.stage("calibrate"):
             called, arrays = calibration_samples(
-                inputs, data, float_file, specs, facts, normalize=normalize, download=download
+                inputs, data, float_file, specs, facts, where=spec, normalize=normalize, download=download
             )
             samples = split_samples(arrays, seed=seed, where=called)
             search = Search(conversion.folded, float_file, samples, specs, weights, chosen, threads, seed, spec)
-            left, tried = what_stays_float(search, plan, measure=measure, keep_float=keep_float, budget_s=budget_s)
-            made = quantise(
-                conversion.folded, samples, specs, weights=weights, target=chosen, keep_float=keep_float, kept=left,
-                threads=threads, where=spec,
+            made, left, tried = lowered(
+                search, precision, plan, measure=measure, keep_float=keep_float, budget_s=budget_s
             )  # fmt: skip
-        files = write_model(made.model, stage / MODEL_NAME, output=folder)
-        candidate = Candidate(files[0], float_file, made, samples, specs, threads)
+        files = write_model(made.model, stage / model_name(precision), output=folder)
+        candidate = candidate_of(made, files[0], search, here)
         with watch.stage("prove"):
             proof, layers = candidate.prove(), candidate.layers()
         with watch.stage("measure"):
             error = candidate.error(proof.steps)
             accuracy = candidate.accuracy(data, max_drop, normalize=normalize, download=download)
         timing = None
-        if budget_s and chosen == this_target():
+        if budget_s and here is not None:
             with watch.stage("bench"):
-                timing = candidate.timing(budget_s, seed)
+                timing, times = candidate.timing(budget_s, seed)
+            layers = with_times(layers, times)
+            if precision == "int8" and plan is None:
+                tried = plans_where_slower(search, timing, tried, keep_float=keep_float, budget_s=budget_s)
         failures = failures_of(proof, error, accuracy, timing, min_sqnr_db=min_sqnr_db, strict=strict)
         report = QuantizeReport(
             passed=not failures,
-            precision="int8",
+            precision=precision,
             source=loaded.facts,
             output=None if failures else output_facts(files, made.model),
             target=chosen,
@@ -184,13 +203,13 @@ def quantize(
             accuracy=accuracy,
             timing=timing,
             seconds=watch.seconds,
-            warnings=warnings_of(error, timing, chosen, this_target()),
+            warnings=warnings_of(error, timing, chosen, this_target() if here is None else chosen),
             failures=failures,
-            int8_share=share_in_integers(made.reference, [node.name for node in made.recipe.nodes]),
+            int8_share=share_of_int8(made),
             plans=tried,
         )
         if measure:
-            (stage / PLAN_NAME).write_text(plan_text(list(left or ()), chosen), encoding="utf-8")
+            (stage / PLAN_NAME).write_text(plan_text(left, chosen), encoding="utf-8")
         _keep_or_remove(report, files, made.model, stage, output=folder, keep_failed=keep_failed)
         write_json(report, stage / REPORT_NAME)
         if html:
@@ -208,42 +227,7 @@ def _keep_or_remove(
     for file in files:
         file.unlink()
     if keep_failed:
-        write_model(model, stage / FAILED_NAME, output=output)
-
-
-def _file_inputs(folded: onnx.ModelProto, inputs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
-    """The inputs that the folded file still has, in its order."""
-    own = {spec.name: spec for spec in inputs}
-    return tuple(own[value.name] for value in folded.graph.input if value.name in own)
-
-
-def _opset(source: Source) -> int | None:
-    """13 for a file that is older: scales per channel begin there."""
-    from bnfold.quantisation.prepare import OLDEST_OPSET
-    from bnfold.sources.types import OnnxSource
-
-    if not isinstance(source, OnnxSource):
-        return None
-    own = source.model.opset_imports.get("", OLDEST_OPSET)
-    return OLDEST_OPSET if own < OLDEST_OPSET else None
-
-
-def _check_options(min_sqnr_db: Any, max_drop: Any, data: str | None, plan: Path | None) -> None:
-    if plan is not None:
-        raise InputRefused("a plan is given, and one is to be measured", remedy="give --plan or --measure")
-    if isinstance(min_sqnr_db, bool) or not isinstance(min_sqnr_db, (int, float)) or not math.isfinite(min_sqnr_db):
-        raise InputRefused("min_sqnr_db must be a number of decibels", found=repr(min_sqnr_db), remedy="give 15")
-    if max_drop is not None and data is None:
-        raise InputRefused(
-            "a limit on accuracy wants labels", found=f"max_drop={max_drop}, no data",
-            remedy="give labelled data with --data, or --min-sqnr in its place",
-        )  # fmt: skip
-
-
-def _refuse_to_overwrite(spec: str, folder: Path) -> None:
-    source = Path(spec)
-    if source.is_file() and any(source.resolve() == (folder / name).resolve() for name in _OUTPUT_NAMES):
-        raise InputRefused("the output would overwrite the source", where=spec, remedy="choose another folder with -o")
+        write_model(model, stage / failed_name(report.precision), output=output)
 
 
 def _log_stage(stage: str) -> None:

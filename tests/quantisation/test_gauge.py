@@ -18,6 +18,7 @@ from bnfold.quantisation.noise import ActivationNoise, WeightNoise, least_noise,
 from bnfold.quantisation.prepare import prepared
 from bnfold.quantisation.prove import prove
 from bnfold.quantisation.samples import split_samples
+from bnfold.quantisation.sensitivity import sensitivities
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,10 +62,14 @@ def free_network() -> onnx.ModelProto:
 
 def rescaled(network: onnx.ModelProto, seed: int) -> onnx.ModelProto:
     """The same function, every free class of channels stored 2^U(-4, 4) times as large."""
+    assert free_classes(prepared(network, where="test")) > 40
+    return rescaled_anyhow(network, seed)
+
+
+def rescaled_anyhow(network: onnx.ModelProto, seed: int) -> onnx.ModelProto:
+    """The same, however many classes there are."""
     model = prepared(network, where="test")
-    n = free_classes(model)
-    assert n > 40
-    in_units(model, 2.0 ** np.random.default_rng(seed).uniform(-4, 4, n))
+    in_units(model, 2.0 ** np.random.default_rng(seed).uniform(-4, 4, free_classes(model)))
     proto = ir.to_proto(model)
     del proto.graph.value_info[:]
     return proto
@@ -201,3 +206,60 @@ def test_least_noise_is_a_minimum_and_class_0_stays() -> None:
     for _ in range(50):
         near = found + np.concatenate([[0.0], rng.normal(size=3) * rng.choice([0.05, 1.0])])
         assert noise(terms(), near) >= best * (1 - 1e-6)
+
+
+KEPT = """
+<ir_version: 10, opset_import: ["" : 20]>
+net (float[N, 3, 13, 13] x) => (float[N, 5] y) {
+  [stem] a = Conv <pads = [1, 1, 1, 1]> (x, stem_weight, stem_bias)
+  [stem_act] b = Relu (a)
+  [norm] c = BatchNormalization (b, gamma, beta, mean, variance)
+  [norm_act] d = Relu (c)
+  [new] e = Conv <pads = [1, 1, 1, 1]> (d, new_weight)
+  [cat] f = Concat <axis = 1> (b, e)
+  [times] g = Mul (f, factor)
+  [act] h = Relu (g)
+  [last] i = Conv (h, last_weight)
+  [pool] k = GlobalAveragePool (i)
+  [flat] l = Flatten (k)
+  [fc] y = Gemm <transB = 1> (l, fc_weight, fc_bias)
+}
+"""
+KEPT_SHAPES = {
+    "stem_weight": (6, 3, 3, 3), "stem_bias": (6,), "gamma": (6,), "beta": (6,), "mean": (6,), "variance": (6,),
+    "new_weight": (4, 6, 3, 3), "factor": (10, 1, 1), "last_weight": (8, 10, 1, 1), "fc_weight": (5, 8),
+    "fc_bias": (5,),
+}  # fmt: skip
+
+
+def with_kept_norm() -> onnx.ModelProto:
+    """A network with a BatchNorm that stays and a constant factor; variances and factors are above 0."""
+    model = with_parameters(KEPT, KEPT_SHAPES)
+    for tensor in model.graph.initializer:
+        if tensor.name in ("variance", "factor"):
+            array = np.abs(onnx.numpy_helper.to_array(tensor)) + np.float32(0.1)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    return model
+
+
+def test_sensitivities_follow_the_units_through_norms_and_factors() -> None:
+    plain, other = (prepared(with_kept_norm(), where="test") for _ in range(2))
+    scales = in_units(other, 2.0 ** np.random.default_rng(1).uniform(-4, 4, free_classes(other)))
+    before, after = sensitivities(plain.graph, {}), sensitivities(other.graph, {})
+    assert {"a", "d", "e", "h", "i"} <= set(scales)
+    for name in ("a", "d", "e", "h", "i"):
+        np.testing.assert_allclose(after[name] * scales[name] ** 2, before[name], rtol=1e-4)
+
+
+def test_the_error_does_not_depend_on_the_units_around_a_norm_that_stays(
+    make: Callable[..., Quantised], samples: dict[str, np.ndarray]
+) -> None:
+    network = with_kept_norm()
+    held_out = split_samples(samples, seed=0, where="test").held_out
+    exact = network.SerializeToString()
+    found = []
+    for source in (network, rescaled_anyhow(network, 1)):
+        own = make(source, weights="per-tensor").model.SerializeToString()
+        (error,) = output_errors(own, exact, held_out, SPECS, threads=1)
+        found.append(error.sqnr_db)
+    assert found[1] > found[0] - 1

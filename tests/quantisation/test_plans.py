@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
+from int8_networks import with_parameters
 
 from bnfold.errors import InputRefused
-from bnfold.quantisation.plans import candidate_plans, multiply_adds, plan_text, read_plan
+from bnfold.quantisation.plans import candidate_plans, multiply_adds, plan_text, read_plan, regions
 from bnfold.quantisation.prepare import prepared
 from bnfold.records import BenchRatio, BenchReport
 
@@ -59,7 +60,7 @@ def test_the_fastest_plan_is_taken_and_its_file_makes_the_same_bytes(
     cli: Callable[..., Result], network: onnx.ModelProto, samples: dict[str, np.ndarray], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    def timed(files: list[Path], *, names: list[str], **_: Any) -> BenchReport:
+    def timed(files: list[Path], _axes: object, *, names: list[str], **_: Any) -> BenchReport:
         assert [path.is_file() for path in files] == [True] * len(names)
         speed = {name: 1.0 + 0.1 * (name == "without grouped") for name in names[1:]}
         ratios = tuple(BenchRatio("float", name, 1, r, r - 0.01, r + 0.01, "slower") for name, r in speed.items())
@@ -85,3 +86,28 @@ def test_the_fastest_plan_is_taken_and_its_file_makes_the_same_bytes(
     assert not (tmp_path / "b" / "plan.json").exists()
     both = cli(*given, "-o", tmp_path / "c", "--measure", "--plan", tmp_path / "a" / "plan.json")
     assert both.exit_code == 3
+
+
+REGIONS = """
+<ir_version: 10, opset_import: ["" : 20]>
+net (float[N, 3, 8, 8] x) => (float[N, 5] y) {
+  [first] a = Conv (x, w1)
+  [smooth] b = Sigmoid (a)
+  [second] c = Conv (b, w2)
+  [relu] d = Relu (c)
+  [third] e = Conv (d, w3)
+  [curve] f = Tanh (e)
+  [pool] g = GlobalAveragePool (f)
+  [flat] h = Flatten (g)
+  [fc] y = Gemm <transB = 1> (h, w4)
+}
+"""
+
+
+def test_regions_are_what_integers_connect() -> None:
+    shapes = {"w1": (4, 3, 1, 1), "w2": (8, 4, 1, 1), "w3": (8, 8, 1, 1), "w4": (5, 8)}
+    graph = prepared(with_parameters(REGIONS, shapes), where="test").graph
+    assert regions(graph) == [frozenset({"second", "third"}), frozenset({"first"}), frozenset({"fc"})]
+    plans = candidate_plans(graph)
+    assert plans["single region from second"] == ("first", "fc")
+    assert plans["single region from first"] == ("second", "third", "fc")

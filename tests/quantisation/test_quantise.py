@@ -20,7 +20,7 @@ from bnfold.quantisation.grids import grid_of, integer_bias, integer_weight
 from bnfold.quantisation.measure_error import output_errors, share_outside, sqnr_db
 from bnfold.quantisation.placement import place
 from bnfold.quantisation.prepare import prepared
-from bnfold.quantisation.prove import compare_with_simulation
+from bnfold.quantisation.prove import compare_with_simulation, prove
 from bnfold.quantisation.quantise import WEIGHT_LIMITS, quantise
 from bnfold.quantisation.samples import batches, split_samples
 from bnfold.quantisation.simulate import Simulation
@@ -369,3 +369,27 @@ def _float_twin(model: onnx.ModelProto) -> onnx.ModelProto:
         node.input[:] = ["a" if name == old else name for name in node.input]
     stem.output[0] = "a"
     return copy
+
+
+def test_for_arm_activations_are_signed_and_proven(
+    make: Callable[..., Quantised], made: Quantised, feeds: list[dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    own = make(target="arm")
+    zero_points = {
+        name: [
+            onnx.numpy_helper.to_array(tensor)
+            for tensor in model.graph.initializer
+            if tensor.name.endswith("/zero_point")
+            and not tensor.name.endswith(("weight/zero_point", "bias/zero_point"))
+        ]
+        for name, model in (("arm", own.model), ("x86", made.model))
+    }
+    assert {array.dtype for array in zero_points["arm"]} == {np.dtype(np.int8)}
+    assert {array.dtype for array in zero_points["x86"]} == {np.dtype(np.uint8)}
+    path = tmp_path / "arm.onnx"
+    onnx.save(own.model, path)
+    proof = prove(path, own.source, own.recipe, feeds, threads=1)
+    assert proof.failures == ()
+    assert proof.facts.n_compared > 1000
+    wrong = dataclasses.replace(own.recipe, activations="u8")
+    assert any("its integers are int8" in failure for failure in prove(path, own.source, wrong, feeds).failures)

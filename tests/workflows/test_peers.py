@@ -94,3 +94,32 @@ def test_a_gate_against_a_peer(
 
 def test_peers_want_a_source(cli: Callable[..., Result], network: Path) -> None:
     assert cli("bench", network, "--against", "plain").exit_code == 2
+
+
+def test_int8_of_the_runtime_is_a_peer_in_time_and_accuracy(network: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(24, 2, 6, 6)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    report = bench(
+        network, against=["ort-static", "ort-static-best"], source=str(network), inputs=tmp_path / "x.npz",
+        threads=1, budget_s=0.1,
+    )  # fmt: skip
+    assert report.missing == ()
+    assert [run.name for run in report.runs] == [network.stem, "ort-static", "ort-static-best"]
+    losses = {loss.name: loss.sqnr_db for loss in report.losses}
+    assert losses[network.stem] > 100  # the plain export says the same
+    assert 5 < losses["ort-static"] < 60
+    assert losses["ort-static-best"] > losses["ort-static"]
+
+
+def test_int8_of_the_runtime_wants_samples(network: Path) -> None:
+    report = bench(network, against=["ort-static"], source=str(network), threads=1, budget_s=0.1)
+    assert [(peer.name, peer.remedy) for peer in report.missing] == [
+        ("ort-static", "give them with --inputs or --data")
+    ]
+    assert report.losses == ()
+
+
+def test_samples_are_for_peers_in_int8(cli: Callable[..., Result], network: Path) -> None:
+    result = cli("bench", network, "--against", "plain", "--source", network, "--data", "digits")
+    assert result.exit_code == 2
+    assert "--inputs and --data are for --against ort-static" in result.stderr

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
+from bnfold.derivation.integer_parameters import SMALLEST_SCALE, ExpectedParameters, even
+
 if TYPE_CHECKING:
-    from bnfold.records.quantisation import IntegerNode, Recipe
+    from bnfold.records.recipes import IntegerNode, Recipe
 
 __all__ = ["Derivation"]
 
 _TOP = 255.0
-_SMALLEST_SCALE = 2.0**-102
-_BIAS_STEPS = 2.0**30
+_SIGNED = 128.0
 
 
 class Derivation:
@@ -58,6 +59,7 @@ class Derivation:
             for name in node.input:
                 self._reads.setdefault(name, []).append(node)
         self._checked: set[str] = set()
+        self._expected = ExpectedParameters(self._source, self._source_constants, self._source_reader, recipe)
         self._compare()
 
     def _compare(self) -> None:
@@ -85,8 +87,9 @@ class Derivation:
         """Scale and zero point of a value, by its own range or by that of what was moved to it."""
         if value in self._recipe.ranges:
             low, high = self._recipe.ranges[value]
-            scale = float(np.float32(max((high - low) / _TOP, _SMALLEST_SCALE))) if high > low else 1.0
-            return scale, min(max(float(_even(-low / scale)), 0.0), _TOP)
+            scale = float(np.float32(max((high - low) / _TOP, SMALLEST_SCALE))) if high > low else 1.0
+            zero_point = min(max(float(even(-low / scale)), 0.0), _TOP)
+            return scale, zero_point - (_SIGNED if self._recipe.activations == "s8" else 0)
         for plan in self._recipe.nodes:
             if plan.output == value and plan.grid == "input" and depth < len(self._recipe.nodes):
                 return self._grid(self._source[plan.name].input[0], depth + 1)
@@ -99,11 +102,14 @@ class Derivation:
         self._compare_grid(node, node.input[0])
 
     def _compare_grid(self, node: NodeProto, integers: str) -> None:
-        value = integers.removesuffix("/u8")
-        grid = self._grid(value) if integers.endswith("/u8") else None
+        value = integers.removesuffix("/q8")
+        grid = self._grid(value) if integers.endswith("/q8") else None
         if grid is None:
             self.differences.append(f"{integers}: {node.op_type} {node.name} stands for no recorded range")
             return
+        found = self._constants.get(node.input[2])
+        if found is not None and found.dtype != (np.int8 if self._recipe.activations == "s8" else np.uint8):
+            self.differences.append(f"{value}: its integers are {found.dtype}")
         for kind, name, number in zip(("scale", "zero point"), node.input[1:3], grid, strict=True):
             self._equal(f"{value}: {kind}", self._constants.get(name), np.full((), number))
 
@@ -132,7 +138,7 @@ class Derivation:
         n = len(source.input) if plan.op in ("Add", "Concat") else 1
         for expected, name in zip(source.input[:n], own.input[:n], strict=True):
             behind = self._makes.get(name)
-            if behind is None or behind.op_type != "DequantizeLinear" or behind.input[0] != f"{expected}/u8":
+            if behind is None or behind.op_type != "DequantizeLinear" or behind.input[0] != f"{expected}/q8":
                 self.differences.append(f"{plan.name}: it does not read the integers of {expected}")
 
     def _compare_float(self, source: NodeProto, own: NodeProto) -> None:
@@ -147,7 +153,7 @@ class Derivation:
                 self._compare_constant(source, index, name)
                 continue
             behind = self._makes.get(name)
-            read = behind.input[0].removesuffix("/u8") if behind and behind.op_type == "DequantizeLinear" else name
+            read = behind.input[0].removesuffix("/q8") if behind and behind.op_type == "DequantizeLinear" else name
             if read != expected:
                 self.differences.append(f"{own.name}: it reads {read} in place of {expected}")
 
@@ -155,9 +161,11 @@ class Derivation:
         """A parameter of a float operator: as it was, or in the units of the file."""
         expected = self._source_constants[source.input[index]]
         if source.op_type in ("Conv", "Gemm", "MatMul"):
-            written = self._recipe.gauge.get(self._written(source))
+            written = self._recipe.gauge.get(self._expected.written(source))
             if index == 1:
-                expected = self._in_units(source, expected.astype(np.float64), self._channel_axis(source))
+                expected = self._expected.in_units(
+                    source, expected.astype(np.float64), self._expected.channel_axis(source)
+                )
             elif written is not None:
                 expected = (expected.astype(np.float64) * written).astype(np.float32)
         elif self._recipe.gauge:
@@ -176,7 +184,7 @@ class Derivation:
                 self.differences.append(f"{plan.name}: its output is quantised, and should be float")
             return
         stored = [node for node in behind if node.op_type == "QuantizeLinear"]
-        if len(behind) != 1 or len(stored) != 1 or stored[0].output[0] != f"{plan.output}/u8":
+        if len(behind) != 1 or len(stored) != 1 or stored[0].output[0] != f"{plan.output}/q8":
             self.differences.append(f"{plan.name}: its output is not stored as the integers of {plan.output}")
 
     def _compare_activation(self, plan: IntegerNode) -> None:
@@ -202,75 +210,13 @@ class Derivation:
         source, own = self._source[plan.name], self._file[plan.name]
         if source.op_type == own.op_type and _attributes(source) != _attributes(own):
             self.differences.append(f"{plan.name}: its attributes are not those of the folded graph")
-        axis = self._channel_axis(source)
-        w = self._in_units(source, self._source_constants[source.input[1]].astype(np.float64), axis)
-        rows = np.moveaxis(w, axis, 0).reshape(w.shape[axis], -1)
-        bias = self._bias(source, plan)
         grid = self._grid(source.input[0])
         if grid is None:
             return
-        s = grid[0]
-        limit = float(self._recipe.weight_limit)
-        peaks = np.array([np.abs(row).max() if row.size else 0.0 for row in rows]) / limit
-        if bias is not None:
-            peaks = np.maximum(peaks, np.abs(bias) / (s * _BIAS_STEPS))
-        if self._recipe.weights == "per-tensor":
-            peaks = np.array(max(float(peaks.max()), _SMALLEST_SCALE) if peaks.max() > 0 else 1.0)
-        else:
-            peaks = np.where(peaks > 0, np.maximum(peaks, _SMALLEST_SCALE), 1.0)
-        scales = peaks.astype(np.float32).astype(np.float64)
-        integers = np.stack(
-            [_even(row / step) for row, step in zip(rows, np.broadcast_to(scales, len(rows)), strict=True)]
-        )
-        integers = np.clip(integers, -limit, limit).reshape(np.moveaxis(w, axis, 0).shape)
-        self._compare_parameter(plan, own, 1, what="weight", integers=np.moveaxis(integers, 0, axis), scales=scales)
-        if bias is not None:
-            product = (np.float32(s) * scales.astype(np.float32)).astype(np.float64)
-            self._compare_parameter(plan, own, 2, what="bias", integers=_even(bias / (s * scales)), scales=product)
-
-    def _bias(self, source: NodeProto, plan: IntegerNode) -> np.ndarray | None:
-        """The float bias and its correction; None for a MatMul, whose bias is an operator of its own."""
-        if source.op_type == "MatMul":
-            if plan.op == "MatMul":
-                return None
-            add = self._source_reader[source.output[0]][0]
-            name = next(name for name in add.input if name != source.output[0])
-        else:
-            name = source.input[2] if len(source.input) > 2 else ""
-        channels = self._source_constants[source.input[1]].shape[self._channel_axis(source)]
-        bias = self._source_constants[name].astype(np.float64) if name else np.zeros(channels)
-        written = self._recipe.gauge.get(self._written(source))
-        if written is not None:
-            bias = (bias * written).astype(np.float32).astype(np.float64)
-        return bias + self._recipe.corrections.get(plan.name, 0.0)
-
-    def _written(self, source: NodeProto) -> str:
-        """What a layer writes in the graph that was quantised: behind its bias, where a MatMul became a Gemm."""
-        plan = self._plans.get(source.name)
-        if source.op_type == "MatMul" and plan is not None and plan.op == "Gemm":
-            return str(self._source_reader[source.output[0]][0].output[0])
-        return str(source.output[0])
-
-    def _in_units(self, source: NodeProto, w: np.ndarray, axis: int) -> np.ndarray:
-        """W' = a_y W / a_x, rounded to float32 as the folded weight is."""
-        read, written = (self._recipe.gauge.get(name) for name in (source.input[0], self._written(source)))
-        if read is None and written is None:
-            return w
-        rows = np.moveaxis(w, axis, 0).copy()
-        m, per_group = rows.shape[:2]
-        if written is not None:
-            rows *= written.reshape(-1, *(1,) * (rows.ndim - 1))
-        if read is not None:
-            groups = read.reshape(-1, per_group)
-            own = groups[np.arange(m) // (m // len(groups))]
-            rows *= (1 / own).reshape(m, per_group, *(1,) * (rows.ndim - 2))
-        return np.asarray(np.moveaxis(rows, 0, axis).astype(np.float32).astype(np.float64))
-
-    def _channel_axis(self, source: NodeProto) -> int:
-        if source.op_type == "Conv":
-            return 0
-        transposed = any(attribute.name == "transB" and attribute.i for attribute in source.attribute)
-        return 0 if transposed else 1
+        expected = self._expected.of_layer(plan, grid[0])
+        self._compare_parameter(plan, own, 1, what="weight", integers=expected.weight, scales=expected.scales)
+        if expected.bias is not None:
+            self._compare_parameter(plan, own, 2, what="bias", integers=expected.bias, scales=expected.bias_scales)
 
     def _compare_parameter(
         self, plan: IntegerNode, own: NodeProto, index: int, *, what: str, integers: np.ndarray, scales: np.ndarray
@@ -289,11 +235,3 @@ class Derivation:
 
 def _attributes(node: NodeProto) -> list[bytes]:
     return sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
-
-
-def _even(x: np.ndarray | float) -> np.ndarray:
-    """The nearest whole number, halves to even."""
-    below = np.floor(x)
-    rest = np.asarray(x - below)
-    up = (rest > 0.5) | ((rest == 0.5) & (np.mod(below, 2) == 1))
-    return np.asarray(below + up)

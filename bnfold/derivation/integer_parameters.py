@@ -1,0 +1,135 @@
+"""The integer weights and biases that follow from folded weights, recorded ranges, units and corrections.
+
+s_w = max_c |w| / n      q_w = round(w / s_w)      q_b = round((b + correction) / (s s_w))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from onnx import NodeProto
+
+    from bnfold.records.recipes import IntegerNode, Recipe
+
+__all__ = ["SMALLEST_SCALE", "ExpectedLayer", "ExpectedParameters", "even"]
+
+SMALLEST_SCALE = 2.0**-102
+_BIAS_STEPS = 2.0**30
+
+
+@dataclasses.dataclass(frozen=True)
+class ExpectedLayer:
+    """Integers of a layer and their scales, those of the bias None where it has none of its own."""
+
+    weight: np.ndarray
+    scales: np.ndarray
+    bias: np.ndarray | None
+    bias_scales: np.ndarray
+
+
+class ExpectedParameters:
+    """The integer parameters of layers.
+
+    Args:
+        source: the nodes of the folded graph by name.
+        constants: its initializers by name.
+        readers: the nodes that read each of its values, by name.
+        recipe: what the file was made with.
+    """
+
+    def __init__(
+        self,
+        source: Mapping[str, NodeProto],
+        constants: Mapping[str, np.ndarray],
+        readers: Mapping[str, Sequence[NodeProto]],
+        recipe: Recipe,
+    ) -> None:
+        self._source, self._constants, self._readers, self._recipe = source, constants, readers, recipe
+        self._plans = {plan.name: plan for plan in recipe.nodes}
+
+    def of_layer(self, plan: IntegerNode, s: float) -> ExpectedLayer:
+        """The parameters of a layer that reads a value of scale `s`."""
+        source = self._source[plan.name]
+        axis = self.channel_axis(source)
+        w = self.in_units(source, self._constants[source.input[1]].astype(np.float64), axis)
+        rows = np.moveaxis(w, axis, 0).reshape(w.shape[axis], -1)
+        bias = self.bias(source, plan)
+        limit = float(self._recipe.weight_limit)
+        peaks = np.array([np.abs(row).max() if row.size else 0.0 for row in rows]) / limit
+        if bias is not None:
+            peaks = np.maximum(peaks, np.abs(bias) / (s * _BIAS_STEPS))
+        if self._recipe.weights == "per-tensor":
+            peaks = np.array(max(float(peaks.max()), SMALLEST_SCALE) if peaks.max() > 0 else 1.0)
+        else:
+            peaks = np.where(peaks > 0, np.maximum(peaks, SMALLEST_SCALE), 1.0)
+        scales = peaks.astype(np.float32).astype(np.float64)
+        integers = np.stack(
+            [even(row / step) for row, step in zip(rows, np.broadcast_to(scales, len(rows)), strict=True)]
+        )
+        integers = np.clip(integers, -limit, limit).reshape(np.moveaxis(w, axis, 0).shape)
+        product = (np.float32(s) * scales.astype(np.float32)).astype(np.float64)
+        return ExpectedLayer(
+            weight=np.moveaxis(integers, 0, axis),
+            scales=scales,
+            bias=None if bias is None else even(bias / (s * scales)),
+            bias_scales=product,
+        )
+
+    def bias(self, source: NodeProto, plan: IntegerNode) -> np.ndarray | None:
+        """The float bias and its correction; None for a MatMul, whose bias is an operator of its own."""
+        if source.op_type == "MatMul":
+            if plan.op == "MatMul":
+                return None
+            add = self._readers[source.output[0]][0]
+            name = next(name for name in add.input if name != source.output[0])
+        else:
+            name = source.input[2] if len(source.input) > 2 else ""
+        channels = self._constants[source.input[1]].shape[self.channel_axis(source)]
+        bias = self._constants[name].astype(np.float64) if name else np.zeros(channels)
+        written = self._recipe.gauge.get(self.written(source))
+        if written is not None:
+            bias = (bias * written).astype(np.float32).astype(np.float64)
+        return bias + self._recipe.corrections.get(plan.name, 0.0)
+
+    def written(self, source: NodeProto) -> str:
+        """What a layer writes in the graph that was quantised: behind its bias, where a MatMul became a Gemm."""
+        plan = self._plans.get(source.name)
+        if source.op_type == "MatMul" and plan is not None and plan.op == "Gemm":
+            return str(self._readers[source.output[0]][0].output[0])
+        return str(source.output[0])
+
+    def in_units(self, source: NodeProto, w: np.ndarray, axis: int) -> np.ndarray:
+        """W' = a_y W / a_x, rounded to float32 as the folded weight is."""
+        read, written = (self._recipe.gauge.get(name) for name in (source.input[0], self.written(source)))
+        if read is None and written is None:
+            return w
+        rows = np.moveaxis(w, axis, 0).copy()
+        m, per_group = rows.shape[:2]
+        if written is not None:
+            rows *= written.reshape(-1, *(1,) * (rows.ndim - 1))
+        if read is not None:
+            groups = read.reshape(-1, per_group)
+            own = groups[np.arange(m) // (m // len(groups))]
+            rows *= (1 / own).reshape(m, per_group, *(1,) * (rows.ndim - 2))
+        return np.asarray(np.moveaxis(rows, 0, axis).astype(np.float32).astype(np.float64))
+
+    def channel_axis(self, source: NodeProto) -> int:
+        """The axis of a weight that counts the output channels."""
+        if source.op_type == "Conv":
+            return 0
+        transposed = any(attribute.name == "transB" and attribute.i for attribute in source.attribute)
+        return 0 if transposed else 1
+
+
+def even(x: np.ndarray | float) -> np.ndarray:
+    """The nearest whole number, halves to even."""
+    below = np.floor(x)
+    rest = np.asarray(x - below)
+    up = (rest > 0.5) | ((rest == 0.5) & (np.mod(below, 2) == 1))
+    return np.asarray(below + up)
