@@ -19,9 +19,6 @@ LONGER = {
     "folding/relations/layout.py",
     "graph/float64_ops.py",
     "modules/slots.py",
-    "quantisation/derive.py",
-    "quantisation/write.py",
-    "records/quantisation.py",
 }
 
 
