@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # where common/ lies
+from common.tables import markdown_table
 from equalize import equalized
 from networks import CANVASES, CLASSIFIERS
 
@@ -175,31 +179,26 @@ def misses(facts: dict[str, Any]) -> list[str]:
 
 def tables(lines: list[dict[str, Any]]) -> str:
     """Both tables in Markdown."""
-    rows = [
-        "| network | data, test samples | metric | float | int8 | points (99 %) | dB |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    accuracy, units = [], []
     for own in lines:
         interval = f"{100 * own['difference']:+.2f} ({100 * own['low']:+.2f} to {100 * own['high']:+.2f})"
-        rows.append(
-            f"| {own['network']} | {own['data']}, {own['n']:,} | {own['metric']} | {100 * own['float']:.2f} % "
-            f"| {100 * own['int8']:.2f} % "
-            f"| {interval} | {own['sqnr_db']:.1f} |"
-        )
-    rows += ["", "Units as trained -> every free class of channels 2^U(-4,4) times as large:", ""]
-    rows.append("| network | weights | " + " | ".join(METHODS) + " |")
-    rows.append("|---|---|" + "---|" * len(METHODS))
-    for own in lines:
-        for scales in SCALES:
-            cells = []
-            for method in METHODS:
-                before, after = (_cell(own, method, scales, units) for units in ("as trained", "rescaled"))
-                cells.append(
-                    f"{100 * before['value']:.1f} -> {100 * after['value']:.1f} %, "
-                    f"{before['sqnr_db']:.1f} -> {after['sqnr_db']:.1f} dB"
-                )
-            rows.append(f"| {own['network']} | {scales} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        data, values = f"{own['data']}, {own['n']:,}", (f"{100 * own[key]:.2f} %" for key in ("float", "int8"))
+        accuracy.append((own["network"], data, own["metric"], *values, interval, f"{own['sqnr_db']:.1f}"))
+        units += [(own["network"], scales, *(_moved(own, method, scales) for method in METHODS)) for scales in SCALES]
+    headings = ("network", "data, test samples", "metric", "float", "int8", "points (99 %)", "dB")
+    between = "Units as trained -> every free class of channels 2^U(-4,4) times as large:"
+    return "\n\n".join([
+        markdown_table(headings, accuracy), between, markdown_table(("network", "weights", *METHODS), units)
+    ])  # fmt: skip
+
+
+def _moved(facts: dict[str, Any], method: str, scales: str) -> str:
+    """The metric and the decibels of a method before and after the rescaling."""
+    before, after = (_cell(facts, method, scales, units) for units in ("as trained", "rescaled"))
+    return (
+        f"{100 * before['value']:.1f} -> {100 * after['value']:.1f} %, "
+        f"{before['sqnr_db']:.1f} -> {after['sqnr_db']:.1f} dB"
+    )
 
 
 BEGIN, END = "<!-- scripts/int8/tables.py -->", "<!-- end -->"
