@@ -27,6 +27,7 @@ from bnfold.folding.ranges import beyond_range
 from bnfold.folding.relate import part_of, relate_graph
 from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.folding.shifted_relu import move_behind_relu
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure
 from bnfold.graph.canonical import canonicalise
 from bnfold.graph.claims import settle_claims
@@ -42,7 +43,6 @@ from bnfold.records.causes import Stays
 __all__ = ["CHANNEL_BLOCK", "fold", "fold_model"]
 
 _KEPT = Fate("kept")
-_BATCHNORM = "BatchNormalization"
 
 
 def fold(onnx_model: onnx.ModelProto, *, channel_block: int = CHANNEL_BLOCK) -> tuple[onnx.ModelProto, Ledger]:
@@ -207,7 +207,9 @@ def _choose_units(graph: ir.Graph) -> dict[ir.Node, Fate]:
         if not beyond:
             break
         stay |= beyond
-    fates = {node: Fate("kept", stays=why) for node, why in units.refused.items() if kind_of(node) == _BATCHNORM}
+    fates = {
+        node: Fate("kept", stays=why) for node, why in units.refused.items() if kind_of(node) == op.BatchNormalization
+    }
     fates |= {site.node: Fate("absorbed", takers.names(site)) for site in choice.vanished}
     fates |= {site.node: Fate("kept", stays=stays) for site, stays in choice.refused}
     apply_choice(graph, choice, plan)

@@ -14,6 +14,7 @@ from bnfold.folding.gauge import Gauge
 from bnfold.folding.provenance import change_units, forget, forget_without_bias, stand_for, take_over
 from bnfold.folding.relations import RULES, Parameters
 from bnfold.folding.relations.affine import DEVIATION
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import float64_constant, is_only_use, store_constant
 from bnfold.graph.edit import bypass
@@ -43,7 +44,7 @@ def plan_parameters(graph: ir.Graph, choice: Choice) -> tuple[dict[ir.Node, Para
             failed[node] = parameters
         elif parameters is not None:
             plan[node] = parameters
-    for node in [node for node, parameters in plan.items() if kind_of(node) == "MatMul" and 2 in parameters]:
+    for node in [node for node, parameters in plan.items() if kind_of(node) == op.MatMul and 2 in parameters]:
         _give_bias_away(node, gone, plan)
     return plan, failed
 
@@ -54,7 +55,7 @@ def _give_bias_away(node: ir.Node, gone: set[ir.Node], plan: dict[ir.Node, Param
     if len(uses) != 1 or node.outputs[0].is_graph_output():
         return
     ((add, index),) = uses
-    if kind_of(add) != "Add" or add in gone or add.graph is not node.graph:
+    if kind_of(add) != op.Add or add in gone or add.graph is not node.graph:
         return
     held = plan.get(add, {}).get(1 - index, float64_constant(add.inputs[1 - index]))
     bias = plan[node][2]
@@ -76,11 +77,11 @@ def apply_choice(graph: ir.Graph, choice: Choice, plan: dict[ir.Node, Parameters
     for node, parameters in plan.items():
         forget_without_bias(node, choice.gauge, parameters)
         for index, array in parameters.items():
-            if not (kind_of(node) == "MatMul" and index == 2):
+            if not (kind_of(node) == op.MatMul and index == 2):
                 common = shared if index < len(node.inputs) and node.inputs[index] in read_often else None
                 _replace_parameter(graph, node, index, array, common)
         bias = parameters.get(2)
-        if kind_of(node) == "MatMul" and isinstance(bias, np.ndarray):
+        if kind_of(node) == op.MatMul and isinstance(bias, np.ndarray):
             _add_bias(graph, node, bias)
     for site in choice.vanished:
         y = site.node.outputs[0]
@@ -146,11 +147,11 @@ def _add_bias(graph: ir.Graph, node: ir.Node, bias: np.ndarray) -> None:
     y = node.outputs[0]
     metadata = dict(node.metadata_props)
     if y.shape is not None and len(y.shape) == 2:
-        new = ir.node("Gemm", [*node.inputs, value], name=node.name, metadata_props=metadata)
+        new = ir.node(op.Gemm, [*node.inputs, value], name=node.name, metadata_props=metadata)
         _swap(graph, node, new)
         return
     users = list(y.uses())
-    add = ir.node("Add", [y, value], metadata_props=metadata)
+    add = ir.node(op.Add, [y, value], metadata_props=metadata)
     out = add.outputs[0]
     out.shape, out.type = y.shape, y.type
     graph.insert_after(node, add)

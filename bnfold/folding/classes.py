@@ -12,6 +12,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from bnfold.folding.units import Ids, Pin, Units
+from bnfold.graph import operators as op
 from bnfold.graph.operators import kind_of
 
 __all__ = ["Classes", "border_pins", "classify"]
@@ -73,7 +74,7 @@ def classify(units: Units) -> Classes:
         sign_uses=tally(pin.ids for pin in units.positive if pin.node in homogeneous),
         borders=tally(pin.ids for pin in border_pins(units)),
         reads=tally(ids for ids, _ in units.readers),
-        site_reads=tally(site.x_ids for site in units.sites if kind_of(site.node) not in ("Add", "Sub")),
+        site_reads=tally(site.x_ids for site in units.sites if kind_of(site.node) not in (op.Add, op.Sub)),
         shifts=tally(units.shifts),
         writes=tally(ids for ids, _ in units.writers),
         size=size,

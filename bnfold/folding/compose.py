@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from bnfold.folding.parts import Affine, Parts, find_parts
 from bnfold.folding.relations.operands import per_channel
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.computed import Computed
 from bnfold.graph.constants import is_float, store_constant
@@ -47,7 +48,7 @@ def compose_batchnorms(model: ir.Model) -> None:
     Source: Ioffe and Szegedy 2015 (arXiv:1502.03167), algorithm 2; ONNX operator BatchNormalization.
     """
     opset = model.opset_imports.get("", 0)
-    if opset < _OLDEST_OPSET or not any(kind_of(node) in ("Pow", "Sqrt") for node in model.graph.all_nodes()):
+    if opset < _OLDEST_OPSET or not any(kind_of(node) in (op.Pow, op.Sqrt) for node in model.graph.all_nodes()):
         return
     constants = Computed(model)
     found = find_parts(model, constants)
@@ -90,7 +91,7 @@ def _replace(parts: Parts, values: Mapping[ir.Value, np.ndarray], constants: Com
     if not all(fits(largest(array), dtype) for array in arrays.values()):
         return
     node = ir.node(
-        "BatchNormalization",
+        op.BatchNormalization,
         [first.x, *(store_constant(graph, f"{y.name}_{kind}", array, dtype) for kind, array in arrays.items())],
         {"epsilon": stored_epsilon},
         name=layer_of_parameter(constants.origin(variance)) or layer_name(parts.factor.node),
@@ -143,9 +144,9 @@ def _parameters(
 
 def _after(op_type: str, constant: Float64, scale: Float64, shift: Float64) -> tuple[Float64, Float64]:
     """`s x + t` after one more operator with a constant."""
-    if op_type in ("Add", "Sub"):
-        return scale, shift + (constant if op_type == "Add" else -constant)
-    factor = constant if op_type == "Mul" else 1 / constant
+    if op_type in (op.Add, op.Sub):
+        return scale, shift + (constant if op_type == op.Add else -constant)
+    factor = constant if op_type == op.Mul else 1 / constant
     return scale * factor, shift * factor
 
 

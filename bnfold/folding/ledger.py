@@ -12,6 +12,7 @@ import onnx_ir as ir
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations import Parameters
 from bnfold.folding.units import Refusal, Site
+from bnfold.graph import operators as op
 from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
 from bnfold.numerics.affine import BatchNormParameters
@@ -31,7 +32,9 @@ class Found:
 
 def find_batchnorms(model: ir.Model) -> tuple[Found, ...]:
     """Every BatchNormalization node, those in subgraphs included, in the graph's order. One used twice is two."""
-    nodes = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if kind_of(node) == "BatchNormalization"]
+    nodes = [
+        node for node in ir.traversal.RecursiveGraphIterator(model.graph) if kind_of(node) == op.BatchNormalization
+    ]
     seen: Counter[str] = Counter()
     found = []
     for node in nodes:

@@ -17,10 +17,11 @@ import onnx_ir as ir
 
 from bnfold.folding.provenance import take_over
 from bnfold.folding.terms import Term, is_sum, terms_of_sum
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import float64_constant, store_constant
 from bnfold.graph.layers import layer_name
-from bnfold.graph.operators import kind_of
+from bnfold.graph.operators import Trait, kind_of
 from bnfold.graph.scaled import fits, largest
 from bnfold.graph.shapes import static_length
 
@@ -32,9 +33,6 @@ __all__ = ["merge_branches", "scales_as_convolutions"]
 
 # In a node's meta: it scales or shifts in the place of what ONNX Runtime computes as a blocked convolution.
 _WAS_BLOCKED = "bnfold.was_blocked"
-_LAYOUT_STAYS = frozenset(
-    ("Add", "AveragePool", "Clip", "HardSigmoid", "LeakyRelu", "MaxPool", "Relu", "Sigmoid", "Tanh")
-)
 
 
 @dataclass(frozen=True)
@@ -61,15 +59,15 @@ class _Merged:
     def is_blocked(self) -> bool:
         """Whether ONNX Runtime has a blocked kernel for a term: a convolution, or a BatchNorm of what one computes."""
         kinds = {kind_of(node) for term in self.terms for node in term.nodes}
-        return "Conv" in kinds or ("BatchNormalization" in kinds and _is_convolved(self.terms[0].source))
+        return op.Conv in kinds or (op.BatchNormalization in kinds and _is_convolved(self.terms[0].source))
 
 
 def _is_convolved(value: ir.Value) -> bool:
     """Whether a convolution computes a value, but for operators that leave the layout in blocks."""
     node = value.producer()
-    while node is not None and kind_of(node) in _LAYOUT_STAYS and node.inputs and node.inputs[0] is not None:
+    while node is not None and kind_of(node).has(Trait.KEEPS_BLOCKS) and node.inputs and node.inputs[0] is not None:
         node = node.inputs[0].producer()
-    return node is not None and kind_of(node) == "Conv"
+    return node is not None and kind_of(node) == op.Conv
 
 
 def merge_branches(graph: ir.Graph) -> dict[ir.Node, str]:
@@ -95,7 +93,7 @@ def _merge_sum(graph: ir.Graph, root: ir.Node) -> dict[ir.Node, str]:
     gained, alone = found
     _rebuild(graph, root, gained, alone)
     nodes = (node for group in gained for term in group.terms for node in term.nodes)
-    return {node: name for node in nodes if kind_of(node) == "BatchNormalization"}
+    return {node: name for node in nodes if kind_of(node) == op.BatchNormalization}
 
 
 def _gained(root: ir.Node) -> tuple[list[_Merged], list[Term]] | None:
@@ -135,11 +133,11 @@ def _rebuild(graph: ir.Graph, root: ir.Node, gained: list[_Merged], alone: list[
     parts = [_emit(graph, root, group) for group in gained]
     rest = [(part, False) for part in parts[1:]] + [(t.value, t.negative) for t in alone if t.value is not None]
     total, unknown = parts[0], (None,) * len(gained[0].conv.kernel)
-    if kind_of(root) == "Sum" and rest and not any(negative for _, negative in rest):
-        total = _insert(graph, root, "Sum", [total, *(part for part, _ in rest)], unknown)
+    if kind_of(root) == op.Sum and rest and not any(negative for _, negative in rest):
+        total = _insert(graph, root, op.Sum, [total, *(part for part, _ in rest)], unknown)
         rest = []
     for part, negative in rest:
-        total = _insert(graph, root, "Sub" if negative else "Add", [total, part], unknown)
+        total = _insert(graph, root, op.Sub if negative else op.Add, [total, part], unknown)
     total.shape = y.shape
     take_over(total, y)
     ir.convenience.replace_all_uses_with(y, total, replace_graph_outputs=True)
@@ -160,8 +158,8 @@ def _emit(graph: ir.Graph, root: ir.Node, group: _Merged) -> ir.Value:
         bias = store_constant(graph, f"{name}.bias", array, dtype, rounded=False)
     if conv.is_scale:
         meta = {_WAS_BLOCKED: True} if group.is_blocked else {}
-        scaled = _insert(graph, root, "Mul", [source, weight], size, meta=meta)
-        return scaled if bias is None else _insert(graph, root, "Add", [scaled, bias], size, meta=meta)
+        scaled = _insert(graph, root, op.Mul, [source, weight], size, meta=meta)
+        return scaled if bias is None else _insert(graph, root, op.Add, [scaled, bias], size, meta=meta)
     attributes: dict[str, int | list[int]] = {
         "kernel_shape": list(conv.kernel),
         "pads": list(conv.pads),
@@ -170,7 +168,7 @@ def _emit(graph: ir.Graph, root: ir.Node, group: _Merged) -> ir.Value:
         "group": conv.group,
     }
     return _insert(
-        graph, root, "Conv", [source, weight] if bias is None else [source, weight, bias], size, attributes=attributes
+        graph, root, op.Conv, [source, weight] if bias is None else [source, weight, bias], size, attributes=attributes
     )
 
 
@@ -207,9 +205,9 @@ def scales_as_convolutions(graph: ir.Graph) -> None:
 def _as_convolution(graph: ir.Graph, node: ir.Node) -> None:
     """One Mul or Add of a constant per channel of a batch of images, and the Add of another behind a Mul."""
     (x, constants), last = _operands(node), node
-    scale, shift = (constants, None) if node.op_type == "Mul" else (None, constants)
+    scale, shift = (constants, None) if node.op_type == op.Mul else (None, constants)
     follower = _only_reader(node)
-    if node.op_type == "Mul" and follower is not None and follower.meta.get(_WAS_BLOCKED):
+    if node.op_type == op.Mul and follower is not None and follower.meta.get(_WAS_BLOCKED):
         last, shift = follower, _operands(follower)[1]
     n = static_length(node.outputs[0], 1)
     dtype = node.outputs[0].dtype
@@ -223,7 +221,7 @@ def _as_convolution(graph: ir.Graph, node: ir.Node) -> None:
         store_constant(graph, f"{layer_name(node)}.{name}", array, dtype, rounded=False)
         for name, array in zip(("weight", "bias"), [weight, *bias], strict=False)
     ]
-    new = ir.node("Conv", [x, *stored], {"group": n, "kernel_shape": [1, 1]}, metadata_props=dict(node.metadata_props))
+    new = ir.node(op.Conv, [x, *stored], {"group": n, "kernel_shape": [1, 1]}, metadata_props=dict(node.metadata_props))
     graph.insert_before(node, new)
     y, out = last.outputs[0], new.outputs[0]
     out.shape, out.type = y.shape, y.type

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bnfold.folding.gauge import Gauge
+from bnfold.graph import operators as op
 from bnfold.numerics.affine import Float64
 from bnfold.records.certificate import Certificate, Counterpart, Exact
 
@@ -72,7 +73,7 @@ def change_units(gauge: Gauge) -> None:
 def forget_without_bias(node: ir.Node, gauge: Gauge, indices: Any) -> None:
     """A MatMul whose reader adds what it lacks of the output's units writes a part of its counterpart only."""
     x, y = node.inputs[0], node.outputs[0]
-    if node.op_type != "MatMul" or 2 in indices or x is None:
+    if node.op_type != op.MatMul or 2 in indices or x is None:
         return
     if gauge.constant[gauge.elements(y)].any() or gauge.offset[gauge.elements(x)].any():
         forget(y)

@@ -21,6 +21,7 @@ from bnfold.folding.relations.affine import DEVIATION
 from bnfold.folding.trace import trace_wires
 from bnfold.folding.units import Ids
 from bnfold.folding.wires import Slot
+from bnfold.graph import operators as op
 from bnfold.graph.constants import (
     attribute,
     constant_shape,
@@ -39,8 +40,10 @@ __all__ = ["remove_dead_channels"]
 
 
 # What the parameters of an elementwise operator are for a channel that is 0 before it and behind it.
-_NEUTRAL = {"BatchNormalization": (0.0, 1.0, 0.0, 0.0, 1.0), "Mul": (1.0, 1.0), "Div": (0.0, 1.0)}
-_NEUTRAL |= {"Add": (0.0, 0.0), "Sub": (0.0, 0.0)}
+_NEUTRAL: dict[str, tuple[float, ...]] = {
+    op.BatchNormalization: (0.0, 1.0, 0.0, 0.0, 1.0), op.Mul: (1.0, 1.0), op.Div: (0.0, 1.0),
+    op.Add: (0.0, 0.0), op.Sub: (0.0, 0.0),
+}  # fmt: skip
 
 
 def remove_dead_channels(graph: ir.Graph, opset: int, block: int, removed: dict[ir.Node, RemovedChannels]) -> int:
@@ -78,7 +81,7 @@ def _remove_once(graph: ir.Graph, opset: int, block: int, removed: dict[ir.Node,
             remove(value, what.gone[ids])
     for node in wires.flattens:
         if (
-            kind_of(node) == "Reshape"
+            kind_of(node) == op.Reshape
             and node.inputs[0] is not None
             and what.gone[wires.units.of(node.inputs[0])].any()
         ):
@@ -102,9 +105,9 @@ def _shape_without(shape: ir.Shape, ids: Ids, gone: NDArray[np.bool_]) -> list[i
 
 def _has_zeros(node: ir.Node) -> bool:
     """Whether a node may make a channel constant, or not read it: zeros along one of its weight, gamma or factor."""
-    if kind_of(node) not in ("Conv", "Gemm", "MatMul", "BatchNormalization", "Mul"):
+    if kind_of(node) not in (op.Conv, op.Gemm, op.MatMul, op.BatchNormalization, op.Mul):
         return False
-    if kind_of(node) in ("BatchNormalization", "Mul"):
+    if kind_of(node) in (op.BatchNormalization, op.Mul):
         factors = (nonzero(value) for value in node.inputs[:2])
         return any(factor is not None and not factor.all() for factor in factors)
     shape = constant_shape(node.inputs[1])
@@ -136,7 +139,7 @@ def _take_constants(graph: ir.Graph, slot: Slot, dead: NDArray[np.bool_], consta
         return
     old = float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
-    shift = shift * alpha / beta if kind_of(node) == "Gemm" else shift
+    shift = shift * alpha / beta if kind_of(node) == op.Gemm else shift
     if len(node.inputs) < 3:
         node.resize_inputs(3)
     _put(graph, node, 2, shift if old is None else old + shift)
@@ -197,7 +200,7 @@ def _put(graph: ir.Graph, node: ir.Node, index: int, array: Float64) -> None:
 
 
 def _as_flatten(graph: ir.Graph, node: ir.Node) -> None:
-    new = ir.node("Flatten", [node.inputs[0]], {"axis": 1}, name=node.name, metadata_props=dict(node.metadata_props))
+    new = ir.node(op.Flatten, [node.inputs[0]], {"axis": 1}, name=node.name, metadata_props=dict(node.metadata_props))
     new.outputs[0].type, new.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
     graph.insert_before(node, new)
     take_over(new.outputs[0], node.outputs[0])

@@ -12,6 +12,7 @@ from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.folding.trace_pointwise import BINARY, UNARY, trace_binary, trace_unary
 from bnfold.folding.units import Ids, Refusal
 from bnfold.folding.wires import Slot, Wires
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import attribute, float64_constant
 from bnfold.graph.layers import layer_name
@@ -24,22 +25,8 @@ __all__ = ["trace_wires"]
 
 # Operators that neither name a number of channels nor pick channels by position, and leave a constant what it is.
 _SAFE_CARRY = frozenset(
-    (
-        "AveragePool",
-        "Concat",
-        "Dropout",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "Identity",
-        "MaxPool",
-        "Pad",
-        "ReduceMax",
-        "ReduceMean",
-        "Resize",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
-    )
+    {op.AveragePool, op.Concat, op.Dropout, op.GlobalAveragePool, op.GlobalMaxPool, op.Identity, op.MaxPool, op.Pad}
+    | {op.ReduceMax, op.ReduceMean, op.Resize, op.Squeeze, op.Transpose, op.Unsqueeze}
 )
 
 
@@ -73,22 +60,22 @@ def _traced(node: ir.Node, wires: Wires) -> bool:
 
 def _trace(node: ir.Node, wires: Wires) -> bool:
     """Trace one node; False if its neighbourhood must stay."""
-    if kind_of(node) in ("Conv", "Gemm", "MatMul"):
+    if kind_of(node) in (op.Conv, op.Gemm, op.MatMul):
         return _trace_linear(node, wires)
     if kind_of(node) in UNARY:
         return trace_unary(node, wires)
     if kind_of(node) in BINARY and len(node.inputs) == 2:
         return trace_binary(node, wires)
-    if kind_of(node) == "BatchNormalization":
+    if kind_of(node) == op.BatchNormalization:
         return _trace_batchnorm(node, wires)
-    if kind_of(node) in ("Reshape", "Flatten"):
+    if kind_of(node) in (op.Reshape, op.Flatten):
         return _trace_flatten(node, wires)
     return kind_of(node) in _SAFE_CARRY and _trace_carried(node, wires)
 
 
 def _trace_carried(node: ir.Node, wires: Wires) -> bool:
     """y holds elements of x, or averages of one channel; with zeros among them, only a constant 0 stays what it is."""
-    if kind_of(node) == "Resize" and len(node.inputs) > 3 and node.inputs[3] is not None:
+    if kind_of(node) == op.Resize and len(node.inputs) > 3 and node.inputs[3] is not None:
         return False  # its sizes name a number of channels
     n_pins = len(wires.units.offset_pins)
     if RULES[kind_of(node)].relate(node, wires.units) is not None:
@@ -97,7 +84,7 @@ def _trace_carried(node: ir.Node, wires: Wires) -> bool:
     y = node.outputs[0]
     if "Pool" in node.op_type:
         wires.pooled.append(wires.units.of(y))
-    if len(wires.units.offset_pins) > n_pins and kind_of(node) in ("AveragePool", "Pad"):
+    if len(wires.units.offset_pins) > n_pins and kind_of(node) in (op.AveragePool, op.Pad):
         ids, known = wires.units.of(y), wires.known(y)
         wires.units.tie_scales(wires.give(y, ids.shape, np.where(known == 0, 0.0, np.nan)), ids)
     return True
@@ -109,20 +96,20 @@ def _trace_linear(node: ir.Node, wires: Wires) -> bool:
     bias = float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
     if weight is None or x is None or dims_of(x) is None or (len(node.inputs) > 2 and (bias is None or bias.ndim != 1)):
         return False
-    if kind_of(node) == "Conv":
+    if kind_of(node) == op.Conv:
         return _trace_conv(node, wires, weight, bias)
     rank = len(dims_of(x) or ())
     transposed = bool(attribute(node, "transB", 0))
     if (
         weight.ndim != 2
         or attribute(node, "transA", 0)
-        or (kind_of(node) == "Gemm" and not attribute(node, "beta", 1.0))
+        or (kind_of(node) == op.Gemm and not attribute(node, "beta", 1.0))
     ):
         return False
     out_axis, in_axis = (0, 1) if transposed else (1, 0)
     ids_x = _channels(wires, x, rank - 1, weight.shape[in_axis])
     # A MatMul has no bias to take another constant than 0.
-    wires.slots.append(Slot(node, 1, in_axis, ids_x, "read", only_zero=kind_of(node) == "MatMul"))
+    wires.slots.append(Slot(node, 1, in_axis, ids_x, "read", only_zero=kind_of(node) == op.MatMul))
     shift = attribute(node, "beta", 1.0) * bias if bias is not None else np.zeros(1)
     rows = attribute(node, "alpha", 1.0) * (weight if transposed else weight.T)
     known = _constant_rows(rows, wires.constants[ids_x]) + shift

@@ -10,6 +10,7 @@ from onnx.reference import ReferenceEvaluator
 
 from bnfold.folding.units import Ids
 from bnfold.folding.wires import Slot, Wires
+from bnfold.graph import operators as op
 from bnfold.graph.constants import constant, float64_constant, is_float, operand
 from bnfold.graph.float64_ops import OPERATORS
 from bnfold.graph.operators import kind_of
@@ -20,27 +21,15 @@ __all__ = ["BINARY", "UNARY", "trace_binary", "trace_unary"]
 
 # Operators f(x, constants...) applied element by element, whose constant is known where that of x is.
 UNARY = frozenset(
-    (
-        "Relu",
-        "LeakyRelu",
-        "Sigmoid",
-        "Tanh",
-        "HardSigmoid",
-        "HardSwish",
-        "Clip",
-        "Elu",
-        "Softplus",
-        "Gelu",
-        "Erf",
-        "Sqrt",
-    )
+    {op.Clip, op.Elu, op.Erf, op.Gelu, op.HardSigmoid, op.HardSwish, op.LeakyRelu, op.Relu, op.Sigmoid, op.Softplus}
+    | {op.Sqrt, op.Tanh}
 )
 BINARY: dict[str, Callable[[Float64, Float64], Float64]] = {
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": np.divide,
-    "PRelu": lambda x, slope: np.where(x < 0, slope * x, x),
+    op.Add: np.add,
+    op.Sub: np.subtract,
+    op.Mul: np.multiply,
+    op.Div: np.divide,
+    op.PRelu: lambda x, slope: np.where(x < 0, slope * x, x),
 }
 
 
@@ -77,7 +66,7 @@ def trace_binary(node: ir.Node, wires: Wires) -> bool:
     (a_ids, a), (b_ids, b) = operands[0], operands[1]
     with np.errstate(all="ignore"):
         result = BINARY[node.op_type](a, b)
-    if kind_of(node) == "Mul":
+    if kind_of(node) == op.Mul:
         result = np.where((a == 0) | (b == 0), 0.0, result)
     shape = np.broadcast_shapes(a_ids.shape, b_ids.shape)
     if sum(length > 1 for length in shape) > 1:
@@ -110,7 +99,7 @@ def _follow(node: ir.Node, index: int, ids: Ids, y_ids: Ids, wires: Wires) -> bo
             axis = next(k for k, length in enumerate(ids.shape) if length > 1)
             wires.slots.append(Slot(node, index, axis - (ids.ndim - rank), y_ids.ravel(), "elementwise"))
         return True
-    if node.op_type == "Div" and index == 1:
+    if node.op_type == op.Div and index == 1:
         wires.divisors.append(ids.ravel())
     if ids.size == y_ids.size:
         wires.units.tie_scales(y_ids, ids)

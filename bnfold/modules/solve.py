@@ -19,6 +19,7 @@ from bnfold.folding.ranges import beyond_range
 from bnfold.folding.relate import relate_graph
 from bnfold.folding.relations import Parameters
 from bnfold.folding.relations.affine import batchnorm_parameters
+from bnfold.graph import operators as op
 from bnfold.graph.canonical import canonicalise
 from bnfold.graph.constants import attribute, float64_constant, round_constants, unrounded
 from bnfold.graph.operators import kind_of
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Solution", "solve"]
 
-_BATCHNORM = "BatchNormalization"
 _EPSILON = 1e-5  # of ONNX where the attribute is absent
 _INSIDE = Fate("kept", stays=Refusal(Cause.NO_PARAMETER, "scope"))
 
@@ -70,7 +70,9 @@ def solve(model: ir.Model, places: Places) -> Solution:
     facts = {item.node: batchnorm_parameters(item.node) for item in found}
     slots = Slots(model.graph, elements, places)
     units, choice, plan, takers, writing = _settled(model.graph, slots)
-    fates = {node: Fate("kept", stays=why) for node, why in units.refused.items() if kind_of(node) == _BATCHNORM}
+    fates = {
+        node: Fate("kept", stays=why) for node, why in units.refused.items() if kind_of(node) == op.BatchNormalization
+    }
     fates |= {item.node: _INSIDE for item in found if item.node.graph is not model.graph}
     fates |= {site.node: Fate("absorbed", takers.names(site)) for site in choice.vanished}
     fates |= {site.node: Fate("kept", stays=stays) for site, stays in choice.refused}
@@ -137,6 +139,6 @@ def _settled(graph: ir.Graph, slots: Slots) -> tuple[Units, Choice, dict[ir.Node
 def _only_batchnorms(units: Units) -> None:
     """A constant Mul or Add stays in the module's code, with another constant: it need not vanish."""
     for site in units.sites:
-        if kind_of(site.node) in ("Mul", "Div"):
+        if kind_of(site.node) in (op.Mul, op.Div):
             units.use(np.asarray(site.x_ids))
-    units.sites[:] = [site for site in units.sites if kind_of(site.node) == _BATCHNORM]
+    units.sites[:] = [site for site in units.sites if kind_of(site.node) == op.BatchNormalization]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bnfold.folding.choose import Choice
 from bnfold.folding.relations import Parameters
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure
 from bnfold.graph.constants import attribute, float64_constant
 from bnfold.graph.operators import kind_of
@@ -22,7 +23,6 @@ from bnfold.records.causes import Cause, Refusal, Stays
 
 __all__ = ["Refused", "Vanished", "Writing"]
 
-_BATCHNORM = "BatchNormalization"
 # Relative. Two uses of one parameter compute it in sums of other orders: roundings of float64, 1e-16 each, are less,
 # and a change of units that is meant is more. What is written is compared with the module in float64 (`checking.py`).
 _SAME = 1e-12
@@ -97,7 +97,7 @@ class Writing:
         refused = Refused()
         self._take_norms(choice, refused)
         for node, new in plan.items():
-            if kind_of(node) == _BATCHNORM:
+            if kind_of(node) == op.BatchNormalization:
                 self._take_statistics(node, new, refused)
                 continue
             for index, array in new.items():
@@ -116,7 +116,7 @@ class Writing:
         self.shares_inputs = any(len(site.x.uses()) > 1 or _is_end(site.x) for site in choice.vanished)
         calls: dict[Place, list[ir.Node]] = {}
         for node in self._slots.graph:
-            place = self._slots.place_of_statistic(node, 4) if kind_of(node) == _BATCHNORM else None
+            place = self._slots.place_of_statistic(node, 4) if kind_of(node) == op.BatchNormalization else None
             if place is not None:
                 calls.setdefault(place, []).append(node)
         for place, nodes in calls.items():
@@ -191,7 +191,7 @@ class Writing:
     def _untouched(self, plan: Mapping[ir.Node, Parameters]) -> Iterator[tuple[ir.Node, int]]:
         """The constants that other operators read, or that a plan leaves as they are."""
         for node in self._slots.graph:
-            if kind_of(node) == _BATCHNORM:
+            if kind_of(node) == op.BatchNormalization:
                 continue
             for index, value in enumerate(node.inputs):
                 if index not in plan.get(node, {}) and self._slots.numbers(value) is not None:

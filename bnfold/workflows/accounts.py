@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnfold.graph import operators as op
 from bnfold.graph.operators import kind_of
 
 if TYPE_CHECKING:
@@ -59,4 +60,4 @@ def check_file(ledger: Ledger, *, n_left: int) -> None:
 
 def _count_batchnorms(model: ir.Model) -> int:
     """How many BatchNormalization nodes (ai.onnx) a model without functions has, subgraphs included."""
-    return sum(kind_of(node) == "BatchNormalization" for node in model.graph.all_nodes())
+    return sum(kind_of(node) == op.BatchNormalization for node in model.graph.all_nodes())
