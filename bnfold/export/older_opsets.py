@@ -7,7 +7,7 @@ operator goes back version by version:
 - the same inputs, outputs and attributes in both: the node stays, if the older version takes its element types;
 - attributes that the older version lacks leave where they say their default, for the operators of `_DEFAULTED`, whose
   default is what the older version did;
-- `_RULES` says the rest: axes and sizes from inputs to attributes, HardSwish in parts.
+- `_RULES` says the rest: axes and sizes from inputs to attributes, HardSwish decomposed.
 
 All else is refused with the operator named. https://github.com/onnx/onnx/blob/main/docs/Changelog.md
 """
@@ -23,6 +23,7 @@ import onnx_ir as ir
 from bnfold.export.metadata import layer_of
 from bnfold.export.opset_rules import RULES, NoWay
 from bnfold.graph import operators as op
+from bnfold.graph.operators import is_onnx
 
 if TYPE_CHECKING:
     from onnx.defs import OpSchema
@@ -49,7 +50,7 @@ def lower_opset(model: ir.Model, opset: int) -> None:
     """
     current = model.opset_imports[""]
     for node in list(model.graph.all_nodes()):
-        if node.domain in ("", "ai.onnx"):
+        if is_onnx(node.domain):
             _lower_node(node, current, opset)
             node.version = None
     model.opset_imports[""] = opset

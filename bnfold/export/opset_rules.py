@@ -147,7 +147,7 @@ def _shape_and_slice(node: ir.Node) -> None:
     _replace(node, whole, ir.node(op.Slice, [whole.outputs[0], *ends], name=node.name))
 
 
-def _hard_swish_in_parts(node: ir.Node) -> None:
+def _decomposed_hard_swish(node: ir.Node) -> None:
     """`HardSwish(x) = x HardSigmoid(x, alpha=1/6, beta=1/2)`, as ONNX defines it."""
     gate = ir.node(op.HardSigmoid, [node.inputs[0]], {"alpha": 1 / 6, "beta": 0.5}, name=f"{node.name}/HardSigmoid")
     gate.outputs[0].shape, gate.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
@@ -183,7 +183,7 @@ RULES: dict[tuple[str, int], Callable[[ir.Node], None]] = {
     (op.Resize, 19): _no_symmetric,
     (op.Resize, 13): _all_resize_inputs,
     (op.GridSample, 20): _old_modes,
-    (op.HardSwish, 14): _hard_swish_in_parts,
+    (op.HardSwish, 14): _decomposed_hard_swish,
     (op.Constant, 12): _constant_tensor,
     (op.Reshape, 14): _zero_is_no_size,
     (op.Shape, 15): _shape_and_slice,

@@ -9,7 +9,7 @@ from bnfold.export.metadata import keep_layer_names
 from bnfold.export.opsets import refuse_unknown_opset
 from bnfold.export.zero_bias import drop_zero_biases
 from bnfold.graph import operators as op
-from bnfold.graph.canonical import canonicalise
+from bnfold.graph.canonical import canonicalise, inline_functions
 from bnfold.graph.operators import kind_of
 from bnfold.graph.preprocessing_nodes import insert_preprocessing
 from bnfold.sources.onnx_checks import refuse_training_mode
@@ -53,6 +53,7 @@ def plain_graph(source: Source, *, opset: int | None = None, static_batch: int |
         refuse_training_mode(model, source.facts.spec)
     drop_zero_biases(model)
     if any(_normalizes_constant(node) for node in model.graph):
+        inline_functions(model)
         canonicalise(model)  # weight standardization: a batch norm over a weight, which is no layer of the network
     keep_layer_names(model, keep_model_properties=isinstance(source, OnnxSource))
     return model

@@ -18,7 +18,7 @@ from bnfold.graph.operators import kind_of
 __all__ = ["Classes", "border_pins", "classify"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Classes:
     """Class of each id, for scales and for offsets; class 0 is pinned. Counts are per scale class.
 

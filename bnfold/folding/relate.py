@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from bnfold.folding.relations import RULES, Kind, Rule
-from bnfold.folding.units import Refusal, Units, holder
+from bnfold.folding.units import Deviations, Refusal, Units, holder
 from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import is_float
 from bnfold.graph.layers import layer_name
@@ -19,7 +19,10 @@ __all__ = ["part_of", "relate_graph"]
 
 
 def relate_graph(
-    graph: ir.Graph, failed: Mapping[ir.Node, Failure] | None = None, whole: Mapping[ir.Node, str] | None = None
+    graph: ir.Graph,
+    failed: Mapping[ir.Node, Failure] | None = None,
+    whole: Mapping[ir.Node, str] | None = None,
+    deviations: Deviations | None = None,
 ) -> Units:
     """Give every float value of the graph its ids, in topological order, and collect the relations between them.
 
@@ -30,8 +33,9 @@ def relate_graph(
         graph: unchanged, but for shapes that follow from a rule.
         failed: nodes whose parameters could not be computed before; they are pinned.
         whole: nodes that stay as they are, and what they are part of; they are pinned.
+        deviations: see `Units`; it goes on being filled when the units are applied.
     """
-    units = Units()
+    units = Units() if deviations is None else Units(deviations=deviations)
     for node in graph:
         _pin_captured(node, units)
         _relate_node(node, units, (failed or {}).get(node), (whole or {}).get(node))

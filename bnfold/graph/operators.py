@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from onnx import NodeProto
 
-__all__ = ["Operator", "Trait", "having", "in_integers", "kind_of"]
+__all__ = ["Operator", "Trait", "having", "in_integers", "is_onnx", "kind_of"]
 
 _ONNX = frozenset({"", "ai.onnx"})
 
@@ -155,7 +155,12 @@ RandomNormalLike = Operator("RandomNormalLike", Trait.RANDOM)
 RandomUniform = Operator("RandomUniform", Trait.RANDOM)
 RandomUniformLike = Operator("RandomUniformLike", Trait.RANDOM)
 
-# Quantised; those of com.microsoft are what ONNX Runtime's optimizers write
+# Operators of com.microsoft, which ONNX Runtime's optimizers write
+ContribGelu = Operator("com.microsoft::Gelu", _POINT)
+MatMulIntegerToFloat = Operator("com.microsoft::MatMulIntegerToFloat", _QUANTISED, weight=1, channels=-1)
+QGemm = Operator("com.microsoft::QGemm", _QUANTISED, weight=3, bias=6, channels=1)
+
+# Quantised
 ConvInteger = Operator("ConvInteger", _QUANTISED, weight=1, channels=1)
 DequantizeLinear = Operator("DequantizeLinear", _QUANTISED)
 DynamicQuantizeLinear = Operator("DynamicQuantizeLinear", _QUANTISED)
@@ -163,10 +168,13 @@ MatMulInteger = Operator("MatMulInteger", _QUANTISED, weight=1, channels=-1)
 QLinearConv = Operator("QLinearConv", _QUANTISED, weight=3, bias=8, channels=1)
 QLinearMatMul = Operator("QLinearMatMul", _QUANTISED, weight=3, channels=-1)
 QuantizeLinear = Operator("QuantizeLinear", _QUANTISED)
-MatMulIntegerToFloat = Operator("com.microsoft::MatMulIntegerToFloat", _QUANTISED, weight=1, channels=-1)
-QGemm = Operator("com.microsoft::QGemm", _QUANTISED, weight=3, bias=6, channels=1)
 
 _TABLE: dict[str, Operator] = {known: known for known in tuple(globals().values()) if isinstance(known, Operator)}
+
+
+def is_onnx(domain: str) -> bool:
+    """Whether a domain is that of ONNX's own operators, which has two names."""
+    return domain in _ONNX
 
 
 def kind_of(node: ir.Node | NodeProto) -> Operator:
@@ -174,7 +182,7 @@ def kind_of(node: ir.Node | NodeProto) -> Operator:
 
     One that the table does not have is known by its text alone (`com.example::Conv` is no `Conv`), and has no facts.
     """
-    text = node.op_type if node.domain in _ONNX else f"{node.domain}::{node.op_type}"
+    text = node.op_type if is_onnx(node.domain) else f"{node.domain}::{node.op_type}"
     known = _TABLE.get(text)
     return Operator(text) if known is None else known
 

