@@ -22,7 +22,7 @@ def beyond_range(choice: Choice, plan: dict[ir.Node, Rewrite], takers: Takers) -
 
     Of several sites that one operator takes it is the steepest; the others may still vanish when all is chosen again.
     """
-    offenders = {node: found for node, new in plan.items() if (found := _overflow(node, new)) is not None}
+    offenders = {node: why for node, new in plan.items() if (why := _overflow(node, new)) is not None}
     if not offenders:
         return {}
     found: dict[ir.Node, tuple[Site, float]] = {}

@@ -140,6 +140,7 @@ Upsample = Operator("Upsample")
 
 # Shapes, indices, control
 Constant = Operator("Constant")
+If = Operator("If")
 Loop = Operator("Loop")
 OneHot = Operator("OneHot")
 ScatterElements = Operator("ScatterElements")
