@@ -93,7 +93,7 @@ def border_pins(units: Units) -> list[Pin]:
 
 def _homogeneous(units: Units) -> set[ir.Node]:
     """The operators with f(a x) = a f(x) for a > 0; Max with a constant keeps the sign, but not a 0."""
-    return {pin.node for pin in units.positive if pin.node is not None and kind_of(pin.node) != "Max"}
+    return {pin.node for pin in units.positive if pin.node is not None and kind_of(pin.node) != op.Max}
 
 
 def _components(n_ids: int, pairs: Sequence[tuple[Ids, Ids]], pins: Sequence[Pin]) -> Ids:
