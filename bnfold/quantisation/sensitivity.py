@@ -86,12 +86,12 @@ def _given(node: ir.Node, index: int, x: ir.Value, s: Array, positions: Mapping[
 def _constant_factor(node: ir.Node, index: int, channels: int) -> Array | None:
     """g of y = g x + t, one number for each channel; None where the node is none of a constant."""
     kind, other = kind_of(node), None
-    if kind == "BatchNormalization" and index == 0:
+    if kind == op.BatchNormalization and index == 0:
         scale, variance = float64_constant(node.inputs[1]), float64_constant(node.inputs[4])
         if scale is not None and variance is not None:
             return np.asarray(scale / np.sqrt(variance + float(attribute(node, "epsilon", 1e-5))))
         return None
-    if kind == "Mul" or (kind == "Div" and index == 0):
+    if kind == op.Mul or (kind == op.Div and index == 0):
         other = float64_constant(node.inputs[1 - index])
     y = node.outputs[0]
     if other is None or y.shape is None or other.ndim > len(y.shape):
@@ -100,7 +100,7 @@ def _constant_factor(node: ir.Node, index: int, channels: int) -> Array | None:
     if wide.size not in (1, wide.shape[1] if wide.ndim > 1 else 1):
         return None
     with np.errstate(divide="ignore"):
-        factor = wide.reshape(-1) if kind == "Mul" else 1 / wide.reshape(-1)
+        factor = wide.reshape(-1) if kind == op.Mul else 1 / wide.reshape(-1)
     return np.broadcast_to(factor, (channels,)) if len(factor) in (1, channels) else None
 
 
