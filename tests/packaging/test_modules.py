@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[2] / "bnfold"
 MAX_LINES = 250
 # Modules that are still longer; a name leaves this list when its module is split, and none is added.
-LONGER = {
-    "quantisation/derive.py",
-    "quantisation/write.py",
-    "records/quantisation.py",
-}
+LONGER: frozenset[str] = frozenset()
 
 
 def name_of(path: Path, package: Path) -> str:
