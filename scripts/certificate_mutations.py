@@ -28,12 +28,13 @@ from onnx import numpy_helper
 
 import bnfold.folding
 from bnfold.folding import prune, terms
-from bnfold.folding.relations import RULES, Parameters
+from bnfold.folding.relations import RULES, Rewrite
 from bnfold.graph.scaled import Scaled
 from bnfold.records import FoldExportReport
 from bnfold.workflows.fold_export import fold_export
 
 DEAD = 1
+BIAS = 2  # the position of the bias of Conv and Gemm, and of the one that MatMul does not have
 OFF = -1e4  # the shift in front of the ReLU, in the channel DEAD
 
 IMAGES = "(float[N, 4, 5, 6] x) => (float[N, 3, P, Q] y)"
@@ -207,11 +208,14 @@ def _forgetful(original: Callable[..., None], worked: list[bool]) -> Callable[..
     return take_constants
 
 
-def _spoilt(found: Parameters | None, rule: str, fault: str, worked: list[bool]) -> Parameters | None:
+def _spoilt(rewrite: Rewrite | None, rule: str, fault: str, worked: list[bool]) -> Rewrite | None:
     """The parameters with the fault, in the first that can have it."""
-    if found is None or worked:
-        return found
-    wanted = [k for k in found if (fault == FAULTS[0]) == (k != 2 and not (rule in ("LSTM", "GRU", "RNN") and k == 3))]
+    if rewrite is None or worked:
+        return rewrite
+    found = {**rewrite.parameters, **({} if rewrite.bias is None else {BIAS: rewrite.bias})}
+    wanted = [
+        k for k in found if (fault == FAULTS[0]) == (k != BIAS and not (rule in ("LSTM", "GRU", "RNN") and k == 3))
+    ]
     if rule in ("Add", "Sub", "Max"):
         wanted = list(found)  # their one constant is the offset
     if rule == "BatchNormalization" and fault == FAULTS[0]:
@@ -219,7 +223,7 @@ def _spoilt(found: Parameters | None, rule: str, fault: str, worked: list[bool])
     if rule == "Gather":
         wanted = [0]
     if not wanted:
-        return found
+        return rewrite
     index = wanted[0]
     array = found[index]
     whole = np.array(array.numpy() if isinstance(array, Scaled) else array, np.float64)
@@ -227,7 +231,9 @@ def _spoilt(found: Parameters | None, rule: str, fault: str, worked: list[bool])
     place = tuple(DEAD if k == axis else slice(None) for k in range(whole.ndim))
     whole[place] = whole[place] * 1.01 if fault == FAULTS[0] else 0.0
     worked.append(True)
-    return {**found, index: whole}
+    if index == BIAS and rewrite.bias is not None:
+        return Rewrite(rewrite.parameters, whole)
+    return Rewrite({**rewrite.parameters, index: whole}, rewrite.bias)
 
 
 def _channel_axis(rule: str, array: np.ndarray) -> int:

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 import onnx
 import onnx.shape_inference
 
+from bnfold.graph import operators as op
+from bnfold.graph.operators import kind_of
 from bnfold.records import GraphFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
+
+    from bnfold.graph.costs import Shapes
 
 __all__ = ["all_graphs", "count_batchnorms", "count_macs", "count_nodes", "graph_facts"]
 
 GraphLike = onnx.GraphProto | onnx.FunctionProto
-Shape = tuple[int, ...]
 
-_ONNX = ("", "ai.onnx")
 _SMALL = 1024  # elements; larger constants are no shapes, and shape inference needs only their sizes
 
 
@@ -53,7 +55,7 @@ def count_nodes(proto: onnx.ModelProto) -> int:
 def count_batchnorms(proto: onnx.ModelProto) -> int:
     """BatchNormalization nodes of ONNX's own domain, those of subgraphs and functions included."""
     nodes = (node for graph in all_graphs(proto) for node in graph.node)
-    return sum(node.op_type == "BatchNormalization" and node.domain in _ONNX for node in nodes)
+    return sum(kind_of(node) == op.BatchNormalization for node in nodes)
 
 
 def count_macs(proto: onnx.ModelProto) -> int | None:
@@ -61,44 +63,26 @@ def count_macs(proto: onnx.ModelProto) -> int | None:
 
     None where a shape is unknown, or where such an operator lies in a subgraph or a function.
     """
-    if any(
-        node.op_type in _MACS and node.domain in _ONNX for graph in list(all_graphs(proto))[1:] for node in graph.node
-    ):
+    if any(_counter(node) for graph in list(all_graphs(proto))[1:] for node in graph.node):
         return None
     shapes = _shapes(proto)
     total = 0
     for node in proto.graph.node:
-        if node.op_type in _MACS and node.domain in _ONNX:
-            try:
-                total += _MACS[node.op_type](node, shapes)
-            except KeyError:  # the shape of an input or output is unknown
-                return None
+        macs = _counter(node)
+        try:
+            total += macs(node, shapes) if macs else 0
+        except KeyError:  # the shape of an input or output is unknown
+            return None
     return total
 
 
-def _conv(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int:
-    """Every output element sums over the weight's (C_in / group, kernel)."""
-    return math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
+def _counter(node: onnx.NodeProto) -> Callable[[onnx.NodeProto, Shapes], int] | None:
+    """What counts the multiply-adds of a node; None for an operator that has none, or is not counted."""
+    cost = kind_of(node).cost
+    return None if cost is None else cost.macs
 
 
-def _conv_transpose(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int:
-    """Every input element goes into the weight's (C_out / group, kernel)."""
-    return math.prod(shapes[node.input[0]]) * math.prod(shapes[node.input[1]][1:])
-
-
-def _gemm(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int:
-    trans_a = next((attribute.i for attribute in node.attribute if attribute.name == "transA"), 0)
-    return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if trans_a else 1]
-
-
-def _matmul(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int:
-    return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
-
-
-_MACS = {"Conv": _conv, "ConvTranspose": _conv_transpose, "Gemm": _gemm, "MatMul": _matmul}
-
-
-def _shapes(proto: onnx.ModelProto) -> dict[str, Shape]:
+def _shapes(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """The shapes that the exporter stated and ONNX's shape inference finds at batch 1, by value name."""
     light = _without_large_constants(proto)
     sizes = {tensor.name: tuple(tensor.dims) for tensor in light.graph.initializer}

@@ -7,7 +7,7 @@ operator goes back version by version:
 - the same inputs, outputs and attributes in both: the node stays, if the older version takes its element types;
 - attributes that the older version lacks leave where they say their default, for the operators of `_DEFAULTED`, whose
   default is what the older version did;
-- `_RULES` says the rest: axes and sizes from inputs to attributes, HardSwish in parts.
+- `_RULES` says the rest: axes and sizes from inputs to attributes, HardSwish decomposed.
 
 All else is refused with the operator named. https://github.com/onnx/onnx/blob/main/docs/Changelog.md
 """
@@ -22,6 +22,8 @@ import onnx_ir as ir
 
 from bnfold.export.metadata import layer_of
 from bnfold.export.opset_rules import RULES, NoWay
+from bnfold.graph import operators as op
+from bnfold.graph.operators import is_onnx
 
 if TYPE_CHECKING:
     from onnx.defs import OpSchema
@@ -29,10 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["NoWay", "lower_opset"]
 
 _DEFAULTED = {
-    ("ArgMax", 12), ("ArgMin", 12), ("AveragePool", 19), ("BatchNormalization", 14), ("Cast", 19), ("Cast", 24),
-    ("CastLike", 19), ("CastLike", 24), ("DequantizeLinear", 21), ("DequantizeLinear", 23),
-    ("GRU", 14), ("GatherND", 12), ("LSTM", 14), ("LpPool", 18), ("QuantizeLinear", 19), ("QuantizeLinear", 21),
-    ("QuantizeLinear", 23), ("RNN", 14), ("Resize", 18), ("ScatterElements", 16), ("ScatterND", 16),
+    (op.ArgMax, 12), (op.ArgMin, 12), (op.AveragePool, 19), (op.BatchNormalization, 14), (op.Cast, 19), (op.Cast, 24),
+    (op.CastLike, 19), (op.CastLike, 24), (op.DequantizeLinear, 21), (op.DequantizeLinear, 23),
+    (op.GRU, 14), (op.GatherND, 12), (op.LSTM, 14), (op.LpPool, 18), (op.QuantizeLinear, 19), (op.QuantizeLinear, 21),
+    (op.QuantizeLinear, 23), (op.RNN, 14), (op.Resize, 18), (op.ScatterElements, 16), (op.ScatterND, 16),
 }  # fmt: skip
 
 
@@ -48,7 +50,7 @@ def lower_opset(model: ir.Model, opset: int) -> None:
     """
     current = model.opset_imports[""]
     for node in list(model.graph.all_nodes()):
-        if node.domain in ("", "ai.onnx"):
+        if is_onnx(node.domain):
             _lower_node(node, current, opset)
             node.version = None
     model.opset_imports[""] = opset

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -140,16 +142,16 @@ def _shape_and_slice(node: ir.Node) -> None:
         return
     last = np.iinfo(np.int64).max if end is None else end.as_int()
     bounds = [np.array([0 if start is None else start.as_int()], np.int64), np.array([last], np.int64)]
-    whole = ir.node("Shape", [node.inputs[0]], name=f"{node.name}/whole")
+    whole = ir.node(op.Shape, [node.inputs[0]], name=f"{node.name}/whole")
     ends = [_initializer(node, each, what) for each, what in zip(bounds, ("start", "end"), strict=True)]
-    _replace(node, whole, ir.node("Slice", [whole.outputs[0], *ends], name=node.name))
+    _replace(node, whole, ir.node(op.Slice, [whole.outputs[0], *ends], name=node.name))
 
 
-def _hard_swish_in_parts(node: ir.Node) -> None:
+def _decomposed_hard_swish(node: ir.Node) -> None:
     """`HardSwish(x) = x HardSigmoid(x, alpha=1/6, beta=1/2)`, as ONNX defines it."""
-    gate = ir.node("HardSigmoid", [node.inputs[0]], {"alpha": 1 / 6, "beta": 0.5}, name=f"{node.name}/HardSigmoid")
+    gate = ir.node(op.HardSigmoid, [node.inputs[0]], {"alpha": 1 / 6, "beta": 0.5}, name=f"{node.name}/HardSigmoid")
     gate.outputs[0].shape, gate.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
-    _replace(node, gate, ir.node("Mul", [node.inputs[0], gate.outputs[0]], name=node.name))
+    _replace(node, gate, ir.node(op.Mul, [node.inputs[0], gate.outputs[0]], name=node.name))
 
 
 def _replace(node: ir.Node, first: ir.Node, last: ir.Node) -> None:
@@ -165,26 +167,26 @@ def _replace(node: ir.Node, first: ir.Node, last: ir.Node) -> None:
 
 
 _REDUCTIONS = (
-    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSumSquare",
+    op.ReduceL1, op.ReduceL2, op.ReduceLogSum, op.ReduceLogSumExp, op.ReduceMax, op.ReduceMean, op.ReduceMin,
+    op.ReduceProd, op.ReduceSumSquare,
 )  # fmt: skip
 
 RULES: dict[tuple[str, int], Callable[[ir.Node], None]] = {
     **{(name, 18): _axes_to_attribute for name in _REDUCTIONS},
-    **{(name, 13): _axes_to_attribute for name in ("ReduceSum", "Squeeze", "Unsqueeze")},
-    **{(name, 13): _last_axis_only for name in ("Softmax", "LogSoftmax", "Hardmax")},
-    **{(name, 13): _one_scale for name in ("QuantizeLinear", "DequantizeLinear")},
-    ("Split", 18): _split_without_count,
-    ("Split", 13): _split_to_attribute,
-    ("Pad", 19): _no_wrap,
-    ("Pad", 18): _no_axes_input,
-    ("Resize", 19): _no_symmetric,
-    ("Resize", 13): _all_resize_inputs,
-    ("GridSample", 20): _old_modes,
-    ("HardSwish", 14): _hard_swish_in_parts,
-    ("Constant", 12): _constant_tensor,
-    ("Reshape", 14): _zero_is_no_size,
-    ("Shape", 15): _shape_and_slice,
+    **{(name, 13): _axes_to_attribute for name in (op.ReduceSum, op.Squeeze, op.Unsqueeze)},
+    **{(name, 13): _last_axis_only for name in (op.Softmax, op.LogSoftmax, op.Hardmax)},
+    **{(name, 13): _one_scale for name in (op.QuantizeLinear, op.DequantizeLinear)},
+    (op.Split, 18): _split_without_count,
+    (op.Split, 13): _split_to_attribute,
+    (op.Pad, 19): _no_wrap,
+    (op.Pad, 18): _no_axes_input,
+    (op.Resize, 19): _no_symmetric,
+    (op.Resize, 13): _all_resize_inputs,
+    (op.GridSample, 20): _old_modes,
+    (op.HardSwish, 14): _decomposed_hard_swish,
+    (op.Constant, 12): _constant_tensor,
+    (op.Reshape, 14): _zero_is_no_size,
+    (op.Shape, 15): _shape_and_slice,
 }
 """(operator, the opset that changed it) -> its way back, which raises `NoWay` where there is none."""
 

@@ -8,7 +8,8 @@ from bnfold.errors import InputRefused
 from bnfold.export.metadata import keep_layer_names
 from bnfold.export.opsets import refuse_unknown_opset
 from bnfold.export.zero_bias import drop_zero_biases
-from bnfold.graph.canonical import canonicalise
+from bnfold.graph import operators as op
+from bnfold.graph.canonical import canonicalise, inline_functions
 from bnfold.graph.operators import kind_of
 from bnfold.graph.preprocessing_nodes import insert_preprocessing
 from bnfold.sources.onnx_checks import refuse_training_mode
@@ -52,6 +53,7 @@ def plain_graph(source: Source, *, opset: int | None = None, static_batch: int |
         refuse_training_mode(model, source.facts.spec)
     drop_zero_biases(model)
     if any(_normalizes_constant(node) for node in model.graph):
+        inline_functions(model)
         canonicalise(model)  # weight standardization: a batch norm over a weight, which is no layer of the network
     keep_layer_names(model, keep_model_properties=isinstance(source, OnnxSource))
     return model
@@ -59,7 +61,7 @@ def plain_graph(source: Source, *, opset: int | None = None, static_batch: int |
 
 def _normalizes_constant(node: ir.Node) -> bool:
     """Whether a node is a BatchNormalization of something that does not depend on an input of the graph."""
-    if kind_of(node) != "BatchNormalization":
+    if kind_of(node) != op.BatchNormalization:
         return False
     pending, seen = [node.inputs[0]], set()
     while pending:

@@ -12,6 +12,7 @@ from bnfold.export.axes import axis_names, dynamic_shapes, lost_axes, name_axes
 from bnfold.export.branching import branching_line
 from bnfold.export.opsets import OLDEST_NATIVE, refuse_other_opset, refuse_unknown_opset
 from bnfold.export.quiet import quiet, swallowed_output
+from bnfold.graph import operators as op
 from bnfold.interrupts import interruptible
 from bnfold.sources.program import expression_axes, refuse_batch_statistics
 from bnfold.sources.trial import TRIAL_BATCH, named_outputs, run_once, trial_inputs
@@ -174,7 +175,7 @@ def _restore_interface(model: ir.Model, inputs: Sequence[str], outputs: Sequence
     for index, name in enumerate(outputs):
         value = graph.outputs[index]
         if id(value) in seen:
-            node = ir.node("Identity", [value], num_outputs=1, name=f"{name}/Identity")
+            node = ir.node(op.Identity, [value], num_outputs=1, name=f"{name}/Identity")
             node.outputs[0].shape, node.outputs[0].type = value.shape, value.type
             graph.append(node)
             graph.outputs[index] = value = node.outputs[0]

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
+from bnfold.graph import operators as op
 from bnfold.graph.operators import kind_of
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["drop_zero_biases"]
 
-CONVOLUTIONS = ("Conv", "ConvTranspose")
+CONVOLUTIONS = (op.Conv, op.ConvTranspose)
 BIAS = 2  # the position of the optional input B of Conv and ConvTranspose
-_SAME_ZERO = ("Cast", "CastLike", "Expand", "Identity", "Reshape")
+_SAME_ZERO = (op.Cast, op.CastLike, op.Expand, op.Identity, op.Reshape)
 
 
 def drop_zero_biases(model: ir.Model) -> None:

@@ -12,19 +12,20 @@ import onnx_ir as ir
 from bnfold.folding.choose import Choice
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.provenance import change_units, forget, forget_without_bias, stand_for, take_over
-from bnfold.folding.relations import RULES, Parameters
-from bnfold.folding.relations.affine import DEVIATION
+from bnfold.folding.relations import RULES, Parameters, Rewrite
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import float64_constant, is_only_use, store_constant
 from bnfold.graph.edit import bypass
 from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
 from bnfold.graph.scaled import Scaled
+from bnfold.numerics.affine import Float64
 
 __all__ = ["apply_choice", "parameter_type", "plan_parameters"]
 
 
-def plan_parameters(graph: ir.Graph, choice: Choice) -> tuple[dict[ir.Node, Parameters], dict[ir.Node, Failure]]:
+def plan_parameters(graph: ir.Graph, choice: Choice) -> tuple[dict[ir.Node, Rewrite], dict[ir.Node, Failure]]:
     """The new parameters of every node whose neighbourhood changes units, in float64; nothing is changed yet.
 
     Returns:
@@ -32,35 +33,35 @@ def plan_parameters(graph: ir.Graph, choice: Choice) -> tuple[dict[ir.Node, Para
     """
     failed: dict[ir.Node, Failure] = {}
     gone = {site.node for site in choice.vanished}
-    plan = {}
+    plan: dict[ir.Node, Rewrite] = {}
     for node in graph:
         rule = RULES.get(kind_of(node))
         if rule is None or rule.rewrite is None or node in gone or not _touched(node, choice.gauge):
             continue
-        rewrite = functools.partial(rule.rewrite, node, choice.gauge)
-        parameters = attempted(f"the rule for {node.op_type}", f"`{layer_name(node)}`", rewrite)
-        if isinstance(parameters, Failure):
-            failed[node] = parameters
-        elif parameters is not None:
-            plan[node] = parameters
-    for node in [node for node, parameters in plan.items() if kind_of(node) == "MatMul" and 2 in parameters]:
-        _give_bias_away(node, gone, plan)
+        compute = functools.partial(rule.rewrite, node, choice.gauge)
+        rewrite = attempted(f"the rule for {node.op_type}", f"`{layer_name(node)}`", compute)
+        if isinstance(rewrite, Failure):
+            failed[node] = rewrite
+        elif rewrite is not None:
+            plan[node] = rewrite
+    for node, bias in [(node, rewrite.bias) for node, rewrite in plan.items() if rewrite.bias is not None]:
+        _give_bias_away(node, bias, gone, plan)
     return plan, failed
 
 
-def _give_bias_away(node: ir.Node, gone: set[ir.Node], plan: dict[ir.Node, Parameters]) -> None:
+def _give_bias_away(node: ir.Node, bias: Float64, gone: set[ir.Node], plan: dict[ir.Node, Rewrite]) -> None:
     """A MatMul whose one reader adds a constant needs no bias of its own: the constant takes it."""
     uses = node.outputs[0].uses()
     if len(uses) != 1 or node.outputs[0].is_graph_output():
         return
     ((add, index),) = uses
-    if kind_of(add) != "Add" or add in gone or add.graph is not node.graph:
+    if kind_of(add) != op.Add or add in gone or add.graph is not node.graph:
         return
-    held = plan.get(add, {}).get(1 - index, float64_constant(add.inputs[1 - index]))
-    bias = plan[node][2]
-    if held is not None and not isinstance(held, Scaled) and not isinstance(bias, Scaled):
-        plan[node] = {k: array for k, array in plan[node].items() if k != 2}
-        plan[add] = {1 - index: held + bias}
+    held = float64_constant(add.inputs[1 - index])
+    planned = plan[add].parameters.get(1 - index, held) if add in plan else held
+    if planned is not None and not isinstance(planned, Scaled):
+        plan[node] = Rewrite(plan[node].parameters)
+        plan[add] = Rewrite({1 - index: planned + bias})
 
 
 def _touched(node: ir.Node, gauge: Gauge) -> bool:
@@ -68,20 +69,21 @@ def _touched(node: ir.Node, gauge: Gauge) -> bool:
     return any(value in gauge.units.ids and not gauge.trivial(value) for value in values if value is not None)
 
 
-def apply_choice(graph: ir.Graph, choice: Choice, plan: dict[ir.Node, Parameters]) -> None:
+def apply_choice(graph: ir.Graph, choice: Choice, plan: dict[ir.Node, Rewrite]) -> None:
     """Store the planned parameters, not yet rounded to the type they had, and take the vanished sites out, in place."""
     change_units(choice.gauge)
     shared: dict[tuple[ir.Value, str], ir.Value] = {}
-    read_often = {value for node, new in plan.items() for value in _replaced(node, new) if len(value.uses()) > 1}
-    for node, parameters in plan.items():
-        forget_without_bias(node, choice.gauge, parameters)
-        for index, array in parameters.items():
-            if not (kind_of(node) == "MatMul" and index == 2):
-                common = shared if index < len(node.inputs) and node.inputs[index] in read_often else None
-                _replace_parameter(graph, node, index, array, common)
-        bias = parameters.get(2)
-        if kind_of(node) == "MatMul" and isinstance(bias, np.ndarray):
-            _add_bias(graph, node, bias)
+    read_often = {
+        value for node, new in plan.items() for value in _replaced(node, new.parameters) if len(value.uses()) > 1
+    }
+    for node, new in plan.items():
+        if new.bias is None:
+            forget_without_bias(node, choice.gauge)
+        for index, array in new.parameters.items():
+            common = shared if index < len(node.inputs) and node.inputs[index] in read_often else None
+            _replace_parameter(graph, node, index, array, common)
+        if new.bias is not None:
+            _add_bias(graph, node, new.bias)
     for site in choice.vanished:
         y = site.node.outputs[0]
         x, out = bypass(graph, site.node)
@@ -90,7 +92,7 @@ def apply_choice(graph: ir.Graph, choice: Choice, plan: dict[ir.Node, Parameters
             take_over(out, y)
     for site, _ in choice.refused:
         if site.deviation is not None:
-            site.node.meta[DEVIATION] = np.abs(choice.gauge.scale[site.x_ids]) * site.deviation
+            choice.gauge.units.deviations[site.node] = np.abs(choice.gauge.scale[site.x_ids]) * site.deviation
 
 
 def _replaced(node: ir.Node, parameters: Parameters) -> list[ir.Value]:
@@ -140,39 +142,26 @@ def parameter_type(node: ir.Node, index: int) -> ir.DataType:
     raise ValueError(f"{node.op_type} `{layer_name(node)}` has no parameter to take the type from")
 
 
-def _add_bias(graph: ir.Graph, node: ir.Node, bias: np.ndarray) -> None:
+def _add_bias(graph: ir.Graph, node: ir.Node, bias: Float64) -> None:
     """Give a MatMul a bias: over two axes it becomes Gemm, else an Add follows it."""
     value = store_constant(graph, f"{layer_name(node)}.bias", bias, parameter_type(node, 1), rounded=False)
     y = node.outputs[0]
     metadata = dict(node.metadata_props)
-    if y.shape is not None and len(y.shape) == 2:
-        new = ir.node("Gemm", [*node.inputs, value], name=node.name, metadata_props=metadata)
-        _swap(graph, node, new)
-        return
-    users = list(y.uses())
-    add = ir.node("Add", [y, value], metadata_props=metadata)
-    out = add.outputs[0]
+    becomes_gemm = y.shape is not None and len(y.shape) == 2
+    if becomes_gemm:
+        new = ir.node(op.Gemm, [*node.inputs, value], name=node.name, metadata_props=metadata)
+    else:
+        new = ir.node(op.Add, [None, value], metadata_props=metadata)
+    out = new.outputs[0]
     out.shape, out.type = y.shape, y.type
-    graph.insert_after(node, add)
-    for user, index in users:
-        user.replace_input_with(index, out)
-    _take_outputs(graph, y, out)
-
-
-def _swap(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
-    y, out = old.outputs[0], new.outputs[0]
-    out.shape, out.type = y.shape, y.type
-    graph.insert_after(old, new)
-    for user, index in list(y.uses()):
-        user.replace_input_with(index, out)
-    _take_outputs(graph, y, out)
-    graph.remove(old, safe=True)
-
-
-def _take_outputs(graph: ir.Graph, y: ir.Value, out: ir.Value) -> None:
+    graph.insert_after(node, new)
+    is_output = y.is_graph_output()
+    y.replace_all_uses_with(out, replace_graph_outputs=True)
     take_over(out, y)
     forget(y)
-    for k, output in enumerate(graph.outputs):
-        if output is y:
-            graph.outputs[k] = out
-            out.name, y.name = y.name, f"{y.name}_before_bias"
+    if is_output:
+        out.name, y.name = y.name, f"{y.name}_before_bias"
+    if becomes_gemm:
+        graph.remove(node, safe=True)
+    else:
+        new.replace_input_with(0, y)

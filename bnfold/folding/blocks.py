@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from bnfold.folding.channel_groups import ChannelGroups, Slot
 from bnfold.folding.units import Ids
-from bnfold.folding.wires import Slot, Wires
 from bnfold.graph.constants import is_only_use, parameter
 from bnfold.numerics.affine import Float64
 
@@ -49,17 +49,17 @@ class Leaving:
         return self.gone | self.idle
 
 
-def leaving(wires: Wires, block: int) -> Leaving:
+def leaving(coupled: ChannelGroups, block: int) -> Leaving:
     """Decide it for every id of a graph; of each group a block stays at least."""
-    wire = _wire_of_id(wires)
-    dead = _dead(wires, wire)
+    label = _group_of_id(coupled)
+    dead = _dead(coupled, label)
     if not dead.any():
-        return Leaving(dead[wire], dead[wire])
-    atom = _atoms(wires, wire)
-    gone = _surplus(dead, atom, [wire[rows] for rows in wires.groupings], block)
-    _keep_multiples(gone, atom, wires, wire, block)
-    idle = dead & ~gone & ~_untouchable(wires, wire)
-    return Leaving(gone[wire], idle[wire])
+        return Leaving(dead[label], dead[label])
+    atom = _atoms(coupled, label)
+    gone = _surplus(dead, atom, [label[rows] for rows in coupled.groupings], block)
+    _keep_multiples(gone, atom, coupled, label, block)
+    idle = dead & ~gone & ~_untouchable(coupled, label)
+    return Leaving(gone[label], idle[label])
 
 
 def by_channel(array: Float64, slot: Slot) -> Float64:
@@ -70,24 +70,24 @@ def by_channel(array: Float64, slot: Slot) -> Float64:
     return np.moveaxis(split, 0, 1).reshape(split.shape[1], -1, *array.shape[2:])
 
 
-def _wire_of_id(wires: Wires) -> Ids:
-    """The number of the wire that each id is part of."""
-    pairs = wires.units.equal_scales
+def _group_of_id(coupled: ChannelGroups) -> Ids:
+    """The number of the channel group that each id is part of."""
+    pairs = coupled.units.equal_scales
     left, right = (np.concatenate([np.zeros(1, np.int64), *(np.ravel(p[k]) for p in pairs)]) for k in (0, 1))
-    n_ids = wires.units.n_ids
+    n_ids = coupled.units.n_ids
     links = coo_matrix((np.ones(left.size, np.int8), (left, right)), shape=(n_ids, n_ids))
-    wire: Ids = connected_components(links, directed=False)[1].astype(np.int64)
-    return wire
+    label: Ids = connected_components(links, directed=False)[1].astype(np.int64)
+    return label
 
 
-def _dead(wires: Wires, wire: Ids) -> Bools:
-    """The wires that are read, and that no reader needs."""
-    needed, read = np.zeros(wire.max() + 1, bool), np.zeros(wire.max() + 1, bool)
-    needed[wire[0]] = True
-    for slot in wires.slots:
+def _dead(coupled: ChannelGroups, label: Ids) -> Bools:
+    """The channel groups that are read, and that no reader needs."""
+    needed, read = np.zeros(label.max() + 1, bool), np.zeros(label.max() + 1, bool)
+    needed[label[0]] = True
+    for slot in coupled.slots:
         if slot.role == "read":
-            read[wire[slot.ids]] = True
-            needed[wire[slot.ids[_needs(slot, wires.constants[slot.ids])]]] = True
+            read[label[slot.ids]] = True
+            needed[label[slot.ids[_needs(slot, coupled.constants[slot.ids])]]] = True
     dead: Bools = read & ~needed
     return dead
 
@@ -101,26 +101,26 @@ def _needs(slot: Slot, constants: Float64) -> Bools:
     return needs
 
 
-def _together(wires: Wires) -> Iterator[Ids]:
+def _together(coupled: ChannelGroups) -> Iterator[Ids]:
     """The ids that an operator has in one value, one parameter or one of its groups."""
-    yield from wires.units.ids.values()
-    for slot in wires.slots:
+    yield from coupled.units.ids.values()
+    for slot in coupled.slots:
         yield slot.ids
-    for rows in wires.groupings:
+    for rows in coupled.groupings:
         yield from rows
 
 
-def _atoms(wires: Wires, wire: Ids) -> Ids:
-    """The group of each wire: wires that occur in the same places, known by the sum of the places' random numbers."""
+def _atoms(coupled: ChannelGroups, label: Ids) -> Ids:
+    """The set of each group: those that occur in the same places, known by the sum of the places' random numbers."""
     random = np.random.default_rng(0)
-    marks = np.zeros(wire.max() + 1, np.uint64)
-    for ids in _together(wires):
-        marks[np.unique(wire[ids])] += random.integers(1, 1 << 63, dtype=np.uint64)
+    marks = np.zeros(label.max() + 1, np.uint64)
+    for ids in _together(coupled):
+        marks[np.unique(label[ids])] += random.integers(1, 1 << 63, dtype=np.uint64)
     return np.unique(marks, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _surplus(dead: Bools, atom: Ids, groupings: list[Ids], block: int) -> Bools:
-    """The dead wires beyond what stays of each group, the last ones first; the groups of one operator keep as many."""
+    """The dead ones beyond what stays of each set, the last ones first; the groups of one operator keep as many."""
     n, n_live = np.bincount(atom), np.bincount(atom, weights=~dead).astype(np.int64)
     n_left = np.minimum(n, block * np.maximum(1, -(-n_live // block)))
     while True:
@@ -137,11 +137,11 @@ def _surplus(dead: Bools, atom: Ids, groupings: list[Ids], block: int) -> Bools:
     return gone
 
 
-def _keep_multiples(gone: Bools, atom: Ids, wires: Wires, wire: Ids, block: int) -> None:
+def _keep_multiples(gone: Bools, atom: Ids, coupled: ChannelGroups, label: Ids, block: int) -> None:
     """Let whole groups stay where an operator would get a number of channels that its blocked kernel does not take."""
-    wanted = [(wire[slot.ids], math.gcd(_CONVOLUTION, block)) for slot in wires.slots]
-    wanted += [(wire[ids.ravel()], block) for ids in wires.pooled]
-    equal = [wire[rows] for rows in wires.groupings]
+    wanted = [(label[slot.ids], math.gcd(_CONVOLUTION, block)) for slot in coupled.slots]
+    wanted += [(label[ids.ravel()], block) for ids in coupled.pooled]
+    equal = [label[rows] for rows in coupled.groupings]
     while True:
         broken = [
             channels
@@ -155,13 +155,13 @@ def _keep_multiples(gone: Bools, atom: Ids, wires: Wires, wire: Ids, block: int)
             gone[np.isin(atom, atom[channels[gone[channels]]])] = False
 
 
-def _untouchable(wires: Wires, wire: Ids) -> Bools:
-    """Wires that are left as they are: in weights that others use too, or as divisors, where a zero is no number."""
-    stay = np.zeros(wire.max() + 1, bool)
-    for ids in wires.divisors:
-        stay[wire[ids]] = True
-    for slot in wires.slots:
+def _untouchable(coupled: ChannelGroups, label: Ids) -> Bools:
+    """What is left as it is: channels of weights that others use too, or of divisors, where a zero is no number."""
+    stay = np.zeros(label.max() + 1, bool)
+    for ids in coupled.divisors:
+        stay[label[ids]] = True
+    for slot in coupled.slots:
         weight = slot.node.inputs[slot.index] if slot.index == 1 and slot.role != "elementwise" else None
         if weight is not None and slot.node.graph is not None and not is_only_use(slot.node.graph, weight):
-            stay[wire[slot.ids]] = True
+            stay[label[slot.ids]] = True
     return stay

@@ -20,6 +20,7 @@ from bnfold.folding.holders import Holders
 from bnfold.folding.offsets import OffsetConflict, Offsets, OffsetsEntangled, Row
 from bnfold.folding.scales import PINNED, ScaleConflict, Scales
 from bnfold.folding.units import Ids, Site, Units
+from bnfold.graph import operators as op
 from bnfold.graph.operators import kind_of
 from bnfold.records.causes import Growth, Stays, ZeroScale
 
@@ -226,7 +227,7 @@ def _behind_relu(site: Site, t: float) -> float | None:
     """What operators that keep the sign make of a site's constant t; None where that differs from reader to reader."""
     if t >= 0:
         return t
-    return 0.0 if all(kind_of(node) in ("Relu", "Clip") for node, _ in site.node.outputs[0].uses()) else None
+    return 0.0 if all(kind_of(node) in (op.Relu, op.Clip) for node, _ in site.node.outputs[0].uses()) else None
 
 
 def _members(labels: np.ndarray, wanted: set[int]) -> dict[int, np.ndarray]:

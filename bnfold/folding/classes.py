@@ -12,12 +12,13 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from bnfold.folding.units import Ids, Pin, Units
+from bnfold.graph import operators as op
 from bnfold.graph.operators import kind_of
 
 __all__ = ["Classes", "border_pins", "classify"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Classes:
     """Class of each id, for scales and for offsets; class 0 is pinned. Counts are per scale class.
 
@@ -73,7 +74,7 @@ def classify(units: Units) -> Classes:
         sign_uses=tally(pin.ids for pin in units.positive if pin.node in homogeneous),
         borders=tally(pin.ids for pin in border_pins(units)),
         reads=tally(ids for ids, _ in units.readers),
-        site_reads=tally(site.x_ids for site in units.sites if kind_of(site.node) not in ("Add", "Sub")),
+        site_reads=tally(site.x_ids for site in units.sites if kind_of(site.node) not in (op.Add, op.Sub)),
         shifts=tally(units.shifts),
         writes=tally(ids for ids, _ in units.writers),
         size=size,
@@ -92,7 +93,7 @@ def border_pins(units: Units) -> list[Pin]:
 
 def _homogeneous(units: Units) -> set[ir.Node]:
     """The operators with f(a x) = a f(x) for a > 0; Max with a constant keeps the sign, but not a 0."""
-    return {pin.node for pin in units.positive if pin.node is not None and kind_of(pin.node) != "Max"}
+    return {pin.node for pin in units.positive if pin.node is not None and kind_of(pin.node) != op.Max}
 
 
 def _components(n_ids: int, pairs: Sequence[tuple[Ids, Ids]], pins: Sequence[Pin]) -> Ids:

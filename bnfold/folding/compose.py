@@ -12,15 +12,16 @@ exporter has computed s and t already) the operators fold as what they are, but 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import takewhile
 
 import numpy as np
 import onnx_ir as ir
 
-from bnfold.folding.parts import Affine, Parts, find_parts
+from bnfold.folding.decomposed import Affine, Decomposed, find_decomposed
 from bnfold.folding.relations.operands import per_channel
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.computed import Computed
 from bnfold.graph.constants import is_float, store_constant
@@ -31,80 +32,85 @@ from bnfold.graph.scaled import fits, largest
 from bnfold.graph.shapes import static_length
 from bnfold.numerics.affine import Float64
 
-__all__ = ["compose_batchnorms", "restore_digits"]
+__all__ = ["Composed", "compose_batchnorms", "restore_digits"]
 
-# What the node of a BatchNorm that was put together remembers until its constants may have more digits than their type.
-_DIGITS = "bnfold.digits"
+# gamma, beta, mean and variance of BatchNorms that were put together, in float64.
+Composed = dict[ir.Node, tuple[Float64, ...]]
 
 _ROOT = 0.5  # the power, or -0.5
 _OLDEST_OPSET = 9  # from which on BatchNormalization is for inference and constants broadcast as in NumPy
 _OLDEST_BFLOAT16 = 14
 
 
-def compose_batchnorms(model: ir.Model) -> None:
-    """Replace each BatchNorm in parts along axis 1 by one BatchNormalization, in place; functions must be inlined.
+def compose_batchnorms(model: ir.Model) -> Composed:
+    """Replace each decomposed BatchNorm along axis 1 by one BatchNormalization, in place; functions must be inlined.
 
     Source: Ioffe and Szegedy 2015 (arXiv:1502.03167), algorithm 2; ONNX operator BatchNormalization.
+
+    Returns:
+        The nodes, with the digits of their parameters that their type does not hold, for `restore_digits`.
     """
+    made: Composed = {}
     opset = model.opset_imports.get("", 0)
-    if opset < _OLDEST_OPSET or not any(kind_of(node) in ("Pow", "Sqrt") for node in model.graph.all_nodes()):
-        return
+    if opset < _OLDEST_OPSET or not any(kind_of(node) in (op.Pow, op.Sqrt) for node in model.graph.all_nodes()):
+        return made
     constants = Computed(model)
-    found = find_parts(model, constants)
+    found = find_decomposed(model, constants)
     if not found:
-        return
+        return made
     infer_shapes(model)
-    wanted = [value for parts in found for value in parts.constants]
+    wanted = [value for decomposed in found for value in decomposed.constants]
     values = attempted(
         "computing the constants of decomposed BatchNorms", "the graph", lambda: constants.evaluate(wanted)
     )
     if isinstance(values, Failure):
-        return
-    for parts in found:
-        if opset >= _OLDEST_BFLOAT16 or parts.factor.x.dtype != ir.DataType.BFLOAT16:
-            _replace(_within_axis(parts, values), values, constants)
+        return made
+    for decomposed in found:
+        if opset >= _OLDEST_BFLOAT16 or decomposed.factor.x.dtype != ir.DataType.BFLOAT16:
+            made |= _replace(_within_axis(decomposed, values), values, constants)
+    return made
 
 
-def _within_axis(parts: Parts, values: Mapping[ir.Value, np.ndarray]) -> Parts:
+def _within_axis(decomposed: Decomposed, values: Mapping[ir.Value, np.ndarray]) -> Decomposed:
     """Without the operators from the first on, on either side of the factor, whose constant varies along other axes."""
-    channels, rank = static_length(parts.factor.x, 1) or 0, len(parts.factor.x.shape or ())
+    channels, rank = static_length(decomposed.factor.x, 1) or 0, len(decomposed.factor.x.shape or ())
 
     def fits_axis(operator: Affine) -> bool:
         return per_channel(values[operator.constant], rank, channels) is not None
 
-    at = parts.operators.index(parts.factor)
-    before = list(takewhile(fits_axis, reversed(parts.operators[:at])))[::-1]
-    behind = takewhile(fits_axis, parts.operators[at + 1 :])
-    return replace(parts, operators=(*before, parts.factor, *behind))
+    at = decomposed.operators.index(decomposed.factor)
+    before = list(takewhile(fits_axis, reversed(decomposed.operators[:at])))[::-1]
+    behind = takewhile(fits_axis, decomposed.operators[at + 1 :])
+    return replace(decomposed, operators=(*before, decomposed.factor, *behind))
 
 
-def _replace(parts: Parts, values: Mapping[ir.Value, np.ndarray], constants: Computed) -> None:
+def _replace(decomposed: Decomposed, values: Mapping[ir.Value, np.ndarray], constants: Computed) -> Composed:
     """Write the BatchNormalization, unless the constants are no parameters of one."""
-    first, last = parts.operators[0], parts.operators[-1].node
+    first, last = decomposed.operators[0], decomposed.operators[-1].node
     graph, y, dtype = last.graph, last.outputs[0], first.x.dtype
-    variance, epsilon = sorted(parts.spread, key=lambda v: _as_variance(v, values, constants), reverse=True)
-    found = _parameters(parts, values, values[variance], values[epsilon])
+    variance, epsilon = sorted(decomposed.spread, key=lambda v: _as_variance(v, values, constants), reverse=True)
+    found = _parameters(decomposed, values, values[variance], values[epsilon])
     if found is None or graph is None or dtype is None or not is_float(first.x):
-        return
+        return {}
     arrays, stored_epsilon = found
     if not all(fits(largest(array), dtype) for array in arrays.values()):
-        return
+        return {}
     node = ir.node(
-        "BatchNormalization",
+        op.BatchNormalization,
         [first.x, *(store_constant(graph, f"{y.name}_{kind}", array, dtype) for kind, array in arrays.items())],
         {"epsilon": stored_epsilon},
-        name=layer_of_parameter(constants.origin(variance)) or layer_name(parts.factor.node),
-        metadata_props=dict(parts.factor.node.metadata_props),
+        name=layer_of_parameter(constants.origin(variance)) or layer_name(decomposed.factor.node),
+        metadata_props=dict(decomposed.factor.node.metadata_props),
     )
-    node.meta[_DIGITS] = tuple(np.array(array) for array in arrays.values())
-    nodes = [operator.node for operator in parts.operators]
+    nodes = [operator.node for operator in decomposed.operators]
     ir.convenience.replace_nodes_and_values(graph, last, nodes, [node], [y], node.outputs)
+    return {node: tuple(np.array(array) for array in arrays.values())}
 
 
-def restore_digits(nodes: Iterable[ir.Node]) -> None:
+def restore_digits(composed: Composed) -> None:
     """Give BatchNorms that were put together the float64 digits of their parameters, to be rounded once, at the end."""
-    for node in nodes:
-        for value, array in zip(node.inputs[1:5], node.meta.pop(_DIGITS, ()), strict=False):
+    for node, arrays in composed.items():
+        for value, array in zip(node.inputs[1:5], arrays, strict=False):
             if value is not None and value.const_value is not None and value.const_value.shape == array.shape:
                 value.const_value = ir.Tensor(array, name=value.name)
 
@@ -118,21 +124,21 @@ def _as_variance(
 
 
 def _parameters(
-    parts: Parts, values: Mapping[ir.Value, np.ndarray], variance: Float64, epsilon: Float64
+    decomposed: Decomposed, values: Mapping[ir.Value, np.ndarray], variance: Float64, epsilon: Float64
 ) -> tuple[dict[str, Float64], float] | None:
     """gamma, beta, mean, variance, each (C,), and epsilon; None where these constants are no such parameters.
 
     gamma = s sqrt(variance + epsilon), beta = t + s mean. epsilon is float32 in ONNX: the variance takes the rest.
     """
-    x = parts.operators[0].x
+    x = decomposed.operators[0].x
     channels, rank = static_length(x, 1), len(x.shape or ())
-    powers = [float(values[value].reshape(-1)[0]) for value in parts.root.inputs[1:] if value is not None]
-    mean = np.zeros(1) if parts.mean is None else values[parts.mean]
+    powers = [float(values[value].reshape(-1)[0]) for value in decomposed.root.inputs[1:] if value is not None]
+    mean = np.zeros(1) if decomposed.mean is None else values[decomposed.mean]
     sizes = (variance.size, epsilon.size) == (channels, 1) and mean.size in (1, channels)
     if not sizes or any(abs(power) != _ROOT for power in powers) or not (variance + epsilon > 0).all():
         return None
     scale, shift = np.ones(variance.size), np.zeros(variance.size)
-    for operator in parts.operators:
+    for operator in decomposed.operators:
         constant = per_channel(values[operator.constant], rank, variance.size)
         if constant is None:
             return None
@@ -143,9 +149,9 @@ def _parameters(
 
 def _after(op_type: str, constant: Float64, scale: Float64, shift: Float64) -> tuple[Float64, Float64]:
     """`s x + t` after one more operator with a constant."""
-    if op_type in ("Add", "Sub"):
-        return scale, shift + (constant if op_type == "Add" else -constant)
-    factor = constant if op_type == "Mul" else 1 / constant
+    if op_type in (op.Add, op.Sub):
+        return scale, shift + (constant if op_type == op.Add else -constant)
+    factor = constant if op_type == op.Mul else 1 / constant
     return scale * factor, shift * factor
 
 

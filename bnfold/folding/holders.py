@@ -12,8 +12,9 @@ from bnfold.folding.classes import Classes, border_pins
 from bnfold.folding.relations import RULES
 from bnfold.folding.relations.attention import values_of
 from bnfold.folding.units import Ids, Pin, Site, Units, holder
+from bnfold.graph import operators as op
 from bnfold.graph.constants import operand
-from bnfold.graph.operators import kind_of
+from bnfold.graph.operators import Trait, kind_of
 from bnfold.records.causes import Cause, Cycle, Held, HeldSign, Holder, ZeroScale
 
 __all__ = ["Holders"]
@@ -140,18 +141,14 @@ def _origin(kind: Literal["scale", "offset"], site: Site, units: Units) -> Holde
     return units.unruled.get(value) or next(own, holder(node, Cause.NONLINEAR))
 
 
-_PASSES_POSITIVE_SCALES = frozenset({"Clip", "LeakyRelu", "PRelu", "Relu"})
-_PASSES_OFFSETS_TOO = frozenset({"GlobalMaxPool", "Max", "MaxPool", "ReduceMax"})
-
-
 def _passed_on(kind: Literal["scale", "offset"], node: ir.Node) -> list[ir.Value]:
     """The values whose scales or offsets an operator's output has, element by element."""
-    name, rule = kind_of(node), RULES.get(kind_of(node))
-    values = values_of(node) if name == "MatMul" else None
+    known, rule = kind_of(node), RULES.get(kind_of(node))
+    values = values_of(node) if known == op.MatMul else None
     if values is not None:
         return [operand(node, values)]
-    passes = name in _PASSES_OFFSETS_TOO or (kind == "scale" and name in _PASSES_POSITIVE_SCALES)
+    passes = known.has(Trait.MAXIMUM) or (kind == "scale" and known.has(Trait.HOMOGENEOUS))
     if rule is None or not (passes or rule.kind == "carry"):
         return []
-    data = node.inputs if name in ("Concat", "Max") else node.inputs[:1]
+    data = node.inputs if known in (op.Concat, op.Max) else node.inputs[:1]
     return [value for value in data if value is not None and value.const_value is None]

@@ -10,8 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from bnfold.folding.gauge import Gauge
-from bnfold.folding.relations import Parameters
+from bnfold.folding.relations import Rewrite
 from bnfold.folding.units import Refusal, Site
+from bnfold.graph import operators as op
 from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
 from bnfold.numerics.affine import BatchNormParameters
@@ -31,7 +32,9 @@ class Found:
 
 def find_batchnorms(model: ir.Model) -> tuple[Found, ...]:
     """Every BatchNormalization node, those in subgraphs included, in the graph's order. One used twice is two."""
-    nodes = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if kind_of(node) == "BatchNormalization"]
+    nodes = [
+        node for node in ir.traversal.RecursiveGraphIterator(model.graph) if kind_of(node) == op.BatchNormalization
+    ]
     seen: Counter[str] = Counter()
     found = []
     for node in nodes:
@@ -75,8 +78,8 @@ def account(
 def _entry(name: str, fate: Fate, parameters: BatchNormParameters | Refusal) -> LedgerEntry:
     if isinstance(parameters, Refusal):
         return LedgerEntry(name, fate.outcome, fate.into, fate.stays, np.nan, np.nan, 0)
-    scale, _ = parameters.affine()
     mean, variance, epsilon = parameters.mean, parameters.variance, parameters.epsilon
+    scale, _ = parameters.affine()
     ratio = float(variance.min(initial=np.inf) / epsilon) if epsilon else np.inf
     dead = int(np.sum(scale == 0))
     fresh = not mean.any() and bool((variance == 1).all())
@@ -100,7 +103,7 @@ class Takers:
     In a residual stream every site meets all operators on it, so each step through the graph is looked up once.
     """
 
-    def __init__(self, plan: Mapping[ir.Node, Parameters], gauge: Gauge) -> None:
+    def __init__(self, plan: Mapping[ir.Node, Rewrite], gauge: Gauge) -> None:
         self._plan = plan
         self._gauge = gauge
         self._up: dict[ir.Value, _Step] = {}

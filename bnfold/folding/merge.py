@@ -12,29 +12,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx_ir as ir
 
 from bnfold.folding.provenance import take_over
 from bnfold.folding.terms import Term, is_sum, terms_of_sum
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure, attempted
-from bnfold.graph.constants import float64_constant, store_constant
+from bnfold.graph.constants import store_constant
 from bnfold.graph.layers import layer_name
-from bnfold.graph.operators import kind_of
+from bnfold.graph.operators import Trait, kind_of
 from bnfold.graph.scaled import fits, largest
 from bnfold.graph.shapes import static_length
 
 if TYPE_CHECKING:
-    from bnfold.numerics.affine import Float64
     from bnfold.numerics.convolution import Convolution
 
-__all__ = ["merge_branches", "scales_as_convolutions"]
-
-# In a node's meta: it scales or shifts in the place of what ONNX Runtime computes as a blocked convolution.
-_WAS_BLOCKED = "bnfold.was_blocked"
-_LAYOUT_STAYS = frozenset(
-    ("Add", "AveragePool", "Clip", "HardSigmoid", "LeakyRelu", "MaxPool", "Relu", "Sigmoid", "Tanh")
-)
+__all__ = ["merge_branches"]
 
 
 @dataclass(frozen=True)
@@ -61,24 +54,33 @@ class _Merged:
     def is_blocked(self) -> bool:
         """Whether ONNX Runtime has a blocked kernel for a term: a convolution, or a BatchNorm of what one computes."""
         kinds = {kind_of(node) for term in self.terms for node in term.nodes}
-        return "Conv" in kinds or ("BatchNormalization" in kinds and _is_convolved(self.terms[0].source))
+        return op.Conv in kinds or (op.BatchNormalization in kinds and _is_convolved(self.terms[0].source))
 
 
 def _is_convolved(value: ir.Value) -> bool:
     """Whether a convolution computes a value, but for operators that leave the layout in blocks."""
     node = value.producer()
-    while node is not None and kind_of(node) in _LAYOUT_STAYS and node.inputs and node.inputs[0] is not None:
+    while node is not None and kind_of(node).has(Trait.KEEPS_BLOCKS) and node.inputs and node.inputs[0] is not None:
         node = node.inputs[0].producer()
-    return node is not None and kind_of(node) == "Conv"
+    return node is not None and kind_of(node) == op.Conv
 
 
-def merge_branches(graph: ir.Graph) -> dict[ir.Node, str]:
-    """Merge what can be merged, in place; returns the BatchNorms that went, with the layer that took each."""
+def merge_branches(graph: ir.Graph, blocked: set[ir.Node]) -> dict[ir.Node, str]:
+    """Merge what can be merged, in place.
+
+    Args:
+        graph: the graph.
+        blocked: takes the Mul and Add that scale or shift in the place of a blocked convolution of ONNX Runtime, for
+            `bnfold.folding.blocked_scales`.
+
+    Returns:
+        The BatchNorms that went, with the layer that took each.
+    """
     merged: dict[ir.Node, str] = {}
     for node in reversed(list(graph)):
         in_use = node.graph is graph and (node.outputs[0].uses() or node.outputs[0].is_graph_output())
         if in_use and is_sum(node):
-            merged |= _merge_sum(graph, node)
+            merged |= _merge_sum(graph, node, blocked)
     return merged
 
 
@@ -87,15 +89,15 @@ def _size(value: ir.Value) -> tuple[int | None, ...]:
     return tuple(static_length(value, axis) for axis in range(2, len(value.shape or ())))
 
 
-def _merge_sum(graph: ir.Graph, root: ir.Node) -> dict[ir.Node, str]:
+def _merge_sum(graph: ir.Graph, root: ir.Node, blocked: set[ir.Node]) -> dict[ir.Node, str]:
     name = layer_name(root)
     found = attempted(f"merging the branches of {root.op_type}", f"`{name}`", lambda: _gained(root))
     if found is None or isinstance(found, Failure):
         return {}
     gained, alone = found
-    _rebuild(graph, root, gained, alone)
+    _rebuild(graph, root, gained, alone, blocked)
     nodes = (node for group in gained for term in group.terms for node in term.nodes)
-    return {node: name for node in nodes if kind_of(node) == "BatchNormalization"}
+    return {node: name for node in nodes if kind_of(node) == op.BatchNormalization}
 
 
 def _gained(root: ir.Node) -> tuple[list[_Merged], list[Term]] | None:
@@ -129,17 +131,17 @@ def _grouped(terms: list[Term]) -> list[_Merged]:
     return groups
 
 
-def _rebuild(graph: ir.Graph, root: ir.Node, gained: list[_Merged], alone: list[Term]) -> None:
+def _rebuild(graph: ir.Graph, root: ir.Node, gained: list[_Merged], alone: list[Term], blocked: set[ir.Node]) -> None:
     """Put the merged convolutions, plus what could not be merged, in the place of a sum."""
     y = root.outputs[0]
-    parts = [_emit(graph, root, group) for group in gained]
+    parts = [_emit(graph, root, group, blocked) for group in gained]
     rest = [(part, False) for part in parts[1:]] + [(t.value, t.negative) for t in alone if t.value is not None]
     total, unknown = parts[0], (None,) * len(gained[0].conv.kernel)
-    if kind_of(root) == "Sum" and rest and not any(negative for _, negative in rest):
-        total = _insert(graph, root, "Sum", [total, *(part for part, _ in rest)], unknown)
+    if kind_of(root) == op.Sum and rest and not any(negative for _, negative in rest):
+        total = _insert(graph, root, op.Sum, [total, *(part for part, _ in rest)], unknown)
         rest = []
     for part, negative in rest:
-        total = _insert(graph, root, "Sub" if negative else "Add", [total, part], unknown)
+        total = _insert(graph, root, op.Sub if negative else op.Add, [total, part], unknown)
     total.shape = y.shape
     take_over(total, y)
     ir.convenience.replace_all_uses_with(y, total, replace_graph_outputs=True)
@@ -148,7 +150,7 @@ def _rebuild(graph: ir.Graph, root: ir.Node, gained: list[_Merged], alone: list[
     graph.remove(root, safe=True)
 
 
-def _emit(graph: ir.Graph, root: ir.Node, group: _Merged) -> ir.Value:
+def _emit(graph: ir.Graph, root: ir.Node, group: _Merged, blocked: set[ir.Node]) -> ir.Value:
     """Write a convolution in front of `root`; one that only scales and shifts as Mul and Add."""
     source, conv = group.terms[0].source, group.conv
     name, dtype, size = layer_name(root), root.outputs[0].dtype or ir.DataType.FLOAT, conv.lengths(_size(source))
@@ -159,9 +161,11 @@ def _emit(graph: ir.Graph, root: ir.Node, group: _Merged) -> ir.Value:
         array = conv.bias.reshape(shape) if conv.is_scale else conv.bias
         bias = store_constant(graph, f"{name}.bias", array, dtype, rounded=False)
     if conv.is_scale:
-        meta = {_WAS_BLOCKED: True} if group.is_blocked else {}
-        scaled = _insert(graph, root, "Mul", [source, weight], size, meta=meta)
-        return scaled if bias is None else _insert(graph, root, "Add", [scaled, bias], size, meta=meta)
+        made = [_insert(graph, root, op.Mul, [source, weight], size)]
+        if bias is not None:
+            made.append(_insert(graph, root, op.Add, [made[0], bias], size))
+        blocked |= {node for y in made if group.is_blocked and (node := y.producer()) is not None}
+        return made[-1]
     attributes: dict[str, int | list[int]] = {
         "kernel_shape": list(conv.kernel),
         "pads": list(conv.pads),
@@ -170,7 +174,7 @@ def _emit(graph: ir.Graph, root: ir.Node, group: _Merged) -> ir.Value:
         "group": conv.group,
     }
     return _insert(
-        graph, root, "Conv", [source, weight] if bias is None else [source, weight, bias], size, attributes=attributes
+        graph, root, op.Conv, [source, weight] if bias is None else [source, weight, bias], size, attributes=attributes
     )
 
 
@@ -182,69 +186,10 @@ def _insert(
     size: tuple[int | None, ...],
     *,
     attributes: dict[str, int | list[int]] | None = None,
-    meta: dict[str, bool] | None = None,
 ) -> ir.Value:
     """A new node in front of `root`, of the same layer; its output is like the root's, with spatial axes of `size`."""
     node = ir.node(op_type, inputs, attributes or {}, metadata_props=dict(root.metadata_props))
-    node.meta.update(meta or {})
     graph.insert_before(root, node)
     y, out = root.outputs[0], node.outputs[0]
     out.shape, out.type = ir.Shape([*list(y.shape or ())[:2], *size]), y.type
     return out
-
-
-def scales_as_convolutions(graph: ir.Graph) -> None:
-    """Write `y = s x + t` that could not vanish as a depthwise convolution of 1x1, where a blocked kernel stood before.
-
-    ONNX Runtime computes these with a blocked kernel, and has none for Mul and Add of a constant: it would reorder all
-    that they read and write. The multiply-adds are those that the BatchNorm took.
-    """
-    for node in list(graph):
-        if node.graph is graph and node.meta.get(_WAS_BLOCKED):
-            _as_convolution(graph, node)
-
-
-def _as_convolution(graph: ir.Graph, node: ir.Node) -> None:
-    """One Mul or Add of a constant per channel of a batch of images, and the Add of another behind a Mul."""
-    (x, constants), last = _operands(node), node
-    scale, shift = (constants, None) if node.op_type == "Mul" else (None, constants)
-    follower = _only_reader(node)
-    if node.op_type == "Mul" and follower is not None and follower.meta.get(_WAS_BLOCKED):
-        last, shift = follower, _operands(follower)[1]
-    n = static_length(node.outputs[0], 1)
-    dtype = node.outputs[0].dtype
-    if x is None or x.shape is None or len(x.shape) != 4 or n is None or dtype is None:
-        return
-    if any(array is not None and array.size not in (1, n) for array in (scale, shift)):
-        return
-    weight = np.broadcast_to(np.ones(1) if scale is None else scale.ravel(), (n,)).reshape(n, 1, 1, 1)
-    bias = [] if shift is None else [np.broadcast_to(shift.ravel(), (n,))]
-    stored = [
-        store_constant(graph, f"{layer_name(node)}.{name}", array, dtype, rounded=False)
-        for name, array in zip(("weight", "bias"), [weight, *bias], strict=False)
-    ]
-    new = ir.node("Conv", [x, *stored], {"group": n, "kernel_shape": [1, 1]}, metadata_props=dict(node.metadata_props))
-    graph.insert_before(node, new)
-    y, out = last.outputs[0], new.outputs[0]
-    out.shape, out.type = y.shape, y.type
-    take_over(out, y)
-    ir.convenience.replace_all_uses_with(y, out, replace_graph_outputs=True)
-    if out.is_graph_output():
-        out.name, y.name = y.name, None
-    for old in dict.fromkeys((last, node)):
-        graph.remove(old, safe=True)
-
-
-def _operands(node: ir.Node) -> tuple[ir.Value | None, Float64 | None]:
-    """What a Mul or Add of a constant takes: the value and the constant."""
-    constants = [float64_constant(value) for value in node.inputs]
-    varying = [value for value, array in zip(node.inputs, constants, strict=True) if array is None]
-    arrays = [array for array in constants if array is not None]
-    return (varying[0], arrays[0]) if len(varying) == len(arrays) == 1 else (None, None)
-
-
-def _only_reader(node: ir.Node) -> ir.Node | None:
-    """The node that alone reads the output."""
-    y = node.outputs[0]
-    uses = list(y.uses())
-    return uses[0].node if len(uses) == 1 and not y.is_graph_output() and uses[0].node.graph is node.graph else None

@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant, float64_constant, is_float, store_constant
 from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
@@ -33,7 +34,7 @@ _CHANNEL = 1
 _RANK = 4
 _PAD_BY_INPUT = 11  # the opset from which Pad reads its lengths from an input, and
 _PAD_OF_BYTES = 13  # the one from which it takes bytes
-_AFFINE = ("Add", "Sub", "Mul", "Div")
+_AFFINE = (op.Add, op.Sub, op.Mul, op.Div)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _chain(pixels: ir.Value) -> tuple[list[ir.Node], ir.Value]:
     nodes, value = [], pixels
     while not value.is_graph_output() and len(value.uses()) == 1:
         ((node, index),) = value.uses()
-        if index != 0 or kind_of(node) not in ("Transpose", "Cast", "Gather", *_AFFINE):
+        if index != 0 or kind_of(node) not in (op.Transpose, op.Cast, op.Gather, *_AFFINE):
             break
         if kind_of(node) in _AFFINE and float64_constant(node.inputs[1]) is None:
             break
@@ -95,23 +96,23 @@ def _map(pixels: ir.Value, nodes: Sequence[ir.Node], end: ir.Value) -> _Map | No
     order, scale, offset = np.arange(n), np.ones(n), np.zeros(n)
     for node in reversed(nodes):
         kind = kind_of(node)
-        if kind == "Transpose":
+        if kind == op.Transpose:
             moved = tuple(attribute(node, "perm", tuple(reversed(range(_RANK)))))
             axes, channel = tuple(moved[axis] for axis in axes), moved[channel]
-        elif kind == "Gather":
+        elif kind == op.Gather:
             picked = constant(node.inputs[1])
             if picked is None or sorted(picked.tolist()) != list(range(n)) or attribute(node, "axis", 0) != channel:
                 return None
             order = picked[order]
-        elif kind == "Cast":
+        elif kind == op.Cast:
             if not is_float(node.outputs[0]) or (is_float(node.inputs[0] or pixels) and node.inputs[0] is not pixels):
                 return None
         else:
             numbers = _by_channel(node, channel, n)
             if numbers is None:
                 return None
-            factor = 1.0 if kind in ("Add", "Sub") else numbers[order] if kind == "Mul" else 1 / numbers[order]
-            offset = offset + scale * numbers[order] * {"Add": 1.0, "Sub": -1.0}.get(kind, 0.0)
+            factor = 1.0 if kind in (op.Add, op.Sub) else numbers[order] if kind == op.Mul else 1 / numbers[order]
+            offset = offset + scale * numbers[order] * {op.Add: 1.0, op.Sub: -1.0}.get(kind, 0.0)
             scale = scale * factor
     return _Map(axes, end.dtype, order, scale, offset)
 
@@ -135,7 +136,7 @@ def _obstacle(found: _Map | None, end: ir.Value, convs: Sequence[ir.Node], opset
         return "the preprocessed input is an output, or is not read"
     for node in convs:
         name = layer_name(node)
-        if kind_of(node) != "Conv" or [value is end for value in node.inputs].index(True) != 0:
+        if kind_of(node) != op.Conv or [value is end for value in node.inputs].index(True) != 0:
             return f"{node.op_type} `{name}` reads the preprocessed input, and is no convolution of it"
         weight = float64_constant(node.inputs[1])
         if weight is None or (len(node.inputs) > 2 and node.inputs[2] is not None and constant(node.inputs[2]) is None):
@@ -169,13 +170,13 @@ class _Writer:
         self._sources: dict[tuple[int, ...] | None, ir.Value] = {}
         self._stem = pixels
         if found.axes != tuple(range(_RANK)):
-            self._stem = self._then(pixels, "moved", "Transpose", perm=list(found.axes))
+            self._stem = self._then(pixels, "moved", op.Transpose, perm=list(found.axes))
         if self._ones:
             if opset < _PAD_OF_BYTES:
                 self._stem = self._as_floats(self._stem)
             pads = store_constant(graph, f"{pixels.name}.pads", np.array([0, 0, 0, 0, 0, 1, 0, 0]), ir.DataType.INT64)
             one = store_constant(graph, f"{pixels.name}.one", np.ones(()), self._stem.dtype or found.dtype)
-            self._stem = self._then(self._stem, "with_ones", "Pad", pads, one)
+            self._stem = self._then(self._stem, "with_ones", op.Pad, pads, one)
 
     def take(self, node: ir.Node) -> None:
         """Let a convolution read the pixels: `W'_m = (W_mc s_c by x's channel, sum_c W_mc t_c)`."""
@@ -217,14 +218,14 @@ class _Writer:
                 indices = store_constant(
                     self._graph, f"{self._pixels.name}.channels", np.array(picked), ir.DataType.INT64
                 )
-                value = self._then(value, f"of_{groups}_groups", "Gather", indices, axis=_CHANNEL)
+                value = self._then(value, f"of_{groups}_groups", op.Gather, indices, axis=_CHANNEL)
             self._sources[picked] = self._as_floats(value)
         return self._sources[picked]
 
     def _as_floats(self, value: ir.Value) -> ir.Value:
         if value.dtype == self._map.dtype:
             return value
-        out = self._then(value, f"{value.name}.floats", "Cast", to=int(self._map.dtype))
+        out = self._then(value, f"{value.name}.floats", op.Cast, to=int(self._map.dtype))
         out.type = ir.TensorType(self._map.dtype)
         return out
 
@@ -238,11 +239,11 @@ class _Writer:
         out = node.outputs[0]
         out.name, out.type, out.shape = name, ir.TensorType(value.dtype or self._map.dtype), value.shape
         sizes: list[Any] = list(value.shape.dims) if value.shape is not None else [None] * _RANK
-        if op_type == "Transpose":
+        if op_type == op.Transpose:
             sizes = [sizes[axis] for axis in self._map.axes]
-        elif op_type == "Pad":
+        elif op_type == op.Pad:
             sizes[_CHANNEL] = len(self._map.order) + 1
-        elif op_type == "Gather":
+        elif op_type == op.Gather:
             sizes[_CHANNEL] = others[0].const_value.shape[0] if others[0].const_value is not None else None
         out.shape = ir.Shape(sizes)
         self._graph.insert_before(self._first, node)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bnfold.folding.gauge import Gauge
+from bnfold.graph import operators as op
+from bnfold.graph.operators import kind_of
 from bnfold.numerics.affine import Float64
 from bnfold.records.certificate import Certificate, Counterpart, Exact
 
@@ -69,10 +71,10 @@ def change_units(gauge: Gauge) -> None:
             _set(value, tuple(changed))
 
 
-def forget_without_bias(node: ir.Node, gauge: Gauge, indices: Any) -> None:
+def forget_without_bias(node: ir.Node, gauge: Gauge) -> None:
     """A MatMul whose reader adds what it lacks of the output's units writes a part of its counterpart only."""
     x, y = node.inputs[0], node.outputs[0]
-    if node.op_type != "MatMul" or 2 in indices or x is None:
+    if kind_of(node) != op.MatMul or x is None:
         return
     if gauge.constant[gauge.elements(y)].any() or gauge.offset[gauge.elements(x)].any():
         forget(y)

@@ -16,11 +16,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bnfold.folding.blocks import Leaving, by_channel, leaving
+from bnfold.folding.channel_groups import Slot
 from bnfold.folding.provenance import remove, take_over, unlink
-from bnfold.folding.relations.affine import DEVIATION
-from bnfold.folding.trace import trace_wires
-from bnfold.folding.units import Ids
-from bnfold.folding.wires import Slot
+from bnfold.folding.trace import trace_channel_groups
+from bnfold.folding.units import Deviations, Ids
+from bnfold.graph import operators as op
 from bnfold.graph.constants import (
     attribute,
     constant_shape,
@@ -39,11 +39,19 @@ __all__ = ["remove_dead_channels"]
 
 
 # What the parameters of an elementwise operator are for a channel that is 0 before it and behind it.
-_NEUTRAL = {"BatchNormalization": (0.0, 1.0, 0.0, 0.0, 1.0), "Mul": (1.0, 1.0), "Div": (0.0, 1.0)}
-_NEUTRAL |= {"Add": (0.0, 0.0), "Sub": (0.0, 0.0)}
+_NEUTRAL: dict[str, tuple[float, ...]] = {
+    op.BatchNormalization: (0.0, 1.0, 0.0, 0.0, 1.0), op.Mul: (1.0, 1.0), op.Div: (0.0, 1.0),
+    op.Add: (0.0, 0.0), op.Sub: (0.0, 0.0),
+}  # fmt: skip
 
 
-def remove_dead_channels(graph: ir.Graph, opset: int, block: int, removed: dict[ir.Node, RemovedChannels]) -> int:
+def remove_dead_channels(
+    graph: ir.Graph,
+    opset: int,
+    block: int,
+    removed: dict[ir.Node, RemovedChannels],
+    deviations: Deviations | None = None,
+) -> int:
     """Remove the dead channels of a graph, in place; returns how many parameters of operators changed.
 
     What is gone may leave another channel that no one reads: it is repeated until nothing goes.
@@ -53,34 +61,37 @@ def remove_dead_channels(graph: ir.Graph, opset: int, block: int, removed: dict[
         opset: its version of ONNX's operators.
         block: channels leave in such blocks.
         removed: takes, for every linear operator that writes fewer channels now, how many it wrote and how many now.
+        deviations: see `Units`; those of channels that leave go with them.
     """
-    total = 0
-    while any(_has_zeros(node) for node in graph) and (n_changed := _remove_once(graph, opset, block, removed)):
+    total, known = 0, {} if deviations is None else deviations
+    while any(_has_zeros(node) for node in graph) and (n_changed := _remove_once(graph, opset, block, removed, known)):
         total += n_changed
     return total
 
 
-def _remove_once(graph: ir.Graph, opset: int, block: int, removed: dict[ir.Node, RemovedChannels]) -> int:
-    wires = trace_wires(graph, opset)
-    what = leaving(wires, block)
+def _remove_once(
+    graph: ir.Graph, opset: int, block: int, removed: dict[ir.Node, RemovedChannels], deviations: Deviations
+) -> int:
+    coupled = trace_channel_groups(graph, opset)
+    what = leaving(coupled, block)
     if not what.dead.any():
         return 0
-    for slot in wires.slots:
+    for slot in coupled.slots:
         if slot.role == "write" and slot.index == 1 and what.gone[slot.ids].any():
             _note(removed, slot, int((~what.gone[slot.ids]).sum()))
         if slot.role == "read" and what.dead[slot.ids].any():
-            _take_constants(graph, slot, what.dead, wires.constants)
-    n_changed = sum(_shrink(graph, slot, what) for slot in wires.slots if what.dead[slot.ids].any())
-    for value, ids in wires.units.ids.items():
+            _take_constants(graph, slot, what.dead, coupled.constants)
+    n_changed = sum(_shrink(graph, slot, what, deviations) for slot in coupled.slots if what.dead[slot.ids].any())
+    for value, ids in coupled.units.ids.items():
         unlink(value, what.dead[ids])
         if what.gone[ids].any() and value.shape is not None:
             value.shape = ir.Shape(_shape_without(value.shape, ids, what.gone))
             remove(value, what.gone[ids])
-    for node in wires.flattens:
+    for node in coupled.flattens:
         if (
-            kind_of(node) == "Reshape"
+            kind_of(node) == op.Reshape
             and node.inputs[0] is not None
-            and what.gone[wires.units.of(node.inputs[0])].any()
+            and what.gone[coupled.units.of(node.inputs[0])].any()
         ):
             _as_flatten(graph, node)
     return n_changed
@@ -102,9 +113,9 @@ def _shape_without(shape: ir.Shape, ids: Ids, gone: NDArray[np.bool_]) -> list[i
 
 def _has_zeros(node: ir.Node) -> bool:
     """Whether a node may make a channel constant, or not read it: zeros along one of its weight, gamma or factor."""
-    if kind_of(node) not in ("Conv", "Gemm", "MatMul", "BatchNormalization", "Mul"):
+    if kind_of(node) not in (op.Conv, op.Gemm, op.MatMul, op.BatchNormalization, op.Mul):
         return False
-    if kind_of(node) in ("BatchNormalization", "Mul"):
+    if kind_of(node) in (op.BatchNormalization, op.Mul):
         factors = (nonzero(value) for value in node.inputs[:2])
         return any(factor is not None and not factor.all() for factor in factors)
     shape = constant_shape(node.inputs[1])
@@ -136,13 +147,13 @@ def _take_constants(graph: ir.Graph, slot: Slot, dead: NDArray[np.bool_], consta
         return
     old = float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
-    shift = shift * alpha / beta if kind_of(node) == "Gemm" else shift
+    shift = shift * alpha / beta if kind_of(node) == op.Gemm else shift
     if len(node.inputs) < 3:
         node.resize_inputs(3)
     _put(graph, node, 2, shift if old is None else old + shift)
 
 
-def _shrink(graph: ir.Graph, slot: Slot, what: Leaving) -> bool:
+def _shrink(graph: ir.Graph, slot: Slot, what: Leaving, deviations: Deviations) -> bool:
     """Take the channels that leave out of one parameter, and make those that idle 0; whether that changed anything.
 
     A bias that the node does not have stays absent.
@@ -161,8 +172,8 @@ def _shrink(graph: ir.Graph, slot: Slot, what: Leaving) -> bool:
     if neutral is not None:
         channels[idle] = neutral
     _put(graph, slot.node, slot.index, _by_group(array.take(keep, axis=slot.axis), slot))
-    if slot.index == 1 and DEVIATION in slot.node.meta:
-        slot.node.meta[DEVIATION] = slot.node.meta[DEVIATION].take(keep)
+    if slot.index == 1 and slot.node in deviations:
+        deviations[slot.node] = deviations[slot.node].take(keep)
     if slot.role == "write" and slot.index == 1 and attribute(slot.node, "group", 1) == slot.ids.size > 1:
         slot.node.attributes["group"] = ir.AttrInt64("group", keep.size)
     return True
@@ -197,7 +208,7 @@ def _put(graph: ir.Graph, node: ir.Node, index: int, array: Float64) -> None:
 
 
 def _as_flatten(graph: ir.Graph, node: ir.Node) -> None:
-    new = ir.node("Flatten", [node.inputs[0]], {"axis": 1}, name=node.name, metadata_props=dict(node.metadata_props))
+    new = ir.node(op.Flatten, [node.inputs[0]], {"axis": 1}, name=node.name, metadata_props=dict(node.metadata_props))
     new.outputs[0].type, new.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
     graph.insert_before(node, new)
     take_over(new.outputs[0], node.outputs[0])

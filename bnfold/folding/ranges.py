@@ -8,7 +8,7 @@ import onnx_ir as ir
 from bnfold.folding.apply import parameter_type
 from bnfold.folding.choose import Choice
 from bnfold.folding.ledger import Takers
-from bnfold.folding.relations import Parameters
+from bnfold.folding.relations import Rewrite
 from bnfold.folding.units import Site
 from bnfold.graph.layers import layer_name
 from bnfold.graph.scaled import Scaled, fits, largest
@@ -17,14 +17,12 @@ from bnfold.records.causes import Overflow
 __all__ = ["beyond_range"]
 
 
-def beyond_range(choice: Choice, plan: dict[ir.Node, Parameters], takers: Takers) -> dict[ir.Node, Overflow]:
+def beyond_range(choice: Choice, plan: dict[ir.Node, Rewrite], takers: Takers) -> dict[ir.Node, Overflow]:
     """The sites that must not vanish, and why: each takes a parameter out of the range of its type.
 
     Of several sites that one operator takes it is the steepest; the others may still vanish when all is chosen again.
     """
-    offenders = {
-        node: index for node, new in plan.items() for index, array in new.items() if _overflows(node, index, array)
-    }
+    offenders = {node: why for node, new in plan.items() if (why := _overflow(node, new)) is not None}
     if not offenders:
         return {}
     found: dict[ir.Node, tuple[Site, float]] = {}
@@ -33,12 +31,7 @@ def beyond_range(choice: Choice, plan: dict[ir.Node, Parameters], takers: Takers
         for node in takers.of(site):
             if node in offenders and (node not in found or steepness > found[node][1]):
                 found[node] = site, steepness
-    return {site.node: _overflow(node, offenders[node]) for node, (site, _) in found.items()}
-
-
-def _overflows(node: ir.Node, index: int, array: np.ndarray | Scaled) -> bool:
-    dtype = parameter_type(node, index)
-    return not (array.fits(dtype) if isinstance(array, Scaled) else fits(largest(array), dtype))
+    return {site.node: offenders[node] for node, (site, _) in found.items()}
 
 
 def _steepness(site: Site) -> float:
@@ -47,8 +40,18 @@ def _steepness(site: Site) -> float:
     return float(max(scale.max(initial=1.0), 1 / scale.min(initial=1.0), largest(site.shift)))
 
 
-def _overflow(node: ir.Node, index: int) -> Overflow:
-    old = node.inputs[index] if index < len(node.inputs) else None
-    layer = layer_name(node)
+def _overflow(node: ir.Node, new: Rewrite) -> Overflow | None:
+    """The last of a node's new parameters that its type cannot hold; None where it holds all."""
+    n_inputs = len(node.inputs)
+    arrays = [*new.parameters.items(), *([] if new.bias is None else [(n_inputs, new.bias)])]
+    beyond = [index for index, array in arrays if not _fits(array, parameter_type(node, index))]
+    if not beyond:
+        return None
+    index, layer = beyond[-1], layer_name(node)
+    old = node.inputs[index] if index < n_inputs else None
     name = old.name if old is not None and old.name else f"{layer}.bias"
     return Overflow(name, layer, parameter_type(node, index).name.lower())
+
+
+def _fits(array: np.ndarray | Scaled, dtype: ir.DataType) -> bool:
+    return array.fits(dtype) if isinstance(array, Scaled) else fits(largest(array), dtype)

@@ -7,26 +7,22 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from bnfold.folding.relations import RULES, Kind, Rule
-from bnfold.folding.units import Refusal, Units, holder
+from bnfold.folding.units import Deviations, Refusal, Units, holder
 from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import is_float
 from bnfold.graph.layers import layer_name
-from bnfold.graph.operators import kind_of
+from bnfold.graph.operators import Trait, kind_of
 from bnfold.graph.subgraphs import captured
 from bnfold.records.causes import Cause
 
 __all__ = ["part_of", "relate_graph"]
 
-# Curves, whose parameters, if any, are one for all channels: f(a x) = b f(x) + c with an a of each channel's own holds
-# for |a| = 1 only, and no rule can say otherwise.
-_NONLINEAR = frozenset(
-    {"Celu", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LogSoftmax", "Mish", "Selu", "Sigmoid", "Softmax"}
-    | {"Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu"}
-)
-
 
 def relate_graph(
-    graph: ir.Graph, failed: Mapping[ir.Node, Failure] | None = None, whole: Mapping[ir.Node, str] | None = None
+    graph: ir.Graph,
+    failed: Mapping[ir.Node, Failure] | None = None,
+    whole: Mapping[ir.Node, str] | None = None,
+    deviations: Deviations | None = None,
 ) -> Units:
     """Give every float value of the graph its ids, in topological order, and collect the relations between them.
 
@@ -37,8 +33,9 @@ def relate_graph(
         graph: unchanged, but for shapes that follow from a rule.
         failed: nodes whose parameters could not be computed before; they are pinned.
         whole: nodes that stay as they are, and what they are part of; they are pinned.
+        deviations: see `Units`; it goes on being filled when the units are applied.
     """
-    units = Units()
+    units = Units() if deviations is None else Units(deviations=deviations)
     for node in graph:
         _pin_captured(node, units)
         _relate_node(node, units, (failed or {}).get(node), (whole or {}).get(node))
@@ -50,7 +47,8 @@ def relate_graph(
 
 def _relate_node(node: ir.Node, units: Units, failure: Failure | None, whole: str | None) -> None:
     rule = RULES.get(kind_of(node))
-    why: Cause | Refusal = Cause.NONLINEAR if kind_of(node) in _NONLINEAR else Cause.NO_RULE
+    # Of a curve, f(a x) = b f(x) + c with an a of each channel's own holds for |a| = 1 only: no rule can say otherwise.
+    why: Cause | Refusal = Cause.NONLINEAR if kind_of(node).has(Trait.CURVED) else Cause.NO_RULE
     if rule is not None and whole is not None:
         why = part_of(whole)
     elif rule is not None:

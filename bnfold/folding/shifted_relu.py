@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from bnfold.folding.provenance import take_over
 from bnfold.folding.relations.affine import channel_affine
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, float64_constant, store_constant
 from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
@@ -43,7 +44,7 @@ def _eligible(node: ir.Node) -> tuple[ir.Node, Float64] | None:
     y = node.outputs[0]
     relus = [use.node for use in y.uses()]
     channels = static_length(y, 1)
-    if node.graph is None or channels is None or len(relus) != 1 or kind_of(relus[0]) != "Relu" or y.is_graph_output():
+    if node.graph is None or channels is None or len(relus) != 1 or kind_of(relus[0]) != op.Relu or y.is_graph_output():
         return None
     relu = relus[0]
     readers = list(relu.outputs[0].uses())
@@ -60,10 +61,10 @@ def _takes_offset(node: ir.Node) -> bool:
     """Whether a node is a Conv without padding or a Gemm, with constant weights."""
     if len(node.inputs) < 2 or float64_constant(node.inputs[1]) is None:
         return False
-    if kind_of(node) == "Gemm":
+    if kind_of(node) == op.Gemm:
         return not attribute(node, "transA", 0)
     unpadded = not any(attribute(node, "pads", ())) and attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
-    return kind_of(node) == "Conv" and unpadded
+    return kind_of(node) == op.Conv and unpadded
 
 
 def _rewrite(node: ir.Node, relu: ir.Node, floor: Float64) -> None:
@@ -73,7 +74,7 @@ def _rewrite(node: ir.Node, relu: ir.Node, floor: Float64) -> None:
     rank = len(y.shape) if y.shape is not None else 2
     column = floor.reshape(-1, *[1] * (rank - 2))
     constant = store_constant(graph, f"{layer_name(node)}.floor", column, x.dtype, rounded=False)
-    largest = ir.node("Max", [x, constant], metadata_props=dict(relu.metadata_props))
+    largest = ir.node(op.Max, [x, constant], metadata_props=dict(relu.metadata_props))
     out = largest.outputs[0]
     out.shape, out.type = x.shape, x.type
     graph.insert_before(node, largest)

@@ -12,15 +12,16 @@ import numpy as np
 import onnx_ir as ir
 
 from bnfold.folding.relations.affine import channel_affine
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant, constant_shape, float64_constant
-from bnfold.graph.operators import kind_of
+from bnfold.graph.operators import Trait, having, kind_of
 from bnfold.graph.shapes import dims_of, static_length
 from bnfold.numerics.convolution import Convolution
 
 __all__ = ["Term", "is_sum", "terms_of_sum"]
 
-_SUMS = frozenset({"Add", "Sub", "Sum"})
-_MAY_BE_LINEAR = _SUMS | {"AveragePool", "BatchNormalization", "Conv", "Div", "Dropout", "Identity", "Mul"}
+_SUMS = having(Trait.SUM)
+_MAY_BE_LINEAR = _SUMS | {op.AveragePool, op.BatchNormalization, op.Conv, op.Div, op.Dropout, op.Identity, op.Mul}
 # How many operators deep a value is described: blocks are a few deep, and a chain of sums would take quadratic time.
 _DEEPEST = 32
 
@@ -81,7 +82,7 @@ def _operand_terms(node: ir.Node, depth: int) -> list[Term] | None:
         inner = _terms(x, node.graph, depth) if x is not None else None
         if inner is None:
             return None
-        terms += [_negated(term) for term in inner] if kind_of(node) == "Sub" and k == 1 else inner
+        terms += [_negated(term) for term in inner] if kind_of(node) == op.Sub and k == 1 else inner
     return terms
 
 
@@ -100,16 +101,16 @@ def _terms(value: ir.Value, graph: ir.Graph | ir.Function | None, depth: int) ->
         return leaf
     if len(value.uses()) != 1 or value.is_graph_output():
         return leaf
-    if kind_of(node) in ("Identity", "Dropout") and node.inputs[0] is not None and not node.inputs[1:]:
+    if kind_of(node) in (op.Identity, op.Dropout) and node.inputs[0] is not None and not node.inputs[1:]:
         return _terms(node.inputs[0], graph, depth - 1)
     if is_sum(node):
         return _operand_terms(node, depth - 1) or leaf
-    if kind_of(node) in ("Conv", "AveragePool"):
+    if kind_of(node) in (op.Conv, op.AveragePool):
         conv = _described(node)
         x = node.inputs[0]
         if conv is None or x is None:
             return leaf
-        return [Term(x, conv, (node,), value, macs=conv.weight.size if kind_of(node) == "Conv" else 0)]
+        return [Term(x, conv, (node,), value, macs=conv.weight.size if kind_of(node) == op.Conv else 0)]
     return _scaled_terms(node, value, channels, depth) or leaf
 
 
@@ -134,11 +135,11 @@ def _described(node: ir.Node) -> Convolution | None:
     """A Conv with constant weights, or an AveragePool that divides by its kernel's size, as a Convolution."""
     if attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return None
-    weight = _average_kernel(node) if kind_of(node) == "AveragePool" else float64_constant(node.inputs[1])
+    weight = _average_kernel(node) if kind_of(node) == op.AveragePool else float64_constant(node.inputs[1])
     if weight is None:
         return None
     bias = np.zeros(weight.shape[0])
-    if kind_of(node) == "Conv" and len(node.inputs) > 2 and node.inputs[2] is not None:
+    if kind_of(node) == op.Conv and len(node.inputs) > 2 and node.inputs[2] is not None:
         given = float64_constant(node.inputs[2])
         if given is None or given.shape != bias.shape:
             return None
@@ -148,7 +149,7 @@ def _described(node: ir.Node) -> Convolution | None:
     pads = tuple(attribute(node, "pads", [0] * 2 * rank))
     spans = [d * (k - 1) for d, k in zip(dilations, weight.shape[2:], strict=True)]
     slack = tuple(pads[k] + pads[k + rank] - spans[k] for k in range(rank))
-    group = weight.shape[0] if kind_of(node) == "AveragePool" else attribute(node, "group", 1)
+    group = weight.shape[0] if kind_of(node) == op.AveragePool else attribute(node, "group", 1)
     return Convolution(weight, bias, tuple(-p for p in pads[:rank]), slack, strides, dilations, group)
 
 

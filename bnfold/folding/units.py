@@ -20,9 +20,10 @@ from bnfold.graph.layers import layer_name
 from bnfold.numerics.affine import Float64
 from bnfold.records.causes import Cause, Holder, Refusal
 
-__all__ = ["Ids", "OffsetRelation", "Pin", "Refusal", "Site", "Units", "holder"]
+__all__ = ["Deviations", "Ids", "OffsetRelation", "Pin", "Refusal", "Site", "Units", "holder"]
 
 Ids = NDArray[np.int64]
+Deviations = dict[ir.Node, Float64]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,9 @@ class Units:
     other_uses: list[Ids] = field(default_factory=list)
     unruled: dict[ir.Value, Holder] = field(default_factory=dict)  # outputs of operators without a rule
     refused: dict[ir.Node, Refusal] = field(default_factory=dict)  # nodes whose rule does not apply, and why
+    # Of BatchNorms that were kept before: the deviation of x in the units chosen then. Their variance stays as it was,
+    # since gamma takes the scale.
+    deviations: Deviations = field(default_factory=dict)
 
     def mark(self) -> tuple[int, ...]:
         """How much there is: what `take_back` goes back to."""

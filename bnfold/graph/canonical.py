@@ -15,20 +15,25 @@ from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import static_length
 from bnfold.graph.subgraphs import subgraphs
 
-__all__ = ["canonicalise"]
+__all__ = ["canonicalise", "inline_functions"]
 
 _NO_LIMIT = 1 << 62
 _TO_THE_END = np.iinfo(np.int32).max  # from which on exporters mean the end of an axis, however long it is
 
 
+def inline_functions(model: ir.Model) -> None:
+    """Write the functions of a model where they are called, in place: rules read operators of ONNX."""
+    if model.functions:
+        passes.InlinePass()(model)
+
+
 def canonicalise(model: ir.Model) -> None:
     """Compute what is constant, in place; operators on data stay, but for Slices that take all there is.
 
-    Exporters leave small computations on parameters in the graph (a bias as Expand of a zero, a weight as Transpose of
-    another, the scale of a frozen BatchNorm as four operators): each becomes one initializer.
+    Functions must be inlined. Exporters leave small computations on parameters in the graph (a bias as Expand of a
+    zero, a weight as Transpose of another, the scale of a frozen BatchNorm as four operators): each becomes one
+    initializer.
     """
-    if model.functions:
-        passes.InlinePass()(model)
     _compute_constants(model)
     infer_shapes(model)
     if any(kind_of(node) == "CastLike" for node in model.graph):  # to the type of a value that was not known before

@@ -19,19 +19,17 @@ def bypass(graph: ir.Graph, node: ir.Node) -> tuple[ir.Value, ir.Value]:
     """
     x, y = next(value for value in node.inputs if value is not None and constant(value) is None), node.outputs[0]
     out = x
-    for user, index in list(y.uses()):
-        user.replace_input_with(index, x)
-    if y.is_graph_output():
+    is_output = y.is_graph_output()
+    if is_output:
         if x.is_graph_input() or x.is_graph_output() or x.graph is not graph:
             identity = ir.node("Identity", [x], metadata_props=dict(node.metadata_props))
             out = identity.outputs[0]
             graph.insert_before(node, identity)
-        for k, output in enumerate(graph.outputs):
-            if output is y:
-                graph.outputs[k] = out
+        graph.outputs[:] = [out if output is y else output for output in graph.outputs]
         out.shape, out.type = y.shape, y.type
-        name, y.name = y.name, None
-        out.name = name
+    y.replace_all_uses_with(x)
+    if is_output:
+        out.name, y.name = y.name, None
     graph.remove(node, safe=True)
     return x, out
 

@@ -16,6 +16,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, 
 from bnfold.errors import InputRefused
 from bnfold.graph.float64_nodes import REMEDY, evaluator_of, own_operators, place, rounded, run_node
 from bnfold.graph.float64_values import Parameters, last_readers, reads, widened
+from bnfold.graph.operators import Trait, is_onnx, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +28,6 @@ __all__ = ["Float64Graph", "evaluate", "to_float64"]
 
 HALF = 0.5
 _NARROW = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
-_RANDOM = frozenset(
-    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-)
 # Inputs that ONNX defines as float32 and nothing else. Resize-10 and Upsample-9 are (X, scales), Resize-11 and later
 # (X, roi, scales, sizes).
 _FLOAT32_INPUTS: Mapping[str, tuple[int, ...]] = {"Resize": (1, 2), "Upsample": (1,), "NonMaxSuppression": (0, 1, 3, 4)}
@@ -190,11 +188,11 @@ def _converted_nodes(node: NodeProto) -> list[NodeProto]:
 
 def _refuse_unknown(node: NodeProto) -> None:
     where, remedy = place(node), REMEDY
-    if node.domain not in {"", "ai.onnx", "ai.onnx.ml"} and (node.domain, node.op_type) not in own_operators():
+    if not (is_onnx(node.domain) or node.domain == "ai.onnx.ml") and (node.domain, node.op_type) not in own_operators():
         raise InputRefused(
             f"this operator of domain {node.domain} has no float64 evaluation", where=where, remedy=remedy
         )
-    if node.op_type in _RANDOM:
+    if kind_of(node).has(Trait.RANDOM):
         raise InputRefused("a random operator gives no value to compare with", where=where, remedy=remedy)
     batch_statistics = any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
     if node.op_type == "BatchNormalization" and batch_statistics:

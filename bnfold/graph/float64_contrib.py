@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx.reference.op_run import OpRun
 
-from bnfold.graph.float64_ops import Conv, Gelu
+from bnfold.graph.float64_convolution import Conv
+from bnfold.graph.float64_ops import Gelu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 from onnx.reference.op_run import OpRun
 
-from bnfold.graph.float64_ops import Conv
+from bnfold.graph.float64_convolution import Conv
 
 if TYPE_CHECKING:
     from collections.abc import Callable

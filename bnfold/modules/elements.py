@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bnfold.graph import operators as op
 from bnfold.graph.canonical import canonicalise
 from bnfold.graph.constants import attribute, constant
 from bnfold.graph.operators import kind_of
@@ -84,7 +85,7 @@ def _follow(graph: ir.Graph, found: Elements) -> None:
         for index, value in enumerate(node.inputs):
             if value is not None and value.name in found.of:
                 found.read[str(node.outputs[0].name), index] = found.of[str(value.name)]
-        read = node.inputs[:1] if kind_of(node) == "CastLike" else node.inputs  # the second one gives its type only
+        read = node.inputs[:1] if kind_of(node) == op.CastLike else node.inputs  # the second one gives its type only
         if not read or not all(value is None or value in known for value in read):
             continue
         known.update(node.outputs)
@@ -201,16 +202,16 @@ def _split(node: ir.Node, known: Known) -> Moved:
 
 
 _MOVES: dict[str, Callable[[ir.Node, Known], Moved]] = {
-    "Cast": _moving(_cast),
-    "CastLike": _moving(_cast),
-    "Concat": _concatenated,
-    "Flatten": _moving(_flattened),
-    "Gather": _moving(_gathered),
-    "Identity": _moving(lambda _, data: data),
-    "Reshape": _moving(_reshaped),
-    "Slice": _moving(_sliced),
-    "Split": _split,
-    "Squeeze": _moving(_squeezed),
-    "Transpose": _moving(_transposed),
-    "Unsqueeze": _moving(_unsqueezed),
+    op.Cast: _moving(_cast),
+    op.CastLike: _moving(_cast),
+    op.Concat: _concatenated,
+    op.Flatten: _moving(_flattened),
+    op.Gather: _moving(_gathered),
+    op.Identity: _moving(lambda _, data: data),
+    op.Reshape: _moving(_reshaped),
+    op.Slice: _moving(_sliced),
+    op.Split: _split,
+    op.Squeeze: _moving(_squeezed),
+    op.Transpose: _moving(_transposed),
+    op.Unsqueeze: _moving(_unsqueezed),
 }

@@ -10,10 +10,11 @@ import onnx_ir as ir
 
 from bnfold.folding.relations import RULES
 from bnfold.folding.units import Ids, Refusal, Units
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure
 from bnfold.graph.constants import float64_constant, store_constant
 from bnfold.graph.layers import layer_name
-from bnfold.graph.operators import kind_of
+from bnfold.graph.operators import Trait, having, kind_of
 from bnfold.modules.elements import NOTHING, Elements
 from bnfold.modules.norms import STATISTICS, is_norm
 from bnfold.modules.places import Place, Places
@@ -21,14 +22,7 @@ from bnfold.records.causes import Cause
 
 __all__ = ["NoParameter", "Slots", "scope_of"]
 
-_BATCHNORM = "BatchNormalization"
-_BIAS = {
-    "Conv": 2, "ConvTranspose": 2, "Gemm": 2, "LayerNormalization": 2, "InstanceNormalization": 2,
-    "GroupNormalization": 2, "LSTM": 3, "GRU": 3, "RNN": 3,
-}  # fmt: skip
-"""The input that takes an offset, where it may be absent."""
-_ELEMENTWISE = ("Add", "Sub", "Mul", "Div")
-_WEIGHT = {"Gather": 0}
+_ELEMENTWISE = having(Trait.AFFINE) - {op.BatchNormalization}
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,7 @@ class Slots:
 
     def _add_biases(self) -> None:
         for node in list(self.graph):
-            if kind_of(node) != "MatMul" or float64_constant(node.inputs[1]) is None:
+            if kind_of(node) != op.MatMul or float64_constant(node.inputs[1]) is None:
                 continue
             place = self.places.takes_bias(scope_of(node))
             weight = node.inputs[1].const_value if node.inputs[1] is not None else None
@@ -121,7 +115,7 @@ class Slots:
             self.new_biases[str(bias.name)] = place
             y = node.outputs[0]
             users = list(y.uses())
-            add = ir.node("Add", [y, bias], metadata_props=dict(node.metadata_props))
+            add = ir.node(op.Add, [y, bias], metadata_props=dict(node.metadata_props))
             add.outputs[0].shape, add.outputs[0].type = y.shape, y.type
             self.graph.insert_after(node, add)
             for user, index in users:
@@ -132,7 +126,7 @@ class Slots:
         rule = RULES.get(kind)
         if rule is None or rule.rewrite is None:
             return
-        if kind == _BATCHNORM:
+        if kind == op.BatchNormalization:
             statistics = any(self.place_of_statistic(node, index) is None for index in (3, 4))
             if statistics or not all(self._given_or_trivial(node, index) for index in (1, 2)):
                 self.failed[node] = _UNWRITABLE
@@ -142,13 +136,13 @@ class Slots:
             if constants and not all(self.writable(node.inputs[index]) for index in constants):
                 self.rigid.add(node)
             return
-        bias = _BIAS.get(kind)
-        if not constants or (kind == "Gather" and 0 not in constants):
+        bias = kind.bias
+        if not constants or (kind == op.Gather and 0 not in constants):
             return
-        first = 0 if kind == "Gather" else constants[0] if kind == "Max" else 1
+        first = constants[0] if kind.weight is None else kind.weight
         if first in constants and not self.writable(node.inputs[first]):
             self.failed[node] = _UNWRITABLE
-        elif kind == "MatMul":
+        elif kind == op.MatMul:
             if not self._bias_follows(node):
                 self.no_offsets.add(node)
         elif bias is not None:
@@ -163,7 +157,7 @@ class Slots:
     def _classify_bias(self, node: ir.Node, index: int) -> None:
         value = node.inputs[index] if index < len(node.inputs) else None
         if value is None:
-            if kind_of(node) in ("LSTM", "GRU", "RNN") or self.places.takes_bias(scope_of(node)) is None:
+            if kind_of(node).has(Trait.RECURRENT) or self.places.takes_bias(scope_of(node)) is None:
                 self.no_offsets.add(node)
         elif not self.writable(value):
             array = float64_constant(value)
@@ -178,7 +172,7 @@ class Slots:
         if len(uses) != 1 or node.outputs[0].is_graph_output():
             return False
         ((add, index),) = uses
-        return kind_of(add) == "Add" and len(add.inputs) == 2 and self.writable(add.inputs[1 - index])
+        return kind_of(add) == op.Add and len(add.inputs) == 2 and self.writable(add.inputs[1 - index])
 
     def restrict(self, units: Units) -> None:
         """Hold the units to what can be written, after the relations of the graph: no offsets, or no change at all."""
@@ -199,7 +193,7 @@ class Slots:
         if x is None or y not in units.ids or node in units.refused:
             return
         units.tie_scales(units.of(y), units.of(x))
-        if kind_of(node) in ("Add", "Sub"):
+        if kind_of(node) in (op.Add, op.Sub):
             units.tie(units.of(y), units.of(x))
             arrays = (float64_constant(value) for value in node.inputs)
             if not any(array is not None and array.any() for array in arrays):
@@ -219,9 +213,10 @@ class Slots:
         yield from (nodes for nodes in users.values() if len(nodes) > 1)
 
     def _main_place(self, node: ir.Node) -> Place | None:
-        if kind_of(node) == _BATCHNORM:
+        if kind_of(node) == op.BatchNormalization:
             return self.place_of_statistic(node, 4)
-        index = 0 if kind_of(node) == "Gather" else 1
+        weight = kind_of(node).weight
+        index = 1 if weight is None else weight
         value = node.inputs[index] if index < len(node.inputs) else None
         numbers = self.numbers(value)
         if numbers is None or not numbers.size:
@@ -246,7 +241,7 @@ class Slots:
 def _ends(node: ir.Node, units: Units) -> tuple[Ids | None, Ids | None]:
     """The ids of what an operator reads and writes, along the channels."""
     kind = kind_of(node)
-    axis = {"MatMul": -1, "Gather": -1, "LayerNormalization": -1, "LSTM": 2, "GRU": 2, "RNN": 2}.get(kind, 1)
+    axis = kind.channels or 1
     x, y = node.inputs[0], node.outputs[0]
     if kind in _ELEMENTWISE:
         return None, None

@@ -17,9 +17,10 @@ from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
 from bnfold.folding.provenance import begin, certify
 from bnfold.folding.ranges import beyond_range
 from bnfold.folding.relate import relate_graph
-from bnfold.folding.relations import Parameters
+from bnfold.folding.relations import Rewrite
 from bnfold.folding.relations.affine import batchnorm_parameters
-from bnfold.graph.canonical import canonicalise
+from bnfold.graph import operators as op
+from bnfold.graph.canonical import canonicalise, inline_functions
 from bnfold.graph.constants import attribute, float64_constant, round_constants, unrounded
 from bnfold.graph.operators import kind_of
 from bnfold.modules.elements import elements_of
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Solution", "solve"]
 
-_BATCHNORM = "BatchNormalization"
 _EPSILON = 1e-5  # of ONNX where the attribute is absent
 _INSIDE = Fate("kept", stays=Refusal(Cause.NO_PARAMETER, "scope"))
 
@@ -57,20 +57,21 @@ def solve(model: ir.Model, places: Places) -> Solution:
     Raises:
         InputRefused: a BatchNorm has a negative or non-finite variance.
     """
-    if model.functions:
-        passes.InlinePass()(model)
+    inline_functions(model)
     names = [name for name, value in model.graph.initializers.items() if _is_place(places, name, value)]
     elements = elements_of(model, names)
-    compose_batchnorms(model)
+    composed = compose_batchnorms(model)
     found = find_batchnorms(model)
     canonicalise(model)
-    restore_digits(item.node for item in found)
+    restore_digits(composed)
     _restore_epsilon(found, places)
     begin(model)
     facts = {item.node: batchnorm_parameters(item.node) for item in found}
     slots = Slots(model.graph, elements, places)
     units, choice, plan, takers, writing = _settled(model.graph, slots)
-    fates = {node: Fate("kept", stays=why) for node, why in units.refused.items() if kind_of(node) == _BATCHNORM}
+    fates = {
+        node: Fate("kept", stays=why) for node, why in units.refused.items() if kind_of(node) == op.BatchNormalization
+    }
     fates |= {item.node: _INSIDE for item in found if item.node.graph is not model.graph}
     fates |= {site.node: Fate("absorbed", takers.names(site)) for site in choice.vanished}
     fates |= {site.node: Fate("kept", stays=stays) for site, stays in choice.refused}
@@ -106,7 +107,7 @@ def _is_place(places: Places, name: str, value: ir.Value) -> bool:
     return float64_constant(value) is not None and places.of(name, "") is not None
 
 
-def _settled(graph: ir.Graph, slots: Slots) -> tuple[Units, Choice, dict[ir.Node, Parameters], Takers, Writing]:
+def _settled(graph: ir.Graph, slots: Slots) -> tuple[Units, Choice, dict[ir.Node, Rewrite], Takers, Writing]:
     """Choose until everything that the choice asks for can be written."""
     stay: dict[ir.Node, Stays] = {}
     while True:
@@ -137,6 +138,6 @@ def _settled(graph: ir.Graph, slots: Slots) -> tuple[Units, Choice, dict[ir.Node
 def _only_batchnorms(units: Units) -> None:
     """A constant Mul or Add stays in the module's code, with another constant: it need not vanish."""
     for site in units.sites:
-        if kind_of(site.node) in ("Mul", "Div"):
+        if kind_of(site.node) in (op.Mul, op.Div):
             units.use(np.asarray(site.x_ids))
-    units.sites[:] = [site for site in units.sites if kind_of(site.node) == _BATCHNORM]
+    units.sites[:] = [site for site in units.sites if kind_of(site.node) == op.BatchNormalization]

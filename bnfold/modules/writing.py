@@ -10,7 +10,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bnfold.folding.choose import Choice
-from bnfold.folding.relations import Parameters
+from bnfold.folding.relations import Parameters, Rewrite
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure
 from bnfold.graph.constants import attribute, float64_constant
 from bnfold.graph.operators import kind_of
@@ -22,7 +23,6 @@ from bnfold.records.causes import Cause, Refusal, Stays
 
 __all__ = ["Refused", "Vanished", "Writing"]
 
-_BATCHNORM = "BatchNormalization"
 # Relative. Two uses of one parameter compute it in sums of other orders: roundings of float64, 1e-16 each, are less,
 # and a change of units that is meant is more. What is written is compared with the module in float64 (`checking.py`).
 _SAME = 1e-12
@@ -92,18 +92,20 @@ class Writing:
                 found[place] = draft.array
         return found
 
-    def take(self, choice: Choice, plan: Mapping[ir.Node, Parameters]) -> Refused:
+    def take(self, choice: Choice, plan: Mapping[ir.Node, Rewrite]) -> Refused:
         """Write everything down; what contradicts something else comes back."""
         refused = Refused()
         self._take_norms(choice, refused)
         for node, new in plan.items():
-            if kind_of(node) == _BATCHNORM:
-                self._take_statistics(node, new, refused)
+            if kind_of(node) == op.BatchNormalization:
+                self._take_statistics(node, new.parameters, refused)
                 continue
-            for index, array in new.items():
+            for index, array in new.parameters.items():
                 whole = array.numpy() if isinstance(array, Scaled) else np.asarray(array)
                 if not self._take(node, index, whole):
                     refused.failed[node] = NoParameter("shared")
+            if new.bias is not None and not self._take(node, len(node.inputs), new.bias):
+                refused.failed[node] = NoParameter("shared")
         for node, index in self._untouched(plan):
             if not self._stays(node, index):
                 culprits = self._writers(node.inputs[index])
@@ -116,7 +118,7 @@ class Writing:
         self.shares_inputs = any(len(site.x.uses()) > 1 or _is_end(site.x) for site in choice.vanished)
         calls: dict[Place, list[ir.Node]] = {}
         for node in self._slots.graph:
-            place = self._slots.place_of_statistic(node, 4) if kind_of(node) == _BATCHNORM else None
+            place = self._slots.place_of_statistic(node, 4) if kind_of(node) == op.BatchNormalization else None
             if place is not None:
                 calls.setdefault(place, []).append(node)
         for place, nodes in calls.items():
@@ -188,13 +190,14 @@ class Writing:
         tensor = self._slots.places.tensors.get(place)
         return None if tensor is None else tensor.detach().double().cpu().numpy()
 
-    def _untouched(self, plan: Mapping[ir.Node, Parameters]) -> Iterator[tuple[ir.Node, int]]:
+    def _untouched(self, plan: Mapping[ir.Node, Rewrite]) -> Iterator[tuple[ir.Node, int]]:
         """The constants that other operators read, or that a plan leaves as they are."""
         for node in self._slots.graph:
-            if kind_of(node) == _BATCHNORM:
+            if kind_of(node) == op.BatchNormalization:
                 continue
+            planned = plan[node].parameters if node in plan else {}
             for index, value in enumerate(node.inputs):
-                if index not in plan.get(node, {}) and self._slots.numbers(value) is not None:
+                if index not in planned and self._slots.numbers(value) is not None:
                     yield node, index
 
     def _stays(self, node: ir.Node, index: int) -> bool:

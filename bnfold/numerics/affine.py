@@ -30,6 +30,11 @@ class BatchNormParameters:
         """
         return batchnorm_affine(self.gamma, self.beta, self.mean, self.variance, self.epsilon)
 
+    def deviation(self) -> Float64:
+        """sqrt(variance + epsilon), shape (C,): how far x goes from its mean."""
+        deviation: Float64 = np.sqrt(self.variance + self.epsilon)
+        return deviation
+
 
 def batchnorm_affine(
     gamma: Float64, beta: Float64, mean: Float64, variance: Float64, epsilon: float

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import constant, float64_constant, operand, parameter
 from bnfold.graph.float64 import evaluate
 from bnfold.quantisation.grids import integer_bias
@@ -48,7 +49,7 @@ def corrected_inputs(model: ir.Model, recipe: Recipe) -> dict[str, str]:
     return {
         plan.name: str(operand(nodes[plan.name]).name)
         for plan in recipe.nodes
-        if plan.op in WEIGHTED and plan.op != "MatMul"
+        if plan.op in WEIGHTED and plan.op != op.MatMul
     }
 
 

@@ -19,6 +19,7 @@ from bnfold.folding.choose import Choice
 from bnfold.folding.classes import classify
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relate import relate_graph
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure
 from bnfold.graph.constants import attribute, parameter, round_constants
 from bnfold.graph.operators import kind_of
@@ -101,7 +102,7 @@ def in_units(model: ir.Model, scale: Array) -> dict[str, Array]:
         if kind_of(node) in WEIGHTED:
             for value in (node.inputs[0], node.outputs[0]):
                 if value is not None and value in units.ids and not choice.gauge.trivial(value):
-                    axis = 1 if kind_of(node) != "MatMul" else -1
+                    axis = kind_of(node).channels or 1
                     length = channels_of(value) if axis == 1 else int(value.shape[-1])  # type: ignore[index,arg-type]
                     scales[str(value.name)] = choice.gauge.write(value, axis, length)[0].copy()
     apply_choice(model.graph, choice, plan)
@@ -162,7 +163,7 @@ def _weight_term(
 ) -> WeightNoise | None:
     x, y = node.inputs[0], node.outputs[0]
     own = None if x is None else statistics.get(str(x.name))
-    if x is None or own is None or kind_of(node) == "MatMul" or str(y.name) not in s:
+    if x is None or own is None or kind_of(node) == op.MatMul or str(y.name) not in s:
         return None
     w = np.moveaxis(np.abs(parameter(node, 1)), channel_axis(node), 0)
     m, per_group, groups = w.shape[0], w.shape[1], int(attribute(node, "group", 1))

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from bnfold.graph import operators as op
 from bnfold.graph.float64 import Float64Graph
+from bnfold.graph.operators import in_integers, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["KERNELS", "MOVES", "Kernel", "Operand", "saturated"]
 
-MOVES = frozenset({"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice"})
-KERNELS = frozenset(
-    {"Conv", "Gemm", "MatMul", "Add", "Concat", "GlobalAveragePool", "AveragePool", "LeakyRelu"}
-)  # fmt: skip
+MOVES = in_integers("move")
+KERNELS = in_integers("weights", "join", "pool", "table")
 
 Array = np.ndarray
 
@@ -79,17 +79,17 @@ class Kernel:
             zero_point: of the output.
             rest: what it reads besides: shapes and axes.
         """
-        kind = self._node.op_type
+        kind = kind_of(self._node)
         y: Array
         if kind in MOVES:
             x = operands[0].integers
             if x is None:
                 raise ValueError(f"{operands[0].name} has no value")
             return np.asarray(self._evaluate([x.astype(np.float64), *rest])).astype(x.dtype)
-        if kind in ("Conv", "Gemm", "MatMul"):
+        if kind.integers == "weights":
             total, factor = self._sum(operands)
             y = total.astype(np.float32) * (factor / np.float32(scale)).astype(np.float32)
-        elif kind == "GlobalAveragePool":
+        elif kind == op.GlobalAveragePool:
             x = operands[0].centred()
             size = np.prod(x.shape[2:])
             total = x.sum(axis=tuple(range(2, x.ndim)), keepdims=True)
@@ -108,7 +108,7 @@ class Kernel:
         x, w = operands[0], operands[1]
         total = self._evaluate([x.centred(), w.centred()])
         factor = (np.float32(x.scale) * w.scale.astype(np.float32)).astype(np.float32)
-        shape = [1, -1, *[1] * (total.ndim - 2)] if self._node.op_type == "Conv" else [-1]
+        shape = [1, -1, *[1] * (total.ndim - 2)] if kind_of(self._node) == op.Conv else [-1]
         if len(operands) > 2:
             total = total + operands[2].centred().reshape(shape)
         return total, factor.reshape(shape) if factor.ndim else factor

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from bnfold.graph import operators as op
+from bnfold.graph.operators import Trait, having, kind_of
 from bnfold.quantisation.operators import CARRIERS
 from bnfold.runtime import open_session
 
@@ -27,7 +29,7 @@ __all__ = ["OptimizedNode", "allow_signed", "executed_nodes", "kernel_counts", "
 
 _INTEGER = re.compile(r"^(QLinear|QGemm|MatMulInteger|ConvInteger|DynamicQuantize|QMoE|QAttention|Nhwc.*Pool$)")
 _TOKEN = re.compile(r"_token_\d+$")  # what the layout transformation adds to a name
-_WEIGHT_INPUT = {"QLinearConv": 3, "QGemm": 3, "QLinearMatMul": 3, "MatMulIntegerToFloat": 1}
+_WEIGHT_INPUT = {known.name: known.weight for known in having(Trait.QUANTISED) if known.weight is not None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +72,10 @@ def executed_nodes(file: Path, *, signed: bool = False, threads: int | None = No
 
         open_session(file, threads=threads, configure=configure)
         graph = onnx.load_model(path, load_external_data=False).graph
-    producer = {name: node.op_type for node in graph.node for name in node.output}
+    producer = {name: kind_of(node) for node in graph.node for name in node.output}
     return tuple(
         OptimizedNode(
-            node.op_type, _layer(node), any(producer.get(name) == "DequantizeLinear" for name in node.input[:1])
+            node.op_type, _layer(node), any(producer.get(name) == op.DequantizeLinear for name in node.input[:1])
         )
         for node in graph.node
     )

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from bnfold.graph import operators as op
 from bnfold.graph.float64 import Float64Graph
+from bnfold.graph.operators import kind_of
 from bnfold.quantisation.samples import batches
 from bnfold.quantisation.simulate import Simulation
 from bnfold.records.quantisation import OutputError
@@ -85,7 +87,7 @@ def _grids(model: onnx.ModelProto) -> dict[str, tuple[float, float]]:
             float(onnx.numpy_helper.to_array(constants[node.input[2]])),
         )
         for node in model.graph.node
-        if node.op_type == "QuantizeLinear"
+        if kind_of(node) == op.QuantizeLinear
     }
 
 

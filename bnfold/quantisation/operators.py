@@ -12,8 +12,9 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant
-from bnfold.graph.operators import kind_of
+from bnfold.graph.operators import in_integers, kind_of
 from bnfold.records.recipes import PrecisionReason
 
 __all__ = [
@@ -30,11 +31,12 @@ __all__ = [
     "why_float",
 ]
 
-WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
-JOINS = frozenset({"Add", "Concat"})
-POOLS = frozenset({"GlobalAveragePool", "AveragePool"})
-CARRIERS = frozenset({"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice"})
-LAYERS = ("Conv", "Gemm", "MatMul", "Add")  # that the report names
+WEIGHTED = in_integers("weights")
+JOINS = in_integers("join")
+POOLS = in_integers("pool")
+CARRIERS = in_integers("move")
+_ALL = in_integers("weights", "join", "pool", "move", "table") | {op.Relu}  # Relu and Clip: see `activation_of`
+LAYERS = (op.Conv, op.Gemm, op.MatMul, op.Add)  # that the report names
 
 _INT32_MAX = 2**31 - 1
 _ACTIVATION_MAX, _WEIGHT_MAX = 255, 127
@@ -44,7 +46,7 @@ def why_float(node: ir.Node) -> PrecisionReason | None:
     """Why the operator itself has no integer kernel here; None where it has one."""
     kind = kind_of(node)
     values = [value for value in (*node.inputs, *node.outputs) if value is not None]
-    if kind not in WEIGHTED | JOINS | POOLS | CARRIERS | {"LeakyRelu", "Relu"}:
+    if kind not in _ALL:
         return "no_kernel"
     if node.outputs[0].dtype not in (ir.DataType.FLOAT, None) or values[0].dtype not in (ir.DataType.FLOAT, None):
         return "dtype"
@@ -52,9 +54,9 @@ def why_float(node: ir.Node) -> PrecisionReason | None:
         return _why_weighted_float(node, kind)
     if kind in JOINS and any(constant(value) is not None for value in node.inputs):
         return "no_kernel"
-    if kind == "MaxPool" and len(node.outputs) > 1:
+    if kind == op.MaxPool and len(node.outputs) > 1:
         return "no_kernel"
-    if kind == "AveragePool" and attribute(node, "ceil_mode", 0):
+    if kind == op.AveragePool and attribute(node, "ceil_mode", 0):
         return "no_kernel"
     return None
 
@@ -66,12 +68,12 @@ def _why_weighted_float(node: ir.Node, kind: str) -> PrecisionReason | None:
         return "not_constant"
     if weight.dtype != np.float32:
         return "dtype"
-    if kind == "Conv" and weight.ndim not in (3, 4, 5):
+    if kind == op.Conv and weight.ndim not in (3, 4, 5):
         return "no_kernel"
-    if kind == "MatMul" and weight.ndim != 2:
+    if kind == op.MatMul and weight.ndim != 2:
         return "no_kernel"
     offset = constant(bias) if bias is not None else None
-    if kind == "Gemm" and not _is_plain_gemm(node, weight, offset):
+    if kind == op.Gemm and not _is_plain_gemm(node, weight, offset):
         return "no_kernel"
     terms = math.prod(weight.shape) // output_channels(node, weight)
     if terms * _ACTIVATION_MAX * _WEIGHT_MAX > _INT32_MAX // 2:  # the other half is the bias's
@@ -93,9 +95,9 @@ def output_channels(node: ir.Node, weight: np.ndarray) -> int:
 
 def channel_axis(node: ir.Node) -> int:
     """The axis of a weight that counts the output channels."""
-    if kind_of(node) == "Conv":
+    if kind_of(node) == op.Conv:
         return 0
-    return 0 if kind_of(node) == "Gemm" and attribute(node, "transB", 0) else 1
+    return 0 if kind_of(node) == op.Gemm and attribute(node, "transB", 0) else 1
 
 
 def activation_of(node: ir.Node) -> ir.Node | None:
@@ -105,9 +107,9 @@ def activation_of(node: ir.Node) -> ir.Node | None:
     if y.is_graph_output() or len(users) != 1:
         return None
     user = users[0].node
-    if kind_of(user) == "Relu":
+    if kind_of(user) == op.Relu:
         return user
-    if kind_of(user) == "Clip" and users[0].idx == 0:
+    if kind_of(user) == op.Clip and users[0].idx == 0:
         bounds = [value for value in user.inputs[1:] if value is not None]
         numbers = [constant(value) for value in bounds]
         if all(number is not None for number in numbers):
@@ -118,11 +120,11 @@ def activation_of(node: ir.Node) -> ir.Node | None:
 def is_depthwise(node: ir.Node) -> bool:
     """Whether a convolution reads one channel for each that it writes."""
     weight = constant(node.inputs[1])
-    return kind_of(node) == "Conv" and weight is not None and attribute(node, "group", 1) > 1 and weight.shape[1] == 1
+    return kind_of(node) == op.Conv and weight is not None and attribute(node, "group", 1) > 1 and weight.shape[1] == 1
 
 
 def reads_one_position(node: ir.Node) -> bool:
     """Whether a convolution reads a pooled value, as those of squeeze-excite do."""
     x = node.inputs[0]
-    sizes = list(x.shape)[2:] if kind_of(node) == "Conv" and x is not None and x.shape is not None else []
+    sizes = list(x.shape)[2:] if kind_of(node) == op.Conv and x is not None and x.shape is not None else []
     return bool(sizes) and all(size == 1 for size in sizes)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.operators import kind_of
 from bnfold.quantisation.operators import (
     CARRIERS,
@@ -25,6 +26,8 @@ from bnfold.quantisation.operators import (
 from bnfold.records.recipes import IntegerNode, PrecisionReason
 
 __all__ = ["Placement", "integer_inputs", "place"]
+
+_WRITE_FLOAT = WEIGHTED - {op.Conv}  # and integers too: as their readers ask
 
 
 class Placement:
@@ -87,7 +90,7 @@ def output_of(node: ir.Node) -> ir.Value:
 
 def _writes_output(node: ir.Node) -> PrecisionReason | None:
     """Outputs stay float: only a kernel that writes float may end in one, through whatever moves elements."""
-    if kind_of(node) in ("Gemm", "MatMul"):
+    if kind_of(node) in _WRITE_FLOAT:
         return None
     return "graph_output" if _reaches_output(output_of(node)) else None
 
@@ -112,7 +115,7 @@ def _among_integers(node: ir.Node, chosen: Collection[ir.Node]) -> bool:
     stored = [_is_stored(value, chosen) for value in integer_inputs(node)]
     if not all(stored):
         return False
-    if kind in POOLS or kind == "MaxPool":
+    if kind in POOLS or kind == op.MaxPool:
         return True
     return any(_reads_integers(use.node, use.idx, chosen) for use in output_of(node).uses())
 
@@ -125,7 +128,7 @@ def _is_dear(node: ir.Node, chosen: Collection[ir.Node]) -> bool:
     float, takes 0.995 of the float file's time in integers throughout, 0.874 without its depthwise convolutions, and
     0.824 without its gates too; MobileNetV2, whose activations are taken in, 0.451 throughout.
     """
-    if kind_of(node) != "Conv" or not (is_depthwise(node) or reads_one_position(node)):
+    if kind_of(node) != op.Conv or not (is_depthwise(node) or reads_one_position(node)):
         return False
     read = node.inputs[0]
     behind_float = read is None or not _is_stored(read, chosen)
@@ -150,7 +153,7 @@ def _reads_integers(node: ir.Node, index: int, chosen: Collection[ir.Node]) -> b
 
 def _has_grid(node: ir.Node, chosen: Collection[ir.Node]) -> bool:
     """Whether an integer kernel writes integers: a Gemm or MatMul that no one reads as such writes float."""
-    if kind_of(node) not in ("Gemm", "MatMul"):
+    if kind_of(node) not in _WRITE_FLOAT:
         return True
     y = output_of(node)
     if _reaches_output(y):

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from scipy.cluster.hierarchy import DisjointSet
 
 from bnfold.errors import InputRefused
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant
 from bnfold.graph.operators import kind_of
 from bnfold.quantisation.operators import WEIGHTED, is_depthwise, reads_one_position
@@ -91,7 +92,7 @@ def multiply_adds(graph: ir.Graph) -> dict[str, int]:
         if weight is None or shape is None or not all(isinstance(size, int) for size in list(shape)[1:]):
             continue
         sizes = [size for size in list(shape)[1:] if isinstance(size, int)]
-        per_output = math.prod(weight.shape[1:]) if kind_of(node) == "Conv" else weight.size // sizes[-1]
+        per_output = math.prod(weight.shape[1:]) if kind_of(node) == op.Conv else weight.size // sizes[-1]
         found[str(node.name)] = math.prod(sizes) * per_output
     return found
 
@@ -131,4 +132,4 @@ def read_plan(path: Path, graph: ir.Graph) -> tuple[str, ...]:
 
 def _kernel(node: ir.Node) -> tuple[int, ...]:
     weight = constant(node.inputs[1])
-    return tuple(weight.shape[2:]) if weight is not None and kind_of(node) == "Conv" else ()
+    return tuple(weight.shape[2:]) if weight is not None and kind_of(node) == op.Conv else ()

@@ -13,18 +13,16 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from bnfold.errors import InputRefused
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant, is_float
 from bnfold.graph.edit import drop_unused_initializers
-from bnfold.graph.operators import kind_of
+from bnfold.graph.operators import Trait, having, is_onnx, kind_of
 from bnfold.graph.reading import read_model
 
 __all__ = ["OLDEST_OPSET", "prepared"]
 
 OLDEST_OPSET = 13  # DequantizeLinear has an axis from here on
-_QUANTISED = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
-     "MatMulInteger"}
-)  # fmt: skip
+_QUANTISED = frozenset(known.name for known in having(Trait.QUANTISED))  # com.microsoft has some of them too
 
 
 def prepared(folded: onnx.ModelProto, *, where: str) -> ir.Model:
@@ -37,7 +35,7 @@ def prepared(folded: onnx.ModelProto, *, where: str) -> ir.Model:
     Raises:
         InputRefused: the graph is quantised already, or of an opset without scales per channel.
     """
-    opset = next((entry.version for entry in folded.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    opset = next((entry.version for entry in folded.opset_import if is_onnx(entry.domain)), 0)
     if opset < OLDEST_OPSET:
         raise InputRefused(
             "the opset has no scales per channel", where=where, found=f"opset {opset}",
@@ -48,9 +46,9 @@ def prepared(folded: onnx.ModelProto, *, where: str) -> ir.Model:
     inferred = onnx.shape_inference.infer_shapes(folded, data_prop=True)
     model = read_model(inferred)
     for node in list(model.graph):
-        if kind_of(node) == "ReduceMean":
+        if kind_of(node) == op.ReduceMean:
             _pool_instead(model, node)
-        elif kind_of(node) == "MatMul":
+        elif kind_of(node) == op.MatMul:
             _gemm_instead(model, node)
     drop_unused_initializers(model.graph)
     return model
@@ -77,10 +75,10 @@ def _pool_instead(model: ir.Model, node: ir.Node) -> None:
     if listed is None or sorted(int(axis) % rank for axis in listed) != list(range(2, rank)):
         return
     keeps = bool(attribute(node, "keepdims", 1))
-    pool = ir.node("GlobalAveragePool", [x], name=node.name)
+    pool = ir.node(op.GlobalAveragePool, [x], name=node.name)
     made = [pool]
     if not keeps:
-        made.append(ir.node("Flatten", [pool.outputs[0]], attributes={"axis": 1}, name=f"{node.name}/Flatten"))
+        made.append(ir.node(op.Flatten, [pool.outputs[0]], attributes={"axis": 1}, name=f"{node.name}/Flatten"))
         pooled = pool.outputs[0]
         pooled.name, pooled.type = f"{y.name}/pooled", y.type
         pooled.shape = ir.Shape([*list(x.shape)[:2], *[1] * (rank - 2)])
@@ -93,7 +91,7 @@ def _gemm_instead(model: ir.Model, node: ir.Node) -> None:
     if x is None or x.shape is None or len(x.shape) != 2 or constant(w) is None or y.is_graph_output():
         return
     users = list(y.uses())
-    if len(users) != 1 or kind_of(users[0].node) != "Add" or not is_float(x):
+    if len(users) != 1 or kind_of(users[0].node) != op.Add or not is_float(x):
         return
     add = users[0].node
     b = next((value for value in add.inputs if value is not y), None)
@@ -101,7 +99,7 @@ def _gemm_instead(model: ir.Model, node: ir.Node) -> None:
     weight = constant(w)
     if offset is None or weight is None or weight.ndim != 2 or offset.shape != (weight.shape[1],):
         return
-    gemm = ir.node("Gemm", [x, w, b], name=node.name)
+    gemm = ir.node(op.Gemm, [x, w, b], name=node.name)
     _replace(model.graph, add, [gemm])
     model.graph.remove(node, safe=True)
 

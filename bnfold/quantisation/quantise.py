@@ -14,6 +14,7 @@ from bnfold.quantisation.calibrate import observe, observe_channels
 from bnfold.quantisation.correct import bias_corrections, corrected_inputs, samples_that_fit
 from bnfold.quantisation.gauge import choose_gauge, with_statistics
 from bnfold.quantisation.measure_error import output_errors
+from bnfold.quantisation.operators import WEIGHTED
 from bnfold.quantisation.placement import integer_inputs, place
 from bnfold.quantisation.prepare import prepared
 from bnfold.quantisation.write import write
@@ -98,7 +99,7 @@ def quantise(
     model = prepared(folded, where=where)
     asked: dict[str, PrecisionReason] = dict.fromkeys(kept_layers(model.graph, keep_float, where), "asked")
     placement = place(model.graph, {**(kept or {}), **asked}, costs=kept is None)
-    if not any(plan.op in ("Conv", "Gemm", "MatMul") for plan in placement.nodes.values()):
+    if not any(plan.op in WEIGHTED for plan in placement.nodes.values()):
         raise InputRefused(
             "no layer can be computed in integers", where=where,
             found="; ".join(sorted({f"{reason}" for reason in placement.reasons.values()})) or "no layer with weights",

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant, float64_constant
-from bnfold.graph.operators import kind_of
+from bnfold.graph.operators import Trait, having, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +28,7 @@ __all__ = ["channels_of", "sensitivities"]
 
 Array = np.ndarray
 HALF = 0.5
-_PASS_HALF = frozenset({"Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "PRelu"})
+_PASS_HALF = having(Trait.HOMOGENEOUS) | {op.HardSwish, op.HardSigmoid, op.Sigmoid}
 
 
 def channels_of(value: ir.Value) -> int:
@@ -61,23 +62,23 @@ def sensitivities(graph: ir.Graph, positions: Mapping[str, float]) -> dict[str, 
 def _given(node: ir.Node, index: int, x: ir.Value, s: Array, positions: Mapping[str, float]) -> Array:
     """What one input of a node gets of the sensitivity of what it writes."""
     kind, channels = kind_of(node), channels_of(x)
-    weight = float64_constant(node.inputs[1]) if kind in ("Conv", "Gemm", "MatMul") and index == 0 else None
+    weight = float64_constant(node.inputs[1]) if kind.integers == "weights" and index == 0 else None
     if weight is not None:
         return _through_weight(node, weight, s, channels)
     factor = _constant_factor(node, index, len(s))
     if factor is not None:
         return s * factor**2 if channels == len(s) else np.full(channels, float((s * factor**2).mean()))
     shrink = positions.get(str(node.outputs[0].name), 1.0) / positions.get(str(x.name), 1.0)
-    if kind == "GlobalAveragePool":
+    if kind == op.GlobalAveragePool:
         s = s * shrink**2
-    elif kind == "MaxPool":
+    elif kind == op.MaxPool:
         s = s * min(shrink, 1.0)
-    elif kind == "AveragePool":
+    elif kind == op.AveragePool:
         s = s * shrink / math.prod(attribute(node, "kernel_shape", [1]))
-    elif kind == "Concat" and attribute(node, "axis", 0) == 1:
+    elif kind == op.Concat and attribute(node, "axis", 0) == 1:
         start = sum(channels_of(value) for value in node.inputs[:index] if value is not None)
         s = s[start : start + channels] if len(s) >= start + channels else s
-    elif kind in _PASS_HALF or kind == "Mul":
+    elif kind in _PASS_HALF or kind == op.Mul:
         s = HALF * s
     return s if len(s) == channels else np.full(channels, s.mean())
 
@@ -85,12 +86,12 @@ def _given(node: ir.Node, index: int, x: ir.Value, s: Array, positions: Mapping[
 def _constant_factor(node: ir.Node, index: int, channels: int) -> Array | None:
     """g of y = g x + t, one number for each channel; None where the node is none of a constant."""
     kind, other = kind_of(node), None
-    if kind == "BatchNormalization" and index == 0:
+    if kind == op.BatchNormalization and index == 0:
         scale, variance = float64_constant(node.inputs[1]), float64_constant(node.inputs[4])
         if scale is not None and variance is not None:
             return np.asarray(scale / np.sqrt(variance + float(attribute(node, "epsilon", 1e-5))))
         return None
-    if kind == "Mul" or (kind == "Div" and index == 0):
+    if kind == op.Mul or (kind == op.Div and index == 0):
         other = float64_constant(node.inputs[1 - index])
     y = node.outputs[0]
     if other is None or y.shape is None or other.ndim > len(y.shape):
@@ -99,18 +100,18 @@ def _constant_factor(node: ir.Node, index: int, channels: int) -> Array | None:
     if wide.size not in (1, wide.shape[1] if wide.ndim > 1 else 1):
         return None
     with np.errstate(divide="ignore"):
-        factor = wide.reshape(-1) if kind == "Mul" else 1 / wide.reshape(-1)
+        factor = wide.reshape(-1) if kind == op.Mul else 1 / wide.reshape(-1)
     return np.broadcast_to(factor, (channels,)) if len(factor) in (1, channels) else None
 
 
 def _through_weight(node: ir.Node, weight: Array, s: Array, channels: int) -> Array:
-    if kind_of(node) == "Conv":
+    if kind_of(node) == op.Conv:
         groups = int(attribute(node, "group", 1))
         m, per_group = weight.shape[:2]
         squares = (weight**2).reshape(groups, m // groups, per_group, -1).sum(axis=3)
         through = np.einsum("gmc,gm->gc", squares, np.broadcast_to(s, (m,)).reshape(groups, -1)).ravel()
         return np.asarray(through / math.prod(attribute(node, "strides", [1])))
-    transposed = kind_of(node) == "Gemm" and attribute(node, "transB", 0)
+    transposed = kind_of(node) == op.Gemm and attribute(node, "transB", 0)
     matrix = weight if transposed else weight.T
     if matrix.ndim != 2 or matrix.shape != (len(s), channels):
         return np.full(channels, float((weight**2).sum()) * float(s.mean()) / channels)

@@ -18,8 +18,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from bnfold.graph import operators as op
 from bnfold.graph.float64 import Float64Graph
 from bnfold.graph.float64_values import reads
+from bnfold.graph.operators import in_integers, is_onnx, kind_of
 from bnfold.quantisation.integer_kernels import KERNELS, MOVES, Kernel, Operand, saturated
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Simulation"]
 
-_WRITES_FLOAT = frozenset({"Gemm", "MatMul"})
+_WRITES_FLOAT = in_integers("weights") - {op.Conv}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Simulation:
         self.stored = {
             node.output[0]: self._constants[node.input[2]].dtype
             for node in model.graph.node
-            if node.op_type == "QuantizeLinear"
+            if kind_of(node) == op.QuantizeLinear
         }
 
     def run(
@@ -88,12 +90,12 @@ class Simulation:
             unit = self._units.get(node.name)
             if unit is not None:
                 self._run_unit(node, unit, values, seen)
-            elif node.op_type == "QuantizeLinear":
+            elif kind_of(node) == op.QuantizeLinear:
                 scale, zero_point = values[node.input[1]], values[node.input[2]]
                 x = values[node.input[0]].astype(np.float32)
                 q = saturated(np.rint(x / scale) + np.float32(zero_point), zero_point.dtype)
                 values[node.output[0]] = q if seen is None else seen(self._name_of(node), node.output[0], q)
-            elif node.op_type == "DequantizeLinear":
+            elif kind_of(node) == op.DequantizeLinear:
                 if any(reader.name not in self._units for reader in self._readers.get(node.output[0], [])) or (
                     node.output[0] in self._outputs
                 ):
@@ -116,16 +118,16 @@ class Simulation:
         return node.name if producer is None else producer.name
 
     def _unit(self, node: onnx.NodeProto) -> _Unit | None:
-        kind = node.op_type
+        kind = kind_of(node)
         if kind not in KERNELS and kind not in MOVES:
             return None
         n_data = 1 if kind in MOVES else len(node.input)
         sources = [self._producer.get(name) for name in node.input[:n_data] if name]
-        if not sources or any(each is None or each.op_type != "DequantizeLinear" for each in sources):
+        if not sources or any(each is None or kind_of(each) != op.DequantizeLinear for each in sources):
             return None
         behind = self._readers.get(node.output[0], [])
         is_output = node.output[0] in self._outputs
-        quantize = behind[0] if len(behind) == 1 and behind[0].op_type == "QuantizeLinear" and not is_output else None
+        quantize = behind[0] if len(behind) == 1 and kind_of(behind[0]) == op.QuantizeLinear and not is_output else None
         if quantize is None and kind not in _WRITES_FLOAT:
             return None
         operands = tuple(self._operand(each, self._constants) for each in sources if each is not None)
@@ -142,14 +144,14 @@ class Simulation:
             values[node.output[0]] = Kernel(node, self._opset).to_float(operands)
             return
         scale, zero_point = (self._constants[name] for name in unit.quantize.input[1:3])
-        rest = [values[name] for name in node.input[1:]] if node.op_type in MOVES else []
+        rest = [values[name] for name in node.input[1:]] if kind_of(node) in MOVES else []
         q = Kernel(node, self._opset).to_integers(operands, scale, zero_point, rest)
         name = unit.quantize.output[0]
         values[name] = q if seen is None else seen(node.name, name, q)
 
     @property
     def _opset(self) -> int:
-        return int(next(entry.version for entry in self._model.opset_import if entry.domain in ("", "ai.onnx")))
+        return int(next(entry.version for entry in self._model.opset_import if is_onnx(entry.domain)))
 
     def _run_float(self, node: onnx.NodeProto, values: dict[str, np.ndarray]) -> None:
         key = node.output[0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import constant, float64_constant
 from bnfold.graph.operators import kind_of
 from bnfold.quantisation.grids import integer_bias, integer_weight
@@ -60,7 +61,7 @@ def write_parameters(graph: ir.Graph, node: ir.Node, recipe: Recipe, grid: Grid)
         raise ValueError(f"the weight of {name} is not constant")
     correction = recipe.corrections.get(name)
     channels = weight.shape[axis]
-    if bias is None and kind_of(node) != "MatMul":
+    if bias is None and kind_of(node) != op.MatMul:
         bias = np.zeros(channels)
     if bias is not None and correction is not None:
         bias = bias + correction
@@ -83,7 +84,7 @@ def _parameter(
         stored_constant(graph, f"{stem}/zero_point", np.zeros(scale.shape, values.dtype)),
     ]
     attributes = {"axis": axis} if scale.ndim else None
-    dequantize = ir.node("DequantizeLinear", inputs, attributes=attributes, name=f"{stem}/DequantizeLinear")
+    dequantize = ir.node(op.DequantizeLinear, inputs, attributes=attributes, name=f"{stem}/DequantizeLinear")
     dequantize.outputs[0].name = stem
     if index < len(node.inputs):
         node.replace_input_with(index, dequantize.outputs[0])

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import constant
 from bnfold.graph.edit import drop_unused_initializers
-from bnfold.graph.operators import kind_of
+from bnfold.graph.operators import Trait, kind_of
 from bnfold.quantisation.grids import Grid, grid_of
 from bnfold.quantisation.operators import WEIGHTED
 from bnfold.quantisation.placement import integer_inputs
@@ -116,7 +117,7 @@ class _Writer:
 
     def _quantize(self, value: ir.Value, name: str) -> ir.Node:
         """QuantizeLinear of a value, whose integers are those of `name`."""
-        node = ir.node("QuantizeLinear", [value, *self._grid_values(name)], name=f"{name}/QuantizeLinear")
+        node = ir.node(op.QuantizeLinear, [value, *self._grid_values(name)], name=f"{name}/QuantizeLinear")
         node.outputs[0].name = integers_name(name)
         self.stored[name] = node.outputs[0]
         return node
@@ -125,7 +126,7 @@ class _Writer:
         """DequantizeLinear of the integers of a value, for one reader."""
         inputs = [self.stored[name], *(parameters or self._grid_values(name))]
         attributes = {"axis": 1} if parameters else None
-        node = ir.node("DequantizeLinear", inputs, attributes=attributes, name=f"{reader}/{name}/DequantizeLinear")
+        node = ir.node(op.DequantizeLinear, inputs, attributes=attributes, name=f"{reader}/{name}/DequantizeLinear")
         node.outputs[0].name = f"{reader}/{name}"
         return node
 
@@ -162,7 +163,7 @@ class _Writer:
         the same numbers and leave the layer as it is.
         """
         value = node.inputs[index]
-        if index or value is None or kind_of(node) not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        if index or value is None or not kind_of(node).has(Trait.LINEAR):
             return None
         weight = constant(node.inputs[1])
         if weight is None or value.shape is None or len(value.shape) < 2 or not isinstance(value.shape[1], int):

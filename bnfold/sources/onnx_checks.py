@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnfold.errors import InputRefused
-from bnfold.graph.operators import kind_of
+from bnfold.graph import operators as op
+from bnfold.graph.operators import Trait, having, kind_of
 from bnfold.sources.healthy import first_names, refuse_bad_variance, refuse_not_finite
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["all_nodes", "refuse_training_mode", "refuse_unhealthy_graph"]
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "BatchNormalization")
+WEIGHTED = having(Trait.LINEAR) - {op.MatMul} | {op.BatchNormalization}
 
 
 def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
@@ -36,7 +37,7 @@ def refuse_unhealthy_graph(model: ir.Model, where: str) -> None:
     """
     refuse_training_mode(model, where)
     for node in all_nodes(model):
-        if kind_of(node) == "BatchNormalization":
+        if kind_of(node) == op.BatchNormalization:
             variance = _constant(node, 4)
             if variance is not None:
                 refuse_bad_variance(_name(node), variance)
@@ -56,7 +57,7 @@ def refuse_training_mode(model: ir.Model, where: str) -> None:
     training = [
         _name(node)
         for node in all_nodes(model)
-        if kind_of(node) == "BatchNormalization" and _in_training_mode(node, opset)
+        if kind_of(node) == op.BatchNormalization and _in_training_mode(node, opset)
     ]
     if training:
         raise InputRefused(

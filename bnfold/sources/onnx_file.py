@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from bnfold.errors import InputRefused
+from bnfold.graph import operators as op
 from bnfold.graph.claims import settle_claims
 from bnfold.graph.operators import kind_of
 from bnfold.graph.reading import read_model, tidied
@@ -168,7 +169,7 @@ def _sha256_in_memory(model: onnx.ModelProto) -> str:
 def _n_parameters(model: ir.Model) -> int:
     """Elements of the floating-point initializers, without the running statistics of BatchNorms."""
     statistics = {
-        id(value) for node in all_nodes(model) if kind_of(node) == "BatchNormalization" for value in node.inputs[3:5]
+        id(value) for node in all_nodes(model) if kind_of(node) == op.BatchNormalization for value in node.inputs[3:5]
     }
     return sum(
         value.const_value.size

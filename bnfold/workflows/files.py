@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from bnfold.errors import InputRefused, unwritable
+from bnfold.graph.operators import is_onnx
 from bnfold.graph.unread import drop_inputs, unread_inputs
 from bnfold.records import OutputFacts
 from bnfold.sources.digests import sha256_of
@@ -102,7 +103,7 @@ def output_facts(files: Sequence[Path], model: onnx.ModelProto) -> OutputFacts:
     return OutputFacts(
         path=files[0].name,
         sha256=sha256_of(files),
-        opset=next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
+        opset=next(entry.version for entry in model.opset_import if is_onnx(entry.domain)),
         ir_version=model.ir_version,
         bytes=sum(file.stat().st_size for file in files),
     )

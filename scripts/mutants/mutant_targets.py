@@ -15,6 +15,7 @@ _SOLVERS = ("test_solvers", "test_joins", "test_constant_channels", "test_traps"
 # By module, relative to bnfold: the tests that most likely tell, in order.
 _FIRST: dict[str, tuple[str, ...]] = {
     "folding/merge.py": ("test_merge", "test_ranges", "test_channel_blocks"),
+    "folding/blocked_scales.py": ("test_merge", "test_channel_blocks"),
     "folding/terms.py": ("test_merge",),
     "numerics/convolution.py": ("../numerics/test_convolution", "test_merge"),
     "numerics/affine.py": ("../numerics/test_affine", "test_linear_operators"),
@@ -43,8 +44,8 @@ _FIRST: dict[str, tuple[str, ...]] = {
     "folding/classes.py": _SOLVERS,
     "folding/scales.py": _SOLVERS,
     "folding/offsets.py": _SOLVERS,
-    "folding/compose.py": ("test_batchnorm_in_parts",),
-    "folding/parts.py": ("test_batchnorm_in_parts",),
+    "folding/compose.py": ("test_decomposed_batchnorm",),
+    "folding/decomposed.py": ("test_decomposed_batchnorm",),
     "folding/shifted_relu.py": ("test_shifted_relu", "test_traps"),
 }
 # They measure time and memory, or convert whole networks.

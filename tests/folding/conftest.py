@@ -13,7 +13,7 @@ import onnx.checker
 import onnx.shape_inference
 import pytest
 
-import bnfold.folding
+import bnfold.folding.fold_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +74,7 @@ def rules_may_fail(_rules_do_not_fail: logging.Handler) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _valid_after_each_stage() -> Iterator[None]:
-    """Wrap the stages of `bnfold.folding`: each must leave a valid graph, whichever test runs it."""
+    """Wrap the stages of the fold: each must leave a valid graph, whichever test runs it."""
     from validity import AFTER_A_STAGE, violations, written
 
     folded: list[ir.Model] = []  # the model whose stages run, if they are checked
@@ -94,5 +94,5 @@ def _valid_after_each_stage() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         for name in STAGES:
-            patch.setattr(bnfold.folding, name, checked(name, getattr(bnfold.folding, name)))
+            patch.setattr(bnfold.folding.fold_pass, name, checked(name, getattr(bnfold.folding.fold_pass, name)))
         yield

@@ -30,7 +30,7 @@ def check_fold(
     *,
     exact: bool = False,
     settled: bool = True,
-    n_in_parts: int = 0,
+    n_decomposed: int = 0,
     channel_block: int = CHANNEL_BLOCK,
 ) -> tuple[onnx.ModelProto, Ledger]:
     """Fold, check all that must hold of any fold, and return the folded model with its ledger.
@@ -38,14 +38,14 @@ def check_fold(
     `exact` asks for equal bits, as dyadic parameters allow; else for the promised 1e-10 in float64. Parameters of the
     model should be float64: with narrower ones the folded weights are rounded once, which is not the fold's error.
     `settled=False` is for models that hold a BatchNorm back for its conditioning: the file does not say that its input
-    is now stored in other units than its variance is, and so the second fold may judge otherwise. `n_in_parts` is the
+    is now stored in other units than its variance is, and so the second fold may judge otherwise. `n_decomposed` is the
     number of BatchNorms that the model writes as several operators. Dead channels leave in blocks of `channel_block`.
     """
     before = model.SerializeToString(deterministic=True)
     folded, ledger = fold(model, channel_block=channel_block)
     assert model.SerializeToString(deterministic=True) == before, "fold changed its argument"
     assert_valid(folded, model)
-    assert_ledger(ledger, model, folded, n_in_parts)
+    assert_ledger(ledger, model, folded, n_decomposed)
     assert_equal(model, folded, feed, exact=exact)
     assert_proven(model, folded, feed, ledger)
     if settled:
@@ -111,11 +111,11 @@ def assert_valid(folded: onnx.ModelProto, model: onnx.ModelProto) -> None:
     assert not folded.functions
 
 
-def assert_ledger(ledger: Ledger, model: onnx.ModelProto, folded: onnx.ModelProto, n_in_parts: int) -> None:
+def assert_ledger(ledger: Ledger, model: onnx.ModelProto, folded: onnx.ModelProto, n_decomposed: int) -> None:
     """Every BatchNorm exactly once, and the counts add up."""
     inlined = onnx.inliner.inline_local_functions(model) if model.functions else model
     before, after = batchnorm_nodes(inlined.graph), batchnorm_nodes(folded.graph)
-    assert ledger.found == len(before) + n_in_parts
+    assert ledger.found == len(before) + n_decomposed
     assert ledger.found == ledger.absorbed + ledger.merged + ledger.removed + ledger.kept
     assert ledger.kept == len(after)
     names = [entry.name for entry in ledger.entries]

@@ -14,10 +14,10 @@ import bnfold.folding.terms
 import bnfold.folding.trace
 from bnfold.errors import InputRefused
 from bnfold.folding import fold
+from bnfold.folding.channel_groups import ChannelGroups
 from bnfold.folding.relate import relate_graph
 from bnfold.folding.relations import RULES
 from bnfold.folding.units import Refusal, Units
-from bnfold.folding.wires import Wires
 from bnfold.graph import canonical
 from bnfold.records import Cause
 
@@ -152,8 +152,8 @@ def test_dead_channels_of_a_node_that_cannot_be_traced(monkeypatch: pytest.Monke
 
     original = bnfold.folding.trace._trace
 
-    def trace(node: ir.Node, wires: Wires) -> bool:
-        done = original(node, wires)
+    def trace(node: ir.Node, coupled: ChannelGroups) -> bool:
+        done = original(node, coupled)
         if node.op_type == "LeakyRelu":
             raise KeyError("y")
         return done

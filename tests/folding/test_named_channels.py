@@ -8,7 +8,7 @@ from fold_checks import check_fold
 from fold_models import Net, Parameters
 
 from bnfold.folding.prune import remove_dead_channels
-from bnfold.folding.trace import trace_wires
+from bnfold.folding.trace import trace_channel_groups
 from bnfold.graph.reading import read_model
 
 C = 4
@@ -64,8 +64,8 @@ def test_channels_are_followed_only_where_one_may_be_dead(monkeypatch, zero, is_
 
     def traced(graph, opset):
         followed.append(graph)
-        return trace_wires(graph, opset)
+        return trace_channel_groups(graph, opset)
 
-    monkeypatch.setattr("bnfold.folding.prune.trace_wires", traced)
+    monkeypatch.setattr("bnfold.folding.prune.trace_channel_groups", traced)
     remove_dead_channels(model.graph, 20, 1, {})
     assert bool(followed) == is_followed

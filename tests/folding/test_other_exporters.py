@@ -1,4 +1,4 @@
-"""Graphs as other exporters write them: NHWC between transposes, BatchNorm in parts, Caffe's BatchNorm and Scale."""
+"""Graphs as other exporters write them: NHWC between transposes, decomposed BatchNorms, Caffe's BatchNorm and Scale."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from bnfold.graph import float64_ops
+from bnfold.graph import float64_convolution
 from bnfold.graph.float64 import Float64Graph
 
 CASES = [
@@ -32,12 +32,12 @@ def _outputs(shape: tuple[int, ...], kernel: tuple[int, ...], attributes: dict[s
 @pytest.mark.parametrize("case", CASES)
 def test_columns_and_taps_agree(case: tuple[object, ...], cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    by_column = float64_ops._by_column
-    monkeypatch.setattr(float64_ops, "_by_column", lambda *given: asked.append("columns") or by_column(*given))
-    monkeypatch.setattr(float64_ops, "COLUMNS", cells)
+    by_column = float64_convolution._by_column
+    monkeypatch.setattr(float64_convolution, "_by_column", lambda *given: asked.append("columns") or by_column(*given))
+    monkeypatch.setattr(float64_convolution, "COLUMNS", cells)
     columns = _outputs(*case)
     assert asked == ["columns"]
-    monkeypatch.setattr(float64_ops, "FEW_CHANNELS", 0)
+    monkeypatch.setattr(float64_convolution, "FEW_CHANNELS", 0)
     taps = _outputs(*case)
     assert asked == ["columns"]
     assert columns.shape == taps.shape

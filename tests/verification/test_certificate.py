@@ -16,7 +16,7 @@ import bnfold
 from bnfold.errors import InputRefused
 from bnfold.export import finish
 from bnfold.folding import fold_model
-from bnfold.folding.relations import RULES
+from bnfold.folding.relations import RULES, Rewrite
 from bnfold.records import Certificate, Counterpart
 from bnfold.verification.certificate import departure_of, facts_of, prove, read_certificate, write_certificate
 from bnfold.verification.certificate.parameters import Parameters
@@ -391,12 +391,12 @@ def test_a_wrong_rule_makes_fold_export_fail_and_name_the_layer(tmp_path, monkey
     rewrite = rule.rewrite
 
     def wrong(node, gauge):
-        found = dict(rewrite(node, gauge))
+        found = dict(rewrite(node, gauge).parameters)
         if 1 in found:
             weight = found[1].numpy().copy()
             weight[DEAD] *= 1.01
             found[1] = weight
-        return found
+        return Rewrite(found)
 
     monkeypatch.setattr(rule, "rewrite", wrong)
     onnx.save(_model(CHAIN), tmp_path / "source.onnx")

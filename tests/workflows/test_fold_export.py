@@ -252,7 +252,7 @@ def test_failed_gate_in_python_returns_the_report(network: Path, tmp_path: Path)
 def test_ledger_that_forgets_a_batchnorm_is_an_internal_error(
     cli: Callable[..., Result], network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bnfold.folding.fold_model", lambda _model, **_: Ledger(()))
+    monkeypatch.setattr("bnfold.folding.fold_pass.account", lambda *_: Ledger(()))
     result = cli("fold-export", network, "-o", tmp_path / "output")
     assert result.exit_code == 70
     assert "the graph had 1 BatchNorms, the ledger has 0" in result.stderr

@@ -1,12 +1,13 @@
 """One rule per operator: how the units of its inputs and outputs hang together, and how its parameters follow."""
 
-from bnfold.folding.relations import affine, layout, linear, maximum, norms, pointwise, pooling, sequence
-from bnfold.folding.relations.registry import RULES, Kind, Parameters, Rule
+from bnfold.folding.relations import affine, layout, linear, maximum, norms, pointwise, pooling, selection, sequence
+from bnfold.folding.relations.registry import RULES, Kind, Parameters, Rewrite, Rule
 
 __all__ = [
     "RULES",
     "Kind",
     "Parameters",
+    "Rewrite",
     "Rule",
     "affine",
     "layout",
@@ -15,5 +16,6 @@ __all__ = [
     "norms",
     "pointwise",
     "pooling",
+    "selection",
     "sequence",
 ]

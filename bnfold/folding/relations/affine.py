@@ -16,7 +16,7 @@ from bnfold.errors import InputRefused
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations.operands import channel_axis, constant_operand, per_channel, slim
 from bnfold.folding.relations.pointwise import relate_product, relate_sum
-from bnfold.folding.relations.registry import Parameters, relation, rewrites
+from bnfold.folding.relations.registry import Rewrite, relation, rewrites
 from bnfold.folding.units import Ids, Refusal, Site, Units
 from bnfold.graph.constants import attribute, float64_constant, operand
 from bnfold.graph.layers import layer_name
@@ -28,15 +28,11 @@ from bnfold.records.causes import Cause
 # ONNX's default for BatchNormalization: attributes are float32, and so is it.
 _DEFAULT_EPSILON = float(np.float32(1e-5))
 
-# What a kept BatchNorm remembers in `node.meta` until the fold is done: the deviation of x in the units chosen for it.
-# Its variance stays as it was, since gamma takes the scale.
-DEVIATION = "bnfold.deviation"
-
-__all__ = ["DEVIATION", "batchnorm_parameters", "channel_affine"]
+__all__ = ["batchnorm_parameters", "channel_affine"]
 
 
 def batchnorm_parameters(node: ir.Node) -> BatchNormParameters | Refusal:
-    """The parameters of an inference-mode BatchNormalization.
+    """The parameters of an inference-mode BatchNormalization, in float64.
 
     epsilon is float32 in the file, whatever digits an exporter's graph still has; a float64 network keeps them.
     """
@@ -64,8 +60,7 @@ def batchnorm_parameters(node: ir.Node) -> BatchNormParameters | Refusal:
         return Refusal(Cause.INVALID, "parameters")
     epsilon = attribute(node, "epsilon", _DEFAULT_EPSILON)
     is_double = node.outputs[0].dtype == ir.DataType.DOUBLE
-    epsilon = epsilon if is_double else float(np.float32(epsilon))
-    return BatchNormParameters(gamma, beta, mean, variance, epsilon)
+    return BatchNormParameters(gamma, beta, mean, variance, epsilon if is_double else float(np.float32(epsilon)))
 
 
 @relation("BatchNormalization", kind="site")
@@ -90,14 +85,15 @@ def relate_batchnorm(node: ir.Node, units: Units) -> Refusal | None:
     x_ids = np.broadcast_to(units.channels(x, 1), scale.shape)
     y_ids = units.along(y, 1, scale.size)
     units.ids[y] = y_ids
-    deviation = node.meta.get(DEVIATION, np.sqrt(parameters.variance + parameters.epsilon))
-    site = Site(node, x, x_ids, y_ids.reshape(-1), scale, shift, static_size(y), parameters.mean, deviation)
-    units.sites.append(site)
+    deviation = units.deviations.get(node, parameters.deviation())
+    units.sites.append(
+        Site(node, x, x_ids, y_ids.reshape(-1), scale, shift, static_size(y), parameters.mean, deviation)
+    )
     return None
 
 
 @rewrites("BatchNormalization")
-def rewrite_batchnorm(node: ir.Node, gauge: Gauge) -> Parameters:
+def rewrite_batchnorm(node: ir.Node, gauge: Gauge) -> Rewrite:
     """A kept BatchNorm: gamma' = a_y gamma / a_x, beta' = a_y beta + c_y, mean' = a_x (mean + d_x).
 
     The mean is stored in the units of x: x' - mean' then cancels no more digits than x - mean did.
@@ -109,7 +105,7 @@ def rewrite_batchnorm(node: ir.Node, gauge: Gauge) -> Parameters:
     inverse, _ = gauge.read(operand(node), 1, gamma.size)
     into, offset = gauge.write(operand(node), 1, gamma.size)
     out, constant = gauge.write(node.outputs[0], 1, gamma.size)
-    return {1: out * gamma * inverse, 2: out * beta + constant, 3: into * mean + offset}
+    return Rewrite({1: out * gamma * inverse, 2: out * beta + constant, 3: into * mean + offset})
 
 
 def channel_affine(node: ir.Node, channels: int) -> tuple[ir.Value, Float64, Float64] | None:
@@ -225,7 +221,7 @@ def _offer(node: ir.Node, units: Units, axis: int | None, scale: Float64, shift:
 
 
 @rewrites("Add", "Sub")
-def rewrite_add(node: ir.Node, gauge: Gauge) -> Parameters | None:
+def rewrite_add(node: ir.Node, gauge: Gauge) -> Rewrite | None:
     """K' = a_y (K - d_x) + c_y, elementwise over the axes along which any of them varies."""
     operands = constant_operand(node)
     if operands is None:
@@ -234,15 +230,15 @@ def rewrite_add(node: ir.Node, gauge: Gauge) -> Parameters | None:
     sign = -1.0 if node.op_type == "Sub" else 1.0
     y_ids = gauge.elements(node.outputs[0])
     new = gauge.scale[y_ids] * (sign * array - gauge.offset[gauge.elements(x)]) + gauge.constant[y_ids]
-    return {index: sign * slim(new, array.ndim)}
+    return Rewrite({index: sign * slim(new, array.ndim)})
 
 
 @rewrites("Mul", "Div")
-def rewrite_mul(node: ir.Node, gauge: Gauge) -> Parameters | None:
+def rewrite_mul(node: ir.Node, gauge: Gauge) -> Rewrite | None:
     """K' = a_y K / a_x; for x / K, K' = a_x K / a_y."""
     operands = constant_operand(node)
     if operands is None:
         return None
     x, array, index = operands
     ratio = gauge.scale[gauge.elements(node.outputs[0])] * gauge.inverse[gauge.elements(x)]
-    return {index: slim(array / ratio if node.op_type == "Div" else array * ratio, array.ndim)}
+    return Rewrite({index: slim(array / ratio if node.op_type == "Div" else array * ratio, array.ndim)})

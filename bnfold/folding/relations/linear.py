@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations.attention import relate_weighted_mean
-from bnfold.folding.relations.registry import Kind, Parameters, relation, rewrites, unhandled_attributes
+from bnfold.folding.relations.registry import Kind, Rewrite, relation, rewrites, unhandled_attributes
 from bnfold.folding.units import Ids, Refusal, Units
 from bnfold.graph.constants import attribute, constant_shape, float64_constant, operand, parameter, tensor_of
 from bnfold.graph.scaled import Scaled
@@ -78,7 +78,7 @@ def relate_conv(node: ir.Node, units: Units) -> Refusal | None:
 
 
 @rewrites("Conv")
-def rewrite_conv(node: ir.Node, gauge: Gauge) -> Parameters:
+def rewrite_conv(node: ir.Node, gauge: Gauge) -> Rewrite:
     """W'[m, c] = a_y[m] W[m, c] / a_x[c of m's group], b' = a_y b - sum(W' a_x d_x) + c_y."""
     weight, group = tensor_of(node, 1), attribute(node, "group", 1)
     m, per_group, *kernel = weight.shape.numpy()
@@ -93,15 +93,19 @@ def rewrite_conv(node: ir.Node, gauge: Gauge) -> Parameters:
         shift = (taps * offset.reshape(group, per_group)[owner]).sum(axis=1)
     bias = _bias(node)
     old = bias if bias is not None else 0.0
-    return _parameters(scaled, scale * (old - shift) + constant, bias)
+    return _rewritten(scaled, scale * (old - shift) + constant, bias)
 
 
-def _parameters(weight: Scaled, new_bias: Float64, old_bias: Float64 | None) -> Parameters:
+def _rewritten(weight: Scaled, new_bias: Float64, old_bias: Float64 | None) -> Rewrite:
     """The new inputs; a weight that stays as it is stays the same, an absent bias that stays zero stays absent."""
-    parameters: dict[int, Float64 | Scaled] = {1: weight} if weight.factors else {}
+    parameters = _weight(weight)
     if old_bias is not None or new_bias.any():
         parameters[2] = new_bias
-    return parameters
+    return Rewrite(parameters)
+
+
+def _weight(weight: Scaled) -> dict[int, Float64 | Scaled]:
+    return {1: weight} if weight.factors else {}
 
 
 @relation("ConvTranspose", kind="linear")
@@ -128,7 +132,7 @@ def relate_conv_transpose(node: ir.Node, units: Units) -> Refusal | None:
 
 
 @rewrites("ConvTranspose")
-def rewrite_conv_transpose(node: ir.Node, gauge: Gauge) -> Parameters:
+def rewrite_conv_transpose(node: ir.Node, gauge: Gauge) -> Rewrite:
     """W'[c, m] = W[c, m] a_y[m of c's group] / a_x[c]: the output scale lies on axis 1, per group."""
     weight, group = tensor_of(node, 1), attribute(node, "group", 1)
     c, per_group, *kernel = weight.shape.numpy()
@@ -144,7 +148,7 @@ def rewrite_conv_transpose(node: ir.Node, gauge: Gauge) -> Parameters:
         shift = taps.reshape(group, c // group, per_group).sum(axis=1).reshape(m)
     bias = _bias(node)
     old = bias if bias is not None else 0.0
-    return _parameters(scaled, scale * (old - shift) + constant, bias)
+    return _rewritten(scaled, scale * (old - shift) + constant, bias)
 
 
 @relation("Gemm", kind="linear")
@@ -169,7 +173,7 @@ def relate_gemm(node: ir.Node, units: Units) -> Refusal | None:
 
 
 @rewrites("Gemm")
-def rewrite_gemm(node: ir.Node, gauge: Gauge) -> Parameters:
+def rewrite_gemm(node: ir.Node, gauge: Gauge) -> Rewrite:
     """alpha W' = a_y alpha W / a_x, beta b' = a_y (beta b - alpha W d_x) + c_y.
 
     alpha and beta stay as they are; the division by them is exact where they are powers of two, as exporters write.
@@ -185,7 +189,7 @@ def rewrite_gemm(node: ir.Node, gauge: Gauge) -> Parameters:
     bias = _bias(node)
     shift = alpha * _through(node, offset, transposed=transposed)
     new_bias = scale * ((beta * bias if bias is not None else 0.0) - shift) + constant
-    return _parameters(scaled, new_bias / beta, bias)
+    return _rewritten(scaled, new_bias / beta, bias)
 
 
 def _through(node: ir.Node, offset: Float64, *, transposed: bool = False) -> Float64 | float:
@@ -213,8 +217,8 @@ def relate_matmul(node: ir.Node, units: Units) -> Refusal | Kind | None:
 
 
 @rewrites("MatMul")
-def rewrite_matmul(node: ir.Node, gauge: Gauge) -> Parameters | None:
-    """W' = a_y W / a_x; the bias -a_y W d_x + c_y is given as a third input, for `apply` to place."""
+def rewrite_matmul(node: ir.Node, gauge: Gauge) -> Rewrite | None:
+    """W' = a_y W / a_x; the bias -a_y W d_x + c_y, of which it has none, is for `apply` to place."""
     if constant_shape(node.inputs[1]) is None:
         return None  # of data
     weight = tensor_of(node, 1)
@@ -222,4 +226,5 @@ def rewrite_matmul(node: ir.Node, gauge: Gauge) -> Parameters | None:
     inverse, offset = gauge.read(operand(node), -1, k)
     scale, constant = gauge.write(node.outputs[0], -1, n)
     scaled = Scaled(weight, inverse[:, None], scale[None])
-    return _parameters(scaled, constant - scale * _through(node, offset), None)
+    bias: Float64 = constant - scale * _through(node, offset)
+    return Rewrite(_weight(scaled), bias if bias.any() else None)

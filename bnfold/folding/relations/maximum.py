@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations.operands import channel_axis, constant_operand, slim
-from bnfold.folding.relations.registry import Parameters, relation, rewrites
+from bnfold.folding.relations.registry import Rewrite, relation, rewrites
 from bnfold.folding.units import Refusal, Units
 from bnfold.records.causes import Cause
 
@@ -29,11 +29,11 @@ def relate_max(node: ir.Node, units: Units) -> Refusal | None:
 
 
 @rewrites("Max")
-def rewrite_max(node: ir.Node, gauge: Gauge) -> Parameters | None:
+def rewrite_max(node: ir.Node, gauge: Gauge) -> Rewrite | None:
     """K' = a K + c, elementwise over the axes along which any of them varies."""
     found = constant_operand(node)
     if found is None:
         return None
     x, array, index = found
     ids = gauge.elements(x)
-    return {index: slim(gauge.scale[ids] * array + gauge.constant[ids], array.ndim)}
+    return Rewrite({index: slim(gauge.scale[ids] * array + gauge.constant[ids], array.ndim)})

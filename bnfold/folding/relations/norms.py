@@ -8,7 +8,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bnfold.folding.gauge import Gauge
-from bnfold.folding.relations.registry import Parameters, relation, rewrites
+from bnfold.folding.relations.registry import Rewrite, relation, rewrites
 from bnfold.folding.units import Refusal, Units
 from bnfold.graph.constants import attribute, float64_constant, parameter
 from bnfold.graph.shapes import static_length
@@ -45,11 +45,11 @@ def relate_norm(node: ir.Node, units: Units) -> Refusal | None:
 
 
 @rewrites("LayerNormalization", "InstanceNormalization", "GroupNormalization")
-def rewrite_norm(node: ir.Node, gauge: Gauge) -> Parameters:
+def rewrite_norm(node: ir.Node, gauge: Gauge) -> Rewrite:
     """w' = a_y w, b' = a_y b + c_y; an absent bias that stays zero stays absent."""
     weight = parameter(node, 1)
     bias = float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
     scale, constant = gauge.write(node.outputs[0], _CHANNEL_AXIS[node.op_type], weight.size)
     if bias is None and not constant.any():
-        return {1: scale * weight}
-    return {1: scale * weight, 2: (scale * bias if bias is not None else 0.0) + constant}
+        return Rewrite({1: scale * weight})
+    return Rewrite({1: scale * weight, 2: (scale * bias if bias is not None else 0.0) + constant})

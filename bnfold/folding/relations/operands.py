@@ -1,14 +1,14 @@
-"""Operators with one operand of data and one constant: which is which, and along which axis the constant varies."""
+"""Operands: which one is constant and along which axis it varies, and optional lists of integers."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
 
-from bnfold.graph.constants import float64_constant
+from bnfold.graph.constants import attribute, constant, float64_constant
 from bnfold.numerics.affine import Float64
 
-__all__ = ["channel_axis", "constant_operand", "per_channel", "slim"]
+__all__ = ["channel_axis", "constant_operand", "has_input", "input_of", "integers", "per_channel", "slim"]
 
 
 def constant_operand(node: ir.Node) -> tuple[ir.Value, Float64, int] | None:
@@ -42,3 +42,22 @@ def slim(array: Float64, rank: int) -> Float64:
     while array.ndim > rank and array.shape[0] == 1:
         array = array[0]
     return array
+
+
+def input_of(node: ir.Node, index: int) -> ir.Value | None:
+    """An input that a node may leave out."""
+    return node.inputs[index] if len(node.inputs) > index else None
+
+
+def integers(node: ir.Node, index: int, name: str) -> list[int] | None:
+    """A list of integers that older opsets hold as an attribute and newer ones as a constant input."""
+    held = attribute(node, name, None)
+    if held is not None:
+        return [int(i) for i in held]
+    array = constant(input_of(node, index))
+    return None if array is None else [int(i) for i in array.ravel()]
+
+
+def has_input(node: ir.Node, index: int, name: str) -> bool:
+    """Whether an optional list of integers is there at all."""
+    return name in node.attributes or input_of(node, index) is not None

@@ -21,15 +21,30 @@ from bnfold.folding.units import Refusal, Units
 from bnfold.graph.scaled import Scaled
 from bnfold.records.causes import Cause
 
-__all__ = ["RULES", "Kind", "Parameters", "Rule", "relation", "rewrites"]
+__all__ = ["RULES", "Kind", "Parameters", "Rewrite", "Rule", "relation", "rewrites"]
 
 Kind = Literal["carry", "linear", "site", "other"]
 Relate = Callable[[ir.Node, Units], Refusal | Kind | None]
 _Related = TypeVar("_Related", bound=Relate)
 # New parameters by input index.
 Parameters = Mapping[int, NDArray[np.float64] | Scaled]
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A node in new units.
+
+    Attributes:
+        parameters: by the input that takes each.
+        bias: an offset of y along its last axis, shape (N,), of an operator that has no input for one (MatMul).
+    """
+
+    parameters: Parameters
+    bias: NDArray[np.float64] | None = None
+
+
 # None: this node has no parameters (an Add of two tensors).
-Rewrite = Callable[[ir.Node, Gauge], Parameters | None]
+Rewriting = Callable[[ir.Node, Gauge], Rewrite | None]
 
 
 @dataclass
@@ -38,7 +53,7 @@ class Rule:
 
     relate: Relate
     kind: Kind
-    rewrite: Rewrite | None = None
+    rewrite: Rewriting | None = None
 
 
 RULES: dict[str, Rule] = {}
@@ -61,14 +76,14 @@ def relation(*op_types: str, kind: Kind) -> Callable[[_Related], _Related]:
     return register
 
 
-def rewrites(*op_types: str) -> Callable[[Rewrite], Rewrite]:
+def rewrites(*op_types: str) -> Callable[[Rewriting], Rewriting]:
     """Register the rewrite of operators that have a relation.
 
     Raises:
         ValueError: an operator has a rewrite already, or no relation.
     """
 
-    def register(function: Rewrite) -> Rewrite:
+    def register(function: Rewriting) -> Rewriting:
         for op_type in op_types:
             if op_type not in RULES or RULES[op_type].rewrite is not None:
                 raise ValueError(f"{op_type} must have a relation and no other rewrite than {function.__name__}")

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnfold.folding.gauge import Gauge
-from bnfold.folding.relations.registry import Parameters, relation, rewrites
+from bnfold.folding.relations.registry import Rewrite, relation, rewrites
 from bnfold.folding.units import Refusal, Units
 from bnfold.graph.constants import attribute, constant, float64_constant, operand, parameter
 from bnfold.graph.shapes import static_length
@@ -34,17 +34,17 @@ def relate_recurrent(node: ir.Node, units: Units) -> Refusal | None:
 
 
 @rewrites("LSTM", "GRU", "RNN")
-def rewrite_recurrent(node: ir.Node, gauge: Gauge) -> Parameters:
+def rewrite_recurrent(node: ir.Node, gauge: Gauge) -> Rewrite:
     """W' = W / a_x and Wb' = Wb - W d_x, every direction and gate; B = [Wb, Rb], shape (directions, 2 gates H)."""
     weight = parameter(node, 1)
     bias = float64_constant(node.inputs[3]) if len(node.inputs) > 3 else None
     inverse, offset = gauge.read(operand(node), 2, weight.shape[2])
     shift = weight @ offset
     if bias is None and not shift.any():
-        return {1: weight * inverse}
+        return Rewrite({1: weight * inverse})
     directions, rows = shift.shape
     old = bias if bias is not None else np.zeros((directions, 2 * rows))
-    return {1: weight * inverse, 3: old - np.concatenate([shift, np.zeros_like(shift)], axis=1)}
+    return Rewrite({1: weight * inverse, 3: old - np.concatenate([shift, np.zeros_like(shift)], axis=1)})
 
 
 @relation("Gather", kind="carry")
@@ -74,10 +74,10 @@ def relate_gather(node: ir.Node, units: Units) -> Refusal | None:
 
 
 @rewrites("Gather")
-def rewrite_gather(node: ir.Node, gauge: Gauge) -> Parameters | None:
+def rewrite_gather(node: ir.Node, gauge: Gauge) -> Rewrite | None:
     """table' = a_y table + c_y for an embedding; a choice of elements has no parameters."""
     table = float64_constant(node.inputs[0])
     if table is None:
         return None
     scale, constant = gauge.write(node.outputs[0], -1, table.shape[1])
-    return {0: table * scale + constant}
+    return Rewrite({0: table * scale + constant})

@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import constant
-from bnfold.graph.operators import kind_of
+from bnfold.graph.operators import Trait, having, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -28,8 +29,8 @@ SMALLEST = float(np.finfo(np.float16).tiny)  # 2^-14, the smallest normal number
 MARGIN = 4.0
 """How much larger a value may be on other inputs than on the samples that were seen."""
 _HALF = "tensor(float16)"
-_NEUTRAL = frozenset({"Cast", "CastLike"})  # written anew at the borders
-_PARAMETERS_OF_VALUES = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_NEUTRAL = frozenset({op.Cast, op.CastLike})  # written anew at the borders
+_PARAMETERS_OF_VALUES = having(Trait.LINEAR)
 """Operators that sum products: a small weight among larger ones is lost without harm."""
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 
 from bnfold.derivation.half import derived_differences
+from bnfold.graph import operators as op
+from bnfold.graph.operators import kind_of
 from bnfold.quantisation.half.simulate import half_values, simulated
 from bnfold.quantisation.prove import Proof
 from bnfold.records.quantisation import ProofFacts
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["prove_half"]
 
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add")
+LAYERS = (op.Conv, op.ConvTranspose, op.Gemm, op.MatMul, op.Add)
 
 
 @dataclasses.dataclass
@@ -87,7 +89,7 @@ def _wrong_types(model: onnx.ModelProto, half: set[str], recipe: HalfRecipe) -> 
     """A sentence for each layer whose type is not the recorded one."""
     found = []
     for node in model.graph.node:
-        if node.op_type in LAYERS:
+        if kind_of(node) in LAYERS:
             is_half, recorded = node.output[0] in half, node.name not in recipe.reasons
             if is_half != recorded:
                 words = ("float32", "float16")

@@ -12,6 +12,9 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from bnfold.graph import operators as op
+from bnfold.graph.operators import kind_of
+
 __all__ = ["half_values", "simulated"]
 
 
@@ -46,7 +49,7 @@ def _rounded(node: NodeProto, half: set[str]) -> list[NodeProto]:
     """The node in float32, and behind it what rounds its outputs."""
     own = NodeProto()
     own.CopyFrom(node)
-    if node.op_type == "Cast":
+    if kind_of(node) == op.Cast:
         for attribute in own.attribute:
             if attribute.name == "to" and attribute.i == TensorProto.FLOAT16:
                 attribute.i = TensorProto.FLOAT
@@ -55,8 +58,8 @@ def _rounded(node: NodeProto, half: set[str]) -> list[NodeProto]:
         if name in half:
             own.output[index] = f"{name}/exact"
             behind += [
-                helper.make_node("Cast", [f"{name}/exact"], [f"{name}/stored"], to=TensorProto.FLOAT16),
-                helper.make_node("Cast", [f"{name}/stored"], [name], to=TensorProto.FLOAT),
+                helper.make_node(op.Cast, [f"{name}/exact"], [f"{name}/stored"], to=TensorProto.FLOAT16),
+                helper.make_node(op.Cast, [f"{name}/stored"], [name], to=TensorProto.FLOAT),
             ]
     return [own, *behind]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import constant
 from bnfold.graph.edit import drop_unused_initializers
 from bnfold.quantisation.half.islands import half_inputs, half_outputs
@@ -122,7 +123,7 @@ class _Writer:
 
 def _cast(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:
     """A Cast of a value, which writes `name`."""
-    node = ir.node("Cast", [value], attributes={"to": int(dtype)}, name=f"{name}/Cast")
+    node = ir.node(op.Cast, [value], attributes={"to": int(dtype)}, name=f"{name}/Cast")
     out = node.outputs[0]
     out.name, out.shape, out.type = name, value.shape, ir.TensorType(dtype)
     return node

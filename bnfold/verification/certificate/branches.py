@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from onnx import helper
 
+from bnfold.graph import operators as op
 from bnfold.verification.certificate.nodes import bodies_of
 
 if TYPE_CHECKING:
@@ -27,4 +28,4 @@ def branch_of(node: NodeProto, *, condition: bool) -> tuple[str, GraphProto]:
 def handed_out(node: NodeProto, body: GraphProto) -> list[NodeProto]:
     """Nodes that give the outputs of the body the names that the `If` writes."""
     pairs = zip(body.output, node.output, strict=True)
-    return [helper.make_node("Identity", [value.name], [name]) for value, name in pairs if name]
+    return [helper.make_node(op.Identity, [value.name], [name]) for value, name in pairs if name]

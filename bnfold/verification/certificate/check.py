@@ -13,7 +13,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from bnfold.graph import operators as op
 from bnfold.graph.inlined import inlined
+from bnfold.graph.operators import kind_of
 from bnfold.records.certificate import Certificate
 from bnfold.verification.certificate.graph import Graph
 from bnfold.verification.certificate.judge import Outcome
@@ -81,7 +83,7 @@ def _branches(model: onnx.ModelProto) -> bool:
     """Whether a graph of the model, or one inside it, holds an `If`."""
 
     def inside(nodes: Iterable[onnx.NodeProto]) -> bool:
-        return any(node.op_type == "If" or any(inside(body.node) for _, body in bodies_of(node)) for node in nodes)
+        return any(kind_of(node) == op.If or any(inside(body.node) for _, body in bodies_of(node)) for node in nodes)
 
     return inside(model.graph.node)
 

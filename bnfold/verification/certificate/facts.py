@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.inlined import inlined
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.records import CertificateFacts, Departure
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["COMPARED_WITH", "departure_of", "facts_of"]
 
 COMPARED_WITH = "the source, operator by operator"
-_LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "RNN"})
+_LINEAR = frozenset({op.Conv, op.ConvTranspose, op.Gemm, op.GRU, op.LSTM, op.MatMul, op.RNN})
 
 
 def facts_of(proof: Proof, source: onnx.ModelProto) -> CertificateFacts:
@@ -53,7 +55,7 @@ def departure_of(failed: Failed, source: onnx.ModelProto) -> Departure:
         node for node in named.values() if any(v is not None and v.name == failed.counterpart for v in node.inputs)
     ]
     written = region.file.operators if region is not None else ()
-    operator = _first([node.op_type for node in written if node.op_type in _LINEAR], [n.op_type for n in written][-1:])
+    operator = _first([node.op_type for node in written if kind_of(node) in _LINEAR], [n.op_type for n in written][-1:])
     layer = _layer(nodes, operator) if nodes else _of_file(written) or failed.value
     return Departure(
         layer=layer,
@@ -76,7 +78,7 @@ def _layer(nodes: Sequence[ir.Node], operator: str) -> str:
     """The last node with parameters that has the file's operator, or is linear; else the last with any, or at all."""
     trained = [n for n in nodes if any(v is not None and v.const_value is not None for v in n.inputs)]
     alike = [node for node in trained if node.op_type == operator]
-    linear = [node for node in trained if node.op_type in _LINEAR]
+    linear = [node for node in trained if kind_of(node) in _LINEAR]
     some = next(group for group in (alike, linear, trained, nodes) if group)
     return layer_name(some[-1])
 

@@ -10,7 +10,9 @@ import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from bnfold.errors import InputRefused
+from bnfold.graph import operators as op
 from bnfold.graph.float64_values import widened
+from bnfold.graph.operators import is_onnx, kind_of
 from bnfold.verification.certificate.branches import branch_of, handed_out
 from bnfold.verification.certificate.evaluation import Arrays, evaluate
 from bnfold.verification.certificate.graph_values import GraphValues
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Graph"]
 
 _RANDOM = frozenset(
-    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+    {op.Bernoulli, op.Multinomial, op.RandomNormal, op.RandomNormalLike, op.RandomUniform, op.RandomUniformLike}
 )
 _MOST_TURNS = 1000  # of a loop that is run for its shapes
 _LIMIT = "limit of turns"  # the name of a value that no model has
@@ -68,7 +70,7 @@ class Graph(GraphValues):
                 self._take(k)
             node = self.nodes[k]
             outputs = [name for name in node.output if name]
-            if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM or not outputs:
+            if not is_onnx(node.domain) or kind_of(node) in _RANDOM or not outputs:
                 continue
             if holds_graph(node):
                 self._complete(k)
@@ -88,7 +90,7 @@ class Graph(GraphValues):
     def _take(self, k: int) -> None:
         """Put the branch that an `If` takes in its place; not where a name in it has another meaning here."""
         node = self.nodes[k]
-        if node.op_type != "If" or not self.is_known(node.input[0]):
+        if kind_of(node) != op.If or not self.is_known(node.input[0]):
             return
         attribute, body = branch_of(node, condition=bool(self.constant(node.input[0]).all()))
         nodes = [*body.node, *handed_out(node, body)]
@@ -112,10 +114,10 @@ class Graph(GraphValues):
 
     def _follows_from_shapes(self, k: int) -> bool:
         node = self.nodes[k]
-        if node.op_type in ("Shape", "Size"):
+        if kind_of(node) in (op.Shape, op.Size):
             shape = self.shape(node.input[0])
             return shape is not None and None not in shape
-        read = self._reads[k] if node.op_type != "CastLike" else (node.input[0],)  # of the other, the type alone
+        read = self._reads[k] if kind_of(node) != op.CastLike else (node.input[0],)  # of the other, the type alone
         if not read or not all(self.is_known(name) for name in read):
             return False
         sizes = [prod(self.shape(name)) for name in node.output if name]
@@ -169,16 +171,16 @@ class Graph(GraphValues):
 
     def _passes_on(self, node: NodeProto) -> bool:
         """Identity, and Dropout in inference."""
-        if node.op_type == "Identity":
+        if kind_of(node) == op.Identity:
             return True
-        if node.op_type != "Dropout" or any(a.name == "is_test" and not a.i for a in node.attribute):
+        if kind_of(node) != op.Dropout or any(a.name == "is_test" and not a.i for a in node.attribute):
             return False
         mode = node.input[2] if len(node.input) > 2 else ""
         return not mode or (self.is_constant(mode) and not bool(self.constant(mode).any()))
 
     def ends(self, node: NodeProto) -> bool:
         """Whether a node can be run on any numbers: a loop without a known number of turns may go on for ever."""
-        if node.op_type != "Loop":
+        if kind_of(node) != op.Loop:
             return True
         return self.is_known(node.input[0]) and bool(self.constant(node.input[0]) <= _MOST_TURNS)
 

@@ -8,7 +8,9 @@ import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
+from bnfold.graph import operators as op
 from bnfold.graph.float64_values import widened
+from bnfold.graph.operators import kind_of
 from bnfold.verification.certificate.evaluation import Arrays, evaluate, evaluate_as_written
 from bnfold.verification.certificate.nodes import node_reads
 from bnfold.verification.certificate.sizes import Shape, kinds_of
@@ -159,9 +161,9 @@ class GraphValues:
                 continue
             k = self.writers[value]
             node = self.nodes[k]
-            if node.op_type in ("Shape", "Size") and not self.is_constant(node.input[0]):
+            if kind_of(node) in (op.Shape, op.Size) and not self.is_constant(node.input[0]):
                 leaves[value] = self._of_shape(node)
-            elif node.op_type == "CastLike" and not self.is_known(node.input[1]):
+            elif kind_of(node) == op.CastLike and not self.is_known(node.input[1]):
                 cast = self._cast_like(node)
                 leaves[value] = cast if as_written else widened(cast)
             elif k not in nodes:
@@ -171,7 +173,7 @@ class GraphValues:
 
     def _of_shape(self, node: NodeProto) -> np.ndarray:
         shape = np.array(self.shape(node.input[0]), np.int64)
-        if node.op_type == "Size":
+        if kind_of(node) == op.Size:
             return np.array(shape.prod())
         bounds = {attribute.name: attribute.i for attribute in node.attribute}
         return shape[slice(bounds.get("start", 0), bounds.get("end"))]

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnfold.graph import operators as op
+from bnfold.graph.operators import kind_of
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -22,26 +25,10 @@ __all__ = ["Seen", "data_of", "inner_kinks"]
 
 # Those that only flatten out count too: a channel far from 0 is one number for them.
 _AT_ZERO = frozenset(
-    (
-        "Abs",
-        "Celu",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Gelu",
-        "LeakyRelu",
-        "Mish",
-        "PRelu",
-        "Relu",
-        "Selu",
-        "Sigmoid",
-        "Softplus",
-        "Softsign",
-        "Swish",
-        "Tanh",
-    )
+    {op.Abs, op.Celu, op.Elu, op.Erf, op.Exp, op.LeakyRelu, op.Mish, op.PRelu, op.Relu, op.Selu, op.Sigmoid}
+    | {op.ContribGelu, op.Gelu, op.Softplus, op.Softsign, op.Swish, op.Tanh}
 )
-_BOUNDED = {"HardSigmoid": (-3.0, 3.0), "HardSwish": (-3.0, 3.0)}
+_BOUNDED: dict[str, tuple[float, float]] = {op.HardSigmoid: (-3.0, 3.0), op.HardSwish: (-3.0, 3.0)}
 
 
 def inner_kinks(part: Slice) -> list[NodeProto]:
@@ -50,7 +37,7 @@ def inner_kinks(part: Slice) -> list[NodeProto]:
     return [
         node
         for node in part.nodes
-        if node.op_type in {*_AT_ZERO, *_BOUNDED, "Clip", "Max", "Min"} and data_of(node, inner)
+        if kind_of(node) in {*_AT_ZERO, *_BOUNDED, op.Clip, op.Max, op.Min} and data_of(node, inner)
     ]
 
 
@@ -97,10 +84,10 @@ class Seen:
 
 
 def _bounds(node: NodeProto, graph: Graph, rank: int) -> list[np.ndarray]:
-    if node.op_type in _AT_ZERO:
+    if kind_of(node) in _AT_ZERO:
         return [np.zeros(())]
-    if node.op_type in _BOUNDED:
+    if kind_of(node) in _BOUNDED:
         return [np.array(bound) for bound in _BOUNDED[node.op_type]]
     given = [graph.constant(name) for name in node.input if name and graph.is_constant(name)]
-    given += [np.array(a.f) for a in node.attribute if a.name in ("min", "max") and node.op_type == "Clip"]
+    given += [np.array(a.f) for a in node.attribute if a.name in ("min", "max") and kind_of(node) == op.Clip]
     return [np.squeeze(bound) for bound in given if np.isfinite(bound).all() and np.ndim(bound) <= rank]

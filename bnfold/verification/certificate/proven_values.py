@@ -6,6 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from bnfold.errors import InputRefused
+from bnfold.graph import operators as op
+from bnfold.graph.operators import kind_of
 from bnfold.records.certificate import Counterpart
 from bnfold.verification.certificate.regions import Proven, Region, cuts
 
@@ -111,7 +113,7 @@ def _sums_to_one(file: Graph, name: str, depth: int) -> bool:
     if name not in file.writers or not depth:
         return False
     node = file.nodes[file.writers[name]]
-    if node.op_type == "Softmax":
+    if kind_of(node) == op.Softmax:
         return True
-    carries = node.op_type in ("Cast", "Dropout", "Identity", "Reshape", "Transpose")
+    carries = kind_of(node) in (op.Cast, op.Dropout, op.Identity, op.Reshape, op.Transpose)
     return carries and _sums_to_one(file, node.input[0], depth - 1)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper
 
+from bnfold.graph import operators as op
+from bnfold.graph.operators import kind_of
 from bnfold.verification.certificate.draws import draw
 from bnfold.verification.certificate.judge import unit_axes
 from bnfold.verification.certificate.small import reach, shortened, shortened_axes
@@ -72,7 +74,7 @@ class RegionInputs:
         """Indices that reach every row of what is gathered from; else zeros and ones."""
         dtype = helper.tensor_dtype_to_np_dtype(type_)
         for node in region.file.nodes:
-            if node.op_type == "Gather" and node.input[1] == leaf and dtype.kind == "i":
+            if kind_of(node) == op.Gather and node.input[1] == leaf and dtype.kind == "i":
                 axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
                 source = self.file.shape(node.input[0]) or ()
                 length = source[axis] if -len(source) <= axis < len(source) else None

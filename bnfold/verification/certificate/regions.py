@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from onnx import NodeProto, helper
 
+from bnfold.graph import operators as op
+from bnfold.graph.operators import kind_of
 from bnfold.verification.certificate.graph import Graph
 from bnfold.verification.certificate.nodes import holds_graph
 
@@ -57,7 +59,7 @@ class Slice:
     @property
     def operators(self) -> tuple[NodeProto, ...]:
         """Without those that only give a value another name."""
-        return tuple(node for node in self.nodes if node.op_type != "Identity")
+        return tuple(node for node in self.nodes if kind_of(node) != op.Identity)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _renamed(graph: Graph, k: int, inner: Collection[int]) -> Iterator[NodeProto
     for name in graph.reads(k):
         first = graph.alias(name)
         if first != name and name not in direct and graph.writers.get(first) in inner:
-            yield helper.make_node("Identity", [first], [name])
+            yield helper.make_node(op.Identity, [first], [name])
     if all(graph.alias(name) == name for name in node.input):
         yield node
         return

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import helper
 
+from bnfold.graph import operators as op
+from bnfold.graph.operators import kind_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -22,54 +25,28 @@ if TYPE_CHECKING:
 __all__ = ["reach", "shortened", "shortened_axes"]
 
 _ELEMENTWISE = frozenset(
-    (
-        "Abs",
-        "Add",
-        "Cast",
-        "Ceil",
-        "Celu",
-        "Clip",
-        "Cos",
-        "Div",
-        "Dropout",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Floor",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "Identity",
-        "LeakyRelu",
-        "Log",
-        "Max",
-        "Mean",
-        "Min",
-        "Mish",
-        "Mul",
-        "Neg",
-        "PRelu",
-        "Pow",
-        "Reciprocal",
-        "Relu",
-        "Round",
-        "Selu",
-        "Sigmoid",
-        "Sign",
-        "Sin",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Sub",
-        "Sum",
-        "Tanh",
-        "ThresholdedRelu",
-        "Where",
-    )
+    {op.Abs, op.Add, op.Cast, op.Ceil, op.Celu, op.Clip, op.Cos, op.Div, op.Dropout, op.Elu, op.Erf, op.Exp}
+    | {
+        op.ContribGelu,
+        op.Floor,
+        op.Gelu,
+        op.HardSigmoid,
+        op.HardSwish,
+        op.Identity,
+        op.LeakyRelu,
+        op.Log,
+        op.Max,
+        op.Mean,
+        op.Min,
+        op.Mish,
+    }
+    | {op.Mul, op.Neg, op.PRelu, op.Pow, op.Reciprocal, op.Relu, op.Round, op.Selu, op.Sigmoid, op.Sign, op.Sin}
+    | {op.Softplus, op.Softsign, op.Sqrt, op.Sub, op.Sum, op.Tanh, op.ThresholdedRelu, op.Where}
 )
-_WINDOWED = frozenset({"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"})
+_WINDOWED = frozenset({op.AveragePool, op.Conv, op.ConvTranspose, op.LpPool, op.MaxPool})
 _OVER_SPACE = frozenset(
-    {"BatchNormalization", "GlobalAveragePool", "GlobalMaxPool", "InstanceNormalization", "GroupNormalization", "LRN"}
+    {op.BatchNormalization, op.GlobalAveragePool, op.GlobalMaxPool, op.InstanceNormalization}
+    | {op.GroupNormalization, op.LRN}
 )
 
 
@@ -97,22 +74,22 @@ def _constant_shapes(graph: Graph, node: NodeProto) -> Iterator[Shape]:
 
 def _spatial(graph: Graph, node: NodeProto, rank: int) -> bool:
     values = attributes(node)
-    if node.op_type in _ELEMENTWISE:
+    if kind_of(node) in _ELEMENTWISE:
         own = _constant_shapes(graph, node)
         return all(len(s) <= rank and all(n == 1 for k, n in enumerate(s, rank - len(s)) if k != 1) for s in own)
-    if node.op_type in _WINDOWED:
+    if kind_of(node) in _WINDOWED:
         return "output_shape" not in values and len(node.output) == 1
-    if node.op_type in _OVER_SPACE:
+    if kind_of(node) in _OVER_SPACE:
         return True
-    if node.op_type in ("Concat", "Split"):
+    if kind_of(node) in (op.Concat, op.Split):
         return int(values.get("axis", 0)) % rank == 1
-    if node.op_type == "Gather":
+    if kind_of(node) == op.Gather:
         return int(values.get("axis", 0)) % rank == 1 and graph.is_constant(node.input[1])
-    if node.op_type == "Slice" and len(node.input) > 3 and node.input[3] and graph.is_constant(node.input[3]):
+    if kind_of(node) == op.Slice and len(node.input) > 3 and node.input[3] and graph.is_constant(node.input[3]):
         return all(int(axis) % rank == 1 for axis in graph.constant(node.input[3]).ravel())
-    if node.op_type == "Pad" and len(node.input) > 1 and graph.is_constant(node.input[1]) and len(node.input) < 4:
+    if kind_of(node) == op.Pad and len(node.input) > 1 and graph.is_constant(node.input[1]) and len(node.input) < 4:
         return True
-    if node.op_type == "ReduceMean":
+    if kind_of(node) == op.ReduceMean:
         axes = graph.constant(node.input[1]) if len(node.input) > 1 and graph.is_constant(node.input[1]) else None
         found = values.get("axes") if axes is None else axes.ravel()
         return found is not None and sorted(int(a) % rank for a in found) == list(range(2, rank))
@@ -120,14 +97,14 @@ def _spatial(graph: Graph, node: NodeProto, rank: int) -> bool:
 
 
 def _by_row(graph: Graph, node: NodeProto, rank: int) -> bool:
-    if node.op_type in _ELEMENTWISE:
+    if kind_of(node) in _ELEMENTWISE:
         own = _constant_shapes(graph, node)
         return all(len(s) <= rank and all(n == 1 for n in s[:-1]) for s in own)
-    if node.op_type == "MatMul":
+    if kind_of(node) == op.MatMul:
         return graph.is_constant(node.input[1]) and len(graph.shape(node.input[1]) or ()) == 2
-    if node.op_type == "Gemm":
+    if kind_of(node) == op.Gemm:
         return not attributes(node).get("transA", 0) and graph.is_constant(node.input[1])
-    return node.op_type == "LayerNormalization" and int(attributes(node).get("axis", -1)) in (-1, rank - 1)
+    return kind_of(node) == op.LayerNormalization and int(attributes(node).get("axis", -1)) in (-1, rank - 1)
 
 
 def reach(part: Slice, graph: Graph, axis: int) -> int:
@@ -135,9 +112,9 @@ def reach(part: Slice, graph: Graph, axis: int) -> int:
     total = 1
     for node in part.nodes:
         values = attributes(node)
-        if node.op_type == "Pad":
+        if kind_of(node) == op.Pad:
             total += int(abs(graph.constant(node.input[1])).max(initial=0))
-        if node.op_type not in _WINDOWED:
+        if kind_of(node) not in _WINDOWED:
             continue
         kernel = values.get("kernel_shape") or (graph.shape(node.input[1]) or ())[2:]
         if axis >= len(kernel):

@@ -16,7 +16,9 @@ from onnx import TensorProto
 
 from bnfold.errors import InputRefused
 from bnfold.folding import CHANNEL_BLOCK, fold_model
+from bnfold.graph import operators as op
 from bnfold.graph.inlined import inlined
+from bnfold.graph.operators import kind_of
 from bnfold.runtime.providers import known_providers
 from bnfold.verification.certificate import Proof, departure_of, facts_of, prove
 
@@ -137,7 +139,9 @@ def _holds_parameters_of(file: onnx.ModelProto, model: ir.Model) -> bool:
     """
     import onnx_ir as ir
 
-    computed = {name for node in file.graph.node if node.op_type in ("Resize", "Upsample") for name in node.input[1:]}
+    computed = {
+        name for node in file.graph.node if kind_of(node) in (op.Resize, op.Upsample) for name in node.input[1:]
+    }
     kinds = {name: (tuple(v.shape or ()), v.dtype) for name, v in model.graph.initializers.items()}
     return all(
         kinds.get(tensor.name) == (tuple(tensor.dims), ir.DataType(tensor.data_type))

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnfold.errors import InputRefused
+from bnfold.graph import operators as op
+from bnfold.graph.operators import kind_of
 from bnfold.numerics.error_bounds import PooledError, unit_roundoff
 from bnfold.verification.checks.criterion import K_ORDER
 from bnfold.verification.data.precision import LOGISTIC_TERMS, accumulation_lengths
@@ -113,7 +115,7 @@ def disagreement(
 
 def _polynomials(model: onnx.ModelProto) -> list[int]:
     """The terms of the polynomials by which ONNX Runtime evaluates a logistic function (MlasComputeLogistic)."""
-    return [LOGISTIC_TERMS] if any(node.op_type == "Sigmoid" for node in model.graph.node) else []
+    return [LOGISTIC_TERMS] if any(kind_of(node) == op.Sigmoid for node in model.graph.node) else []
 
 
 def _simulated(

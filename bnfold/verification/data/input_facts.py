@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import numpy_helper
 
+from bnfold.graph import operators as op
+from bnfold.graph.operators import Trait, having, kind_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -16,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["InputFacts", "input_axes", "input_facts", "readers"]
 
-_SAME_VALUES = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand"}
-_INDEXES = {"Gather", "OneHot", "Equal"}
+_SAME_VALUES = having(Trait.SAME_VALUES)
+_INDEXES = {op.Gather, op.OneHot, op.Equal}
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def input_facts(model: onnx.ModelProto) -> dict[str, InputFacts]:
             size = _indexed(node, position, constants)
             if size is not None:
                 facts[value.name] = _smaller(facts.get(value.name), size)
-            elif node.op_type == "BatchNormalization" and position == 0 and value.name not in facts:
+            elif kind_of(node) == op.BatchNormalization and position == 0 and value.name not in facts:
                 mean, variance = (constants.get(name) for name in node.input[3:5])
                 if mean is not None and variance is not None:
                     facts[value.name] = _statistics(mean, variance)
@@ -66,15 +69,15 @@ def _indexed(node: NodeProto, position: int, constants: Mapping[str, TensorProto
     first = others[0] if others else None
     if first is None:
         return None
-    if node.op_type == "Gather" and position == 1:
+    if kind_of(node) == op.Gather and position == 1:
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
         return int(first.dims[axis])
-    numbers = numpy_helper.to_array(first) if node.op_type in {"OneHot", "Equal"} else np.zeros(0)
+    numbers = numpy_helper.to_array(first) if kind_of(node) in {op.OneHot, op.Equal} else np.zeros(0)
     if numbers.dtype.kind not in "iu":
         return None
-    if node.op_type == "OneHot" and position == 0 and numbers.size == 1:
+    if kind_of(node) == op.OneHot and position == 0 and numbers.size == 1:
         return int(numbers.reshape(()))
-    return int(numbers.max()) + 1 if node.op_type == "Equal" and numbers.size > 1 and numbers.max() > 0 else None
+    return int(numbers.max()) + 1 if kind_of(node) == op.Equal and numbers.size > 1 and numbers.max() > 0 else None
 
 
 def _smaller(known: InputFacts | None, size: int) -> InputFacts:
@@ -92,7 +95,7 @@ def readers(graph: GraphProto, name: str) -> Iterator[tuple[NodeProto, int]]:
         for position, read in enumerate(node.input):
             if read != name:
                 continue
-            if node.op_type in _SAME_VALUES and position == 0:
+            if kind_of(node) in _SAME_VALUES and position == 0:
                 yield from ((n, p) for n, p in readers(graph, node.output[0]) if _keeps_meaning(node, n))
             else:
                 yield node, position
@@ -100,4 +103,4 @@ def readers(graph: GraphProto, name: str) -> Iterator[tuple[NodeProto, int]]:
 
 def _keeps_meaning(between: NodeProto, reader: NodeProto) -> bool:
     """Indices survive any reshape; channel statistics only what leaves every axis in place."""
-    return reader.op_type in _INDEXES or between.op_type in {"Identity", "Cast"}
+    return kind_of(reader) in _INDEXES or kind_of(between) in {op.Identity, op.Cast}

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Self
 
 from onnx import TensorProto
 
+from bnfold.graph import operators as op
+from bnfold.graph.operators import Trait, having, kind_of
 from bnfold.numerics.error_bounds import accumulation_error, unit_roundoff
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ _FORMATS = {  # coarsest first
     TensorProto.FLOAT: "float32",
     TensorProto.DOUBLE: "float64",
 }
-_CARRIES = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Transpose", "Slice"}
+_CARRIES = having(Trait.SAME_VALUES) | {op.Transpose, op.Slice}
 LOGISTIC_TERMS = 6  # of the polynomials by which ONNX Runtime evaluates a logistic function (MlasComputeLogistic)
 
 
@@ -94,35 +96,21 @@ def logistic_outputs(model: onnx.ModelProto) -> frozenset[str]:
     writers = {name: node for node in model.graph.node for name in node.output}
 
     def is_logistic(name: str) -> bool:
-        while name in writers and writers[name].op_type in _CARRIES:
+        while name in writers and kind_of(writers[name]) in _CARRIES:
             name = writers[name].input[0]
-        return name in writers and writers[name].op_type == "Sigmoid"
+        return name in writers and kind_of(writers[name]) == op.Sigmoid
 
     return frozenset(value.name for value in model.graph.output if is_logistic(value.name))
 
 
 def accumulation_length(node: NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """The number of products that one output of a node adds up; 0 where it is not linear with a weight in `shapes`."""
+    cost = kind_of(node).cost
     for position in (1, 0):
         if len(node.input) > position and node.input[position] in shapes:
-            return sum(_length(node, position, shapes[node.input[position]]))
+            flags = {attribute.name: attribute.i for attribute in node.attribute}
+            return 0 if cost is None else cost.sums(flags, position, shapes[node.input[position]])
     return 0
-
-
-def _length(node: NodeProto, position: int, shape: tuple[int, ...]) -> list[int]:
-    flags = {attribute.name: attribute.i for attribute in node.attribute}
-    if node.op_type == "Conv" and position == 1:  # (M, C / group, kernel)
-        return [math.prod(shape[1:])]
-    if node.op_type == "ConvTranspose" and position == 1:  # (C, M / group, kernel)
-        return [shape[0] // max(flags.get("group", 1), 1) * math.prod(shape[2:])]
-    if node.op_type == "Gemm":
-        transposed = bool(flags.get("transB" if position else "transA", 0))
-        return [shape[int(transposed)] if position else shape[1 - int(transposed)]]
-    if node.op_type == "MatMul":
-        return [shape[-2] if position and len(shape) > 1 else shape[-1]]
-    if node.op_type in {"LSTM", "GRU", "RNN"}:  # (directions, gates * hidden, inputs)
-        return [shape[-1]]
-    return []
 
 
 def coarsest_format(model: onnx.ModelProto) -> str:

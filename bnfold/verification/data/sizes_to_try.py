@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import numpy_helper
 
+from bnfold.graph import operators as op
+from bnfold.graph.operators import Trait, having, kind_of
 from bnfold.verification.data.input_facts import readers
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ N_TOGETHER = 20  # combinations in which all symbols grow alike
 MAX_STEPS = 12  # how far from the likeliest choices, all variables together, a combination may be
 _SIZE_KEY = re.compile(r"size|shape|height|width|length|\bdim|seq|frame|window|imgsz|resolution", re.IGNORECASE)
 _LENGTH = re.compile(r"(^|[^a-z])(len|lens|length|lengths)([^a-z]|$)", re.IGNORECASE)
-_SHAPING = {"Conv", "Expand", "Gather", "Pad", "Reshape", "Slice", "Squeeze", "Unsqueeze"}
-_COMPARES = {"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
+_SHAPING = {op.Conv, op.Expand, op.Gather, op.Pad, op.Reshape, op.Slice, op.Squeeze, op.Unsqueeze}
+_COMPARES = having(Trait.COMPARES)
 
 
 class Known:
@@ -54,7 +56,7 @@ def known_sizes(model: onnx.ModelProto) -> Known:
     tensors = stored_constants(model.graph)
     stored: dict[int, None] = {}
     for node in model.graph.node:
-        if node.op_type in _SHAPING:
+        if kind_of(node) in _SHAPING:
             continue
         for name in node.input:
             sizes = _lengths(node, tuple(tensors[name].dims)) if name in tensors else ()
@@ -68,14 +70,14 @@ def stored_constants(graph: GraphProto) -> dict[str, TensorProto]:
     """Initializers, and what Constant nodes hold, by name."""
     found = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Constant":
+        if kind_of(node) == op.Constant:
             found.update((node.output[0], attribute.t) for attribute in node.attribute if attribute.name == "value")
     return found
 
 
 def _lengths(node: NodeProto, dims: tuple[int, ...]) -> tuple[int, ...]:
     """The lengths of a parameter that may be those of an input: of a recurrent weight that of its columns alone."""
-    return dims[-1:] if node.op_type in {"LSTM", "GRU", "RNN"} and len(dims) == 3 else dims
+    return dims[-1:] if kind_of(node).has(Trait.RECURRENT) and len(dims) == 3 else dims
 
 
 def sizes_to_try(symbol: str, inputs: Sequence[InputSpec], known: Known) -> list[int]:
@@ -111,7 +113,7 @@ def integers_to_try(spec: InputSpec, graph: GraphProto) -> list[int | None]:
     constants = stored_constants(graph)
     for node, position in readers(graph, spec.name):
         other = next((name for index, name in enumerate(node.input) if index != position), None)
-        if node.op_type in _COMPARES and other in constants and math.prod(constants[other].dims) == 1:
+        if kind_of(node) in _COMPARES and other in constants and math.prod(constants[other].dims) == 1:
             compared.append(int(np.asarray(numpy_helper.to_array(constants[other])).reshape(())))
     is_number = all(size == 1 for size in spec.row if size is not None)
     rates = SAMPLE_RATES if is_number and not spec.has_batch else ()

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from bnfold.graph import operators as op
+from bnfold.graph.operators import Trait, is_onnx, kind_of
 from bnfold.records import Coverage
 
 if TYPE_CHECKING:
@@ -26,16 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Activity", "watched"]
 
-_FLAT = frozenset({"Clip", "HardSigmoid", "HardSwish", "Relu", "ThresholdedRelu"})
-# Operators that write (N, C, ...) of at least two axes.
-_CHANNELS_SECOND = frozenset(
-    {"AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "Gemm", "GlobalAveragePool", "GlobalMaxPool"}
-    | {"GroupNormalization", "InstanceNormalization", "MaxPool"}
-)
-_ELEMENTWISE = frozenset(
-    {"Add", "Cast", "Clip", "Div", "Dropout", "HardSigmoid", "HardSwish", "Identity", "LayerNormalization", "LeakyRelu"}
-    | {"Mul", "PRelu", "Relu", "Sigmoid", "Sub", "Tanh", "ThresholdedRelu"}
-)
 _PREFIX = "bnfold.activity/"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _AXES_AS_INPUT_SINCE = 18  # opset of ReduceMax and ReduceMin
@@ -89,7 +81,7 @@ def watched(model: onnx.ModelProto) -> Iterator[Activity]:
     """
     graph = model.graph
     n_nodes, n_outputs, n_tensors = len(graph.node), len(graph.output), len(graph.initializer)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    opset = next((entry.version for entry in model.opset_import if is_onnx(entry.domain)), 1)
     points = list(_points(graph))
     for number, point in enumerate(points):
         _watch(graph, number, point, opset)
@@ -103,7 +95,7 @@ def _points(graph: GraphProto) -> Iterator[_Point]:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     producers = {name: node for node in graph.node for name in node.output}
     for node in graph.node:
-        if node.op_type in _FLAT and node.domain in ("", "ai.onnx"):
+        if kind_of(node).has(Trait.FLAT):
             shape = _channel_shape(node, producers, shapes)
             if shape is not None:
                 yield _Point(_layer(node), node.output[0], shape)
@@ -115,11 +107,12 @@ def _channel_shape(
     """The argument of a Reshape to three axes with the channels second; None where it is not known where they are."""
     current: NodeProto | None = node
     while current is not None:
-        if current.op_type in _CHANNELS_SECOND:
+        kind = kind_of(current)
+        if kind.channels == 1:
             return (0, 0, -1)
-        if current.op_type == "MatMul" and len(shapes.get(current.input[1], ())) > 1:
+        if kind == op.MatMul and len(shapes.get(current.input[1], ())) > 1:
             return (-1, shapes[current.input[1]][-1], 1)
-        if current.op_type not in _ELEMENTWISE:
+        if not kind.has(Trait.POINTWISE) and kind != op.LayerNormalization:
             return None
         data = [name for name in current.input if name not in shapes]
         current = producers.get(data[0]) if data else None
@@ -137,9 +130,9 @@ def _watch(graph: GraphProto, number: int, point: _Point, opset: int) -> None:
     name = f"{_PREFIX}{number}"
     graph.initializer.append(numpy_helper.from_array(np.array(point.shape, dtype=np.int64), f"{name}/shape"))
     graph.initializer.append(numpy_helper.from_array(np.array([0, 2], dtype=np.int64), f"{name}/axes"))
-    graph.node.append(helper.make_node("Cast", [point.output], [f"{name}/float"], to=TensorProto.FLOAT))
-    graph.node.append(helper.make_node("Reshape", [f"{name}/float", f"{name}/shape"], [f"{name}/flat"]))
-    for end, operator in (("low", "ReduceMin"), ("high", "ReduceMax")):
+    graph.node.append(helper.make_node(op.Cast, [point.output], [f"{name}/float"], to=TensorProto.FLOAT))
+    graph.node.append(helper.make_node(op.Reshape, [f"{name}/float", f"{name}/shape"], [f"{name}/flat"]))
+    for end, operator in (("low", op.ReduceMin), ("high", op.ReduceMax)):
         axes = [f"{name}/axes"] if opset >= _AXES_AS_INPUT_SINCE else []
         output = f"{name}/{end}"
         node = helper.make_node(operator, [f"{name}/flat", *axes], [output], keepdims=0)

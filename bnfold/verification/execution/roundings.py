@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
+from bnfold.graph.operators import Trait, having, kind_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -15,10 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["PARAMETRIC", "SMALL_FEED", "moved_by_roundings", "n_draws", "stored_parameters"]
 
 # Where the parameters of a network stand; sizes, axes and bounds (Resize, Clip, Pad) are none.
-PARAMETRIC = frozenset(
-    {"Add", "BatchNormalization", "Conv", "ConvTranspose", "Div", "GRU", "Gather", "Gemm", "GroupNormalization"}
-    | {"InstanceNormalization", "LSTM", "LayerNormalization", "MatMul", "Mul", "PRelu", "RNN", "Sub"}
-)
+PARAMETRIC = having(Trait.PARAMETRIC)
 _FLOATS = frozenset({TensorProto.BFLOAT16, TensorProto.FLOAT16, TensorProto.FLOAT})
 _N_DRAWS = 16  # for small rows: the error that a whole network has in common is one number, and needs as many draws
 SMALL_FEED = 1 << 14  # values up to which a feed is drawn _N_DRAWS times, and else once
@@ -31,7 +30,7 @@ def n_draws(feed: Mapping[str, np.ndarray]) -> int:
 
 def stored_parameters(model: onnx.ModelProto) -> Iterator[tuple[str, np.ndarray]]:
     """The stored tensors that are parameters, in float64."""
-    read = {name for node in model.graph.node if node.op_type in PARAMETRIC for name in node.input}
+    read = {name for node in model.graph.node if kind_of(node) in PARAMETRIC for name in node.input}
     for tensor in model.graph.initializer:
         if tensor.name in read and tensor.data_type in _FLOATS:
             yield tensor.name, numpy_helper.to_array(tensor).astype(np.float64)

@@ -9,8 +9,10 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
+from bnfold.graph import operators as op
 from bnfold.graph.float64 import to_float64
 from bnfold.graph.float64_operators import OPERATORS
+from bnfold.graph.operators import kind_of
 from bnfold.verification.execution.roundings import PARAMETRIC
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class Nodes:
 
     def parameters(self, node: NodeProto) -> Arrays:
         """The stored numbers of a node, those that a fold computes."""
-        if node.op_type not in PARAMETRIC:
+        if kind_of(node) not in PARAMETRIC:
             return {}
         found = {name: self.constants[name] for name in node.input if name in self.constants}
         return {name: array for name, array in found.items() if array.dtype.kind == "f"}
@@ -154,7 +156,7 @@ def _without_training_mode(model: onnx.ModelProto) -> tuple[onnx.ModelProto, fro
     training = [
         index
         for index, node in enumerate(model.graph.node)
-        if node.op_type == "BatchNormalization" and any(a.name == "training_mode" and a.i for a in node.attribute)
+        if kind_of(node) == op.BatchNormalization and any(a.name == "training_mode" and a.i for a in node.attribute)
     ]
     if not training:
         return model, frozenset()

@@ -21,8 +21,10 @@ import onnx_ir as ir
 from onnx import helper
 
 from bnfold.errors import InputRefused
+from bnfold.graph import operators as op
 from bnfold.graph.inlined import inlined
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import kind_of
 from bnfold.numerics.error_bounds import PooledError
 from bnfold.records import Departure
 from bnfold.verification.checks.criterion import K_ORDER
@@ -147,7 +149,7 @@ class _Judge:
                 rounding.add(self._moved({name: moved[name]})[name] - value)
                 size.add(value)
                 allowed = K_ORDER * math.sqrt(1 + self._longest_sum(node, wide, value))
-                least = logistic_error(self.u) if node.op_type == "Sigmoid" else 0.0
+                least = logistic_error(self.u) if kind_of(node) == op.Sigmoid else 0.0
                 if any(
                     getattr(distance, kind) > allowed * getattr(rounding, kind) + least for kind in ("rms", "maximum")
                 ):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from bnfold.graph.layers import layer_name
+from bnfold.graph.operators import Trait, having, kind_of
 from bnfold.records import Departure
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Layers", "Region", "blamed"]
 
-_AFFINE = frozenset({"Add", "BatchNormalization", "Div", "Mul", "Sub"})
-_LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_AFFINE = having(Trait.AFFINE)
+_LINEAR = having(Trait.LINEAR)
 
 
 class Region:
@@ -112,7 +113,7 @@ def _layer(node: NodeProto, region: Region | None, counterpart: NodeProto | None
     nodes = region.nodes if region else ()
     trained = [other for other in nodes if any(v is not None and _stored(v) for v in other.inputs)]
     alike = [other for other in trained if other.op_type == node.op_type]
-    linear = [other for other in trained if other.op_type in _LINEAR]
+    linear = [other for other in trained if kind_of(other) in _LINEAR]
     for some in (alike, linear, trained, nodes):
         if some:
             return layer_name(some[-1])
@@ -122,7 +123,7 @@ def _layer(node: NodeProto, region: Region | None, counterpart: NodeProto | None
 def _vanished_reader(value: ir.Value) -> ir.Value | None:
     """What the value's one reader makes of it, if that is an affine operator with stored parameters."""
     uses = list(value.uses())
-    if len(uses) != 1 or value.is_graph_output() or uses[0].node.op_type not in _AFFINE:
+    if len(uses) != 1 or value.is_graph_output() or kind_of(uses[0].node) not in _AFFINE:
         return None
     node = uses[0].node
     others = [v for v in node.inputs if v is not None and v is not value]

@@ -140,14 +140,14 @@ def node_in_units(case: Case, node: ir.Node, gauge: Gauge) -> onnx.ModelProto:
     """The case's node with the parameters that its rule gives it in these units."""
     rule = RULES[case.op_type]
     new = rule.rewrite(node, gauge) if rule.rewrite is not None else None
-    arrays = {k: a.numpy() if isinstance(a, Scaled) else np.asarray(a) for k, a in (new or {}).items()}
-    return model_with(case, arrays)
+    arrays = (
+        {k: a.numpy() if isinstance(a, Scaled) else np.asarray(a) for k, a in new.parameters.items()} if new else {}
+    )
+    return model_with(case, arrays, new.bias if new else None)
 
 
-def model_with(case: Case, arrays: dict[int, np.ndarray]) -> onnx.ModelProto:
-    """The case's node alone, its data as inputs, with these parameters; that of MatMul 2 is added behind it."""
-    arrays = dict(arrays)
-    added = arrays.pop(2, None) if case.op_type == "MatMul" else None
+def model_with(case: Case, arrays: dict[int, np.ndarray], added: np.ndarray | None = None) -> onnx.ModelProto:
+    """The case's node alone, its data as inputs, with these parameters; `added` is added behind it."""
     inputs = [*case.inputs, *[None] * (max(arrays, default=-1) + 1 - len(case.inputs))]
     for k, array in arrays.items():
         before = inputs[k]

@@ -91,7 +91,7 @@ def _net(*shape: int, dyadic: bool = True, gammas: str = "mixed", dtype: type = 
 def test_behind_a_conv(form, shape):
     net = _net()
     y = form(Parts(net, shape), net.conv("x", 3, C, (3, 3), pads=[1, 1, 1, 1], bias=False))
-    folded, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), exact=True, n_in_parts=1)
+    folded, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), exact=True, n_decomposed=1)
     assert [node.op_type for node in folded.graph.node] == ["Conv", "Sigmoid"]
     assert (ledger.found, ledger.absorbed, ledger.entries[0].into) == (1, 1, ("conv_0",))
 
@@ -100,7 +100,7 @@ def test_behind_a_conv(form, shape):
 def test_behind_a_linear_operator_without_space(form):
     net = _net(3)
     y = form(Parts(net, (C,)), net.matmul("x", 3, C))
-    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), exact=True, n_in_parts=1)
+    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), exact=True, n_decomposed=1)
     assert ledger.absorbed == 1
 
 
@@ -111,7 +111,7 @@ def test_one_that_stays_is_one_batchnormalization(form, epsilon):
     net = _net(C, 6, 6, dyadic=False)
     y = form(Parts(net, epsilon=epsilon, spread=1e-6), net.node("Sigmoid", ["x"], name="gate"))
     model = net.model(net.conv(y, C, 2, (3, 3), pads=[1, 1, 1, 1]))
-    folded, ledger = check_fold(model, net.feed(), n_in_parts=1)
+    folded, ledger = check_fold(model, net.feed(), n_decomposed=1)
     assert [node.op_type for node in folded.graph.node] == ["Sigmoid", "BatchNormalization", "Conv"]
     (stays,) = kept(ledger).values()
     assert stays.after.cause == Cause.PADDING
@@ -130,14 +130,14 @@ def test_scale_and_shift_go_or_stay_together():
     """As two operators, the scale would vanish into the conv behind, and the Add would stay alone."""
     net = _net(C, 6, 6)
     y = Parts(net).frozen(net.node("Relu", ["x"]))
-    folded, _ = check_fold(net.model(net.conv(y, C, 2)), net.feed(), exact=True, n_in_parts=1)
+    folded, _ = check_fold(net.model(net.conv(y, C, 2)), net.feed(), exact=True, n_decomposed=1)
     assert [node.op_type for node in folded.graph.node] == ["Relu", "Conv"]
 
 
 def test_the_entry_has_the_name_of_the_layer_that_the_variance_belongs_to():
     net = _net()
     y = Parts(net, layer="body.layer1.bn1").frozen(net.conv("x", 3, C))
-    _, ledger = check_fold(net.model(y), net.feed(), exact=True, n_in_parts=1)
+    _, ledger = check_fold(net.model(y), net.feed(), exact=True, n_decomposed=1)
     assert [entry.name for entry in ledger.entries] == ["body.layer1.bn1"]
 
 
@@ -148,7 +148,7 @@ def test_a_layer_used_twice_is_two():
     y = "x"
     for _ in range(2):
         y = parts.node("Sigmoid", net.node("Div", [net.node("Sub", [net.conv(y, C, C), parts.mean]), deviation]))
-    _, ledger = check_fold(net.model(y), net.feed(), n_in_parts=2)
+    _, ledger = check_fold(net.model(y), net.feed(), n_decomposed=2)
     assert ledger.absorbed == 2
 
 
@@ -160,9 +160,9 @@ def test_a_part_that_others_read_ends_the_batchnorm(part):
     values["normalised"] = parts.node("Div", values["centred"], parts.deviation())
     values["scaled"] = parts.node("Mul", values["normalised"], parts.gamma)
     y = parts.node("Add", values["scaled"], parts.beta)
-    check_fold(net.model(net.node("Sigmoid", [y]), net.node("Tanh", [values[part]])), net.feed(), n_in_parts=1)
+    check_fold(net.model(net.node("Sigmoid", [y]), net.node("Tanh", [values[part]])), net.feed(), n_decomposed=1)
     net.nodes.pop()
-    check_fold(net.model(net.node("Sigmoid", [y]), values[part]), net.feed(), n_in_parts=1)
+    check_fold(net.model(net.node("Sigmoid", [y]), values[part]), net.feed(), n_decomposed=1)
 
 
 def test_a_constant_that_widens_the_data_is_no_batchnorm():
@@ -185,7 +185,7 @@ def test_a_variance_that_may_change_is_no_batchnorm():
 
 
 def test_a_variance_of_the_data_is_no_batchnorm():
-    """LayerNorm in parts."""
+    """A decomposed LayerNorm."""
     net = _net(C)
     parts = Parts(net, (C,))
     mean = (
@@ -205,7 +205,7 @@ def test_parameters_of_the_file_come_back_as_they_are(dtype):
     net = _net(C, 6, 6, dyadic=False, dtype=dtype)
     y = Parts(net, epsilon=1e-5).frozen(net.node("Sigmoid", ["x"]))
     model = net.model(net.node("Sigmoid", [y]))
-    folded, _ = check_fold(model, net.feed(), n_in_parts=1)
+    folded, _ = check_fold(model, net.feed(), n_decomposed=1)
     (node,) = [node for node in folded.graph.node if node.op_type == "BatchNormalization"]
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in folded.graph.initializer}
     for name, tensor in zip(node.input[1:], model.graph.initializer, strict=False):
@@ -229,7 +229,7 @@ def test_branches_may_use_one_name_each_for_its_own():
     model = net.model()
     model.graph.output.append(helper.make_tensor_value_info("y", net.element_type, ["N", C, 6, 6]))
     for sign in (1, -1):
-        check_fold(model, {"x": sign * np.abs(net.feed()["x"])}, n_in_parts=2)
+        check_fold(model, {"x": sign * np.abs(net.feed()["x"])}, n_decomposed=2)
 
 
 @pytest.mark.parametrize("n", [2, 3])
@@ -239,7 +239,7 @@ def test_one_behind_the_other(n):
     y = net.conv("x", 3, C)
     for _ in range(n):
         y = Parts(net).bare(y)
-    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), exact=True, n_in_parts=n)
+    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), exact=True, n_decomposed=n)
     assert ledger.absorbed == n
 
 
@@ -248,7 +248,7 @@ def test_a_constant_over_space_behind_it_is_not_its_own(op_type, shape):
     net = _net()
     y = Parts(net).bare(net.conv("x", 3, C))
     y = net.node(op_type, [y, net.constant(net.parameters.factor(*shape))])
-    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), n_in_parts=1)
+    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), n_decomposed=1)
     assert ledger.absorbed == 1
 
 
@@ -259,7 +259,7 @@ def test_epsilon_first_and_one_channel(layer):
     parts = Parts(net, (1,), layer=layer, channels=1)
     spread = net.node("Add", [net.constant(1e-5), parts.variance])
     y = net.node("Div", [net.node("Sub", [net.matmul("x", 1, 1), parts.mean]), net.node("Sqrt", [spread])])
-    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), n_in_parts=1)
+    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), n_decomposed=1)
     assert ledger.entries[0].min_var_over_eps > 1e4
     assert not layer or ledger.entries[0].name == layer
 
@@ -270,7 +270,7 @@ def test_a_power_of_a_sum_of_constants_may_be_no_deviation(power):
     weights = np.array([1.0, 2.0, 3.0, 0.5] if power == 0.5 else [-3.0, 2.0, 3.0, 0.5]).reshape(C, 1, 1)
     sum_ = net.node("Add", [net.constant(weights), net.constant(1.0)])
     y = net.node("Mul", [net.conv("x", 3, C), net.node("Pow", [sum_, net.constant(power)])])
-    check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), n_in_parts=int(power == 0.5))
+    check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), n_decomposed=int(power == 0.5))
 
 
 def test_a_variance_that_leaves_no_root_is_left_as_it_is():
@@ -300,17 +300,17 @@ def test_bfloat16_has_no_batchnormalization_before_opset_14(opset, found):
 
 @pytest.mark.parametrize("gammas", ["positive", "mixed", "zeros"])
 def test_random_graphs_fold_the_same_in_parts_and_whole(gammas):
-    n_in_parts = 0
+    n_decomposed = 0
     for seed in range(40):
         whole, net = random_graph(Parameters(seed, dyadic=False, gammas=gammas), 8 + seed % 8)
         feed = net.feed()
         whole = calibrate(whole, feed)
         parts, n = take_apart(whole)
         _, expected = check_fold(whole, feed)
-        _, ledger = check_fold(parts, feed, n_in_parts=n)
+        _, ledger = check_fold(parts, feed, n_decomposed=n)
         assert [entry.outcome for entry in ledger.entries] == [entry.outcome for entry in expected.entries]
-        n_in_parts += n
-    assert n_in_parts > 50
+        n_decomposed += n
+    assert n_decomposed > 50
 
 
 def take_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:

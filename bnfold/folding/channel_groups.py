@@ -1,8 +1,8 @@
 """Which channels carry a constant, and which can only be removed together.
 
-A wire is the set of elements that elementwise operators tie into one: a channel of a convolution, of its activation, of
-the sum it enters. Elements have ids as in `units`; id 0 is the wire that must stay. `constants[id]` is the value that
-an element always has, NaN where it varies.
+A channel group is the set of elements that elementwise operators couple: a channel of a convolution, of its activation,
+of the sum it enters. Elements have ids as in `units`; id 0 is of the group that must stay. `constants[id]` is the value
+that an element always has, NaN where it varies.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import onnx_ir as ir
 from bnfold.folding.units import Ids, Units
 from bnfold.numerics.affine import Float64
 
-__all__ = ["Slot", "Wires"]
+__all__ = ["ChannelGroups", "Slot"]
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One axis of one parameter of a node that follows the wires `ids`; `role` says how it shrinks with them.
+    """One axis of one parameter of a node that follows the channel groups `ids`; `role` says how it shrinks with them.
 
-    `only_zero`: the reader can do without a wire only where its constant is 0. `groups`: those of a grouped
+    `only_zero`: the reader can do without a channel group only where its constant is 0. `groups`: those of a grouped
     convolution, whose weight has the channels of one group along `axis`.
     """
 
@@ -37,8 +37,8 @@ class Slot:
 
 
 @dataclass
-class Wires:
-    """The wires of a graph: ids and ties in `units`, constants by id, parameters that follow them.
+class ChannelGroups:
+    """The channel groups of a graph: ids and ties in `units`, constants by id, parameters that follow them.
 
     `pooled` are the inputs of poolings; `groupings` the channels before and behind each grouped convolution, shape
     (groups, channels of one); `divisors` what others are divided by.
@@ -73,7 +73,7 @@ class Wires:
         return self.units.mark(), len(self.slots), len(self.flattens)
 
     def take_back(self, mark: tuple[tuple[int, ...], int, int]) -> None:
-        """Forget the wires, ties and slots of a node since `mark()`; constants that became unknown stay unknown."""
+        """Forget the ids, ties and slots of a node since `mark()`; constants that became unknown stay unknown."""
         units, n_slots, n_flattens = mark
         self.units.take_back(units)
         del self.slots[n_slots:]
@@ -88,7 +88,7 @@ class Wires:
         self._n_settled = len(self.units.equal_offsets)
 
     def stay(self, value: ir.Value) -> None:
-        """All wires of a value must stay."""
+        """All channel groups of a value must stay."""
         if value in self.units.ids:
             self.units.tie_scales(self.units.ids[value], np.zeros(1, np.int64))
 

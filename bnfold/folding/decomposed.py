@@ -1,4 +1,4 @@
-"""Where a graph holds a BatchNorm in parts: affine operators around one that divides by sqrt(variance + epsilon).
+"""Where a graph holds a decomposed BatchNorm: affine operators around one that divides by sqrt(variance + epsilon).
 
 The forms are those of `compose.py`. Operators and order are matched here, values are not looked at.
 """
@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.computed import Computed
 from bnfold.graph.constants import operand
 from bnfold.graph.operators import kind_of
 
-__all__ = ["Affine", "Parts", "find_parts"]
+__all__ = ["Affine", "Decomposed", "find_decomposed"]
 
-_ROOTS = ("Pow", "Sqrt")
+_ROOTS = (op.Pow, op.Sqrt)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Affine:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Decomposed:
     """The operators of one BatchNorm from x to y; `factor` divides by `root`, that of variance + epsilon."""
 
     operators: tuple[Affine, ...]
@@ -55,15 +56,15 @@ class Parts:
     def mean(self) -> ir.Value | None:
         """What is subtracted first, else what the last constant says."""
         first = self.operators[0]
-        return first.constant if kind_of(first.node) == "Sub" else self._mean_in_shift()
+        return first.constant if kind_of(first.node) == op.Sub else self._mean_in_shift()
 
     def _mean_in_shift(self) -> ir.Value | None:
         """m, where the last constant is added and is beta - m s with the factor's s."""
         last = self.operators[-1]
-        difference = last.constant.producer() if kind_of(last.node) == "Add" else None
-        subtracted = difference.inputs[1] if difference is not None and kind_of(difference) == "Sub" else None
+        difference = last.constant.producer() if kind_of(last.node) == op.Add else None
+        subtracted = difference.inputs[1] if difference is not None and kind_of(difference) == op.Sub else None
         product = None if subtracted is None else subtracted.producer()
-        if product is None or kind_of(product) != "Mul" or self.factor.constant not in product.inputs:
+        if product is None or kind_of(product) != op.Mul or self.factor.constant not in product.inputs:
             return None
         return product.inputs[1 - product.inputs.index(self.factor.constant)]
 
@@ -75,8 +76,8 @@ class Parts:
         yield from (value for value in (*self.root.inputs[1:], self._mean_in_shift()) if value is not None)
 
 
-def find_parts(model: ir.Model, constants: Computed) -> list[Parts]:
-    """Every BatchNorm in parts, subgraphs included; no operator is part of two."""
+def find_decomposed(model: ir.Model, constants: Computed) -> list[Decomposed]:
+    """Every decomposed BatchNorm, subgraphs included; no operator is part of two."""
     return _Finder(constants, list(model.graph.all_nodes())).find()
 
 
@@ -90,22 +91,22 @@ class _Finder:
         self._factors_in_order = [roots[node] for node in sorted(roots, key=order.__getitem__)]
         self._taken = set(roots)
 
-    def find(self) -> list[Parts]:
+    def find(self) -> list[Decomposed]:
         """The last first: a `x - mean` belongs to the root behind it, not to the one in front of it."""
         found = []
         for factor, root in reversed(self._factors_in_order):
             operators = (*self._before(factor), factor, *self._behind(factor))
             self._taken.update(operator.node for operator in operators)
-            found.append(Parts(operators, factor, root))
+            found.append(Decomposed(operators, factor, root))
         return found
 
     def _factors(self, root: ir.Node) -> Iterator[Affine]:
         if kind_of(root) not in _ROOTS or root.outputs[0] not in self._constants:
             return
         total = operand(root).producer()
-        if total is not None and kind_of(total) == "Add":
+        if total is not None and kind_of(total) == op.Add:
             for reader in self._readers(root.outputs[0]):
-                factor = self._affine(reader, "Mul", "Div")
+                factor = self._affine(reader, op.Mul, op.Div)
                 if factor is not None:
                     yield factor
 
@@ -121,22 +122,22 @@ class _Finder:
         if node is None or kind_of(node) not in operators:
             return None
         first, second = (value in self._constants for value in node.inputs)
-        if first == second or (first and kind_of(node) in ("Sub", "Div")):
+        if first == second or (first and kind_of(node) in (op.Sub, op.Div)):
             return None
         return Affine(node, 0 if first else 1)
 
     def _before(self, factor: Affine) -> tuple[Affine, ...]:
         """`x - mean`, or `gamma (x - mean)`, that nothing else reads."""
-        nearest = self._writer(factor, "Mul", "Sub")
-        if nearest is None or kind_of(nearest.node) == "Sub":
+        nearest = self._writer(factor, op.Mul, op.Sub)
+        if nearest is None or kind_of(nearest.node) == op.Sub:
             return () if nearest is None else (nearest,)
-        centred = self._writer(nearest, "Sub")
+        centred = self._writer(nearest, op.Sub)
         return () if centred is None else (centred, nearest)
 
     def _behind(self, factor: Affine) -> tuple[Affine, ...]:
         """`gamma y`, then `y + beta`, where nothing else reads y."""
-        scaled = self._reader(factor, "Mul")
-        shifted = self._reader(scaled or factor, "Add", "Sub")
+        scaled = self._reader(factor, op.Mul)
+        shifted = self._reader(scaled or factor, op.Add, op.Sub)
         return tuple(operator for operator in (scaled, shifted) if operator is not None)
 
     def _writer(self, operator: Affine, *operators: str) -> Affine | None:
