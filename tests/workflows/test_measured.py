@@ -72,7 +72,7 @@ def test_measurement_decides(
 ) -> None:
     ratio = {"faster": 0.8, "tie": 1.0, "slower": 1.2}[verdict]
 
-    def pretended(files: list[Path], **_: object) -> BenchReport:
+    def pretended(files: list[Path], *_: object, **__: object) -> BenchReport:
         runs = tuple(
             BenchRun(f.stem, str(f), "CPUExecutionProvider", 1, 100, 1.0, 1.0, ms, ms, 1 / ms, 1.0)
             for f, ms in zip(files, (ratio, 1.0), strict=True)
