@@ -9,4 +9,4 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
 ensure_venv .venv-lowest dev scripts/constraints-lowest.txt
 cd -- "$ROOT"
 say "pytest"
-"$ROOT/.venv-lowest/bin/python" -m pytest -m "not zoo and not field" "$@"
+"$ROOT/.venv-lowest/bin/python" -m pytest -m "not zoo and not field and not deployment" "$@"

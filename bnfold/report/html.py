@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from xml.etree.ElementTree import Element
 
-__all__ = ["render_html", "write_html"]
+__all__ = ["PAGES", "ledger_section", "other_sections", "render_html", "write_html"]
 
 Facts = Mapping[str, Any]
 
+PAGES = ("bnfold.fold-export/", "bnfold.bench/", "bnfold.evaluate/", "bnfold.quantize/")
+"""The schemas that have a page."""
+PICTURES_NEED = "Pictures need matplotlib; run `pip install bnfold[report]`."
 N_OPEN = 30  # entries of a ledger that are shown without being asked for
 _THREE = dict.fromkeys(("ratio", "low", "high"), lambda ratio: f"{ratio:.3f}")
 _RUN = {key: lambda ms: number(ms, 4) for key in ("median_ms", "p90_ms", "p95_ms", "p99_ms")}
@@ -48,14 +51,16 @@ def write_html(record: Any, target: Path, *, proof: Facts | None = None, picture
     write_bytes(render_html(as_json(record), proof=proof, pictures=pictures), target)
 
 
-def render_html(report: Facts, *, proof: Facts | None = None, pictures: Sequence[bytes] = ()) -> bytes:
+def render_html(
+    report: Facts, *, proof: Facts | None = None, pictures: Sequence[bytes] = (), drawn: bool = True
+) -> bytes:
     """The page of a report, the same bytes every time.
 
     Args:
         report: the JSON of `bnfold fold-export`, `bnfold bench`, `bnfold evaluate` or `bnfold quantize`.
         proof: for `bench`, the JSON of `fold-export` on the first file, which tells whether it is equal.
-
         pictures: for `evaluate`, PNG files of the worst mistakes of the first file, in their order.
+        drawn: whether a measurement has its pictures, which need matplotlib.
 
     Raises:
         ValueError: another schema.
@@ -66,7 +71,7 @@ def render_html(report: Facts, *, proof: Facts | None = None, pictures: Sequence
         name, body = str(report["source"]["spec"]), _fold_export(report)
     elif schema.startswith("bnfold.bench/"):
         names = dict.fromkeys(shortened(run["name"], NAME_LENGTH) for run in report["runs"])
-        name, body = ", ".join(names) or "nothing measured", _bench(report, proof)
+        name, body = ", ".join(names) or "nothing measured", _bench(report, proof, drawn=drawn)
     elif schema.startswith("bnfold.evaluate/"):
         name, body = str(report["data"]["spec"]), _evaluation(report, pictures)
     elif schema.startswith("bnfold.quantize/"):
@@ -84,11 +89,11 @@ def _fold_export(report: Facts) -> list[Child]:
         fold_export_answers(report),
         *_proof_sections(report, ""),
         *(_section(title(key), fact_list(report[key], key)) for key in known[2:7] if not is_empty(report.get(key))),
-        *_other_sections(report, known),
+        *other_sections(report, known),
     ]
 
 
-def _bench(report: Facts, proof: Facts | None) -> list[Child]:
+def _bench(report: Facts, proof: Facts | None, *, drawn: bool) -> list[Child]:
     unfinished = None
     if report.get("complete") is False:
         unfinished = element("p", "Interrupted: this is what was measured so far.", class_="bad")
@@ -100,7 +105,7 @@ def _bench(report: Facts, proof: Facts | None) -> list[Child]:
         first = ("name", "batch", "median_ms", "p90_ms", "p95_ms", "p99_ms", "images_per_s", "n")
         unused = [key for key in _SELDOM if not any(run.get(key) for run in report["runs"])]
         runs = table(report["runs"], "runs", first=first, leave_out=unused, formats=_RUN)
-    figures = _figures(report)
+    figures = _figures(report) if drawn else [element("p", PICTURES_NEED, class_="note")]
     return [
         unfinished,
         bench_answers(report, proof),
@@ -111,7 +116,7 @@ def _bench(report: Facts, proof: Facts | None) -> list[Child]:
         _section("Runs", runs) if runs is not None else None,
         *_profiles(report),
         *([] if proof is None else _proof_sections(proof, "report.json:")),
-        *_other_sections(report, ("schema", "complete", "runs", "ratios", "profiles", "environment")),
+        *other_sections(report, ("schema", "complete", "runs", "ratios", "profiles", "environment")),
         _section("Environment", fact_list(report["environment"], "environment")),
     ]
 
@@ -127,7 +132,7 @@ def _quantize(report: Facts) -> list[Child]:
         _section("Layers", layers),
         _section("Plans, timed against the float file", tried) if report["plans"] else None,
         *(_section(title(key), fact_list(report[key], key)) for key in known[6:] if not is_empty(report.get(key))),
-        *_other_sections(report, known),
+        *other_sections(report, known),
     ]
 
 
@@ -151,7 +156,7 @@ def _evaluation(report: Facts, pictures: Sequence[bytes]) -> list[Child]:
     if wrong is not None:
         sections.append(_section("The surest mistakes", wrong))
     known = ("schema", "data", "task", "files", "pairs", "gates", "seconds")
-    return [*sections, *_other_sections(report, known), _section("Data", fact_list(report["data"], "data"))]
+    return [*sections, *other_sections(report, known), _section("Data", fact_list(report["data"], "data"))]
 
 
 def _profiles(report: Facts) -> list[Element]:
@@ -190,15 +195,15 @@ def _proof_sections(report: Facts, prefix: str) -> list[Child]:
     measured = ledger.get("measured")
     removed = report.get(_REMOVED)  # a report of an earlier version has none
     return [
-        _section("BatchNorms", *_ledger(ledger, f"{prefix}ledger"), id="batchnorms"),
+        ledger_section(ledger, f"{prefix}ledger"),
         _section("Dead channels that were removed", table(removed, f"{prefix}{_REMOVED}")) if removed else None,
         _section("Equality", outputs, fact_list(rest, f"{prefix}verify")),
         None if measured is None else _section("Latency", fact_list(measured, f"{prefix}ledger.measured")),
     ]
 
 
-def _ledger(ledger: Facts, path: str) -> list[Child]:
-    """Counts, warnings, what stayed, and then everything else that a BatchNorm became."""
+def ledger_section(ledger: Facts, path: str) -> Element:
+    """Counts, warnings, what stayed, and then what the others became; `path` is the ledger's place in the JSON."""
     counts = {key: ledger[key] for key in ("found", *OUTCOMES)}
     known = (*counts, "entries", "warnings", "measured")
     others = {key: content for key, content in ledger.items() if key not in known and not is_empty(content)}
@@ -206,13 +211,15 @@ def _ledger(ledger: Facts, path: str) -> list[Child]:
     numbered = list(enumerate(ledger["entries"]))
     kept = [(index, entry) for index, entry in numbered if entry["outcome"] == "kept"]
     gone = [(index, entry) for index, entry in numbered if entry["outcome"] != "kept"]
-    return [
+    return _section(
+        "BatchNorms",
         fact_list(counts, path),
         *warnings,
         _entries(kept, path) if kept else None,
         _folded_away(f"{len(gone)} that vanished", _entries(gone, path), shown=len(gone) <= N_OPEN) if gone else None,
         fact_list(others, path) if others else None,
-    ]
+        id="batchnorms",
+    )
 
 
 def _entries(numbered: list[tuple[int, Facts]], path: str) -> Element:
@@ -232,7 +239,7 @@ def _folded_away(summary: str, content: Element, *, shown: bool) -> Element:
     return made
 
 
-def _other_sections(report: Facts, known: tuple[str, ...]) -> list[Child]:
+def other_sections(report: Facts, known: tuple[str, ...]) -> list[Child]:
     """What the report holds besides the known fields."""
     rest = [(key, content) for key, content in report.items() if key not in known and not is_empty(content)]
     return [_section(title(key), value(content, key, plain)) for key, content in rest]

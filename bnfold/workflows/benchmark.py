@@ -13,6 +13,7 @@ from bnfold.benchmarking.gates import against_baseline, against_name, read_basel
 from bnfold.benchmarking.load import Load, Mode
 from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import EnvironmentNotReady, InputRefused
+from bnfold.report.progress import notebook_progress
 from bnfold.runtime import available_threads, environment
 from bnfold.workflows.arguments import PEERS, batch_sizes, check_names, check_positive, check_provider, check_threads
 from bnfold.workflows.user_code import runs_user_code
@@ -79,7 +80,7 @@ def bench(
             each input.
         dims: sizes of dynamic axes by their name in the files (INPUT[AXIS] where one has none).
         seed: of the input values and of the bootstrap.
-        progress: told the share that is done, 0 to 1.
+        progress: told the share that is done, 0 to 1; None shows a bar in a notebook.
         partial: given what was measured so far when an interrupt ends the work.
         baseline: the JSON report of an earlier run on this machine; each run it has becomes a gate.
         fail_if_slower: for these gates, 0.03 lets a file be 3 % slower; decided on the interval.
@@ -107,7 +108,7 @@ def bench(
     known = distinct_names(paths) if names is None else list(names)
     _check_gates(baseline, fail_if_slower, fail_if_slower_than, [*known[1:], *(_peer_name(p, known) for p in against)])
     earlier = None if baseline is None else _read_baseline(Path(baseline), provider)
-    with TemporaryDirectory(prefix="bnfold-") as folder:
+    with TemporaryDirectory(prefix="bnfold-") as folder, notebook_progress("bench", progress) as told:
         peers, missing = _peers(
             against,
             source,
@@ -135,7 +136,7 @@ def bench(
             input_shapes=input_shapes,
             dims=dims,
             seed=seed,
-            progress=progress,
+            progress=told,
             partial=_with_missing(partial, missing),
         )
     rival, limit = fail_if_slower_than, fail_if_slower or 0.0
