@@ -1,29 +1,32 @@
 """Fold modules with `bnfold.fold`, and print, for each, what became of its BatchNorms, beside what other tools do.
 
-    python scripts/fold_modules.py [--gamma positive|mixed|zeros] [--others] [NAME ...]
+    python scripts/fold_modules.py [--json FILE [--missing]] [--markdown FILE] [NAME[@GAMMA] ...]
 
-NAME is `timm:NAME`, `torchvision:NAME`, `zoo:NAME` (models/), or one of the networks below; without names, all.
-Statistics are measured on random data; gamma is drawn from 0.5..1.5, beta from N(0, 0.2); `mixed` makes 15 % of the
-gammas negative, `zeros` also sets 3 % to exactly 0. `graph` is what the fold of the exported graph keeps without
-merging branches and removing channels. `error` is that of the folded module in float32 against the module in float64,
-over that of the module itself; `bits` says whether the module is bit for bit as it was. `--others` adds
+NAME is `timm:NAME`, `torchvision:NAME`, `zoo:NAME` (models/), or one of the networks of
+scripts/modules/networks.py; without names, all. Statistics are measured on random data; gamma is drawn from
+0.5..1.5, beta from N(0, 0.2); GAMMA `mixed` makes 15 % of the gammas negative, `zeros` also sets 3 % to exactly 0;
+without it, all three. `graph` is what the fold of the exported graph keeps without merging branches and removing
+channels, and `kept` must not be more. `float64` is the largest difference before parameters are rounded, relative to
+the largest output. `error` is the root mean square error of the folded module in float32 against the module in float64,
+over that of the module itself; `bits` says whether the module is bit for bit as it was. Beside it
 `torch.fx.experimental.optimization.fuse` and timm's `reparameterize_model`: BatchNorms left, largest difference in
-float32 relative to the largest output, class of the result.
+float32 relative to the largest output, class of the result. Each row runs in a process of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
+import json
 import logging
+import subprocess
+import sys
 import time
 import warnings
-from collections import OrderedDict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx_ir as ir
 import torch
+from common.rows import measured_rows, parse
+from modules.networks import GAMMAS, build, names, randomise
 from torch import nn
 
 import bnfold
@@ -32,112 +35,27 @@ from bnfold.export import plain_graph
 from bnfold.folding import fold_model
 from bnfold.sources import load_network
 
-TIMM = (
-    "resnet18", "resnetv2_50", "levit_128s", "repvgg_a0", "mobileone_s0", "fastvit_t8", "swiftformer_xs",
-    "visformer_tiny", "convmixer_768_32", "densenet121",
-)  # fmt: skip
-TORCHVISION = ("mobilenet_v3_small", "r3d_18", "shufflenet_v2_x0_5", "lraspp_mobilenet_v3_large")
-OWN = ("frozen_backbone", "lstm", "gru", "embedding")
-ROW = "{:38} {:>6} {:>8} {:>5} {:>6} {:>9} {:>5} {:>7}  {}"
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import onnx_ir as ir
+
+ROW = "{:42} {:>6} {:>5} {:>6} {:>8} {:>6} {:>5} {:>6}  {}"
+WORKER = "--one"
+LIMIT_S = 1800
 
 
-class Sequence(nn.Module):
-    """BatchNorm in front of a recurrent layer."""
-
-    def __init__(self, layer: type[nn.Module]) -> None:
-        super().__init__()
-        self.bn = nn.BatchNorm1d(12)
-        self.layer = layer(12, 16, batch_first=True, bidirectional=True, num_layers=2)
-        self.head = nn.Linear(32, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Shape (N, T, 12) to (N, 5)."""
-        y = self.bn(x.transpose(1, 2)).transpose(1, 2)
-        logits: torch.Tensor = self.head(self.layer(y)[0][:, -1])
-        return logits
-
-
-class Embedded(nn.Module):
-    """BatchNorm behind an embedding, and behind a linear layer without a bias."""
+class Float64Difference(logging.Handler):
+    """Remembers what the fold logs of its comparison in float64."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.embedding, self.bn = nn.Embedding(50, 16), nn.BatchNorm1d(16)
-        self.fc, self.bn2, self.head = nn.Linear(16, 24, bias=False), nn.BatchNorm1d(24), nn.Linear(24, 3)
+        super().__init__(logging.INFO)
+        self.largest: float | None = None
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Shape (N, T) to (N, T, 3)."""
-        y = self.bn(self.embedding(x).transpose(1, 2)).transpose(1, 2)
-        y = torch.relu(self.bn2(self.fc(y).transpose(1, 2))).transpose(1, 2)
-        logits: torch.Tensor = self.head(y)
-        return logits
-
-
-def frozen_backbone() -> nn.Module:
-    """The backbone of torchvision's Faster R-CNN, with frozen BatchNorms."""
-    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-    from torchvision.ops import FrozenBatchNorm2d
-
-    return resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=FrozenBatchNorm2d)  # type: ignore[no-any-return]
-
-
-def build(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
-    """A network with random weights, and inputs of batch 4."""
-    torch.manual_seed(0)
-    kind, _, rest = name.partition(":")
-    if kind == "timm":
-        import timm
-
-        module = timm.create_model(rest)
-        return module, (torch.randn(4, *module.pretrained_cfg["input_size"]),)
-    if kind == "torchvision":
-        from torchvision import models
-
-        options = {"weights_backbone": None} if "lraspp" in rest else {}
-        shape = (4, 3, 8, 64, 64) if rest == "r3d_18" else (4, 3, 128, 128)
-        return models.get_model(rest, weights=None, **options), (torch.randn(shape),)
-    if kind == "zoo":
-        from bnfold.sources.model_file import load_model_file
-        from bnfold.sources.trial import trial_inputs
-
-        source = load_network(rest)
-        return load_model_file(rest).build(), trial_inputs(source.inputs, 4)
-    if name == "frozen_backbone":
-        return frozen_backbone(), (torch.randn(2, 3, 128, 128),)
-    if name == "embedding":
-        return Embedded(), (torch.randint(0, 50, (4, 9)),)
-    return Sequence(nn.LSTM if name == "lstm" else nn.GRU), (torch.randn(4, 9, 12),)
-
-
-def randomise(module: nn.Module, inputs: tuple[Any, ...], gamma: str) -> nn.Module:
-    """Draw gamma and beta of every BatchNorm, and measure its statistics."""
-    generator = torch.Generator().manual_seed(1)
-    for norm in module.modules():
-        frozen = type(norm).__name__ == "FrozenBatchNorm2d"
-        if not frozen and not isinstance(norm, nn.modules.batchnorm._BatchNorm):
-            continue
-        weight: Any = norm.weight
-        if weight is None:
-            continue
-        with torch.no_grad():
-            weight.uniform_(0.5, 1.5, generator=generator)
-            norm.bias.normal_(0, 0.2, generator=generator)  # type: ignore[operator]
-            if frozen:
-                norm.running_mean.normal_(0, 0.2, generator=generator)  # type: ignore[operator]
-                norm.running_var.uniform_(0.5, 1.5, generator=generator)  # type: ignore[operator]
-            if gamma != "positive":
-                weight[torch.rand(weight.shape, generator=generator) < 0.15] *= -1
-            if gamma == "zeros":
-                weight[torch.rand(weight.shape, generator=generator) < 0.03] = 0
-    module.eval()
-    norms = [norm for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    with torch.no_grad():
-        module(*inputs)
-    return module.eval()
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take the figure of the one line that has it."""
+        if isinstance(record.args, tuple) and record.msg.startswith("%s: equal in float64"):
+            self.largest = float(record.args[1])  # type: ignore[arg-type]
 
 
 def flat(outputs: Any) -> list[torch.Tensor]:
@@ -176,45 +94,49 @@ def kept_by_graph(module: nn.Module, inputs: tuple[Any, ...]) -> int:
     return fold_model(model, merge_branches=False, remove_channels=False).kept
 
 
-def row(name: str, gamma: str) -> str:
-    """Fold one network: the table's row, and a line for each BatchNorm that stayed."""
+def measure(key: str) -> dict[str, Any]:
+    """Fold one network, and let the others try: the row of the table."""
+    name, _, gamma = key.partition("@")
     module, inputs = build(name)
     randomise(module, inputs, gamma)
-    before = {key: value.clone() for key, value in module.state_dict().items()}
+    before = {path: value.clone() for path, value in module.state_dict().items()}
+    handler = Float64Difference()
+    log = logging.getLogger("bnfold.modules")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
     start = time.perf_counter()
     try:
         folded, ledger = bnfold.fold(module, inputs)
     except BnfoldError as error:
-        return f"{name:38} {type(error).__name__}: {error}"
+        return {"network": key, "failure": f"{type(error).__name__}: {error}"}
     seconds = time.perf_counter() - start
     own, ours = errors(module, folded, inputs)
-    bits = all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
-    same = "same class" if type(folded) is type(module) else type(folded).__name__
-    kept = [f"\n    kept {entry.name}: {entry.reason}" for entry in ledger.entries if entry.outcome == "kept"]
-    line = ROW.format(
-        name, ledger.found, ledger.absorbed, ledger.kept, kept_by_graph(module, inputs), f"{ours / own:.2f}",
-        "yes" if bits else "NO", f"{seconds:.1f}", f"{same}, {n_norms(folded)} left",
-    )  # fmt: skip
-    return line + "".join(kept[:3]) + (f"\n    and {len(kept) - 3} more" if len(kept) > 3 else "")
+    after = module.state_dict()
+    return {
+        "network": key, "failure": None, "found": ledger.found, "absorbed": ledger.absorbed, "kept": ledger.kept,
+        "graph": kept_by_graph(module, inputs), "float64": handler.largest, "error": ours / own if own else None,
+        "unchanged": after.keys() == before.keys() and all(torch.equal(after[path], before[path]) for path in before),
+        "same_class": type(folded) is type(module), "class": type(module).__name__, "left": n_norms(folded),
+        "seconds": seconds,
+        "reasons": [f"{entry.name}: {entry.reason}" for entry in ledger.entries if entry.outcome == "kept"],
+        "others": others(module, inputs),
+    }  # fmt: skip
 
 
 @torch.no_grad()
-def others(name: str, gamma: str) -> str:
+def others(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, dict[str, Any]]:
     """What other tools make of the same network."""
-    module, inputs = build(name)
-    randomise(module, inputs, gamma)
-    expected, lines = flat(module(*inputs)), []
-    tools: dict[str, Any] = OrderedDict(fx=_fuse, timm=_reparameterize)
+    expected, found = flat(module(*inputs)), {}
+    tools: dict[str, Callable[[nn.Module], nn.Module]] = {"fx": _fuse, "timm": _reparameterize}
     for tool, function in tools.items():
         try:
             made = function(copy.deepcopy(module)).eval()
-            largest = max(
-                float((a - b).abs().max() / a.abs().max()) for a, b in zip(expected, flat(made(*inputs)), strict=True)
-            )
-            lines.append(f"{tool}: {n_norms(made)} left, {largest:.1e}, {type(made).__name__}")
+            pairs = zip(expected, flat(made(*inputs)), strict=True)
+            largest = max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
+            found[tool] = {"left": n_norms(made), "difference": largest, "class": type(made).__name__}
         except Exception as error:  # noqa: BLE001 - another project's tool may raise anything; the table says so
-            lines.append(f"{tool}: {type(error).__name__}: {' '.join(str(error).split())[:60]}")
-    return "    " + "; ".join(lines)
+            found[tool] = {"failure": f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]}
+    return found
 
 
 def _fuse(module: nn.Module) -> nn.Module:
@@ -229,29 +151,64 @@ def _reparameterize(module: nn.Module) -> nn.Module:
     return reparameterize_model(module)  # type: ignore[no-any-return]
 
 
-def names() -> list[str]:
-    """All networks of the table."""
-    zoo = sorted(path.stem for path in (Path(__file__).parents[1] / "models").glob("*.py"))
-    return [
-        *(f"timm:{name}" for name in TIMM), *(f"torchvision:{name}" for name in TORCHVISION), *OWN,
-        *(f"zoo:{name}" for name in zoo),
-    ]  # fmt: skip
+def show(row: dict[str, Any]) -> str:
+    """A row as lines: the figures, what the others made of it, and the first reasons."""
+    if row["failure"]:
+        return f"{row['network']:42} {row['failure']}"
+    verdict = "same class" if row["same_class"] else "ANOTHER CLASS"
+    line = ROW.format(
+        row["network"], row["found"], row["kept"], row["graph"], f"{row['float64']:.0e}", _times(row["error"]),
+        "yes" if row["unchanged"] else "NO", f"{row['seconds']:.1f}",
+        verdict + ("" if row["kept"] <= row["graph"] else ", KEPT MORE THAN THE GRAPH"),
+    )  # fmt: skip
+    told = "; ".join(f"{tool}: {_other(result)}" for tool, result in row["others"].items())
+    kept = row["reasons"]
+    more = [f"    and {len(kept) - 3} more"] if len(kept) > 3 else []
+    return "\n".join([line, f"    {told}", *(f"    kept {reason}" for reason in kept[:3]), *more])
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}"
+
+
+def _other(result: dict[str, Any]) -> str:
+    if "failure" in result:
+        return str(result["failure"])
+    return f"{result['left']} left, {result['difference']:.0e}, {result['class']}"
+
+
+def in_process(key: str) -> dict[str, Any]:
+    """The row of a network, measured in a process of its own."""
+    command = [sys.executable, __file__, WORKER, key]
+    try:
+        done = subprocess.run(command, check=True, text=True, capture_output=True, timeout=LIMIT_S)
+    except subprocess.CalledProcessError as error:
+        return {"network": key, "failure": "; ".join(error.stderr.strip().splitlines()[-1:])}
+    except subprocess.TimeoutExpired:
+        return {"network": key, "failure": f"more than {LIMIT_S} s"}
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--gamma", choices=["positive", "mixed", "zeros"], default="positive")
-    parser.add_argument("--others", action="store_true")
-    options = parser.parse_args()
     logging.getLogger("torch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    print(ROW.format("network", "found", "absorbed", "kept", "graph", "error", "bits", "s", "result"))
-    for name in options.names or names():
-        print(row(name, options.gamma), flush=True)
-        if options.others:
-            print(others(name, options.gamma), flush=True)
+    if sys.argv[1:2] == [WORKER]:
+        print(json.dumps(measure(sys.argv[2])))
+        return
+    arguments = parse(__doc__, names())
+    arguments.names = [key for name in arguments.names for key in ([name] if "@" in name else _each_gamma(name))]
+    print(ROW.format("network", "found", "kept", "graph", "float64", "error", "bits", "s", "result"))
+    rows = measured_rows(arguments, in_process, show)
+    if arguments.markdown:
+        from modules.page import write_page
+
+        write_page(rows, arguments.markdown)
+
+
+def _each_gamma(name: str) -> list[str]:
+    return [f"{name}@{gamma}" for gamma in GAMMAS]
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 #
 #   ./scripts/test.sh       needs Python 3.11 or newer and pip; makes its own virtual environment in .venv
 #
-# PYTHON=/path/to/python3.12 chooses the interpreter. Tests marked `zoo` and `field` have lanes of their own,
-# ./scripts/test_zoo.sh and ./scripts/test_field.sh. With CI=true, a browser is installed where there is none.
+# PYTHON=/path/to/python3.12 chooses the interpreter. Tests marked `zoo`, `field` and `deployment` have lanes of
+# their own: ./scripts/test_zoo.sh, ./scripts/test_field.sh and ./scripts/test_deployment.sh. With CI=true, a browser is installed where there is none.
 set -euo pipefail
 # shellcheck source=scripts/venv.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"
@@ -26,4 +26,4 @@ say "mypy --strict"
 say "lint-imports"
 "$bin/lint-imports"
 ensure_browser
-run_pytest "$bin/python" -m "not zoo and not field" "$@"
+run_pytest "$bin/python" -m "not zoo and not field and not deployment" "$@"

@@ -14,7 +14,9 @@ from bnfold.export.torch_export import export_torch
 from bnfold.export.zero_bias import drop_zero_biases
 from bnfold.modules.applying import apply_writing, materialise
 from bnfold.modules.checking import check_float64, check_rounded
+from bnfold.modules.notes import notes_of
 from bnfold.modules.places import Places
+from bnfold.modules.proving import check_graph, check_parameters
 from bnfold.modules.solve import Solution, solve
 from bnfold.sources.copies import copied_module, duplicate
 from bnfold.sources.onnx_checks import refuse_training_mode
@@ -58,17 +60,17 @@ def fold_module(
         log.warning("%s is in train mode: it is its eval mode that is folded", where)
     work = copied_module(network, where=where).eval()
     stored = materialise(work)
-    if stored:
-        log.info("%s: parametrized %s is stored as it is now", where, ", ".join(stored))
     source = module_source(work, example, where)
     solution, check = _proven(source)
+    notes = notes_of(Places(work), solution.writing.parameters, stored)
+    ledger = dataclasses.replace(solution.ledger, notes=notes)
     apply_writing(work, solution.writing)
     check(duplicate(work).cpu())
     if inplace:
         materialise(network)
         apply_writing(network, solution.writing)
-        return network.eval(), solution.ledger
-    return work, solution.ledger
+        return network.eval(), ledger
+    return work, ledger
 
 
 def fold_source(source: TorchSource) -> Solution:
@@ -91,13 +93,21 @@ def _proven(source: TorchSource) -> tuple[Solution, Callable[[nn.Module], object
     The module stays as it is.
     """
     model, batch = _exported(source)
-    lengths = accumulation_lengths(ir.to_proto(model))
+    before = ir.to_proto(model)
+    lengths = accumulation_lengths(before)
     solution = solve(model, Places(source.module))
+    check_graph(source, before, ir.to_proto(model), solution, batch)
+    del model, before
     wide = duplicate(source.module).double()
     apply_writing(wide, solution.writing)
     error = check_float64(source, wide, batch, lengths)
     log.info("%s: equal in float64 to %.1e before rounding", source.facts.spec, error)
-    return solution, lambda folded: check_rounded(source, folded, batch, lengths)
+
+    def check(folded: nn.Module) -> None:
+        check_parameters(folded, solution.writing, source.facts.spec)
+        check_rounded(source, folded, batch, lengths)
+
+    return solution, check
 
 
 def _exported(source: TorchSource) -> tuple[Any, int | None]:

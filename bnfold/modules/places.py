@@ -64,9 +64,9 @@ class Places:
         own = [each for each in tied if caller is not None and each.path == self.first_path(caller)]
         return own[0] if own else place
 
-    def tied_to(self, place: Place) -> list[Place]:
-        """The other places of the same tensor."""
-        return [each for each in self._by_tensor[id(self.tensors[place])] if each != place]
+    def tied(self) -> list[list[Place]]:
+        """The places of each tensor that has several."""
+        return [group for group in self._by_tensor.values() if len(group) > 1]
 
     def takes_bias(self, scope: str) -> Place | None:
         """Where a bias can be put that is not there: a layer whose forward reads `self.bias`, which is None."""

@@ -1,15 +1,15 @@
-"""Which constants of a graph can be written back into its module, and what that means for the units around them."""
+"""Which constants of a graph can be written back into its module, and where they lie."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
+from bnfold.folding.provenance import take_over
 from bnfold.folding.relations import RULES
-from bnfold.folding.units import Ids, Refusal, Units
+from bnfold.folding.units import Refusal
 from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure
 from bnfold.graph.constants import float64_constant, store_constant
@@ -20,9 +20,9 @@ from bnfold.modules.norms import STATISTICS, is_norm
 from bnfold.modules.places import Place, Places
 from bnfold.records.causes import Cause
 
-__all__ = ["NoParameter", "Slots", "scope_of"]
+__all__ = ["ELEMENTWISE", "NoParameter", "Slots", "scope_of"]
 
-_ELEMENTWISE = having(Trait.AFFINE) - {op.BatchNormalization}
+ELEMENTWISE = having(Trait.AFFINE) - {op.BatchNormalization}
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ def scope_of(node: ir.Node) -> str:
 
 class Slots:
     """The constants of the main graph, and where they lie in the module.
+
+    Attributes:
+        failed: operators whose constants cannot be written, which keep their units.
+        no_offsets: those that have nowhere to put an offset.
+        rigid: Add, Sub, Mul and Div whose constant stays as it is.
 
     Args:
         graph: in canonical form; a MatMul of a layer without a bias gets an Add of zeros.
@@ -117,6 +122,7 @@ class Slots:
             users = list(y.uses())
             add = ir.node(op.Add, [y, bias], metadata_props=dict(node.metadata_props))
             add.outputs[0].shape, add.outputs[0].type = y.shape, y.type
+            take_over(add.outputs[0], y)
             self.graph.insert_after(node, add)
             for user, index in users:
                 user.replace_input_with(index, add.outputs[0])
@@ -132,7 +138,7 @@ class Slots:
                 self.failed[node] = _UNWRITABLE
             return
         constants = [index for index, value in enumerate(node.inputs) if float64_constant(value) is not None]
-        if kind in _ELEMENTWISE:
+        if kind in ELEMENTWISE:
             if constants and not all(self.writable(node.inputs[index]) for index in constants):
                 self.rigid.add(node)
             return
@@ -173,78 +179,3 @@ class Slots:
             return False
         ((add, index),) = uses
         return kind_of(add) == op.Add and len(add.inputs) == 2 and self.writable(add.inputs[1 - index])
-
-    def restrict(self, units: Units) -> None:
-        """Hold the units to what can be written, after the relations of the graph: no offsets, or no change at all."""
-        for node in self.no_offsets:
-            why = Refusal(Cause.NO_PARAMETER, "bias")
-            for value in (node.inputs[0], node.outputs[0]):
-                if value in units.ids and value is not None:
-                    units.no_offset(units.of(value), node, why)
-        for node in self.rigid:
-            self._hold(node, units)
-        for nodes in self._shared():
-            self._tie(nodes, units)
-
-    def _hold(self, node: ir.Node, units: Units) -> None:
-        """K' = K: equal scales for a product; for a sum equal offsets and, unless K = 0, scale 1."""
-        x = next((value for value in node.inputs if value in units.ids and float64_constant(value) is None), None)
-        y = node.outputs[0]
-        if x is None or y not in units.ids or node in units.refused:
-            return
-        units.tie_scales(units.of(y), units.of(x))
-        if kind_of(node) in (op.Add, op.Sub):
-            units.tie(units.of(y), units.of(x))
-            arrays = (float64_constant(value) for value in node.inputs)
-            if not any(array is not None and array.any() for array in arrays):
-                return
-            units.keep_scale(units.of(y), node, _UNWRITABLE.refusal)
-
-    def _shared(self) -> Iterator[list[ir.Node]]:
-        """Operators that read one place: a layer that is called twice."""
-        users: dict[tuple[str, Place], list[ir.Node]] = {}
-        for node in self.graph:
-            rule = RULES.get(kind_of(node))
-            if rule is None or rule.rewrite is None or node in self.failed:
-                continue
-            place = self._main_place(node)
-            if place is not None:
-                users.setdefault((kind_of(node), place), []).append(node)
-        yield from (nodes for nodes in users.values() if len(nodes) > 1)
-
-    def _main_place(self, node: ir.Node) -> Place | None:
-        if kind_of(node) == op.BatchNormalization:
-            return self.place_of_statistic(node, 4)
-        weight = kind_of(node).weight
-        index = 1 if weight is None else weight
-        value = node.inputs[index] if index < len(node.inputs) else None
-        numbers = self.numbers(value)
-        if numbers is None or not numbers.size:
-            return None
-        name = self.elements.parameters(numbers.reshape(-1)[:1])
-        # Two cuts of one parameter (queries and keys) are two: they share a place only if they share elements.
-        place = self.places.of(name[0][0], scope_of(node)) if name else None
-        return None if place is None else Place(place.path, f"{place.attribute}[{int(numbers.reshape(-1)[0])}]")
-
-    def _tie(self, nodes: list[ir.Node], units: Units) -> None:
-        """The same units around all of them, so that one parameter serves all."""
-        ends = [_ends(node, units) for node in nodes]
-        first = ends[0]
-        for node, own in zip(nodes[1:], ends[1:], strict=True):
-            for mine, theirs in zip(own, first, strict=True):
-                if mine is None or theirs is None or (mine.size != theirs.size and 1 not in (mine.size, theirs.size)):
-                    self.failed[node] = NoParameter("shared")
-                else:
-                    units.tie(mine, theirs)
-
-
-def _ends(node: ir.Node, units: Units) -> tuple[Ids | None, Ids | None]:
-    """The ids of what an operator reads and writes, along the channels."""
-    kind = kind_of(node)
-    axis = kind.channels or 1
-    x, y = node.inputs[0], node.outputs[0]
-    if kind in _ELEMENTWISE:
-        return None, None
-    read = units.channels(x, axis) if x in units.ids and x is not None and units.of(x).ndim else np.zeros(1, np.int64)
-    written = units.of(y).reshape(-1) if y in units.ids else np.zeros(1, np.int64)
-    return read, written

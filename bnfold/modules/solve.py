@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,10 @@ from bnfold.graph.canonical import canonicalise, inline_functions
 from bnfold.graph.constants import attribute, float64_constant, round_constants, unrounded
 from bnfold.graph.operators import kind_of
 from bnfold.modules.elements import elements_of
+from bnfold.modules.holding import restrict
 from bnfold.modules.slots import Slots, scope_of
 from bnfold.modules.writing import Writing
+from bnfold.numerics.affine import Float64
 from bnfold.records.causes import Cause, Refusal, Stays
 
 if TYPE_CHECKING:
@@ -36,15 +39,20 @@ if TYPE_CHECKING:
 __all__ = ["Solution", "solve"]
 
 _EPSILON = 1e-5  # of ONNX where the attribute is absent
+_VARIANCE = 4  # the input of a BatchNormalization
 _INSIDE = Fate("kept", stays=Refusal(Cause.NO_PARAMETER, "scope"))
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What a module's parameters become, and the account of its BatchNorms, with the certificate."""
+    """What a module's parameters become, and the account of its BatchNorms, with the certificate.
+
+    `variances` hold, by name, what the float32 that ONNX has for epsilon lacks.
+    """
 
     writing: Writing
     ledger: Ledger
+    variances: Mapping[str, Float64]
 
 
 def solve(model: ir.Model, places: Places) -> Solution:
@@ -64,7 +72,7 @@ def solve(model: ir.Model, places: Places) -> Solution:
     found = find_batchnorms(model)
     canonicalise(model)
     restore_digits(composed)
-    _restore_epsilon(found, places)
+    variances = _restore_epsilon(found, places)
     begin(model)
     facts = {item.node: batchnorm_parameters(item.node) for item in found}
     slots = Slots(model.graph, elements, places)
@@ -81,15 +89,15 @@ def solve(model: ir.Model, places: Places) -> Solution:
     passes.RemoveUnusedNodesPass()(model)
     passes.NameFixPass()(model)
     ledger = account(found, facts, fates)
-    return Solution(
-        writing, dataclasses.replace(ledger, beyond_float16=tuple(beyond), certificate=certify(model, digits))
-    )
+    ledger = dataclasses.replace(ledger, beyond_float16=tuple(beyond), certificate=certify(model, digits))
+    return Solution(writing, ledger, variances)
 
 
-def _restore_epsilon(found: tuple[Found, ...], places: Places) -> None:
-    """ONNX keeps epsilon in float32, a module in float64: the variance takes the difference."""
+def _restore_epsilon(found: tuple[Found, ...], places: Places) -> dict[str, Float64]:
+    """ONNX keeps epsilon in float32, a module in float64: the variance takes the difference, and comes back by name."""
+    restored: dict[str, Float64] = {}
     for item in found:
-        variance, epsilon = item.node.inputs[4], getattr(places.owner(scope_of(item.node)), "eps", None)
+        variance, epsilon = item.node.inputs[_VARIANCE], getattr(places.owner(scope_of(item.node)), "eps", None)
         stored = float(np.float32(attribute(item.node, "epsilon", _EPSILON)))
         array = float64_constant(variance)
         if (
@@ -97,10 +105,14 @@ def _restore_epsilon(found: tuple[Found, ...], places: Places) -> None:
             or array is None
             or not isinstance(epsilon, float)
             or abs(epsilon - stored) > _EPSILON * stored
+            or str(variance.name) in restored  # a module that is called again
         ):
             continue
-        if item.node.outputs[0].dtype != ir.DataType.DOUBLE and len(variance.uses()) == 1:
-            variance.const_value = ir.Tensor(array + (epsilon - stored), name=variance.name)
+        alone = all(kind_of(user) == op.BatchNormalization and index == _VARIANCE for user, index in variance.uses())
+        if item.node.outputs[0].dtype != ir.DataType.DOUBLE and alone:
+            restored[str(variance.name)] = array + (epsilon - stored)
+            variance.const_value = ir.Tensor(restored[str(variance.name)], name=variance.name)
+    return restored
 
 
 def _is_place(places: Places, name: str, value: ir.Value) -> bool:
@@ -113,7 +125,7 @@ def _settled(graph: ir.Graph, slots: Slots) -> tuple[Units, Choice, dict[ir.Node
     while True:
         units = relate_graph(graph, slots.failed)
         n_failed = len(slots.failed)
-        slots.restrict(units)
+        restrict(slots, units)
         if len(slots.failed) > n_failed:
             continue
         _only_batchnorms(units)

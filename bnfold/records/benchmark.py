@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from bnfold.records.notebook import Shown, picture_of
+
 __all__ = [
     "BenchGate",
     "BenchLoss",
@@ -199,8 +201,8 @@ class BenchProfile:
     layers: tuple[ProfileEntry, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class BenchReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class BenchReport(Shown):
     """What `bnfold bench` measured; not `complete` where it was interrupted before the end of the plan."""
 
     environment: Mapping[str, Any]
@@ -214,3 +216,28 @@ class BenchReport:
     losses: tuple[BenchLoss, ...] = ()
     schema: ClassVar[str] = "bnfold.bench/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+
+    def in_a_line(self) -> str:
+        """The first ratio with its interval, or the first median, and how many more there are."""
+        if self.ratios:
+            first = self.ratios[0]
+            ends = f"{first.low:.3f} to {first.high:.3f}"
+            return f"{first.a} / {first.b}: {first.ratio:.3f} ({ends}), {first.verdict}{_and_more(self.ratios)}"
+        if self.runs:
+            return f"{self.runs[0].name}: {self.runs[0].median_ms:.4g} ms{_and_more(self.runs)}"
+        return "nothing"
+
+    def figure(self) -> Any:
+        """The picture of the measurement: ratios with their intervals, how latencies are spread, latency over batch.
+
+        Notebooks show it; it is SVG, which follows the page into the dark, and `.save(path)` writes .svg or .png.
+
+        Raises:
+            InputRefused: nothing was measured.
+            EnvironmentNotReady: matplotlib is missing.
+        """
+        return picture_of(self)
+
+
+def _and_more(listed: tuple[Any, ...]) -> str:
+    return f" and {len(listed) - 1} more" if len(listed) > 1 else ""

@@ -9,6 +9,7 @@ from typing import ClassVar
 from bnfold.records.certificate import CertificateFacts
 from bnfold.records.file_facts import FileFacts
 from bnfold.records.ledger import Ledger, RemovedChannels
+from bnfold.records.notebook import Shown
 from bnfold.records.timing import Timing
 from bnfold.records.verification import Verdict
 
@@ -46,8 +47,8 @@ class GraphFacts:
     macs_after: int | None
 
 
-@dataclasses.dataclass(frozen=True)
-class FoldExportReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class FoldExportReport(Shown):
     """What `bnfold fold-export` did; `seconds` holds load, export, fold, simplify, verify, bench.
 
     `passed`: the file is equal, and no slower than was allowed. `timing` is None where nothing was measured. `facts`
@@ -67,6 +68,10 @@ class FoldExportReport:
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
     json_properties: ClassVar[tuple[str, ...]] = ("removed_channels", "certificate")
 
+    def in_a_line(self) -> str:
+        """The source, whether it passed, and what became of its BatchNorms."""
+        return f"{self.source.spec}: {'passed' if self.passed else 'failed'}, {self.ledger.in_a_line()}"
+
     @property
     def removed_channels(self) -> tuple[RemovedChannels, ...]:
         """The operators that lost dead channels, in the graph's order."""
@@ -78,8 +83,8 @@ class FoldExportReport:
         return self.verify.certificate
 
 
-@dataclasses.dataclass(frozen=True)
-class InspectReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class InspectReport(Shown):
     """What `bnfold inspect` found: the ledger that fold-export would report, and what the source says of itself."""
 
     source: SourceFacts
@@ -88,6 +93,10 @@ class InspectReport:
     schema: ClassVar[str] = "bnfold.inspect/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
     json_properties: ClassVar[tuple[str, ...]] = ("removed_channels",)
+
+    def in_a_line(self) -> str:
+        """The source, and what would become of its BatchNorms."""
+        return f"{self.source.spec}: {self.ledger.in_a_line()}"
 
     @property
     def removed_channels(self) -> tuple[RemovedChannels, ...]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from bnfold.records.notebook import Shown
+
 __all__ = [
     "ClassMetrics",
     "DataFacts",
@@ -110,8 +112,8 @@ class MetricGate:
     n_to_decide: int | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class EvaluateReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class EvaluateReport(Shown):
     """What `bnfold evaluate` found."""
 
     data: DataFacts
@@ -123,6 +125,12 @@ class EvaluateReport:
     seconds: float = 0.0
     schema: ClassVar[str] = "bnfold.evaluate/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+
+    def in_a_line(self) -> str:
+        """The first metric of each file."""
+        firsts = ((file.name, *next(iter(file.metrics.items()))) for file in self.files if file.metrics)
+        found = "; ".join(f"{name}: {metric} {own.value:.4g}" for name, metric, own in firsts)
+        return f"{found or 'nothing'} on {self.data.spec}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from bnfold.records.base import MIN_VARIANCE_OVER_EPSILON, few
 from bnfold.records.benchmark import Leaning, RatioVerdict
 from bnfold.records.causes import Cause, Stays
 from bnfold.records.certificate import Certificate
 from bnfold.records.input_format import PreprocessingFold
+from bnfold.records.notebook import Shown
 from bnfold.records.sentences import reason
 
 __all__ = ["MAX_SCALE", "Ledger", "LedgerEntry", "MeasuredChoice", "Outcome", "RemovedChannels"]
@@ -85,13 +86,14 @@ class MeasuredChoice:
     leaning: Leaning | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Ledger:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Ledger(Shown):
     """Every BatchNorm of the source, exactly once, in the graph's order.
 
     `beyond_float16` names the folded parameters that a conversion to float16 would overflow. `choices` are those that
     measurements decided, in their order; `measured` is the one about BatchNorms in front of ReLUs, None where there is
-    none. `removed_channels` names the operators that lost dead channels; reports have it beside the ledger.
+    none. `notes` say what else changed in a module: parametrizations that are stored, tied weights that are two now.
+    `removed_channels` names the operators that lost dead channels; reports have it beside the ledger.
     `certificate` is what the fold says of every value and parameter of its graph, for
     `bnfold.verification.certificate` to prove. `preprocessing` says where that of pixels is, None where the file takes
     the network's own input.
@@ -102,10 +104,16 @@ class Ledger:
     measured: MeasuredChoice | None = None
     choices: tuple[MeasuredChoice, ...] = ()
     removed_channels: tuple[RemovedChannels, ...] = ()
-    certificate: Certificate | None = dataclasses.field(default=None, repr=False, compare=False)
+    certificate: Certificate | None = dataclasses.field(default=None, compare=False)
+    notes: tuple[str, ...] = ()
     preprocessing: PreprocessingFold | None = None
     json_left_out: ClassVar[tuple[str, ...]] = ("removed_channels", "certificate")
     json_properties: ClassVar[tuple[str, ...]] = ("found", "absorbed", "merged", "removed", "kept", "warnings")
+
+    def in_a_line(self) -> str:
+        """How many BatchNorms there were, and how many ended in which way."""
+        counts = ", ".join(f"{self.count(outcome)} {outcome}" for outcome in get_args(Outcome))
+        return f"{self.found} BatchNorms: {counts}"
 
     def count(self, outcome: Outcome) -> int:
         """How many entries ended as `outcome`."""

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from bnfold.records.notebook import Shown
+
 __all__ = ["Check", "CheckStatus", "DoctorReport"]
 
 CheckStatus = Literal["ok", "missing", "broken"]
@@ -22,8 +24,8 @@ class Check:
     remedy: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class DoctorReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class DoctorReport(Shown):
     """What `bnfold doctor` found; `able` when every needed check is ok."""
 
     provider: str
@@ -32,6 +34,11 @@ class DoctorReport:
     schema: ClassVar[str] = "bnfold.doctor/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
     json_properties: ClassVar[tuple[str, ...]] = ("able",)
+
+    def in_a_line(self) -> str:
+        """Whether this machine is able, and what is not ok."""
+        wrong = [f"{check.name} {check.status}" for check in self.checks if check.status != "ok"]
+        return f"{self.provider}: {', '.join(['able' if self.able else 'not able', *wrong])}"
 
     @property
     def able(self) -> bool:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from bnfold.records.benchmark import Leaning, RatioVerdict
 from bnfold.records.conversion import OutputFacts, SourceFacts
+from bnfold.records.notebook import Shown
 from bnfold.records.recipes import Precision, PrecisionReason, Target
 
 __all__ = [
@@ -172,8 +173,8 @@ class TriedPlan:
     int8_share: float | None
 
 
-@dataclasses.dataclass(frozen=True)
-class QuantizeReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class QuantizeReport(Shown):
     """What `bnfold quantize` did.
 
     `failures` says in a clause each what held a file back, and is empty if it passed. `int8_share`: that of the
@@ -199,3 +200,10 @@ class QuantizeReport:
     failures: tuple[str, ...] = ()
     schema: ClassVar[str] = "bnfold.quantize/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+
+    def in_a_line(self) -> str:
+        """The source, the precision, whether it passed, and what holds it back or how much is in integers."""
+        if not self.passed:
+            return f"{self.source.spec}, {self.precision}: failed, {'; '.join(self.failures)}"
+        share = "" if self.int8_share is None else f", {self.int8_share:.0%} of the multiply-adds in integers"
+        return f"{self.source.spec}, {self.precision}: passed{share}"

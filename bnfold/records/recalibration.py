@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bnfold.records.base import MIN_VARIANCE_OVER_EPSILON, few
+from bnfold.records.notebook import Shown
 
 __all__ = ["MAX_INITIAL_SHARE", "MAX_MEAN_DRIFT", "LayerStatistics", "RecalibrationReport"]
 
@@ -43,8 +44,8 @@ class LayerStatistics:
     n_gamma_small: int
 
 
-@dataclasses.dataclass(frozen=True)
-class RecalibrationReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class RecalibrationReport(Shown):
     """What `bnfold recalibrate` did.
 
     `mode` is "pooled", "layerwise" or "adapt"; `data` names what the statistics were measured on. `before` and `after`
@@ -72,6 +73,12 @@ class RecalibrationReport:
     schema: ClassVar[str] = "bnfold.recalibrate/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
     json_properties: ClassVar[tuple[str, ...]] = ("warnings",)
+
+    def in_a_line(self) -> str:
+        """The run, and its metric before and after."""
+        before, after = self.before.get(self.goal), self.after.get(self.goal)
+        moved = "" if before is None or after is None else f": {self.goal} {before:.4g} before, {after:.4g} after"
+        return f"{self.run}, {self.mode} on {self.n_samples} samples{moved}"
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bnfold.records.notebook import Shown
+
 __all__ = ["TrainPlan", "TrainReport"]
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class TrainReport(Shown):
     """What `bnfold train` did.
 
     `run` is the run folder; `metrics` holds `train_loss` and the metrics of `val` and `test` after the last epoch;
@@ -35,9 +37,15 @@ class TrainReport:
     schema: ClassVar[str] = "bnfold.train/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
 
+    def in_a_line(self) -> str:
+        """The network, where it is, and what it reached on the test split."""
+        reached = self.metrics.get("test", {}).get(self.goal)
+        found = "" if reached is None else f": {self.goal} {reached:.4g} on the test split"
+        return f"{self.model} in {self.run}{found}"
 
-@dataclasses.dataclass(frozen=True)
-class TrainPlan:
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class TrainPlan(Shown):
     """What `bnfold train --dry-run` would train; the names are those of TrainReport.
 
     `n_steps` counts the steps of all epochs, `n_steps_done` those that a run to be resumed has behind it.
@@ -55,3 +63,7 @@ class TrainPlan:
     n_steps_done: int
     schema: ClassVar[str] = "bnfold.train-plan/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+
+    def in_a_line(self) -> str:
+        """The network, and the steps that it would take."""
+        return f"{self.model} in {self.run}: {self.n_steps - self.n_steps_done} steps to come"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from bnfold.records.certificate import CertificateFacts
+from bnfold.records.notebook import Shown
 
 __all__ = ["Coverage", "Criterion", "Departure", "Execution", "OutputVerdict", "Verdict"]
 
@@ -98,8 +99,8 @@ class Execution:
     tf32: bool | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Verdict:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Verdict(Shown):
     """The result of the comparison; true when it passed. `failure` is the sentence that says why it did not.
 
     `decided_by` is the criterion that the file failed, or of those that its outputs passed the last one.
@@ -135,6 +136,11 @@ class Verdict:
     batch_dim: str | None = None
     values: Mapping[str, str] = dataclasses.field(default_factory=dict)
     quick: bool = False
+
+    def in_a_line(self) -> str:
+        """Whether it passed, on how many values, or why it did not."""
+        verdict = "passed" if self.passed else f"failed, {self.failure}"
+        return f"{self.n_compared:,} values on {', '.join(self.providers)}: {verdict}"
 
     def __bool__(self) -> bool:
         return self.passed

@@ -11,7 +11,7 @@ from bnfold.report.evaluation_tables import (
 )
 from bnfold.report.html import write_html
 from bnfold.report.pictures import write_picture
-from bnfold.report.progress import progress_bar
+from bnfold.report.progress import notebook_progress, notebook_stages, progress_bar
 from bnfold.report.stages import StagePace, stage_bar, stage_spinner
 from bnfold.report.statistics_table import render_recalibration
 from bnfold.report.svg import require_matplotlib
@@ -21,6 +21,8 @@ from bnfold.report.write import write_bytes, write_json
 __all__ = [
     "StagePace",
     "metric_gate_sentence",
+    "notebook_progress",
+    "notebook_stages",
     "progress_bar",
     "render_bench",
     "render_doctor",

@@ -26,14 +26,18 @@ if TYPE_CHECKING:
     from pathlib import Path
     from xml.etree.ElementTree import Element
 
-__all__ = ["render_html", "write_html"]
+__all__ = ["PAGES", "ledger_section", "other_sections", "render_html", "write_html"]
 
 Facts = Mapping[str, Any]
 
+PAGES = ("bnfold.fold-export/", "bnfold.bench/", "bnfold.evaluate/", "bnfold.quantize/")
+"""The schemas that have a page."""
+PICTURES_NEED = "Pictures need matplotlib; run `pip install bnfold[report]`."
 N_OPEN = 30  # entries of a ledger that are shown without being asked for
 _THREE = dict.fromkeys(("ratio", "low", "high"), lambda ratio: f"{ratio:.3f}")
 _RUN = {key: lambda ms: number(ms, 4) for key in ("median_ms", "p90_ms", "p95_ms", "p99_ms")}
 _SHARE = {"ms": lambda ms: number(ms, 3), "share": lambda share: f"{share:.1%}"}
+_RATIO = "time(file) / time(compared with)"
 _SELDOM = ("cuda_graph",)  # columns that are shown where a row has a yes
 _REMOVED = "removed_channels"
 _OUTPUT = dict.fromkeys(("e_source", "e_output", "allowed"), error)
@@ -49,14 +53,16 @@ def write_html(record: Any, target: Path, *, proof: Facts | None = None, picture
     write_bytes(render_html(as_json(record), proof=proof, pictures=pictures), target)
 
 
-def render_html(report: Facts, *, proof: Facts | None = None, pictures: Sequence[bytes] = ()) -> bytes:
+def render_html(
+    report: Facts, *, proof: Facts | None = None, pictures: Sequence[bytes] = (), drawn: bool = True
+) -> bytes:
     """The page of a report, the same bytes every time.
 
     Args:
         report: the JSON of `bnfold fold-export`, `bnfold bench`, `bnfold evaluate` or `bnfold quantize`.
         proof: for `bench`, the JSON of `fold-export` on the first file, which tells whether it is equal.
-
         pictures: for `evaluate`, PNG files of the worst mistakes of the first file, in their order.
+        drawn: whether a measurement has its pictures, which need matplotlib.
 
     Raises:
         ValueError: another schema.
@@ -67,11 +73,11 @@ def render_html(report: Facts, *, proof: Facts | None = None, pictures: Sequence
         name, body = str(report["source"]["spec"]), _fold_export(report)
     elif schema.startswith("bnfold.bench/"):
         names = dict.fromkeys(shortened(run["name"], NAME_LENGTH) for run in report["runs"])
-        name, body = ", ".join(names) or "nothing measured", _bench(report, proof)
+        name, body = ", ".join(names) or "nothing measured", _bench(report, proof, drawn=drawn)
     elif schema.startswith("bnfold.evaluate/"):
         name, body = str(report["data"]["spec"]), _evaluation(report, pictures)
     elif schema.startswith("bnfold.quantize/"):
-        name, body = str(report["source"]["spec"]), _quantize(report)
+        name, body = str(report["source"]["spec"]), _quantize(report, drawn=drawn)
     else:
         raise ValueError(f"no page for the schema {schema}")
     command = schema.partition("/")[0].replace(".", " ")
@@ -85,11 +91,11 @@ def _fold_export(report: Facts) -> list[Child]:
         fold_export_answers(report),
         *_proof_sections(report, ""),
         *(_section(title(key), fact_list(report[key], key)) for key in known[2:7] if not is_empty(report.get(key))),
-        *_other_sections(report, known),
+        *other_sections(report, known),
     ]
 
 
-def _bench(report: Facts, proof: Facts | None) -> list[Child]:
+def _bench(report: Facts, proof: Facts | None, *, drawn: bool) -> list[Child]:
     unfinished = None
     if report.get("complete") is False:
         unfinished = element("p", "Interrupted: this is what was measured so far.", class_="bad")
@@ -101,23 +107,21 @@ def _bench(report: Facts, proof: Facts | None) -> list[Child]:
         first = ("name", "batch", "median_ms", "p90_ms", "p95_ms", "p99_ms", "images_per_s", "n")
         unused = [key for key in _SELDOM if not any(run.get(key) for run in report["runs"])]
         runs = table(report["runs"], "runs", first=first, leave_out=unused, formats=_RUN)
-    figures = _figures(panels(report))
+    figures = _figures(panels(report), drawn=drawn)
     return [
         unfinished,
         bench_answers(report, proof),
         _section("Pictures", *figures) if figures else None,
-        _section("Ratios", element("p", "time(file) / time(compared with)", class_="note"), ratios)
-        if ratios is not None
-        else None,
+        None if ratios is None else _section("Ratios", element("p", _RATIO, class_="note"), ratios),
         _section("Runs", runs) if runs is not None else None,
         *_profiles(report),
         *([] if proof is None else _proof_sections(proof, "report.json:")),
-        *_other_sections(report, ("schema", "complete", "runs", "ratios", "profiles", "environment")),
+        *other_sections(report, ("schema", "complete", "runs", "ratios", "profiles", "environment")),
         _section("Environment", fact_list(report["environment"], "environment")),
     ]
 
 
-def _quantize(report: Facts) -> list[Child]:
+def _quantize(report: Facts, *, drawn: bool) -> list[Child]:
     known = ("schema", "passed", "failures", "warnings", "layers", "plans", "timing", "source", "output", "seconds")
     held_back = [element("p", failure, class_="bad") for failure in report["failures"]]
     tried = table(report["plans"], "plans", first=("name", "ratio", "low", "high"), formats=_THREE)
@@ -125,10 +129,10 @@ def _quantize(report: Facts) -> list[Child]:
     return [
         _section("No file: what holds it back", *held_back) if held_back else None,
         *(element("p", warning, class_="note") for warning in report["warnings"]),
-        _section("Layers", *_figures(layer_panels(report)), layers),
+        _section("Layers", *_figures(layer_panels(report), drawn=drawn), layers),
         _section("Plans, timed against the float file", tried) if report["plans"] else None,
         *(_section(title(key), fact_list(report[key], key)) for key in known[6:] if not is_empty(report.get(key))),
-        *_other_sections(report, known),
+        *other_sections(report, known),
     ]
 
 
@@ -152,7 +156,7 @@ def _evaluation(report: Facts, pictures: Sequence[bytes]) -> list[Child]:
     if wrong is not None:
         sections.append(_section("The surest mistakes", wrong))
     known = ("schema", "data", "task", "files", "pairs", "gates", "seconds")
-    return [*sections, *_other_sections(report, known), _section("Data", fact_list(report["data"], "data"))]
+    return [*sections, *other_sections(report, known), _section("Data", fact_list(report["data"], "data"))]
 
 
 def _profiles(report: Facts) -> list[Element]:
@@ -168,13 +172,13 @@ def _profiles(report: Facts) -> list[Element]:
     return sections
 
 
-def _figures(drawn: Sequence[Panel]) -> list[Element]:
-    """Each picture with the sentence that says how to read it."""
-    if not drawn:
-        return []
+def _figures(shown: Sequence[Panel], *, drawn: bool) -> list[Element]:
+    """Each picture with the sentence that says how to read it, or the sentence that says what they need."""
+    if not (shown and drawn):
+        return [element("p", PICTURES_NEED, class_="note")] if shown else []
     made = []
     with drawing():
-        for panel in drawn:
+        for panel in shown:
             figure = new_figure(WIDTH_IN, panel.height_in)
             panel.draw(figure)
             picture = inline_svg(figure, panel.name, panel.caption)
@@ -193,29 +197,31 @@ def _proof_sections(report: Facts, prefix: str) -> list[Child]:
     measured = ledger.get("measured")
     removed = report.get(_REMOVED)  # a report of an earlier version has none
     return [
-        _section("BatchNorms", *_ledger(ledger, f"{prefix}ledger"), id="batchnorms"),
+        ledger_section(ledger, f"{prefix}ledger"),
         _section("Dead channels that were removed", table(removed, f"{prefix}{_REMOVED}")) if removed else None,
         _section("Equality", outputs, fact_list(rest, f"{prefix}verify")),
         None if measured is None else _section("Latency", fact_list(measured, f"{prefix}ledger.measured")),
     ]
 
 
-def _ledger(ledger: Facts, path: str) -> list[Child]:
-    """Counts, warnings, what stayed, and then everything else that a BatchNorm became."""
+def ledger_section(ledger: Facts, path: str) -> Element:
+    """Counts, warnings, what stayed, and then what the others became; `path` is the ledger's place in the JSON."""
     counts = {key: ledger[key] for key in ("found", *OUTCOMES)}
     known = (*counts, "entries", "warnings", "measured")
-    others = {key: content for key, content in ledger.items() if key not in known and not is_empty(content)}
+    others = {key: own for key, own in ledger.items() if key not in known and not is_empty(own)}
     warnings = [element("p", f"Warning: {warning}", class_="bad") for warning in ledger.get("warnings") or ()]
     numbered = list(enumerate(ledger["entries"]))
     kept = [(index, entry) for index, entry in numbered if entry["outcome"] == "kept"]
     gone = [(index, entry) for index, entry in numbered if entry["outcome"] != "kept"]
-    return [
+    return _section(
+        "BatchNorms",
         fact_list(counts, path),
         *warnings,
         _entries(kept, path) if kept else None,
         _folded_away(f"{len(gone)} that vanished", _entries(gone, path), shown=len(gone) <= N_OPEN) if gone else None,
         fact_list(others, path) if others else None,
-    ]
+        id="batchnorms",
+    )
 
 
 def _entries(numbered: list[tuple[int, Facts]], path: str) -> Element:
@@ -235,7 +241,7 @@ def _folded_away(summary: str, content: Element, *, shown: bool) -> Element:
     return made
 
 
-def _other_sections(report: Facts, known: tuple[str, ...]) -> list[Child]:
+def other_sections(report: Facts, known: tuple[str, ...]) -> list[Child]:
     """What the report holds besides the known fields."""
     rest = [(key, content) for key, content in report.items() if key not in known and not is_empty(content)]
     return [_section(title(key), value(content, key, plain)) for key, content in rest]

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 from bnfold.errors import InputRefused
 from bnfold.records.verdicts import verdict_in_words
 from bnfold.report.settings import label, medians, settings, shortened
-from bnfold.report.svg import drawing, new_figure, save_picture
+from bnfold.report.svg import drawing, encoded, new_figure
 from bnfold.report.tables import number
+from bnfold.report.write import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import FigureBase
 
-__all__ = ["Panel", "panels", "write_picture"]
+__all__ = ["Panel", "panels", "picture", "write_picture"]
 
 Facts = Mapping[str, Any]
 
@@ -81,6 +82,16 @@ def write_picture(report: Facts, target: Path) -> None:
             "no such kind of picture", where=str(target), found=target.suffix or "no ending",
             expected=" or ".join(SUFFIXES), remedy="name the file accordingly",
         )  # fmt: skip
+    write_bytes(picture(report, target.suffix.lower()), target)
+
+
+def picture(report: Facts, suffix: str = ".svg") -> bytes:
+    """All panels as one picture, the content of an .svg or .png file.
+
+    Raises:
+        InputRefused: a report without runs.
+        EnvironmentNotReady: matplotlib is missing.
+    """
     drawn = panels(report)
     if not drawn:
         raise InputRefused("nothing was measured", where="the report", remedy="measure at least one file")
@@ -90,7 +101,7 @@ def write_picture(report: Facts, target: Path) -> None:
         parts = figure.subfigures(len(drawn), 1, height_ratios=heights, squeeze=False)
         for part, panel in zip(parts[:, 0], drawn, strict=True):
             panel.draw(part)
-        save_picture(figure, target)
+        return encoded(figure, suffix)
 
 
 def _draw_ratios(figure: FigureBase, report: Facts) -> None:

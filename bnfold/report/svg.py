@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-__all__ = ["drawing", "inline_svg", "new_figure", "require_matplotlib", "save_picture"]
+__all__ = ["drawing", "encoded", "inline_svg", "new_figure", "require_matplotlib", "save_picture"]
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
@@ -66,21 +66,25 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def save_picture(figure: Figure, target: Path) -> None:
-    """Write a figure as .svg or .png, the same bytes every time.
+    """Write a figure as .svg or .png, see `encoded`."""
+    write_bytes(encoded(figure, target.suffix.lower()), target)
+
+
+def encoded(figure: Figure, suffix: str) -> bytes:
+    """A figure as the content of an .svg or .png file, the same bytes every time.
 
     The SVG is transparent and turns light on a dark page; the PNG is on white.
     """
-    if target.suffix.lower() == ".png":
+    if suffix == ".png":
         stream = io.BytesIO()
         figure.savefig(stream, format="png", metadata={"Software": None})
-        write_bytes(stream.getvalue(), target)
-        return
+        return stream.getvalue()
     root = _svg(figure, "picture")
     style = ET.Element("style")
     style.text = _STANDALONE_STYLE
     root.insert(0, style)
     root.set("xmlns", _SVG.strip("{}"))
-    write_bytes(ET.tostring(root) + b"\n", target)
+    return bytes(ET.tostring(root)) + b"\n"
 
 
 def inline_svg(figure: Figure, name: str, title: str) -> ET.Element:

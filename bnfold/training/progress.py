@@ -1,4 +1,4 @@
-"""How far training is, on standard error: a bar on a terminal, plain lines elsewhere."""
+"""How far training is: a bar on a terminal's standard error and in notebooks, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
+
+from bnfold.runtime.notebook import NotebookBar, in_notebook, notebook_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,13 +55,29 @@ class _Silent:
         """Say nothing."""
 
 
+class _InNotebook:
+    """A bar in the notebook, with the metrics of the last epoch."""
+
+    def __init__(self, bar: NotebookBar, n_steps: int, n_done: int) -> None:
+        self.bar, self.n_steps, self.n_done, self.text = bar, n_steps, n_done, ""
+
+    def step(self) -> None:
+        """One more."""
+        self.n_done += 1
+        self.bar.tell(self.n_done / max(self.n_steps, 1), self.text)
+
+    def epoch(self, text: str) -> None:
+        """Beside the bar from now on."""
+        self.text = text
+
+
 @contextmanager
 def show_progress(
     name: str, *, n_epochs: int, n_steps: int, n_done: int = 0, batch_size: int = 1, silent: bool = False
 ) -> Iterator[Progress]:
-    """Show a bar on a terminal; elsewhere log about ten lines (level INFO) to `bnfold.training`.
+    """Show a bar on a terminal and in notebooks; elsewhere log about ten lines (level INFO) to `bnfold.training`.
 
-    There is no bar where the logger leaves out INFO.
+    There is no bar on a terminal where the logger leaves out INFO.
 
     Args:
         name: of the network.
@@ -71,6 +89,10 @@ def show_progress(
     """
     if silent:
         yield _Silent()
+        return
+    if in_notebook():
+        with notebook_bar(f"train {name}") as drawn:
+            yield _InNotebook(drawn, n_steps, n_done)
         return
     if not sys.stderr.isatty() or not logger.isEnabledFor(logging.INFO):
         yield _Lines(n_epochs)

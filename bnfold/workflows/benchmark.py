@@ -14,6 +14,7 @@ from bnfold.benchmarking.gates import against_baseline, against_name, read_basel
 from bnfold.benchmarking.load import Load, Mode
 from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import EnvironmentNotReady, InputRefused
+from bnfold.report.progress import notebook_progress
 from bnfold.runtime import available_threads, environment, most_telling
 from bnfold.workflows.arguments import PEERS, batch_sizes, check_names, check_positive, check_provider, check_threads
 from bnfold.workflows.static_peers import files_of, losses_of, open_calibration
@@ -86,7 +87,7 @@ def bench(
             each input.
         dims: sizes of dynamic axes by their name in the files (INPUT[AXIS] where one has none).
         seed: of the input values and of the bootstrap.
-        progress: told the share that is done, 0 to 1.
+        progress: told the share that is done, 0 to 1; None shows a bar in a notebook.
         partial: given what was measured so far when an interrupt ends the work.
         baseline: the JSON report of an earlier run on this machine; each run it has becomes a gate.
         fail_if_slower: for these gates, 0.03 lets a file be 3 % slower; decided on the interval.
@@ -121,10 +122,9 @@ def bench(
     paths = [Path(file) for file in files]
     known = distinct_names(paths) if names is None else list(names)
     _check_gates(baseline, fail_if_slower, fail_if_slower_than, [*known[1:], *(_peer_name(p, known) for p in against)])
-    earlier = (
-        None if baseline is None else read_baseline(Path(baseline), environment(most_telling(axes.providers).name))
-    )
-    with TemporaryDirectory(prefix="bnfold-") as folder:
+    telling = most_telling(axes.providers).name
+    earlier = None if baseline is None else read_baseline(Path(baseline), environment(telling))
+    with TemporaryDirectory(prefix="bnfold-") as folder, notebook_progress("bench", progress) as told:
         samples = _Samples(inputs, data, seed, download=download)
         peers, missing = _peers(
             against,
@@ -147,7 +147,7 @@ def bench(
             budget_s=budget_s,
             dims=dims,
             seed=seed,
-            progress=progress,
+            progress=told,
             partial=_with_missing(partial, missing),
         )
         lost = samples.losses({**dict(zip(known, paths, strict=True)), **files_of(peers)})

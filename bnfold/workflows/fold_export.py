@@ -15,7 +15,7 @@ from bnfold.workflows.fold_folder import Wanted, check_folder, place, write_file
 from bnfold.workflows.networks import example_and_output, loaded_network, undisturbed
 from bnfold.workflows.proven_file import REPRODUCTION_NAME, made_file, proven_file
 from bnfold.workflows.result import MODEL_NAME, FoldExportResult
-from bnfold.workflows.stages import BUDGET_S
+from bnfold.workflows.stages import BUDGET_S, STAGES
 from bnfold.workflows.stopwatch import Progress, Stopwatch
 from bnfold.workflows.timing import time_against
 from bnfold.workflows.user_code import runs_user_code
@@ -122,13 +122,15 @@ def fold_export(
         quick: compare a file that is proven operator by operator on one input only; the verdict says so (`quick`). One
             that is not proven, or does not pass on that input, is compared on all.
         html: write `report.html` too, the report as a page.
-        progress: called with the name of each of `STAGES` when it begins (no "bench" without a budget); None logs it.
+        progress: called with the name of each of `STAGES` when it begins (no "bench" without a budget); None shows a
+            bar in a notebook, and logs it elsewhere.
         share: told how much of "verify" is done, from 0 to 1.
 
     Raises:
         InputRefused: the source or the output cannot be used, or a limit of time was given and cannot be measured.
         EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
     """
+    from bnfold.report import notebook_stages
     from bnfold.sources import facts_of, stated
     from bnfold.sources.in_memory import named
     from bnfold.sources.input_format import with_pixels
@@ -144,8 +146,12 @@ def fold_export(
     wanted = Wanted(golden=golden, certificate=certificate, html=html, keep_failed=keep_failed, keep_plain=keep_plain)
     check_folder(folder, spec, wanted)
     require_provider(provider)
-    watch = Stopwatch(progress or _log_stage)
-    with undisturbed(network), place(folder, force=force) as stage:
+    with (
+        notebook_stages(f"fold-export {spec}", progress, STAGES) as told,
+        undisturbed(network),
+        place(folder, force=force) as stage,
+    ):
+        watch = Stopwatch(told or _log_stage)
         output_folder = folder or stage
         with watch.stage("load"):
             loaded = loaded_network(

@@ -36,21 +36,6 @@ class FoldExportResult(FoldExportReport):
     def __bool__(self) -> bool:
         return self.passed
 
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{getattr(self.ledger, name)} {name}" for name in ("absorbed", "merged", "removed", "kept"))
-        verdict = "passed" if self.passed else "failed"
-        return f"<{type(self).__name__} of {self.source.spec}: {verdict}, {self.ledger.found} BatchNorms: {counts}>"
-
-    def _repr_html_(self) -> str:
-        """The report's page in a frame of its own, as notebooks show it."""
-        from html import escape
-
-        from bnfold.records import as_json
-        from bnfold.report.html import render_html
-
-        page = escape(render_html(as_json(self)).decode(), quote=True)
-        return f'<iframe srcdoc="{page}" style="width: 100%; height: 32rem; border: 0" title="bnfold"></iframe>'
-
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write `model.onnx` and `report.json`, both or neither; the model's path comes back.
 

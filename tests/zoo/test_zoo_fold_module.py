@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,15 @@ import bnfold
 
 pytestmark = [pytest.mark.zoo, pytest.mark.slow]
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "fold_modules.py"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 @pytest.fixture(scope="module")
 def table() -> Any:
     """The script that prints the table."""
-    spec = importlib.util.spec_from_file_location("fold_modules", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPTS)
+        return importlib.import_module("fold_modules")
 
 
 @pytest.mark.parametrize("gamma", ["positive", "mixed", "zeros"])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from bnfold.records.certificate import Exact
 
-__all__ = ["MAX_ULPS", "Parameters"]
+__all__ = ["MAX_ULPS", "Parameters", "ulps"]
 
 MAX_ULPS = 0.5
 _BLOCK = 1 << 17  # elements that are compared at a time
@@ -48,10 +48,10 @@ class Parameters:
         if exact is None or exact.size != stored.size:
             return None
         exact = exact.reshape(stored.shape).astype(np.float64, copy=False)
-        ulps = _ulps(exact, stored)
-        if not ulps <= self.max_ulps:
-            self.max_ulps, self.worst = ulps, name
-        return exact if ulps <= self._allowed else None
+        found = ulps(exact, stored)
+        if not found <= self.max_ulps:
+            self.max_ulps, self.worst = found, name
+        return exact if found <= self._allowed else None
 
     def alternatives(self, stored: np.ndarray) -> list[np.ndarray]:
         """Digits of parameters that the file lacks and that are stored as this one is: of equal ones, one is kept."""
@@ -63,8 +63,8 @@ class Parameters:
         return found
 
 
-def _ulps(exact: np.ndarray, stored: np.ndarray) -> float:
-    """The largest difference in units in the last place of what is stored."""
+def ulps(exact: np.ndarray, stored: np.ndarray) -> float:
+    """The largest difference of digits in float64, in units in the last place of what is stored."""
     flat, found, worst = exact.ravel(), stored.ravel(), 0.0
     for start in range(0, flat.size, _BLOCK):
         part, digits = found[start : start + _BLOCK], flat[start : start + _BLOCK]

@@ -1,0 +1,1 @@
+"""Networks folded in memory: scripts/fold_modules.py."""
