@@ -235,10 +235,7 @@ def _entries(numbered: list[tuple[int, Facts]], path: str) -> Element:
 
 
 def _folded_away(summary: str, content: Element, *, shown: bool) -> Element:
-    made = element("details", element("summary", summary), content)
-    if shown:
-        made.set("open", "open")
-    return made
+    return element("details", element("summary", summary), content, **({"open": "open"} if shown else {}))
 
 
 def other_sections(report: Facts, known: tuple[str, ...]) -> list[Child]:
