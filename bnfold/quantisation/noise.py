@@ -26,7 +26,7 @@ __all__ = ["ActivationNoise", "WeightNoise", "least_noise", "noise"]
 Array = np.ndarray
 BETA = 40.0  # log(1000) / 40 = 0.17: a maximum of a thousand equal numbers comes out 19 % too large, of few right
 STEPS = 255.0
-MOST_ITERATIONS = 300
+MOST_ITERATIONS = 600
 _LOWEST = -1e3  # the logarithm of 0, of which exp is 0
 
 
@@ -124,11 +124,26 @@ def least_noise(terms: Sequence[Term], n_classes: int) -> Array:
             return 0.0, np.zeros_like(free)
         return float(np.log(total)), gradient[1:] / total
 
-    start = np.zeros(n_classes - 1)
+    start = _even_peaks(terms, n_classes)[1:]
     if not start.size:
         return np.zeros(1)
     found = minimize(logarithm, start, jac=True, method="L-BFGS-B", options={"maxiter": MOST_ITERATIONS})
     return np.concatenate([[0.0], found.x])
+
+
+def _even_peaks(terms: Sequence[Term], n_classes: int) -> Array:
+    """u by which every class is as large as class 0, where its magnitudes are known.
+
+    A search that begins there takes the same steps from whatever units a network came in: where it ends does not depend
+    on them, even where it is cut short.
+    """
+    peak = np.zeros(n_classes)
+    for term in terms:
+        if isinstance(term, ActivationNoise):
+            np.maximum.at(peak, term.classes, np.maximum(term.low, term.high))
+    known = peak > 0
+    u = np.where(known, -np.log(np.where(known, peak, 1.0)), 0.0)
+    return np.asarray(np.where(known, u - u[0], 0.0))
 
 
 def _add(gradient: Array, classes: Array, slope: Array) -> None:

@@ -179,8 +179,7 @@ def _figures(shown: Sequence[Panel], *, drawn: bool) -> list[Element]:
     made = []
     with drawing():
         for panel in shown:
-            figure = new_figure(WIDTH_IN, panel.height_in)
-            panel.draw(figure)
+            panel.draw(figure := new_figure(WIDTH_IN, panel.height_in))
             picture = inline_svg(figure, panel.name, panel.caption)
             made.append(element("figure", picture, element("figcaption", panel.caption)))
     return made
