@@ -4,7 +4,8 @@
 #   ./scripts/test.sh       needs Python 3.11 or newer and pip; makes its own virtual environment in .venv
 #
 # PYTHON=/path/to/python3.12 chooses the interpreter. Tests marked `zoo`, `field` and `deployment` have lanes of
-# their own: ./scripts/test_zoo.sh, ./scripts/test_field.sh and ./scripts/test_deployment.sh. With CI=true, a browser is installed where there is none.
+# their own: ./scripts/test_zoo.sh, ./scripts/test_field.sh and ./scripts/test_deployment.sh. With CI=true, a browser is
+# installed where there is none.
 set -euo pipefail
 # shellcheck source=scripts/venv.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/venv.sh"

@@ -13,6 +13,7 @@ import numpy as np
 from bnfold.errors import InputRefused
 from bnfold.sources.extras import require_torch
 from bnfold.sources.healthy import first_names
+from bnfold.sources.module_facts import refuse_lazy
 from bnfold.sources.usercode import described
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def copied_module(network: nn.Module, *, where: str, share: bool = False) -> nn.
     """
     torch = require_torch()
     _refuse_without_forward(network, where)
+    refuse_lazy(network, where)
     empty = [name for name, tensor in [*network.named_parameters(), *network.named_buffers()] if tensor.is_meta]
     if empty:
         raise InputRefused(

@@ -66,9 +66,26 @@ def example_of(given: Any, *, where: str) -> Example | None:
             "the example has a tensor on the device meta, which holds no values", where=where,
             expected="tensors on the CPU or a GPU", remedy="make it with device='cpu', or give its shape",
         )  # fmt: skip
+    _refuse_empty(tensors, where)
     shapes = tuple(tuple(int(n) for n in tensor.shape) for tensor in tensors)
     dtypes = tuple(str(tensor.dtype).removeprefix("torch.") for tensor in tensors)
     return Example(args, kwargs, False, shapes, dtypes)
+
+
+def _refuse_empty(tensors: Sequence[Any], where: str) -> None:
+    """Refuse tensors without elements, and those that hold NaN."""
+    for tensor in tensors:
+        shape = "x".join(str(int(n)) for n in tensor.shape)
+        if 0 in tensor.shape:
+            raise InputRefused(
+                "the example has a tensor without elements", where=where, found=f"shape {shape}",
+                expected="one sample at least", remedy="give some samples, or the shape of one",
+            )  # fmt: skip
+        if bool((tensor != tensor).any()):  # noqa: PLR0124 - NaN alone is not itself
+            raise InputRefused(
+                "the example holds NaN", where=where, found=f"a tensor of shape {shape}", expected="numbers",
+                remedy="give other samples, or their shape",
+            )  # fmt: skip
 
 
 def example_shapes(example: Example) -> list[tuple[int, ...]]:

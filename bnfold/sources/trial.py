@@ -85,7 +85,10 @@ def run_once(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, where: str)
             return module(*inputs)
     except (Exception, SystemExit) as error:
         shapes = ", ".join("x".join(map(str, tensor.shape)) + f" {tensor.dtype}" for tensor in inputs)
-        remedy = "give the shape it expects with --input-shape, for example 1x3x224x224, once for every input"
+        remedy = (
+            "give an example of the shape and type that it expects, or --input-shape, for example 1x3x224x224, once for"
+            " every input"
+        )
         if _wants_integers(error):
             remedy = (
                 'say which inputs are integers: INPUT_DTYPES = ("int64", "float32") in the .py file, one for each input'

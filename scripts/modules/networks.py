@@ -122,7 +122,7 @@ def randomise(module: nn.Module, inputs: tuple[Any, ...], gamma: str) -> nn.Modu
 
 def names() -> list[str]:
     """All networks of the table."""
-    zoo = sorted(path.stem for path in (Path(__file__).parents[1] / "models").glob("*.py"))
+    zoo = sorted(path.stem for path in (Path(__file__).parents[2] / "models").glob("*.py"))
     return [
         *(f"timm:{name}" for name in TIMM), *(f"torchvision:{name}" for name in TORCHVISION), *OWN,
         *(f"zoo:{name}" for name in zoo),

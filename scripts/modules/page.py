@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.tables import markdown_table
 
-from modules.networks import GAMMAS
+from modules.networks import GAMMAS, names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,10 @@ def write_page(rows: Sequence[dict[str, Any]], target: Path) -> None:
     if failed:
         parts += ["## Not folded", "", *(f"- {row['network']}: {row['failure']}" for row in failed), ""]
     parts += ["## What stays", "", *_reasons(done), ""]
+    known = {row["network"] for row in rows}
+    missing = [key for key in (f"{name}@{gamma}" for name in names() for gamma in GAMMAS) if key not in known]
+    if missing:
+        parts += ["## Not measured yet", "", ", ".join(missing), ""]
     target.write_text("\n".join(parts))
 
 

@@ -413,3 +413,27 @@ def test_an_exported_program_is_exported_again() -> None:
 def test_what_cannot_be_folded(arguments: tuple[Any, ...], options: dict[str, Any], says: str) -> None:
     with pytest.raises(InputRefused, match=says):
         bnfold.fold(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("example", "says"),
+    [
+        (torch.zeros(0, 3, 8, 8), "a tensor without elements .* found shape 0x3x8x8"),
+        (torch.full(IMAGE, torch.nan), "the example holds NaN"),
+        (torch.zeros(2, 5, 8, 8), "raises on inputs of 2x5x8x8 torch.float32 .* give an example of the shape and type"),
+        (torch.zeros(IMAGE, dtype=torch.int64), "raises on inputs of 2x3x8x8 torch.int64 .* shape and type"),
+        (torch.zeros(IMAGE, device="meta"), "on the device meta"),
+    ],
+)
+def test_an_example_that_does_not_fit_is_refused_and_changes_nothing(example: torch.Tensor, says: str) -> None:
+    module = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))).train()
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises(InputRefused, match=says):
+        bnfold.fold(module, example)
+    assert module.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_a_lazy_module_is_told_to_run_once() -> None:
+    with pytest.raises(InputRefused, match=r"parameters without a shape .* found 0\.weight; run one forward pass"):
+        bnfold.fold(nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d()), image())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -12,13 +14,38 @@ import pytest
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "modules.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$\n+^```text\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
+DEPLOYMENT = ("coremltools", "executorch", "torchao")
 
 
-@pytest.mark.parametrize("number", range(4))
-def test_examples_print_what_the_page_says(number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert len(BLOCKS) == 4
-    code, expected = BLOCKS[number]
+def needed(code: str) -> list[str]:
+    """The packages of the deployment lane that an example imports."""
+    return [package for package in DEPLOYMENT if re.search(rf"^(import|from) {package}\b", code, flags=re.MULTILINE)]
+
+
+EXAMPLES = [
+    pytest.param(code, expected, id=str(number), marks=[pytest.mark.deployment] if needed(code) else [])
+    for number, (code, expected) in enumerate(BLOCKS)
+]
+
+
+def test_every_example_has_its_answer() -> None:
+    assert len(BLOCKS) == PAGE.count("```python") == 8
+    assert sorted(package for code, _ in BLOCKS for package in needed(code)) == sorted(DEPLOYMENT)
+    assert all(expected for _, expected in BLOCKS)
+
+
+@pytest.mark.parametrize(("code", "expected"), EXAMPLES)
+def test_examples_print_what_the_page_says(
+    code: str, expected: str, with_program: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
+    if needed(code):
+        for package in needed(code):
+            pytest.importorskip(package, reason=f"{package} is not installed: scripts/test_deployment.sh installs it")
+        command = [sys.executable, "-W", "ignore", "-c", code]
+        answer = subprocess.run(command, env=with_program, check=True, text=True, stdout=subprocess.PIPE).stdout
+        assert answer == expected
+        return
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()) as printed:
         warnings.simplefilter("ignore")
         exec(compile(code, "docs/modules.md", "exec"), {"__name__": "__main__"})  # noqa: S102  # our own page
