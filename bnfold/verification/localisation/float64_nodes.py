@@ -94,7 +94,8 @@ class Nodes:
                 where=f"{node.op_type} {node.name or node.output[0]}",
                 found=f"{type(error).__name__}: {error}",
             ) from error
-        return dict(zip((name for name in node.output if name), map(np.asarray, results), strict=True))
+        arrays = (result if isinstance(result, list) else np.asarray(result) for result in results)
+        return dict(zip((name for name in node.output if name), arrays, strict=True))
 
     def evaluate(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """Every value of the graph, constants left out."""
