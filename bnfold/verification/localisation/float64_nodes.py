@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -94,8 +94,8 @@ class Nodes:
                 where=f"{node.op_type} {node.name or node.output[0]}",
                 found=f"{type(error).__name__}: {error}",
             ) from error
-        arrays = (result if isinstance(result, list) else np.asarray(result) for result in results)
-        return dict(zip((name for name in node.output if name), arrays, strict=True))
+        computed: list[Any] = [own if isinstance(own, list) else np.asarray(own) for own in results]  # or sequences
+        return dict(zip((name for name in node.output if name), computed, strict=True))
 
     def evaluate(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """Every value of the graph, constants left out."""
