@@ -63,12 +63,19 @@ class Turns:
 
 
 TURNS = pytest.StashKey[Turns]()
+LONGEST = ("test_readme.py", "test_docs.py", "test_tutorial.py", "test_wheel.py", "test_resume.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where several workers run this suite, they take turns."""
+    """Where several workers run this suite, they take turns; the width that they are told is no terminal's."""
+    os.environ.pop("COLUMNS", None)
     if hasattr(config, "workerinput"):
         config.stash[TURNS] = Turns(Path(config.getoption("basetemp")).parent)  # each has a folder of its own in there
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin, so that no worker is left with one of them while the others have ended."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.hookimpl(wrapper=True)

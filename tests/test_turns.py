@@ -11,14 +11,23 @@ import pytest
 from bnfold.sources.usercode import import_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Callable[[], Any]:
+def worker(tmp_path: Path) -> Iterator[Callable[[], Any]]:
     """Makes one of the workers that take turns in a folder."""
     turns = import_file(Path(__file__).with_name("conftest.py")).Turns
-    return lambda: turns(tmp_path)
+    made: list[Any] = []
+
+    def make() -> Any:
+        made.append(turns(tmp_path))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.door.close()
+        one.room.close()
 
 
 def may(worker: Any, how: int) -> bool:

@@ -1,4 +1,4 @@
-"""Processors that int8 files are made for."""
+"""Processors that files of lower precision are made for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from functools import cache
 from pathlib import Path
 
 from bnfold.records.recipes import Target
+from bnfold.runtime.providers.cuda import SPEC
 
-__all__ = ["this_target"]
+__all__ = ["GPU", "this_target"]
+
+GPU: Target = SPEC.name
+"""What float16 is for."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _VNNI = frozenset({"avx512_vnni", "avx_vnni"})

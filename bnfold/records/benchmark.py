@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from bnfold.records.notebook import Shown, picture_of
+from bnfold.shown import Shown, picture_of
 
 __all__ = [
     "BenchGate",

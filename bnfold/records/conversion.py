@@ -9,9 +9,9 @@ from typing import ClassVar
 from bnfold.records.certificate import CertificateFacts
 from bnfold.records.file_facts import FileFacts
 from bnfold.records.ledger import Ledger, RemovedChannels
-from bnfold.records.notebook import Shown
 from bnfold.records.timing import Timing
 from bnfold.records.verification import Verdict
+from bnfold.shown import Shown
 
 __all__ = ["FoldExportReport", "GraphFacts", "InspectReport", "OutputFacts", "SourceFacts"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from bnfold.records.notebook import Shown
+from bnfold.shown import Shown
 
 __all__ = [
     "ClassMetrics",

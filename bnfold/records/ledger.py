@@ -11,8 +11,8 @@ from bnfold.records.benchmark import Leaning, RatioVerdict
 from bnfold.records.causes import Cause, Stays
 from bnfold.records.certificate import Certificate
 from bnfold.records.input_format import PreprocessingFold
-from bnfold.records.notebook import Shown
 from bnfold.records.sentences import reason
+from bnfold.shown import Shown
 
 __all__ = ["MAX_SCALE", "Ledger", "LedgerEntry", "MeasuredChoice", "Outcome", "RemovedChannels"]
 

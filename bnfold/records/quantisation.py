@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 from bnfold.records.benchmark import Leaning, RatioVerdict
 from bnfold.records.conversion import OutputFacts, SourceFacts
-from bnfold.records.notebook import Shown
 from bnfold.records.recipes import Precision, PrecisionReason, Target
+from bnfold.shown import Shown
 
 __all__ = [
     "CalibrationFacts",

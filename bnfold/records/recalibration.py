@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bnfold.records.base import MIN_VARIANCE_OVER_EPSILON, few
-from bnfold.records.notebook import Shown
+from bnfold.shown import Shown
 
 __all__ = ["MAX_INITIAL_SHARE", "MAX_MEAN_DRIFT", "LayerStatistics", "RecalibrationReport"]
 

@@ -21,7 +21,8 @@ __all__ = [
 ]
 
 Precision = Literal["int8", "fp16", "float32"]
-Target = Literal["x86-vnni", "x86", "arm", "cuda"]
+Target = str
+"""The processor that a file is for: x86-vnni, x86, arm (`bnfold.quantisation.targets`), or a GPU by its provider."""
 Activations = Literal["u8", "s8"]
 WeightScales = Literal["per-channel", "per-tensor"]
 GridOf = Literal["own", "input", "none"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bnfold.records.notebook import Shown
+from bnfold.shown import Shown
 
 __all__ = ["TrainPlan", "TrainReport"]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from bnfold.records.certificate import CertificateFacts
-from bnfold.records.notebook import Shown
+from bnfold.shown import Shown
 
 __all__ = ["Coverage", "Criterion", "Departure", "Execution", "OutputVerdict", "Verdict"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bnfold.records.notebook import draw_pages_with, draw_pictures_with
+from bnfold.shown import draw_pages_with, draw_pictures_with
 
 if TYPE_CHECKING:
     from bnfold.report.notebook import Picture

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from bnfold.errors import EnvironmentNotReady, InputRefused
+from bnfold.quantisation.targets import GPU, this_target
 from bnfold.runtime import Provider
 from bnfold.workflows.arguments import check_threads, check_time_gate, require_provider
 
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 Asked = Literal["int8", "fp16"]
-PROVIDERS: Mapping[Asked, Provider] = {"int8": "cpu", "fp16": "cuda"}
+PROVIDERS: Mapping[Asked, Provider] = {"int8": "cpu", "fp16": GPU}
 """What files of a precision run on."""
 REPORT_NAME, HTML_NAME, PLAN_NAME = "report.json", "report.html", "plan.json"
 
@@ -65,18 +66,16 @@ def target_of(precision: Asked, target: Target | None) -> Target:
     Raises:
         InputRefused: the precision is unknown, or not made for that target.
     """
-    from bnfold.quantisation.targets import this_target
-
     if precision not in get_args(Asked):
         raise InputRefused("precision must be int8 or fp16", found=repr(precision), remedy="give one of them")
     if precision == "fp16":
-        if target not in (None, "cuda"):
+        if target not in (None, GPU):
             raise InputRefused(
                 "float16 is made for CUDA", found=f"target {target}", expected="target cuda",
                 remedy="leave --target out, or quantize to int8: a CPU computes float16 in float32",
             )  # fmt: skip
-        return "cuda"
-    if target == "cuda":
+        return GPU
+    if target == GPU:
         raise InputRefused(
             "int8 is made for CPUs", found="target cuda", expected="x86-vnni, x86 or arm",
             remedy="give --precision fp16 for CUDA",
@@ -86,15 +85,13 @@ def target_of(precision: Asked, target: Target | None) -> Target:
 
 def provider_here(target: Target) -> Provider | None:
     """The provider that files for a target are timed with on this machine; None where they cannot be."""
-    from bnfold.quantisation.targets import this_target
-
-    if target != "cuda":
+    if target != GPU:
         return "cpu" if target == this_target() else None
     try:
-        require_provider("cuda")
+        require_provider(GPU)
     except EnvironmentNotReady:
         return None
-    return "cuda"
+    return GPU
 
 
 def file_inputs(folded: onnx.ModelProto, inputs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:

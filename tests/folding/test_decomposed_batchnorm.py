@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ml_dtypes
 import numpy as np
-import onnx
+import onnx.parser
+import onnx.reference
 import pytest
 from fold_checks import check_fold, kept
 from fold_models import EPSILON, Net, Parameters
@@ -354,3 +355,49 @@ def take_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
     apart.graph.initializer.extend(kept)
     onnx.checker.check_model(apart, full_check=True)
     return apart, len(norms)
+
+
+@pytest.mark.parametrize("power", [-0.5, -0.25, -1.0])
+def test_only_a_square_root_is_a_deviation(power):
+    net = _net(dyadic=False)
+    parts, y = Parts(net), net.conv("x", 3, C, (3, 3))
+    total = parts.node("Add", parts.variance, net.constant(EPSILON))
+    y = parts.node("Mul", y, parts.node("Pow", total, net.constant(power)))
+    n = int(power == -0.5)
+    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), n_decomposed=n)
+    assert ledger.found == n
+
+
+@pytest.mark.parametrize("op_type", ["Add", "Mul"])
+def test_only_a_sum_has_an_epsilon(op_type):
+    net = _net(dyadic=False)
+    parts, y = Parts(net), net.conv("x", 3, C, (3, 3))
+    total = parts.node(op_type, parts.variance, net.constant(0.25))
+    y = parts.node("Div", y, parts.node("Sqrt", total))
+    n = int(op_type == "Add")
+    _, ledger = check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), n_decomposed=n)
+    assert ledger.found == n
+
+
+def test_a_mean_along_another_axis_is_none():
+    net = _net(dyadic=False)
+    parts, y = Parts(net), net.conv("x", 3, C)
+    y = parts.node("Div", parts.node("Sub", y, net.constant(np.arange(6.0).reshape(6, 1))), parts.deviation())
+    check_fold(net.model(net.node("Sigmoid", [y])), net.feed(), n_decomposed=1)  # the division alone
+
+
+def test_a_number_of_channels_that_is_not_known_is_none():
+    text = """
+    <ir_version: 9, opset_import: ["" : 17]>
+    net (float[N, D, 6, 6] x) => (float[N, D, 6, 6] y) <float v = {2.0}, float e = {0.001}, float m = {0.5}> {
+      c = Sub (x, m)
+      t = Add (v, e)
+      d = Sqrt (t)
+      y = Div (c, d)
+    }
+    """
+    folded, ledger = fold(onnx.parser.parse_model(text))
+    assert ledger.found == 0
+    x = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
+    (y,) = onnx.reference.ReferenceEvaluator(folded).run(None, {"x": x})
+    np.testing.assert_allclose(y, (x - 0.5) / np.sqrt(2.001), rtol=1e-6)

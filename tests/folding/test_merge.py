@@ -586,3 +586,14 @@ def test_a_sum_is_of_tensors_of_one_rank(other, is_one):
     node = ir.node("Add", inputs)
     node.outputs[0].shape = ir.Shape(shapes["x"])
     assert is_sum(node) == is_one
+
+
+def test_a_sum_of_sums_is_followed_so_far_and_no_further():
+    net = _net()
+    x = _source(net)
+    total = net.conv(x, C, C)
+    for _ in range(40):
+        total = net.node("Add", [total, net.conv(x, C, C)])
+    terms = _terms(net, total)
+    assert terms is not None
+    assert len(terms) == 34  # those of 33 sums, and what lies deeper as one

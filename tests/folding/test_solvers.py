@@ -175,3 +175,15 @@ def test_offsets_given_at_once_are_those_given_one_by_one(before, relations, pri
     every = np.arange(CLASSES)
     assert together.values(every).tolist() == alone.values(every).tolist()
     assert [together.expand(c) for c in range(CLASSES)] == [alone.expand(c) for c in range(CLASSES)]
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize(("off", "holds"), [(1e-15, True), (1e-12, False)])
+def test_a_cycle_is_closed_up_to_rounding_whatever_its_size(size, off, holds):
+    scales = Scales(3, set())
+    _relate(scales, 1, 2, size)
+    if holds:
+        _relate(scales, 1, 2, size * (1 + off))
+    else:
+        with pytest.raises(ScaleConflict):
+            _relate(scales, 1, 2, size * (1 + off))

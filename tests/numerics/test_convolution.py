@@ -216,3 +216,12 @@ def test_pads_are_leading_then_trailing():
 def test_a_scale_stays_in_place_along_every_axis(first, slack, strides):
     conv = Convolution(np.ones((3, 1, 1, 1)), np.zeros(3), first, slack, strides, (1, 1), 3)
     assert conv.is_scale == (not any(first) and not any(slack) and strides == (1, 1))
+
+
+@pytest.mark.parametrize(("slack", "size", "adds"), [
+    ((0, 0), (5, 5), True), ((0, 1), (5, 5), False), ((1, 0), (5, 5), False), ((0, 1), (None, None), False),
+])  # fmt: skip
+def test_a_sum_has_the_same_size_along_every_axis(slack, size, adds):
+    here, there = (Convolution(np.ones((3, 1, 1, 1)), np.zeros(3), (0, 0), own, (1, 1), (1, 1), 3)
+                   for own in ((0, 0), slack))  # fmt: skip
+    assert here.adds_to(there, size) == adds

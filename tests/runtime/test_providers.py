@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 PACKAGE = Path(bnfold.__file__).parent
 NAMED = re.compile(r"""["']cuda["']|CUDAExecutionProvider""")
 NODE = SimpleNamespace(name="relu", op_type="Relu")
-OWN_FILES = {"runtime/providers/cuda.py", "training/devices.py"}  # the second has PyTorch's devices
+# PyTorch's devices, and the choices of `quantize --target`.
+OWN_FILES = {"runtime/providers/cuda.py", "training/devices.py", "cli/quantize.py"}
 
 
 @pytest.fixture
