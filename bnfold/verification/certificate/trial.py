@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnfold.errors import InputRefused
+from bnfold.numerics.error_bounds import unit_roundoff
 from bnfold.verification.certificate.draws import STEP
 from bnfold.verification.certificate.evaluation import Arrays
 from bnfold.verification.certificate.judge import MOVED, Outcome, constant_elements, judged, unit_axes
@@ -136,8 +137,9 @@ class Trial:
     def _readings(self, region: Region) -> Iterator[tuple[Arrays, Callable[[], Arrays]]]:
         """Values for computed constants of the source, and for parameters of the file: ways to read them.
 
-        Computed constants count in float64 or as the source's own precision computes them; of equal parameters the
-        file keeps one, whose digits may have been another's.
+        Computed constants count in float64, or as the source's own precision computes them, or as the file has them, if
+        that is as close to float64: it may store a part, rounded, and compute the rest. Of equal parameters the file
+        keeps one, whose digits may have been another's.
         """
         names = [n for n in region.file.constants if self.file.is_stored(n) and self.file.type(n) in FLOATS]
         known = {name: own for name in names if (own := self.parameters(name)) is not None}
@@ -150,10 +152,24 @@ class Trial:
         computed = [name for name in region.source.constants if self.source.is_computed(name)]
         if computed:
             with contextlib.suppress(InputRefused):
-                yield {name: self.source.constant(name, as_written=True) for name in computed}, digits
+                theirs = {name: self.source.constant(name, as_written=True) for name in computed}
+                yield theirs, digits
+                if near := self._within_rounding(region, theirs):
+                    yield theirs | near, digits
         for name, own in known.items():
             for other in own.alternatives(self.file.stored(name)):
                 yield {}, lambda name=name, other=other: digits() | {name: other}  # type: ignore[misc]
+
+    def _within_rounding(self, region: Region, as_written: Arrays) -> Arrays:
+        """The file's values for computed constants, no further from float64 than the source's own, or one rounding."""
+        near = {}
+        for name, own in as_written.items():
+            if name in region.file.constants and self.file.is_computed(name):
+                exact, ours = self.source.constant(name), self.file.constant(name)
+                rounding = unit_roundoff("float32") * float(np.abs(exact).max(initial=0.0))
+                if ours.shape == exact.shape and _distance(ours, exact) <= max(_distance(own, exact), rounding):
+                    near[name] = ours
+        return near
 
     def _channel_axis(self, region: Region, value: np.ndarray) -> tuple[int, ...]:
         """Axis 1, unless it has been shortened."""
@@ -163,6 +179,10 @@ class Trial:
     def _floats(self, graph: Graph, part: Slice) -> Arrays:
         arrays = ((name, graph.constant(name)) for name in part.constants if graph.type(name) in FLOATS)
         return dict(arrays)
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max(initial=0.0))
 
 
 def _moved(feed: Mapping[str, np.ndarray], rng: np.random.Generator) -> Arrays:
