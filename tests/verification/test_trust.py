@@ -85,7 +85,7 @@ def test_a_network_of_chance_is_refused(product: onnx.ModelProto, tmp_path: Path
 def test_what_the_runtime_loses_of_the_plain_graph_counts_for_right_parameters_alone(
     distance: float, *, passes: bool
 ) -> None:
-    """PyTorch happens to be close; ONNX Runtime loses as much of the plain graph as of the file, and so may the file."""
+    """PyTorch happens to be close; ONNX Runtime loses as much of the plain graph as of the file, so it may."""
     errors = OutputErrors("y", relative_bound=1e-7)
     errors.reference.add(np.ones(100))
     errors.add_source(0, np.full(100, 4e-5))
