@@ -72,7 +72,7 @@ def _check_run(run: Any, where: str) -> None:
     is_pair = isinstance(ends, list) and len(ends) == 2 and _is_positive(ends[1]) and _is_number(ends[0])
     if not is_pair or not ends[0] <= run[key] <= ends[1]:
         raise InputRefused(
-            f"the baseline is damaged: the interval of {key} is none", where=where, found=repr(ends),
+            f"the baseline is damaged: {key} must be an interval of two numbers", where=where, found=repr(ends),
             expected=f"two numbers, {run[key]} between them", remedy=_REMEDY,
         )  # fmt: skip
     shapes = run.get("input_shapes") or {}

@@ -43,7 +43,7 @@ SCHEMA = "bnfold.verify/1"
 @seed_option
 @click.option(
     "--reproduction", type=NamedPath(file_okay=False), metavar="DIR",
-    help="Write the first departing layer of a file that is not equal to DIR, to run without bnfold.",
+    help="Write the first diverging layer of a file that is not equal to DIR, to run without bnfold.",
 )  # fmt: skip
 @click.option(
     "--certificate", type=NamedPath(), metavar="FILE",

@@ -49,7 +49,7 @@ class Classified:
         """Take in a batch, and keep the inputs of the surest mistakes.
 
         Raises:
-            InputRefused: the output is not (N, n_classes), a label is none of them, or values are not finite.
+            InputRefused: the output is not (N, n_classes), a label is not among the classes, or values are not finite.
         """
         scores = np.asarray(outputs[0], np.float64)
         if scores.shape != (len(targets), len(self.classes)):

@@ -63,7 +63,7 @@ class Tallied:
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """The metrics, the goal of the task first; the loss is none that a user asks for."""
+        """The metrics, the goal of the task first; without the loss, which users do not ask for."""
         import torch
 
         total = torch.from_numpy(np.asarray(self._tallies.sum(axis=0), np.float64).ravel())

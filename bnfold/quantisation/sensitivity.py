@@ -84,7 +84,7 @@ def _given(node: ir.Node, index: int, x: ir.Value, s: Array, positions: Mapping[
 
 
 def _constant_factor(node: ir.Node, index: int, channels: int) -> Array | None:
-    """g of y = g x + t, one number for each channel; None where the node is none of a constant."""
+    """g of y = g x + t, one number for each channel; None where it has no constant operand."""
     kind, other = kind_of(node), None
     if kind == op.BatchNormalization and index == 0:
         scale, variance = float64_constant(node.inputs[1]), float64_constant(node.inputs[4])

@@ -72,7 +72,7 @@ class Departure:
         """One clause for a message."""
         size = f"error {self.error:.2g} of its size" if math.isfinite(self.error) else "not comparable at all"
         return (
-            f"it first departs in layer {self.layer} ({self.operator}, value {self.value}): {size}, its inputs' "
+            f"it first diverges in layer {self.layer} ({self.operator}, value {self.value}): {size}, its inputs' "
             f"{self.inputs_error:.2g}, against {self.compared_with}"
         )
 

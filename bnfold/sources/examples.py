@@ -42,7 +42,7 @@ def example_of(given: Any, *, where: str) -> Example | None:
     """Read an example: `x`, `(x, mask)`, `{"x": x}`, `(1, 3, 224, 224)`, `[(1, 3, 8, 8), (1, 5)]`, `{"x": (1, 3)}`.
 
     Raises:
-        InputRefused: it is none of these.
+        InputRefused: it has another form.
     """
     if given is None:
         return None
@@ -135,7 +135,7 @@ def _is_shape(value: Any) -> bool:
 
 def _no_example(found: str, where: str) -> InputRefused:
     return InputRefused(
-        "the example is none",
+        "the example has a form that is not known",
         where=where,
         found=found,
         expected="a tensor, a tuple of the arguments of forward, a dict of keyword arguments, or shapes",

@@ -71,7 +71,7 @@ def verify(
         provider: the ONNX Runtime provider that the file runs on.
         threads: threads of ONNX Runtime; None takes all that this process may use.
         seed: seed of the random inputs.
-        reproduction: the folder to write the first departing layer to, where the file is not equal; None for none.
+        reproduction: the folder to write the first diverging layer to, where the file is not equal; None for none.
         certificate: the `certificate.json` of this file and this source, by which it is proven without folding.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bnfold.records import Criterion
 from bnfold.workflows.conversion import Conversion, convert, into_metadata, measured_conversion
 from bnfold.workflows.files import settle_interface, write_model
 
@@ -35,12 +36,14 @@ class Made:
 def proven_file(make: Callable[..., Made]) -> Made:
     """Make a file, and make it again without simplification where an operator of the first cannot be proven.
 
+    A file that is not equal on inputs either stays what it is: another one would hide that.
+
     Args:
         make: `made_file` with all its arguments but `simplify`.
     """
     made = make(simplify=True)
     unproven = made.verdict.unproven
-    if unproven is None:
+    if unproven is None or made.verdict.decided_by is not Criterion.CERTIFICATE:
         return made
     made = make(simplify=False)
     if not made.verdict.passed:

@@ -51,7 +51,7 @@ def _in_one(
 
 
 def _rounded_everywhere(dtype: type) -> Callable[[Subject], Mutant]:
-    """Every stored number in another format, written back: the first layer departs first."""
+    """Every stored number in another format, written back: the first layer diverges first."""
 
     def mutate(subject: Subject) -> Mutant:
         model = copied(subject.right)

@@ -31,7 +31,7 @@ def _norms(model: onnx.ModelProto) -> list[Norm]:
 
 
 def _everywhere(edit: Callable[[Norm], None]) -> Callable[[Subject], Mutant]:
-    """A fault of the method, in every BatchNorm: the first one departs first."""
+    """A fault of the method, in every BatchNorm: the first one diverges first."""
 
     def mutate(subject: Subject) -> Mutant:
         plain = copied(subject.plain)

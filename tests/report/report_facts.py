@@ -39,7 +39,7 @@ def fold_export_report(*, passed: bool = True) -> FoldExportReport:
     outputs = (OutputVerdict("logits", 2.123456e-6, 1.9e-6, 4.2e-6),)
     parts = (SlowerPart("Conv", "operator", 1.75, 1.125), SlowerPart(SCRIPT, "layer", 0.375, 0.25))
     timing = Timing("plain", 1.0571, 1.0432, 1.0713, "slower", median_ms=1.625, against_ms=1.5, threads=1, slower=parts)
-    failure = None if passed else "output logits departs"
+    failure = None if passed else "output logits diverges"
     return FoldExportReport(
         passed,
         SourceFacts(f"./{SCRIPT}.onnx", "ab" * 32, 11689512),

@@ -131,7 +131,7 @@ def test_the_same_bytes_every_time() -> None:
 def test_first_screen_of_a_failure() -> None:
     text = Page(pages()["failed"][0]).text
     assert "Not equal" in text
-    assert "output logits departs" in text
+    assert "output logits diverges" in text
     assert "no file was kept" in text
 
 

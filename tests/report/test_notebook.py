@@ -40,7 +40,7 @@ def test_every_record_is_one_line() -> None:
     assert repr(report.ledger) == "<Ledger of 2 BatchNorms: 1 absorbed, 0 merged, 0 removed, 1 kept>"
     assert repr(report).startswith(f"<FoldExportReport of ./{SCRIPT}.onnx: passed, 2 BatchNorms: 1 absorbed")
     assert repr(report.verify) == "<Verdict of 42,000 values on CPUExecutionProvider: passed>"
-    assert repr(fold_export_report(passed=False).verify).endswith("failed, output logits departs>")
+    assert repr(fold_export_report(passed=False).verify).endswith("failed, output logits diverges>")
     ratio = BenchRatio("a", "b", 1, 0.91, 0.9, 0.92, "faster")
     assert repr(BenchReport({}, (), (ratio,))) == "<BenchReport of a / b: 0.910 (0.900 to 0.920), faster>"
     assert repr(BenchReport({}, (), (ratio, ratio))).endswith("faster and 1 more>")

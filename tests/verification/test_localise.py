@@ -57,10 +57,10 @@ def test_the_wrong_layer_is_named(cases, name, spoil):
     assert departure.layer == LAYER[name]
     assert norm in departure.source_layers
     assert not departure.error <= 1e3 * departure.inputs_error
-    assert f"departs in layer {departure.layer} (" in verdict.failure
+    assert f"diverges in layer {departure.layer} (" in verdict.failure
 
 
-def test_a_right_file_departs_nowhere(case):
+def test_a_right_file_diverges_nowhere(case):
     file = onnx.load(case.file(case.folded()))
     feed = Feed("random", 2, {"x": np.random.default_rng(0).standard_normal((2, *case.row)).astype(np.float32)})
     assert localise(file, case.plain, [feed]) is None

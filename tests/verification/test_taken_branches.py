@@ -10,7 +10,8 @@ from onnx import ModelProto, numpy_helper
 from bnfold.records import Certificate
 from bnfold.verification.certificate import prove
 
-# How many rows u has is known only when it runs, so that no region around the whole If can be tried.
+# How many elements u has is known only when it runs; of all 26 neither branch makes whole rows, so that no region
+# around the whole If can be tried.
 ROWS = """
   u = Compress <axis = 0> (x, c)
   s = Shape (k)
@@ -19,7 +20,7 @@ ROWS = """
 """
 SOURCE = f"""
 <ir_version: 9, opset_import: ["" : 17]>
-net (float[24] x, bool[24] c, float[2, N] k) => (float[M, 3] y) {{
+net (float[26] x, bool[26] c, float[2, N] k) => (float[M, 3] y) {{
   {ROWS}
   y = If (t) <
     then_branch = then () => (float[M, 3] m) {{ r = Reshape (u, by4)  m = MatMul (r, w) }},
@@ -29,7 +30,7 @@ net (float[24] x, bool[24] c, float[2, N] k) => (float[M, 3] y) {{
 """
 TAKEN = f"""
 <ir_version: 9, opset_import: ["" : 17]>
-net (float[24] x, bool[24] c, float[2, N] k) => (float[M, 3] y) {{
+net (float[26] x, bool[26] c, float[2, N] k) => (float[M, 3] y) {{
   {ROWS}
   r = Reshape (u, by4)
   y = MatMul (r, w)
@@ -53,6 +54,16 @@ def test_the_branch_that_is_taken_is_proven(file):
     proof = prove(model(file), model(SOURCE))
     assert proof, proof.failed
     assert proof.largest_region <= 2
+
+
+@pytest.mark.parametrize(("file", "limit"), [(TAKEN, 2), (OTHER, 1)])
+def test_a_branch_that_an_open_length_decides_is_not_taken(file, limit):
+    """At the batch of the proof, 2, the condition says what the file does; another batch says otherwise."""
+    source, file = (
+        text.replace("float[2, N] k", "float[B, 4] k").replace("Cast <to = 9> (two)", "Equal (two, limit)")
+        for text in (SOURCE, file)
+    )
+    assert not prove(model(file, limit=np.array(limit)), model(source, limit=np.array(limit)))
 
 
 def test_another_branch_is_not():

@@ -29,7 +29,7 @@ SMALLEST = float(np.finfo(np.float16).tiny)  # 2^-14, the smallest normal number
 MARGIN = 4.0
 """How much larger a value may be on other inputs than on the samples that were seen."""
 _HALF = "tensor(float16)"
-_NEUTRAL = frozenset({op.Cast, op.CastLike})  # written anew at the borders
+_NEUTRAL = frozenset({op.Cast, op.CastLike})  # written again at the borders
 _PARAMETERS_OF_VALUES = having(Trait.LINEAR)
 """Operators that sum products: a small weight among larger ones is lost without harm."""
 

@@ -1,4 +1,4 @@
-"""Branches that are always taken: what an `If` of a known condition computes, without the `If`.
+"""Branches that are always taken: what an `If` of a fixed condition computes, without the `If`.
 
 An exporter, or a simplifier, may have put the branch in place of the node. Where a file cannot be proven node by node,
 both graphs are read that way.

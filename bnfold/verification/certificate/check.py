@@ -17,13 +17,14 @@ from bnfold.graph import operators as op
 from bnfold.graph.inlined import inlined
 from bnfold.graph.operators import kind_of
 from bnfold.records.certificate import Certificate
+from bnfold.verification.certificate.fixed_conditions import taken_always
 from bnfold.verification.certificate.graph import Graph
 from bnfold.verification.certificate.judge import Outcome
 from bnfold.verification.certificate.nodes import bodies_of
 from bnfold.verification.certificate.parameters import MAX_ULPS
 from bnfold.verification.certificate.proof import Failed, Options, Proof
 from bnfold.verification.certificate.prover import Prover
-from bnfold.verification.certificate.sizes import BATCH, default_sizes, sized
+from bnfold.verification.certificate.sizes import BATCH, default_sizes, other_sizes, sized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -69,7 +70,7 @@ def prove(
         for batch in (BATCH, 1):
             asked = default_sizes(source, sizes, batch)
             proof = Proof()
-            ours, theirs = (_graph(model, asked, take_branches=take) for model in (file, source))
+            ours, theirs = (_graph(model, asked, _always(model, asked) if take else ()) for model in (file, source))
             Prover(ours, theirs, certificate, "", proof=proof, options=options).run()
             proofs.append(proof)
             if proof.failed is None or np.isfinite(proof.failed.outcome.error):
@@ -102,8 +103,13 @@ def _changed_default(file: onnx.ModelProto, source: onnx.ModelProto) -> str | No
     return next((name for name in sorted(both) if not np.array_equal(defaults[0][name], defaults[1][name])), None)
 
 
-def _graph(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]], *, take_branches: bool) -> Graph:
+def _always(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]]) -> frozenset[str]:
+    """The `If`s whose condition no length can change that the inputs leave open."""
+    return taken_always(_graph(model, sizes), _graph(model, other_sizes(model, sizes)))
+
+
+def _graph(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]], take: Iterable[str] = ()) -> Graph:
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     inputs = [value.name for value in model.graph.input]
-    return Graph(sized(model, sizes).graph, tensors, opsets, inputs, take_branches=take_branches)
+    return Graph(sized(model, sizes).graph, tensors, opsets, inputs, take=frozenset(take))

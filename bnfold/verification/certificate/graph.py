@@ -41,7 +41,7 @@ class Graph(GraphValues):
         opsets: versions by domain.
         inputs: names of what is given from outside, in order.
         outer: the graph that a body stands in.
-        take_branches: whether an `If` of a known condition is read as the branch that it takes.
+        take: the `If`s, by their first output, that are read as the branch that they take.
 
     Attributes:
         taken: names in branches that were taken: where they stand, as in `bnfold.records.Certificate`.
@@ -55,10 +55,10 @@ class Graph(GraphValues):
         inputs: Sequence[str],
         outer: Graph | None = None,
         *,
-        take_branches: bool = False,
+        take: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(graph, tensors, opsets, inputs, outer)
-        self.take_branches = take_branches
+        self._always = take
         self.taken: dict[str, str] = {}
         self._find()
 
@@ -66,7 +66,7 @@ class Graph(GraphValues):
         """Constants, what follows from shapes, and values that are one, in one pass."""
         seen: dict[tuple[object, ...], list[int]] = {}
         for k, _ in enumerate(self.nodes):  # which grows behind k where a branch is taken
-            if self.take_branches:
+            if self._always.intersection(self.nodes[k].output):
                 self._take(k)
             node = self.nodes[k]
             outputs = [name for name in node.output if name]
@@ -214,7 +214,7 @@ class Graph(GraphValues):
         for name, body in bodies_of(self.nodes[k]):
             tensors = {tensor.name: tensor for tensor in body.initializer}
             inputs = [value.name for value in body.input]
-            yield name, Graph(body, tensors, self.opsets, inputs, self, take_branches=self.take_branches)
+            yield name, Graph(body, tensors, self.opsets, inputs, self, take=self._always)
 
 
 def _limited(loop: NodeProto) -> NodeProto:

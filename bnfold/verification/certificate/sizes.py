@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
     from onnx import ValueInfoProto
 
-__all__ = ["BATCH", "FEW", "Shape", "default_sizes", "kinds_of", "node_kinds", "prod", "sized"]
+__all__ = ["BATCH", "FEW", "Shape", "default_sizes", "kinds_of", "node_kinds", "other_sizes", "prod", "sized"]
 
 BATCH = 2
 OTHER_AXES = 64  # of an input whose length the file leaves open, besides the batch
+_FACTOR = 8  # of another length
 FEW = 64  # elements; a value that an operator takes a shape, axes or bounds from
 _SMALL = 1024  # elements; a constant that may be a shape, axes, or scales
 
@@ -48,6 +49,17 @@ def default_sizes(
                 size = named.setdefault(dim.dim_param, OTHER_AXES if axis else batch)
             lengths.append(size if size is not None else OTHER_AXES if axis else batch)
         found[value.name] = tuple(lengths)
+    return found
+
+
+def other_sizes(model: ModelProto, sizes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """The sizes with another length, which no stride makes equal, for every axis that the file leaves open."""
+    found = {}
+    for value in model.graph.input:
+        if value.name in sizes:
+            dims = value.type.tensor_type.shape.dim
+            own = zip(dims, sizes[value.name], strict=True)
+            found[value.name] = tuple(n if dim.HasField("dim_value") else _FACTOR * n + 1 for dim, n in own)
     return found
 
 

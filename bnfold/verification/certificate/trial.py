@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import TensorProto, helper
 
 from bnfold.errors import InputRefused
 from bnfold.numerics.error_bounds import unit_roundoff
@@ -166,7 +167,8 @@ class Trial:
         for name, own in as_written.items():
             if name in region.file.constants and self.file.is_computed(name):
                 exact, ours = self.source.constant(name), self.file.constant(name)
-                rounding = unit_roundoff("float32") * float(np.abs(exact).max(initial=0.0))
+                u = unit_roundoff(helper.tensor_dtype_to_np_dtype(self.source.type(name) or TensorProto.DOUBLE).name)
+                rounding = u * float(np.abs(exact).max(initial=0.0))
                 if ours.shape == exact.shape and _distance(ours, exact) <= max(_distance(own, exact), rounding):
                     near[name] = ours
         return near

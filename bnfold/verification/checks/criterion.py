@@ -125,24 +125,12 @@ class OutputErrors:
         usual = max(self._of_source[0], self._of_accumulation[0])
         if self.parameters is None or not self.has_right_parameters:
             return usual
-        return max(usual, K_ORDER * self.worst_order * self.parameters.rounding.rms, self._of_every_execution[0])
+        return max(usual, K_ORDER * self.worst_order * self.parameters.rounding.rms)
 
     @property
     def _of_source(self) -> tuple[float, float]:
         """What the source's own error allows, as root mean square and as maximum."""
         return K_RMS * self.coarser * self.e_source, K_MAXIMUM * self.coarser * self.e_source_maximum
-
-    @property
-    def _of_every_execution(self) -> tuple[float, float]:
-        """What all executions of the source allow: those too that another one, by chance, lies far closer than.
-
-        A file whose parameters are right computes what the plain graph does, so that what the runtime loses of that
-        counts, whether or not PyTorch happens to lose it.
-        """
-        rms, maximum = (
-            max((getattr(p, part) for p in self.source.values()), default=0.0) for part in ("rms", "maximum")
-        )
-        return K_RMS * self.coarser * rms, K_MAXIMUM * self.coarser * maximum
 
     @property
     def _of_accumulation(self) -> tuple[float, float]:
@@ -183,7 +171,7 @@ class OutputErrors:
         usual = max(self._of_source[1], self._of_accumulation[1])
         if self.parameters is None or not self.has_right_parameters:
             return usual
-        return max(usual, K_ORDER * self.worst_order * self.parameters.rounding.maximum, self._of_every_execution[1])
+        return max(usual, K_ORDER * self.worst_order * self.parameters.rounding.maximum)
 
     @property
     def has_right_parameters(self) -> bool:
