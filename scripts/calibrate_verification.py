@@ -7,7 +7,7 @@ Columns:
 
     rms, maximum     E_out / E_src, as root mean square and as maximum                          (K_RMS, K_MAXIMUM)
     parameters       distance of the functions in float64 / one rounding of every parameter     (K_PARAMETERS)
-    order            E_out / (sqrt(1 + K) times one rounding of every parameter)                (K_ORDER)
+    order            E_out / (sqrt(1 + K) times one rounding of every factor of a sum)          (K_ORDER)
 
 The rules: K_PARAMETERS is the geometric mean of the largest right ratio and the smallest wrong one; so are K_RMS and
 K_MAXIMUM, of the networks that do not begin with a BatchNorm (what passes neither is judged by its parameters); K_ORDER
@@ -39,8 +39,9 @@ from bnfold.folding import fold_model
 from bnfold.records import InputSpec, SourceFacts
 from bnfold.sources import load_source
 from bnfold.sources.types import TorchSource
-from bnfold.verification.checks.comparison import Compared, compare, judged_parameters
-from bnfold.verification.data.feeds import make_feeds
+from bnfold.verification.checks.comparison import Compared, compare
+from bnfold.verification.checks.parameter_errors import judge_execution, judge_parameters
+from bnfold.verification.data.feeds import Feed, make_feeds
 from bnfold.verification.execution.candidate import Candidate
 from bnfold.verification.execution.torch_reference import TorchReference
 
@@ -116,9 +117,15 @@ def measure(
         if not isinstance(compared, Compared):
             raise compared.refusal()
         facts, outputs = reference.input_facts, compared.errors.outputs
+        u, judged = candidate.precision.u, compared.errors
+
+        def feeds() -> Iterator[Feed]:
+            return make_feeds(source.inputs, samples=source.samples, facts=facts, batches=BATCHES, seed=seed)
+
         if all(errors.parameters is None for errors in outputs.values()):
-            feeds = make_feeds(source.inputs, samples=source.samples, facts=facts, batches=BATCHES, seed=seed)
-            compared.errors.take_parameters(judged_parameters(candidate, reference, feeds, seed=seed))
+            judged.take_parameters(judge_parameters(file, reference, feeds(), u=u, seed=seed))
+        if how == "right":
+            judged.take_execution(judge_execution(file, feeds(), u=u, seed=seed))
     return max(
         (
             Ratios(
@@ -128,8 +135,8 @@ def measure(
                 errors.e_output_maximum / errors.e_source_maximum,
                 errors.parameters.ratio,
                 errors.parameters.distance.maximum / errors.parameters.rounding.maximum,
-                errors.e_output / (errors.worst_order * errors.parameters.rounding.rms),
-                errors.e_output_maximum / (errors.worst_order * errors.parameters.rounding.maximum),
+                errors.e_output / (errors.worst_order * errors.parameters.executed.rms),
+                errors.e_output_maximum / (errors.worst_order * errors.parameters.executed.maximum),
             )
             for errors in outputs.values()
             if errors.parameters is not None

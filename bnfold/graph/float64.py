@@ -19,7 +19,7 @@ from bnfold.graph.float64_values import Parameters, last_readers, reads, widened
 from bnfold.graph.operators import Trait, is_onnx, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import onnx_ir as ir
     from onnx.reference import ReferenceEvaluator
@@ -76,12 +76,20 @@ class Float64Graph:
         self._reads = [tuple(reads(node)) for node in nodes]
         self._dead = last_readers(nodes, self.output_names)
 
-    def evaluate(self, feed: Mapping[str, np.ndarray], *, rounded_to: np.dtype | None = None) -> dict[str, np.ndarray]:
+    def evaluate(
+        self,
+        feed: Mapping[str, np.ndarray],
+        *,
+        rounded_to: np.dtype | None = None,
+        factor: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:
         """Outputs by name for inputs by name; floating-point inputs of any precision are widened to float64.
 
         Args:
             feed: may also hold another value for an initializer.
             rounded_to: a format to which every floating-point result of a node is rounded, and widened again.
+            factor: what becomes of each floating-point value, initializers apart, that an operator which adds up
+                products reads: an image at a Conv, both values of an attention at MatMul.
 
         Raises:
             InputRefused: an operator cannot be evaluated, or not on these inputs.
@@ -92,6 +100,11 @@ class Float64Graph:
                 parameters = [name for name in names if name not in values and name in self._parameters]
                 values.update((name, self._parameters[name]) for name in parameters)
                 inputs = [values[name] for name in node.input]
+                if factor is not None and kind_of(node).cost is not None:
+                    inputs = [
+                        factor(value) if _is_float(value) and name not in self._parameters else value
+                        for name, value in zip(node.input, inputs, strict=True)
+                    ]
                 outputs = run_node(node, inputs, values)
                 del inputs
                 if rounded_to is not None:
@@ -101,6 +114,10 @@ class Float64Graph:
                     values.pop(name, None)
         found = (values[name] if name in values else self._parameters[name] for name in self.output_names)
         return {name: np.asarray(value) for name, value in zip(self.output_names, found, strict=True)}
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 def _as_executed(op_type: str, output: Any) -> Any:

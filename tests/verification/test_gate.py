@@ -13,6 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
+from bnfold.numerics.error_bounds import PooledError
 from bnfold.records import Criterion, InputSpec
 from bnfold.verification import OnnxReference, TorchReference, verify_file
 from bnfold.verification.checks.criterion import OutputErrors
@@ -244,6 +245,17 @@ def test_an_output_beyond_both_is_decided_by_its_parameters(rounding, passes):
     errors.parameters = ParameterErrors()
     errors.parameters.distance.add(np.full(100, 1e-6))
     errors.parameters.rounding.add(np.full(100, rounding))
+    assert errors.decided_by == Criterion.PARAMETERS
+    assert (errors.failure() is None) == passes
+
+
+@pytest.mark.parametrize(("distance", "passes"), [(1e-9, True), (1e-2, False)])
+def test_what_roundings_of_an_execution_leave_excuses_right_parameters_only(distance, passes):
+    errors = _errors(1e-5, 5e-3)
+    errors.parameters = ParameterErrors(execution=PooledError())
+    errors.parameters.distance.add(np.full(100, distance))
+    errors.parameters.rounding.add(np.full(100, 1e-9))
+    errors.parameters.execution.add(np.full(100, 1e-2))
     assert errors.decided_by == Criterion.PARAMETERS
     assert (errors.failure() is None) == passes
 

@@ -12,7 +12,7 @@ from bnfold.numerics.error_bounds import unit_roundoff
 from bnfold.records import Criterion, InputSpec
 from bnfold.verification import OnnxReference, verify_file
 from bnfold.verification.checks.criterion import K_PARAMETERS, K_RMS
-from bnfold.verification.checks.parameter_errors import judge_parameters
+from bnfold.verification.checks.parameter_errors import judge_execution, judge_parameters
 from bnfold.verification.data.feeds import Feed
 
 N_FEATURES = 512
@@ -134,3 +134,20 @@ def test_sizes_and_bounds_are_no_parameters(samples):
     assert errors.distance.maximum == 0
     assert errors.rounding.n == 16 * 64 * 4
     assert 0 < errors.rounding.maximum <= unit_roundoff("float32") * 4 * np.abs(feed.arrays["x"]).max()
+
+
+def test_an_execution_rounds_the_values_of_products_too():
+    """y = sum_k a_k b_k has no parameter: with both factors moved by u r, its variance is 2 u^2/3 sum_k (a_k b_k)^2."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 1, 300] a, float[N, 300, 1] b) => (float[N, 1, 1] y) { y = MatMul (a, b) }""")
+    generator, u = np.random.default_rng(0), unit_roundoff("float32")
+    a, b = (generator.standard_normal((400, *shape)).astype(np.float32) for shape in ((1, 300), (300, 1)))
+    feed = Feed("samples", 400, {"a": a, "b": b})
+    (judged,) = judge_parameters(model, OnnxReference(model), [feed], u=u, seed=0).values()
+    (executed,) = judge_execution(model, [feed], u=u, seed=0).values()
+    assert judged.rounding.maximum == 0
+    expected = np.sqrt(2 * u**2 / 3 * ((a.squeeze(1) * b.squeeze(2)).astype(np.float64) ** 2).sum(axis=1).mean())
+    # The relative deviation of a root mean square of n values is 1 / sqrt(2 n) of normal ones.
+    assert executed.n == 16 * 400
+    assert executed.rms == pytest.approx(expected, rel=5 / np.sqrt(2 * executed.n))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bnfold.errors import InputRefused
 from bnfold.numerics.error_bounds import unit_roundoff
 from bnfold.verification.checks.interface import Difference, differing_outputs, matched_inputs
-from bnfold.verification.checks.parameter_errors import judge_parameters
+from bnfold.verification.checks.parameter_errors import judge_execution, judge_parameters
 from bnfold.verification.checks.pooled_errors import NotFinite, PooledErrors
 from bnfold.verification.checks.source_agreement import Disagreement, disagreement
 from bnfold.verification.data.compared_sizes import batches_to_compare, size_text
@@ -24,14 +24,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bnfold.records import InputSpec
-    from bnfold.verification.checks.parameter_errors import ParameterErrors
     from bnfold.verification.data.feed_series import FeedSeries
     from bnfold.verification.data.feeds import Extent, Feed
     from bnfold.verification.execution.answers import Answer
     from bnfold.verification.execution.candidate import Candidate
     from bnfold.verification.execution.reference import Reference
 
-__all__ = ["Compared", "compare", "judged_parameters"]
+__all__ = ["Compared", "compare", "judge"]
 
 SOURCE_SHARE = 0.7  # of a comparison: the source's answers in float64, about
 log = logging.getLogger("bnfold.verification")
@@ -121,7 +120,7 @@ def compare(
         if share is not None:
             share(1.0)
         if errors.has_failed_outputs:
-            errors.take_parameters(judged_parameters(candidate, reference, asked.made(), source.answers, seed=seed))
+            judge(errors, candidate, reference, asked.made, source.answers, seed=seed)
     return Compared(errors, found, row_sizes(every), warnings)
 
 
@@ -153,18 +152,35 @@ def _first_taken(source: SourceRuns, others: Iterable[FeedSeries]) -> tuple[Feed
     return None, (sentence + "; nor at ".join(tried),) if tried else ()
 
 
-def judged_parameters(
-    candidate: Candidate, reference: Reference, feeds: Iterable[Feed], answers: Iterable[Answer] = (), *, seed: int
-) -> dict[str, ParameterErrors]:
+def judge(
+    errors: PooledErrors,
+    candidate: Candidate,
+    reference: Reference,
+    feeds: Callable[[], Iterable[Feed]],
+    answers: Iterable[Answer] = (),
+    *,
+    seed: int,
+) -> None:
     """Tell a right file that float32 treats badly from a wrong one; see `bnfold.verification.checks.parameter_errors`.
 
     Files of float64 are left to the first criterion: the reference has no digits beyond theirs.
+
+    Args:
+        errors: of the comparison; takes in what is found.
+        candidate: the file.
+        reference: its source.
+        feeds: makes the inputs of the comparison.
+        answers: of the source to the first of them, or to all.
+        seed: of the roundings.
     """
-    if candidate.precision.u <= unit_roundoff("float64"):
-        return {}
+    u = candidate.precision.u
+    if u <= unit_roundoff("float64"):
+        return
     known = (answer.exact for answer in answers)
     try:
-        return judge_parameters(candidate.model(), reference, feeds, u=candidate.precision.u, seed=seed, known=known)
+        model = candidate.model()
+        errors.take_parameters(judge_parameters(model, reference, feeds(), u=u, seed=seed, known=known))
+        if errors.has_failed_by_execution:
+            errors.take_execution(judge_execution(model, feeds(), u=u, seed=seed))
     except InputRefused as refused:
         log.warning("the parameters of the file cannot be judged: %s", refused)
-        return {}

@@ -11,8 +11,10 @@ lie than its source, see `K_RMS`. `bound` is what roundings alone can leave:
 
 - of the output's size, what accumulation leaves (`accumulation_error`); it counts where the source happens to be exact;
 - if that is not enough, what is left of the condition of the file's own sums, K_ORDER sqrt(1 + K) times what one
-  rounding of every parameter moves the output (sums of K products in the worst order), *provided* that the file's
-  function, in float64, lies no further from the source's than K_PARAMETERS times that: no wrong parameter hides in it.
+  rounding of every factor moves the output (sums of K products in the worst order), *provided* that the file's
+  function, in float64, lies no further from the source's than K_PARAMETERS times what one rounding of every parameter
+  moves it: no wrong parameter hides in it. Factors are the parameters first, in one draw; where that does not explain
+  it, the values too, in several.
 """
 
 from __future__ import annotations
@@ -125,7 +127,7 @@ class OutputErrors:
         usual = max(self._of_source[0], self._of_accumulation[0])
         if self.parameters is None or not self.has_right_parameters:
             return usual
-        return max(usual, K_ORDER * self.worst_order * self.parameters.rounding.rms)
+        return max(usual, K_ORDER * self.worst_order * self.parameters.executed.rms)
 
     @property
     def _of_source(self) -> tuple[float, float]:
@@ -171,7 +173,7 @@ class OutputErrors:
         usual = max(self._of_source[1], self._of_accumulation[1])
         if self.parameters is None or not self.has_right_parameters:
             return usual
-        return max(usual, K_ORDER * self.worst_order * self.parameters.rounding.maximum)
+        return max(usual, K_ORDER * self.worst_order * self.parameters.executed.maximum)
 
     @property
     def has_right_parameters(self) -> bool:

@@ -18,6 +18,7 @@ from bnfold.verification.execution.answers import is_finite
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from bnfold.numerics.error_bounds import PooledError
     from bnfold.verification.checks.parameter_errors import ParameterErrors
     from bnfold.verification.data.feeds import Feed
     from bnfold.verification.data.precision import Precision
@@ -120,10 +121,22 @@ class PooledErrors:
             self.outputs[name].parameters = errors
             self.outputs[name].worst_order = self.precision.worst_order
 
+    def take_execution(self, judged: Mapping[str, PooledError]) -> None:
+        """Take in what roundings of an execution leave of outputs whose parameters were judged."""
+        for name, moved in judged.items():
+            parameters = self.outputs[name].parameters
+            if parameters is not None:
+                parameters.execution = moved
+
     @property
     def has_failed_outputs(self) -> bool:
         """Whether an output lies too far off, so that the parameters decide."""
         return any(output.failure() for output in self.outputs.values())
+
+    @property
+    def has_failed_by_execution(self) -> bool:
+        """Whether an output of right parameters still lies too far off."""
+        return any(output.failure() and output.has_right_parameters for output in self.outputs.values())
 
     @property
     def n_compared(self) -> int:

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
     import onnx
 
-__all__ = ["PARAMETRIC", "SMALL_FEED", "moved_by_roundings", "n_draws", "stored_parameters"]
+__all__ = ["MANY_DRAWS", "PARAMETRIC", "SMALL_FEED", "moved_by_roundings", "n_draws", "stored_parameters"]
 
 # Where the parameters of a network stand; sizes, axes and bounds (Resize, Clip, Pad) are none.
 PARAMETRIC = having(Trait.PARAMETRIC)
 _FLOATS = frozenset({TensorProto.BFLOAT16, TensorProto.FLOAT16, TensorProto.FLOAT})
-_N_DRAWS = 16  # for small rows: the error that a whole network has in common is one number, and needs as many draws
-SMALL_FEED = 1 << 14  # values up to which a feed is drawn _N_DRAWS times, and else once
+MANY_DRAWS = 16  # for small rows: the error that a whole network has in common is one number, and needs as many draws
+SMALL_FEED = 1 << 14  # values up to which a feed is drawn MANY_DRAWS times, and else once
 
 
 def n_draws(feed: Mapping[str, np.ndarray]) -> int:
     """How often roundings are drawn for a feed."""
-    return _N_DRAWS if sum(array.size for array in feed.values()) <= SMALL_FEED else 1
+    return MANY_DRAWS if sum(array.size for array in feed.values()) <= SMALL_FEED else 1
 
 
 def stored_parameters(model: onnx.ModelProto) -> Iterator[tuple[str, np.ndarray]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnfold.records import Verdict
-from bnfold.verification.checks.comparison import Compared, judged_parameters
+from bnfold.verification.checks.comparison import Compared, judge
 from bnfold.verification.checks.interface import Difference, differing_outputs, matched_inputs
 from bnfold.verification.checks.judgement import judgement
 from bnfold.verification.checks.pooled_errors import PooledErrors
@@ -74,5 +74,5 @@ def _compared(candidate: Candidate, golden: GoldenReference, *, seed: int) -> Co
             raise refused.refusal()
         different = errors.take_file(candidate.sessions.run(lambda: golden.feeds, source.answers))
     if different is None and errors.has_failed_outputs:
-        errors.take_parameters(judged_parameters(candidate, golden, golden.feeds, seed=seed))
+        judge(errors, candidate, golden, lambda: golden.feeds, seed=seed)
     return Compared(errors, difference=different)
