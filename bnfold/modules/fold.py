@@ -39,7 +39,12 @@ log = logging.getLogger("bnfold.modules")
 
 
 def fold_module(
-    network: nn.Module, example: Example | None, where: str, *, inplace: bool = False
+    network: nn.Module,
+    example: Example | None,
+    where: str,
+    *,
+    inplace: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> tuple[nn.Module, Ledger]:
     """Fold the BatchNorms of a module into its parameters.
 
@@ -48,6 +53,7 @@ def fold_module(
         example: what it is called with.
         where: the module in messages.
         inplace: whether the module itself is changed, once the copy is proven.
+        progress: told the name of each stage when it begins: export, fold, verify.
 
     Returns:
         The module, of the same class and in eval mode, and what became of each BatchNorm, with the certificate.
@@ -61,7 +67,7 @@ def fold_module(
     work = copied_module(network, where=where).eval()
     stored = materialise(work)
     source = module_source(work, example, where)
-    solution, check = _proven(source)
+    solution, check = _proven(source, progress)
     notes = notes_of(Places(work), solution.writing.parameters, stored)
     ledger = dataclasses.replace(solution.ledger, notes=notes)
     apply_writing(work, solution.writing)
@@ -73,7 +79,7 @@ def fold_module(
     return work, ledger
 
 
-def fold_source(source: TorchSource) -> Solution:
+def fold_source(source: TorchSource, progress: Callable[[str], None] | None = None) -> Solution:
     """Fold a loaded module, which is changed in place, and prove it equal; the caller takes out what is identity now.
 
     Raises:
@@ -81,21 +87,27 @@ def fold_source(source: TorchSource) -> Solution:
         GateFailed: the folded module is not equal.
     """
     original = dataclasses.replace(source, module=duplicate(source.module))
-    solution, check = _proven(original)
+    solution, check = _proven(original, progress)
     apply_writing(source.module, solution.writing)
     check(source.module)
     return solution
 
 
-def _proven(source: TorchSource) -> tuple[Solution, Callable[[nn.Module], object]]:
+def _proven(
+    source: TorchSource, progress: Callable[[str], None] | None
+) -> tuple[Solution, Callable[[nn.Module], object]]:
     """What a module becomes, equal in float64 before rounding; and the check of what is made of that, as it is stored.
 
     The module stays as it is.
     """
+    begin = progress or log.debug
+    begin("export")
     model, batch = _exported(source)
     before = ir.to_proto(model)
     lengths = accumulation_lengths(before)
+    begin("fold")
     solution = solve(model, Places(source.module))
+    begin("verify")
     check_graph(source, before, ir.to_proto(model), solution, batch)
     del model, before
     wide = duplicate(source.module).double()

@@ -13,6 +13,8 @@ from bnfold.sources.program import program_source
 from bnfold.sources.usercode import described
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
     from bnfold.modules.writing import Writing
@@ -26,7 +28,9 @@ _GROUPS = 6  # the position of groups in conv_transpose(input, weight, bias, str
 _RUNNING_VAR = 4
 
 
-def fold_program(program: torch.export.ExportedProgram, where: str) -> tuple[torch.export.ExportedProgram, Ledger]:
+def fold_program(
+    program: torch.export.ExportedProgram, where: str, *, progress: Callable[[str], None] | None = None
+) -> tuple[torch.export.ExportedProgram, Ledger]:
     """Fold the BatchNorms of an exported program; it stays as it is, and its dynamic axes stay dynamic.
 
     Raises:
@@ -41,7 +45,7 @@ def fold_program(program: torch.export.ExportedProgram, where: str) -> tuple[tor
     source = program_source(program, where)
     work: Any = copied_module(source.module, where=where)
     new = _give_biases(work)
-    solution = fold_source(dataclasses.replace(source, program=None, module=work))
+    solution = fold_source(dataclasses.replace(source, program=None, module=work), progress)
     _take_out(work, solution.writing, new)
     return _exported_again(program, work, where), solution.ledger
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bnfold.errors import InputRefused
 from bnfold.records import DataFacts, EvaluatedFile, EvaluatePair, EvaluateReport, MetricGate
+from bnfold.report.progress import notebook_progress
 from bnfold.workflows.arguments import check_threads, require_provider
 from bnfold.workflows.user_code import runs_user_code
 
@@ -107,7 +108,8 @@ def evaluation(
     spec = data if data is not None else (contenders[0].facts.data or {}).get("data")
     samples = [open_samples(spec, own, split=split, task=task, download=download) for own in contenders]
     size = next((own.fixed_batch for own in contenders if own.fixed_batch), None) or batch
-    judged = judge(contenders, samples, batch=size, progress=progress)
+    with notebook_progress("evaluate", progress) as told:
+        judged = judge(contenders, samples, batch=size, progress=told)
     facts = DataFacts(samples[0].spec, samples[0].split, judged.n, samples[0].sha256)
     pairs = _pairs(contenders, judged)
     report = EvaluateReport(
@@ -140,7 +142,7 @@ def evaluate(*files: str | os.PathLike[str], **options: Any) -> EvaluateReport:
             threads: of one operator; None for all that this process may use.
             weights, pretrained, input_shapes, input_dtypes: see `bnfold.fold_export`.
             download: whether data that is not on this machine may be fetched.
-            progress: called with the part that is done, 0 to 1.
+            progress: called with the part that is done, 0 to 1; None shows a bar in a notebook.
 
     Returns:
         Metrics with 99 % intervals (Wilson's for proportions, else over samples drawn with replacement), paired

@@ -5,18 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
+from bnfold.report.progress import notebook_stages
 from bnfold.workflows.networks import loaded_network, undisturbed
+from bnfold.workflows.stages import FOLD_STAGES
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
     from bnfold.records import Ledger
+    from bnfold.workflows.stopwatch import Progress
 
 __all__ = ["fold"]
 
 
 @runs_user_code()
 def fold(
-    network: Any, example: Any = None, *, inplace: bool = False, channel_block: int | None = None
+    network: Any,
+    example: Any = None,
+    *,
+    inplace: bool = False,
+    channel_block: int | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Any, Ledger]:
     """Fold the BatchNorms of a network into the parameters around them.
 
@@ -33,6 +41,7 @@ def fold(
         inplace: change the module itself, or the `onnx_ir.Model`, once the fold is proven, and return it.
         channel_block: dead channels of an ONNX model leave in such blocks, see `bnfold.folding.blocks`; None takes
             those of the CPU.
+        progress: called with the name of each stage of a module's fold when it begins; None shows a bar in a notebook.
 
     Returns:
         The network, and the ledger: what became of each BatchNorm. `ledger.certificate` holds the certificate.
@@ -51,8 +60,8 @@ def fold(
     if kind == "module":
         from bnfold.modules import fold_module
 
-        with undisturbed(network):
-            return fold_module(network, example_of(example, where=where), where, inplace=inplace)
+        with undisturbed(network), notebook_stages(f"fold {where}", progress, FOLD_STAGES) as told:
+            return fold_module(network, example_of(example, where=where), where, inplace=inplace, progress=told)
     if inplace and kind != "onnx_ir":
         raise InputRefused(
             "only a module or an onnx_ir.Model is folded in place",
@@ -64,8 +73,8 @@ def fold(
     if kind == "program":
         from bnfold.modules import fold_program
 
-        with undisturbed(network):
-            return fold_program(network, where)
+        with undisturbed(network), notebook_stages(f"fold {where}", progress, FOLD_STAGES) as told:
+            return fold_program(network, where, progress=told)
     if kind == "onnx":
         from bnfold.folding import fold as fold_proto
 

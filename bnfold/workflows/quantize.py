@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnfold.records.quantisation import CalibrationFacts, QuantizeReport
+from bnfold.report.progress import notebook_stages
 from bnfold.workflows.arguments import require_provider
 from bnfold.workflows.calibration_samples import calibration_samples
 from bnfold.workflows.conversion import convert, into_metadata
@@ -32,7 +33,7 @@ from bnfold.workflows.quantize_options import (
     refuse_to_overwrite,
     target_of,
 )
-from bnfold.workflows.stages import BUDGET_S
+from bnfold.workflows.stages import BUDGET_S, QUANTIZE_STAGES
 from bnfold.workflows.staging import staged_folder
 from bnfold.workflows.stopwatch import Progress, Stopwatch
 from bnfold.workflows.user_code import runs_user_code
@@ -119,7 +120,7 @@ def quantize(
         threads: threads of ONNX Runtime; None takes all that this process may use.
         seed: of the samples that are held out, and of the measurement.
         download: whether data that is not on this machine may be fetched.
-        progress: called with the name of each stage when it begins; None logs it.
+        progress: called with the name of each stage when it begins; None logs it, and shows a bar in a notebook.
 
     Raises:
         InputRefused: the source, the samples or the output cannot be used.
@@ -149,8 +150,12 @@ def quantize(
     refuse_to_overwrite(spec, folder)
     require_provider("cpu")
     here = provider_here(chosen)
-    watch = Stopwatch(progress or _log_stage)
-    with staged_folder(folder, OUTPUT_NAMES, force=force) as stage, tempfile.TemporaryDirectory() as place:
+    with (
+        notebook_stages(f"quantize {spec}", progress, QUANTIZE_STAGES) as told,
+        staged_folder(folder, OUTPUT_NAMES, force=force) as stage,
+        tempfile.TemporaryDirectory() as place,
+    ):
+        watch = Stopwatch(told or _log_stage)
         with watch.stage("load"):
             loaded = settled(
                 load_source(

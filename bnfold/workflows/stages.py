@@ -1,10 +1,12 @@
-"""The stages of `fold_export`, how long each takes of the others, and how long files are measured."""
+"""The stages of functions that take long, how long each takes of the others, and how long files are measured."""
 
 from __future__ import annotations
 
-__all__ = ["BUDGET_S", "STAGES", "expected_seconds"]
+__all__ = ["BUDGET_S", "FOLD_STAGES", "QUANTIZE_STAGES", "STAGES", "expected_seconds"]
 
-STAGES = ("load", "export", "fold", "simplify", "verify", "bench")
+STAGES = ("load", "export", "fold", "simplify", "verify", "bench")  # of `fold_export`
+FOLD_STAGES = ("export", "fold", "verify")
+QUANTIZE_STAGES = ("load", "export", "fold", "simplify", "calibrate", "prove", "measure", "bench")
 BUDGET_S = 3.0  # of a measurement that nobody gave a time for
 
 # Of a ResNet-50, the interpreter's imports included; what counts is what they are of each other.

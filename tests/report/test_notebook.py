@@ -9,6 +9,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from report_facts import SCRIPT, bench_facts, fold_export_report
 
@@ -202,4 +203,31 @@ def test_training_has_a_bar(notebook: Display) -> None:
         progress.step()
         progress.step()
     assert "100% accuracy &lt;0.9&gt;" in notebook.drawn[-2]
+    assert notebook.drawn[-1] == ""
+
+
+def test_folding_quantising_and_evaluating_have_bars(
+    notebook: Display, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    torch, generator = pytest.importorskip("torch"), np.random.default_rng(0)
+    monkeypatch.setattr("bnfold.runtime.notebook.REFRESH_S", 0.0)
+    nn = torch.nn
+    module = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).eval()
+    bnfold.fold(module, (2, 2, 4, 4))
+    assert [text for text in notebook.drawn if "67% verify" in text]
+    assert notebook.drawn[-1] == ""
+
+    example = generator.standard_normal((32, 2, 4, 4)).astype(np.float32)
+    bnfold.fold_export(module, (2, 2, 4, 4), tmp_path / "file", budget_s=0)
+    np.savez(tmp_path / "samples.npz", input=example)
+    notebook.drawn.clear()
+    file = tmp_path / "file" / "model.onnx"
+    bnfold.quantize(file, tmp_path / "int8", inputs=tmp_path / "samples.npz", budget_s=0)
+    assert [text for text in notebook.drawn if f"quantize {file}" in text and "calibrate" in text]
+    assert notebook.drawn[-1] == ""
+
+    np.savez(tmp_path / "data.npz", x=example, y=np.arange(32) % 3)
+    notebook.drawn.clear()
+    bnfold.evaluate(file, data=f"npz:{tmp_path / 'data.npz'}", split="test")
+    assert [text for text in notebook.drawn if "evaluate" in text and "100%" in text]
     assert notebook.drawn[-1] == ""
