@@ -77,6 +77,10 @@ CONVOLUTIONS = {
     "dilated": "y = Conv <pads = [2, 2, 2, 2], dilations = [2, 2]> (x, w)",
     "same": 'y = Conv <auto_pad = "SAME_UPPER", strides = [2, 2]> (x, w)',
     "two readers": "a = Conv <pads = [1, 1, 1, 1]> (x, w) c = Conv (x, u) y = Concat <axis = 1> (a, c)",
+    "padded apart": "p = Constant <value = int64[8] {0, 0, 1, 2, 0, 0, 3, 1}> () t = Pad (x, p) y = Conv (t, w, b)",
+    "padded apart and not": "p = Constant <value = int64[8] {0, 0, 1, 1, 0, 0, 1, 1}> () "
+    "z = Constant <value = float {0.0}> () t = Pad (x, p, z) a = Conv (t, w) c = Conv (x, u) "
+    "d = Conv <pads = [0, 1, 2, 1]> (x, w) y = Concat <axis = 1> (a, c, d)",
     "batchnorm": "a = Conv <pads = [1, 1, 1, 1]> (x, w) y = BatchNormalization (a, gamma, b, mean, gamma)",
 }
 
@@ -159,6 +163,20 @@ def test_what_reads_the_input_besides_keeps_nodes_and_says_so(body, reason):
     np.testing.assert_allclose(exact(file, x), exact(plain, x), rtol=1e-5, atol=1e-4)
     assert outcome.outcome == ("explicit" if reason else "folded")  # constants are computed before
     assert reason is None or reason in outcome.reason
+
+
+@pytest.mark.parametrize(
+    "pad",
+    [
+        "z = Constant <value = float {1.0}> () t = Pad (x, p, z)",
+        'z = Constant <value = float {0.0}> () t = Pad <mode = "edge"> (x, p, z)',
+    ],
+)
+def test_a_border_of_anything_but_zeros_keeps_nodes(pad):
+    body = f"p = Constant <value = int64[8] {{0, 0, 1, 1, 0, 0, 1, 1}}> () {pad} y = Conv (t, w, b)"
+    _, _, outcome = folded(network(body), InputFormat("x", IMAGENET))
+    assert outcome.outcome == "explicit"
+    assert "Pad" in outcome.reason
 
 
 def test_no_mean_takes_no_channel():
