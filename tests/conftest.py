@@ -66,7 +66,15 @@ class Turns:
 
 
 TURNS = pytest.StashKey[Turns]()
-LONGEST = ("test_readme.py", "test_docs.py", "test_tutorial.py", "test_wheel.py", "test_resume.py")
+WARM = (
+    "test_readme.py",
+    "test_docs.py",
+    "test_tutorial.py",
+    "test_resume.py",
+    "test_processes.py",
+    "test_warm_python.py",
+)
+FIRST = (*WARM, "test_wheel.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -77,8 +85,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest begin, so that no worker is left with one of them while the others have ended."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    """The files that take longest begin, so that no worker is left with one of them while the others have ended.
+
+    Those that use `warm_python` stand together: the first worker has them all, and no other imports what it imports.
+    """
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
 @pytest.hookimpl(wrapper=True)
