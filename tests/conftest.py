@@ -5,8 +5,11 @@ from __future__ import annotations
 import fcntl
 import inspect
 import os
+import shlex
 import signal
+import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +66,15 @@ class Turns:
 
 
 TURNS = pytest.StashKey[Turns]()
-LONGEST = ("test_readme.py", "test_docs.py", "test_tutorial.py", "test_wheel.py", "test_resume.py")
+WARM = (
+    "test_readme.py",
+    "test_docs.py",
+    "test_tutorial.py",
+    "test_resume.py",
+    "test_processes.py",
+    "test_warm_python.py",
+)
+FIRST = (*WARM, "test_wheel.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -74,8 +85,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest begin, so that no worker is left with one of them while the others have ended."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    """The files that take longest begin, so that no worker is left with one of them while the others have ended.
+
+    Those that use `warm_python` stand together: the first worker has them all, and no other imports what it imports.
+    """
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -109,12 +123,30 @@ def cli() -> Callable[..., Result]:
     return run
 
 
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[list[str]]:
+    """The beginning of a command, as `python` is one, whose programs need not import PyTorch first: warm_python.py."""
+    script = Path(__file__).with_name("warm_python.py")
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    environment = {**os.environ, **one_thread, "PYTHONPATH": str(script.parents[1])}
+    with (
+        tempfile.TemporaryDirectory() as folder,  # a socket's path must be short
+        subprocess.Popen(
+            [sys.executable, script, f"{folder}/socket"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True,
+        ) as server,
+    ):  # fmt: skip
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        yield [sys.executable, "-IS", str(script), f"{folder}/socket"]
+
+
 @pytest.fixture
-def with_program(tmp_path: Path) -> dict[str, str]:
+def with_program(tmp_path: Path, warm_python: list[str]) -> dict[str, str]:
     """The environment of this interpreter with `bnfold` on the path, for the commands of our documents."""
     program = tmp_path / "bin" / "bnfold"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bnfold "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(warm_python)} -m bnfold "$@"\n')
     program.chmod(0o755)
     path = os.pathsep.join([str(program.parent), os.environ["PATH"]])
     return {**os.environ, "PATH": path, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}

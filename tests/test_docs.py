@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,14 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTA
 
 
 @pytest.mark.slow
-def test_page_on_batchnorm(tmp_path: Path, with_program: dict[str, str]) -> None:
+def test_page_on_batchnorm(tmp_path: Path, with_program: dict[str, str], warm_python: list[str]) -> None:
     printed, n_compared = "", 0
     for language, block in BLOCKS:
         if language == "text":
             assert printed == block
             n_compared += 1
             continue
-        program = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
+        program = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [*warm_python, "-c"]
         printed = subprocess.run(
             [*program, block], cwd=tmp_path, env=with_program, check=True, text=True, stdout=subprocess.PIPE
         ).stdout

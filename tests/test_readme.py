@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,9 @@ MODULE_BLOCK, PYTHON_BLOCK = (block for language, block in BLOCKS if language ==
 pytestmark = pytest.mark.slow
 
 
-def test_commands_and_python_of_the_readme(tmp_path: Path, with_program: dict[str, str]) -> None:
+def test_commands_and_python_of_the_readme(
+    tmp_path: Path, with_program: dict[str, str], warm_python: list[str]
+) -> None:
     used = {line.split()[1] for line in (COMMAND_BLOCK + ACCURACY_BLOCK).splitlines()}
     assert used == set(COMMANDS)
     env = with_program
@@ -36,7 +37,7 @@ def test_commands_and_python_of_the_readme(tmp_path: Path, with_program: dict[st
 
     assert len([line for line in PYTHON_BLOCK.splitlines() if line]) < 10
     printed = subprocess.run(
-        [sys.executable, "-c", PYTHON_BLOCK], cwd=tmp_path, env=env, check=True, text=True, capture_output=True
+        [*warm_python, "-c", PYTHON_BLOCK], cwd=tmp_path, env=env, check=True, text=True, capture_output=True
     ).stdout
     row = json.loads((tmp_path / "exported" / "report.json").read_text())
     (output,) = row["verify"]["outputs"]
@@ -46,9 +47,9 @@ def test_commands_and_python_of_the_readme(tmp_path: Path, with_program: dict[st
     assert "ratio=" in printed.splitlines()[1]
 
 
-def test_module_in_memory_of_the_readme(tmp_path: Path, with_program: dict[str, str]) -> None:
+def test_module_in_memory_of_the_readme(tmp_path: Path, with_program: dict[str, str], warm_python: list[str]) -> None:
     assert len([line for line in MODULE_BLOCK.splitlines() if line]) <= 10
-    command = [sys.executable, "-c", MODULE_BLOCK]
+    command = [*warm_python, "-c", MODULE_BLOCK]
     ended = subprocess.run(command, cwd=tmp_path, env=with_program, check=True, text=True, capture_output=True)
     lines = ended.stdout.splitlines()
     assert lines[0].startswith("<FoldExportResult of module Sequential: passed, 1 BatchNorms: 1 absorbed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "modules.md").read_text()
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGE = (REPOSITORY / "docs" / "modules.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$\n+^```text\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 DEPLOYMENT = ("coremltools", "executorch", "torchao")
 
@@ -36,14 +38,15 @@ def test_every_example_has_its_answer() -> None:
 
 @pytest.mark.parametrize(("code", "expected"), EXAMPLES)
 def test_examples_print_what_the_page_says(
-    code: str, expected: str, with_program: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    code: str, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if needed(code):
         for package in needed(code):
             pytest.importorskip(package, reason=f"{package} is not installed: scripts/test_deployment.sh installs it")
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
         command = [sys.executable, "-W", "ignore", "-c", code]
-        answer = subprocess.run(command, env=with_program, check=True, text=True, stdout=subprocess.PIPE).stdout
+        answer = subprocess.run(command, env=environment, check=True, text=True, stdout=subprocess.PIPE).stdout
         assert answer == expected
         return
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()) as printed:

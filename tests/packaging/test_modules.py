@@ -12,7 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-PACKAGE = Path(__file__).resolve().parents[2] / "bnfold"
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGE = REPOSITORY / "bnfold"
 MAX_LINES = 250
 
 
@@ -72,9 +73,10 @@ def test_a_circle_is_found(tmp_path: Path, second: str) -> None:
     assert sorted(set(circle(package))) == ["p.first", "p.inner", "p.second"]
 
 
-def test_no_module_is_long() -> None:
+@pytest.mark.parametrize("folder", [PACKAGE, REPOSITORY / "scripts"], ids=lambda folder: folder.name)
+def test_no_module_is_long(folder: Path) -> None:
     lengths = {
-        path.relative_to(PACKAGE).as_posix(): len(path.read_text("utf-8").splitlines())
-        for path in PACKAGE.rglob("*.py")
+        path.relative_to(folder).as_posix(): len(path.read_text("utf-8").splitlines()) for path in folder.rglob("*.py")
     }
+    assert lengths
     assert [name for name, length in lengths.items() if length > MAX_LINES] == []

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass
+from email import message_from_bytes
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NETWORKS = sorted(path.name for path in (REPOSITORY / "models").glob("*.py"))
@@ -84,6 +87,37 @@ class Installation:
     work: Path
 
 
+EXTRAS = ("cpu", "torch", "train")  # `train` needs `torch`
+
+
+def required(lines: Iterable[str], extras: Collection[str] = ()) -> set[str]:
+    """The distributions that requirements name, without those of other extras."""
+    found = set()
+    for line in lines:
+        requirement, _, marker = line.partition(";")
+        extra = re.search(r"extra == ['\"]([\w-]+)", marker)
+        if extra is None or extra[1] in extras:
+            found |= set(re.findall(r"^[\w.-]+", requirement))
+    return found
+
+
+def link_dependencies(wheel: Path, packages: Path) -> None:
+    """Link what the wheel requires from this environment: what lies here already need not be unpacked again."""
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = message_from_bytes(archive.read(metadata)).get_all("Requires-Dist", [])
+    wanted, seen = required(lines, EXTRAS), {"bnfold"}
+    while new := wanted - seen:
+        seen |= new
+        for name in new:
+            with contextlib.suppress(PackageNotFoundError):  # one that the tests do without: pip installs it
+                found = distribution(name)
+                wanted |= required(found.requires or ())
+                for entry in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+                    if not (packages / entry).exists():
+                        (packages / entry).symlink_to(found.locate_file(entry))
+
+
 @pytest.fixture(scope="module")
 def installation(distributions: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """Install the wheel, and train a network there."""
@@ -91,9 +125,10 @@ def installation(distributions: dict[str, Path], tmp_path_factory: pytest.TempPa
     succeed(sys.executable, "-m", "venv", venv, cwd=work)
     python, bnfold = venv / "bin" / "python", venv / "bin" / "bnfold"
     wheel, constraints = distributions["wheel"], REPOSITORY / "scripts" / "constraints.txt"
-    # Most of PyTorch is never imported here, and need not be compiled.
-    succeed(python, "-m", "pip", "install", "-q", "--no-compile", "-c", constraints, f"{wheel}[cpu,train]", cwd=work)
-    packages = Path(succeed(python, "-c", "import click; print(click.__path__[0])", cwd=work).strip()).parent
+    packages = Path(succeed(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=work).strip())
+    link_dependencies(wheel, packages)
+    succeed(python, "-m", "pip", "install", "-q", "-c", constraints, f"{wheel}[cpu,train]", cwd=work)
+    succeed(python, "-m", "pip", "check", cwd=work)
     succeed(bnfold, "train", "bnnet", "--epochs", "2", "--quiet", cwd=work)
     return Installation(python, bnfold, packages, work)
 

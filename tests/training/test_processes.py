@@ -17,9 +17,10 @@ SCRIPT = Path(__file__).with_name("processes.py")
 
 
 @pytest.fixture(scope="module")
-def two() -> dict[str, Any]:
+def two(warm_python: list[str]) -> dict[str, Any]:
     """What two processes make of the networks."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python")
+    command = [*warm_python, *launcher, *warm_python, str(SCRIPT)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr

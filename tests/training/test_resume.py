@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,8 +41,8 @@ def network(model_file: Write) -> Path:
     return model_file(forward=FAULT)
 
 
-def _run(arguments: list[object], *, fault: str = "", program: tuple[str, ...] = ("-m", "bnfold")) -> Any:
-    command = [sys.executable, *program, "train", *map(str, arguments)]
+def _run(program: list[str], *arguments: object, fault: str = "") -> Any:
+    command = [*program, "-m", "bnfold", "train", *map(str, arguments)]
     environment = {**os.environ, "FAULT": fault, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
 
@@ -52,8 +51,8 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_kill_in_the_middle_of_an_epoch(tmp_path: Path, network: Path, cli: Cli) -> None:
-    killed = _run([network, "-o", tmp_path / "run", "--checkpoint-every", 4], fault=KILL)
+def test_kill_in_the_middle_of_an_epoch(tmp_path: Path, network: Path, cli: Cli, warm_python: list[str]) -> None:
+    killed = _run(warm_python, network, "-o", tmp_path / "run", "--checkpoint-every", 4, fault=KILL)
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "run").exists()
     assert [path.name[11:19] for path in list_checkpoints(tmp_path / "run.partial")] == ["00000024", "00000028"]
@@ -308,9 +307,10 @@ def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path: Path, network: Path, monk
     assert not any(path.read_bytes().startswith((b"\x80", b"PK")) for path in kept)
 
 
-def test_two_processes(tmp_path: Path, network: Path) -> None:
-    two = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bnfold")
-    whole = _run([network, "-o", tmp_path / "whole", "--json", "-"], program=two)
+def test_two_processes(tmp_path: Path, network: Path, warm_python: list[str]) -> None:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python")
+    two = [*warm_python, *launcher, *warm_python]
+    whole = _run(two, network, "-o", tmp_path / "whole", "--json", "-")
     assert whole.returncode == 0, whole.stderr
     report = json.loads(whole.stdout)  # one process alone has written it
     assert report["processes"] == 2
@@ -319,9 +319,9 @@ def test_two_processes(tmp_path: Path, network: Path) -> None:
     one = train(network, tmp_path / "one")
     # The same images a step and the same rates; dropout differs, and each process normalises over half of the images.
     assert report["metrics"]["test"]["accuracy"] == pytest.approx(one.metrics["test"]["accuracy"], abs=0.05)
-    killed = _run([network, "-o", tmp_path / "run", "--checkpoint-every", 4], fault=KILL, program=two)
+    killed = _run(two, network, "-o", tmp_path / "run", "--checkpoint-every", 4, fault=KILL)
     assert killed.returncode != 0
-    resumed = _run([network, "-o", tmp_path / "run", "--resume"], program=two)
+    resumed = _run(two, network, "-o", tmp_path / "run", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert (tmp_path / "run/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.py", "one", "run", "whole"]
