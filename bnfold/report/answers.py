@@ -16,7 +16,7 @@ from bnfold.report.timings import AGAINST, slower_warning, timing_sentence
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-__all__ = ["bench_answers", "evaluation_answers", "fold_export_answers"]
+__all__ = ["bench_answers", "evaluation_answers", "fold_export_answers", "inspection_answers"]
 
 Facts = Mapping[str, Any]
 
@@ -39,6 +39,13 @@ def fold_export_answers(report: Facts) -> Element:
         _fold_export_speed(report),
         _stayed(report),
     )
+
+
+def inspection_answers(report: Facts) -> Element:
+    """The answers that the JSON of `bnfold inspect` gives."""
+    source = report["source"]
+    what = f"{plain(source['n_parameters'])} parameters; nothing was written"
+    return _answers(_answer("What is it?", shortened(source["spec"], NAME_LENGTH), what), _stayed(report))
 
 
 def bench_answers(report: Facts, proof: Facts | None) -> Element:

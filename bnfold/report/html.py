@@ -10,11 +10,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bnfold.records import as_json
-from bnfold.report.answers import NAME_LENGTH, OUTCOMES, bench_answers, evaluation_answers, fold_export_answers
+from bnfold.report.answers import (
+    NAME_LENGTH,
+    OUTCOMES,
+    bench_answers,
+    evaluation_answers,
+    fold_export_answers,
+    inspection_answers,
+)
 from bnfold.report.cells import error, fact_list, is_empty, plain, table, title, value
 from bnfold.report.elements import Child, element, page
 from bnfold.report.evaluation_page import confusion_matrix, differences, metrics, mistakes
 from bnfold.report.layer_pictures import layer_panels
+from bnfold.report.network_page import network_section
 from bnfold.report.pictures import WIDTH_IN, Panel, panels
 from bnfold.report.settings import shortened
 from bnfold.report.svg import drawing, inline_svg, new_figure
@@ -30,7 +38,7 @@ __all__ = ["PAGES", "ledger_section", "other_sections", "render_html", "write_ht
 
 Facts = Mapping[str, Any]
 
-PAGES = ("bnfold.fold-export/", "bnfold.bench/", "bnfold.evaluate/", "bnfold.quantize/")
+PAGES = ("bnfold.fold-export/", "bnfold.inspect/", "bnfold.bench/", "bnfold.evaluate/", "bnfold.quantize/")
 """The schemas that have a page."""
 PICTURES_NEED = "Pictures need matplotlib; run `pip install bnfold[report]`."
 N_OPEN = 30  # entries of a ledger that are shown without being asked for
@@ -40,6 +48,7 @@ _SHARE = {"ms": lambda ms: number(ms, 3), "share": lambda share: f"{share:.1%}"}
 _RATIO = "time(file) / time(compared with)"
 _SELDOM = ("cuda_graph",)  # columns that are shown where a row has a yes
 _REMOVED = "removed_channels"
+_DRAWN = ("network", "merged_branches", _REMOVED)
 _OUTPUT = dict.fromkeys(("e_source", "e_output", "allowed"), error)
 
 
@@ -71,6 +80,8 @@ def render_html(
     schema = str(report.get("schema"))
     if schema.startswith("bnfold.fold-export/"):
         name, body = str(report["source"]["spec"]), _fold_export(report)
+    elif schema.startswith("bnfold.inspect/"):
+        name, body = str(report["source"]["spec"]), _inspection(report)
     elif schema.startswith("bnfold.bench/"):
         names = dict.fromkeys(shortened(run["name"], NAME_LENGTH) for run in report["runs"])
         name, body = ", ".join(names) or "nothing measured", _bench(report, proof, drawn=drawn)
@@ -86,12 +97,24 @@ def render_html(
 
 
 def _fold_export(report: Facts) -> list[Child]:
-    known = ("schema", "passed", "source", "output", "graph", "seconds", "environment", "ledger", "verify", _REMOVED)
+    known = ("schema", "passed", "source", "output", "graph", "seconds", "environment", "ledger", "verify", *_DRAWN)
     return [
         fold_export_answers(report),
+        network_section(report),
         *_proof_sections(report, ""),
         *(_section(title(key), fact_list(report[key], key)) for key in known[2:7] if not is_empty(report.get(key))),
         *other_sections(report, known),
+    ]
+
+
+def _inspection(report: Facts) -> list[Child]:
+    return [
+        inspection_answers(report),
+        network_section(report),
+        ledger_section(report["ledger"], "ledger"),
+        _removed(report, ""),
+        _section("Source", fact_list(report["source"], "source")),
+        *other_sections(report, ("schema", "source", "ledger", *_DRAWN)),
     ]
 
 
@@ -194,13 +217,17 @@ def _proof_sections(report: Facts, prefix: str) -> list[Child]:
         outputs = table(verify["outputs"], f"{prefix}verify.outputs", first=first, formats=_OUTPUT)
     rest = {key: content for key, content in verify.items() if key != "outputs"}
     measured = ledger.get("measured")
-    removed = report.get(_REMOVED)  # a report of an earlier version has none
     return [
         ledger_section(ledger, f"{prefix}ledger"),
-        _section("Dead channels that were removed", table(removed, f"{prefix}{_REMOVED}")) if removed else None,
+        _removed(report, prefix),
         _section("Equality", outputs, fact_list(rest, f"{prefix}verify")),
         None if measured is None else _section("Latency", fact_list(measured, f"{prefix}ledger.measured")),
     ]
+
+
+def _removed(report: Facts, prefix: str) -> Element | None:
+    removed = report.get(_REMOVED)  # a report of an earlier version has none
+    return _section("Dead channels that were removed", table(removed, f"{prefix}{_REMOVED}")) if removed else None
 
 
 def ledger_section(ledger: Facts, path: str) -> Element:
