@@ -17,6 +17,7 @@ from bnfold.records.network import GraphNodes, NetworkNode, module_path
 
 __all__ = ["batchnorm_names", "module_of", "outline"]
 
+_SHAPES = ("Shape", "Size")  # what they give depends on no value
 _COUNTED = re.compile(r"_\d+$")
 
 
@@ -52,9 +53,9 @@ def module_of(node: ir.Node) -> str:
 
 
 def outline(model: ir.Model) -> GraphNodes:
-    """The nodes of a model that depend on its inputs and that its outputs depend on; the model stays as it is.
+    """The nodes of a model that depend on values of its inputs and that its outputs depend on; the model stays as it is.
 
-    BatchNorms that no output depends on are among them. A node that holds subgraphs reads what these give.
+    Arithmetic on shapes is left out, BatchNorms that no output depends on are not. A node that holds subgraphs reads what these give.
     """
     if model.functions:
         model = model.clone()
@@ -67,7 +68,7 @@ def outline(model: ir.Model) -> GraphNodes:
     nodes = []
     for node in _inside_out(model.graph):
         reads = tuple(dict.fromkeys(written[value] for value in _read(node) if value in written))
-        if not reads and _is_constant(node, model.graph):
+        if node.op_type in _SHAPES or (not reads and _is_constant(node, model.graph)):
             continue
         name = names.new(node.name or node.op_type)
         written |= dict.fromkeys(node.outputs, name)

@@ -29,7 +29,7 @@ class NetworkNode:
 
 @dataclasses.dataclass(frozen=True)
 class GraphNodes:
-    """The nodes of a graph in the order it has them, those of its subgraphs included, without those on constants alone.
+    """The nodes of a graph in its order, those of its subgraphs included, without arithmetic on constants and shapes.
 
     `outputs` maps the graph's outputs to the node or input that writes each; one that is a constant is left out.
     """

@@ -137,6 +137,7 @@ def _bench(report: Facts, proof: Facts | None, *, drawn: bool) -> list[Child]:
         _section("Pictures", *figures) if figures else None,
         None if ratios is None else _section("Ratios", element("p", _RATIO, class_="note"), ratios),
         _section("Runs", runs) if runs is not None else None,
+        None if proof is None else network_section(proof, profile=_first_profile(report)),
         *_profiles(report),
         *([] if proof is None else _proof_sections(proof, "report.json:")),
         *other_sections(report, ("schema", "complete", "runs", "ratios", "profiles", "environment")),
@@ -145,16 +146,21 @@ def _bench(report: Facts, proof: Facts | None, *, drawn: bool) -> list[Child]:
 
 
 def _quantize(report: Facts, *, drawn: bool) -> list[Child]:
-    known = ("schema", "passed", "failures", "warnings", "layers", "plans", "timing", "source", "output", "seconds")
+    shown = ("timing", "source", "output", "seconds")
+    known = ("schema", "passed", "failures", "warnings", "layers", "plans", "ledger", *_DRAWN, *shown)
+    ledger = report.get("ledger")  # a report of an earlier version has none
     held_back = [element("p", failure, class_="bad") for failure in report["failures"]]
     tried = table(report["plans"], "plans", first=("name", "ratio", "low", "high"), formats=_THREE)
     layers = table(report["layers"], "layers", first=("name", "op", "precision", "sqnr_db", "sentence"))
     return [
         _section("No file: what holds it back", *held_back) if held_back else None,
         *(element("p", warning, class_="note") for warning in report["warnings"]),
+        network_section(report),
         _section("Layers", *_figures(layer_panels(report), drawn=drawn), layers),
         _section("Plans, timed against the float file", tried) if report["plans"] else None,
-        *(_section(title(key), fact_list(report[key], key)) for key in known[6:] if not is_empty(report.get(key))),
+        *(_section(title(key), fact_list(report[key], key)) for key in shown if not is_empty(report.get(key))),
+        None if ledger is None else ledger_section(ledger, "ledger"),
+        _removed(report, ""),
         *other_sections(report, known),
     ]
 
@@ -180,6 +186,12 @@ def _evaluation(report: Facts, pictures: Sequence[bytes]) -> list[Child]:
         sections.append(_section("The surest mistakes", wrong))
     known = ("schema", "data", "task", "files", "pairs", "gates", "seconds")
     return [*sections, *other_sections(report, known), _section("Data", fact_list(report["data"], "data"))]
+
+
+def _first_profile(report: Facts) -> Facts | None:
+    """Where the time of the first file goes, in the first cell of the grid that it was profiled in."""
+    profiles = report.get("profiles") or ()
+    return next((profile for profile in profiles if profile["name"] == report["runs"][0]["name"]), None)
 
 
 def _profiles(report: Facts) -> list[Element]:

@@ -7,15 +7,14 @@ hover, on focus and when it is pressed (`popover`): no script.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bnfold.report.elements import Child, element
-from bnfold.report.network_facts import LayerFacts, Time
-from bnfold.report.network_tree import Row, network_tree
+from bnfold.report.network_cells import LEGEND, Cells
+from bnfold.report.network_facts import LayerFacts
+from bnfold.report.network_tree import Row, is_kept, network_tree
 from bnfold.report.rails import HEAD_PX, LANE_PX, Rail, rails, sources
-from bnfold.report.tables import number
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -28,13 +27,6 @@ ALL_OPEN = 40
 MOST_OPENED = 12
 """BatchNorms that stay in a larger network whose modules are open; where there are more, all are closed."""
 MOST_LINKS = 24
-_OPERATORS = {"BatchNormalization": "BatchNorm"}
-_LEGEND = (
-    ("absorbed", "its scale and shift are in the weights of others"),
-    ("merged", "it went with the parallel branches it stood in, which are one operator"),
-    ("removed", "nobody reads what it gives, or its channels were constant"),
-    ("kept", "it is still there, for the reason that its mark tells"),
-)
 
 
 def network_section(report: Facts, *, profile: Facts | None = None) -> Element | None:
@@ -53,7 +45,7 @@ def network_section(report: Facts, *, profile: Facts | None = None) -> Element |
     rows = drawer.rows(tree)
     outcomes = {entry["outcome"] for entry in entries}
     legend = [
-        part for name, text in _LEGEND if name in outcomes
+        part for name, text in LEGEND if name in outcomes
         for part in (element("dt", name, class_=f"mark {name}"), element("dd", text))
     ]  # fmt: skip
     return element(
@@ -78,24 +70,23 @@ def _how_to_read(drawer: _Drawer) -> str:
         "those on the right the file's: they lead from what a row gives to the rows that read it. A mark tells more "
         "when you point at it, move to it, or press it."
     )
-    return text + (" Times are milliseconds of one run, by profile." if drawer.facts.has_times else "")
+    times = " Times are milliseconds of one run, by ONNX Runtime's profile; in brackets those of the file it is compared with."
+    return text + (times if drawer.facts.has_times else "")
 
 
 class _Drawer:
-    """Draws rows, numbers what needs a name on the page, and remembers what was told."""
+    """Draws rows, and remembers where BatchNorms are that stay."""
 
     def __init__(self, network: Facts, facts: LayerFacts, tree: Row) -> None:
         self.facts = facts
         operators = list(tree.operators())
         self._opens = len(operators) <= ALL_OPEN
-        self._opens_kept = sum(map(_is_kept, operators)) <= MOST_OPENED
+        self._opens_kept = sum(map(is_kept, operators)) <= MOST_OPENED
         self._outside = {side: set(network[side]["outputs"].values()) for side in ("before", "after")}
         self._readers = {side: _readers(network[side]["nodes"]) for side in ("before", "after")}
         self._labels = {name: name for side in ("before", "after") for name in network[side]["inputs"]}
-        self._longest = max((time.ms or 0.0 for time in facts.all_times()), default=0.0)
+        self._cells = Cells(facts)
         self._kept: list[tuple[str, str]] = []
-        self._told: set[str] = set()
-        self._n_tips = 0
 
     def links(self) -> Element | None:
         """Where the BatchNorms are that stayed; following one opens the modules around it."""
@@ -158,7 +149,7 @@ class _Drawer:
         return f"reads {', '.join(dict.fromkeys(named))}" if named else None
 
     def _item(self, row: Row, beside: tuple[Rail, Rail], lanes: tuple[int, int], reads: str | None) -> Element:
-        kept = next((inner for inner in row.operators() if _is_kept(inner)), None)
+        kept = next((inner for inner in row.operators() if is_kept(inner)), None)
         left, right = (
             _svg(rail, n, side, has_kept=kept is not None)
             for rail, n, side in zip(beside, lanes, ("before", "after"), strict=True)
@@ -169,79 +160,10 @@ class _Drawer:
             if kept is not None:
                 anchor = {"id": f"bn{len(self._kept)}"}
                 self._kept.append((anchor["id"], str((row.entry or {}).get("name", row.label))))
-            return element("li", left, right, element("div", *self._cells(row, hidden), class_="row"), **anchor)
+            return element("li", left, right, element("div", *self._cells.operator(row, hidden), class_="row"), **anchor)
         opened = {"open": "open"} if self._opens or (kept is not None and self._opens_kept) else {}
-        summary = element("summary", *self._sums(row, hidden), class_="row")
+        summary = element("summary", *self._cells.module(row, hidden), class_="row")
         return element("li", left, right, element("details", summary, self.rows(row), **opened))
-
-    def _cells(self, row: Row, hidden: Child) -> Iterator[Child]:
-        """An operator: its layer, what it was, what it is, its time."""
-        yield element("b", row.label, hidden)
-        before = None if row.before is None else _operator(row.before)
-        yield _cell("before", before or ("BatchNorm" if row.entry is not None else None))
-        yield _cell("after", None if row.after is None else _operator(row.after), *self._marks(row))
-        found = self.facts.time_of(row) if row.after is not None else None
-        if found is not None and found[0] not in self._told:
-            self._told.add(found[0])
-            yield self._time(found[1])
-
-    def _marks(self, row: Row) -> Iterator[Child]:
-        if row.entry is not None:
-            yield from self._mark(str(row.entry["outcome"]), _fate(row.entry))
-        elif row.after is None and row.path in self.facts.merged_into:
-            yield from self._mark("merged", f"one of the branches that became {self.facts.merged_into[row.path]}")
-        elif row.after is None:
-            yield element("span", "gone", class_="gone")
-        merged = self.facts.merged.get(row.path)
-        if merged and row.after is not None and (row.before is None or row.before["op"] != row.after["op"]):
-            yield from self._mark("new", f"merged from {', '.join(merged)}", "merged")
-        channels = self.facts.channels.get(row.path)
-        if channels and row.after is not None:
-            text = f"{channels['from']} to {channels['to']} channels"
-            yield from self._mark("removed", "the others were constant: dead channels", text)
-        layer = self.facts.layer_of(row.after)
-        if layer is not None:
-            kind = "float" if layer["precision"] == "float32" else "low"
-            yield from self._mark(kind, layer.get("sentence"), str(layer["precision"]))
-
-    def _mark(self, kind: str, told: str | None, text: str | None = None) -> Iterator[Child]:
-        """A word that tells more."""
-        if not told:
-            yield element("span", text or kind, class_=f"mark {kind}")
-            return
-        self._n_tips += 1
-        name = f"tip{self._n_tips}"
-        yield element(
-            "button", text or kind, class_=f"mark {kind}", type="button", popovertarget=name, aria_describedby=name
-        )
-        yield element("span", told, class_="tip", id=name, popover="auto")
-
-    def _sums(self, row: Row, hidden: Child) -> Iterator[Child]:
-        """A module: how many operators it had and has, and what became of its BatchNorms."""
-        rows = list(row.operators())
-        yield element("b", row.label, hidden)
-        yield _cell("before", _nodes(sum(inner.before is not None for inner in rows)))
-        counts = Counter(str(inner.entry["outcome"]) for inner in rows if inner.entry is not None)
-        kinds = Counter(layer["precision"] for inner in rows if (layer := self.facts.layer_of(inner.after)) is not None)
-        marks = [element("span", f"{n} {name}", class_=f"mark {name}") for name, _ in _LEGEND if (n := counts[name])]
-        marks += [
-            element("span", f"{n} {kind}", class_=f"mark {'float' if kind == 'float32' else 'low'}")
-            for kind, n in sorted(kinds.items())
-        ]
-        yield _cell("after", _nodes(sum(inner.after is not None for inner in rows)), *marks)
-        total = self.facts.sum_of(inner for inner in rows if inner.after is not None)
-        if total is not None:
-            yield self._time(total, whole=True)
-
-    def _time(self, time: Time, *, whole: bool = False) -> Element | None:
-        """Milliseconds; of an operator with a bar that is as long as the network's longest is to it."""
-        if time.ms is None:
-            return None
-        other = "" if time.against_ms is None else f" of {number(time.against_ms, 3)}"
-        share = 0.0 if whole or not self._longest else time.ms / self._longest
-        style = {"style": f"--w:{share:.0%}"} if share >= 0.01 else {}
-        return element("span", f"{number(time.ms, 3)}{other} ms", class_="time", **style)
-
 
 def _readers(nodes: Sequence[Facts]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
@@ -249,31 +171,6 @@ def _readers(nodes: Sequence[Facts]) -> dict[str, list[str]]:
         for read in node["reads"]:
             found.setdefault(read, []).append(node["name"])
     return found
-
-
-def _is_kept(row: Row) -> bool:
-    return row.entry is not None and row.entry["outcome"] == "kept"
-
-
-def _operator(node: Facts) -> str:
-    return _OPERATORS.get(node["op"], str(node["op"]))
-
-
-def _nodes(count: int) -> str:
-    return f"{count:,} node{'' if count == 1 else 's'}"
-
-
-def _fate(entry: Facts) -> str | None:
-    """Why a BatchNorm stays, or what took it."""
-    if entry["outcome"] == "kept":
-        return str(entry["reason"])
-    return f"into {', '.join(entry['into'])}" if entry["into"] else None
-
-
-def _cell(side: str, text: str | None, *marks: Child) -> Element:
-    """A cell; who hears the page is told which of the two graphs it is about."""
-    return element("span", element("span", f" {side}: ", class_="vh"), text or ("" if marks else "none"), *marks,
-                   class_=side if text or marks else f"{side} none")  # fmt: skip
 
 
 def _svg(rail: Rail, n_lanes: int, side: str, *, has_kept: bool) -> Element | None:

@@ -11,7 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["MOST_ROWS", "Row", "network_tree"]
+from bnfold.records.network import module_path
+
+__all__ = ["MOST_ROWS", "Row", "is_kept", "network_tree"]
 
 Facts = Mapping[str, Any]
 MOST_ROWS = 60
@@ -52,6 +54,11 @@ class Row:
             yield from row.operators()
 
 
+def is_kept(row: Row) -> bool:
+    """Whether a row is a BatchNorm that stays."""
+    return row.entry is not None and row.entry["outcome"] == "kept"
+
+
 def network_tree(network: Facts | None, entries: Sequence[Facts]) -> Row:
     """The tree of a network; its root has no label.
 
@@ -72,7 +79,7 @@ def network_tree(network: Facts | None, entries: Sequence[Facts]) -> Row:
         partner = partners.get(node["name"])
         builder.add(node["layer"], after=node, at=None if partner is None else operators[partner])
     for name, entry in fates.items():  # those that are no node of the source: decomposed ones
-        builder.add(str(name), entry=entry)
+        builder.add(module_path(str(name)), entry=entry)
     return _chunked(_shortened(builder.root))
 
 
