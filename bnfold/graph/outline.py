@@ -52,15 +52,20 @@ def module_of(node: ir.Node) -> str:
     return module_path(parameter_layer(node)) or ("" if operator else module_path(node.name or ""))
 
 
-def outline(model: ir.Model) -> GraphNodes:
-    """The nodes of a model that depend on values of its inputs and that its outputs depend on; the model stays as it is.
+def outline(model: ir.Model, *, is_source: bool) -> GraphNodes:
+    """The nodes of a model that depend on values of its inputs, and that its outputs depend on. It stays as it is.
 
-    Arithmetic on shapes is left out, BatchNorms that no output depends on are not. A node that holds subgraphs reads what these give.
+    Arithmetic on shapes is not among them; BatchNorms that no output depends on are. A node that holds subgraphs reads
+    what these give.
+
+    Args:
+        model: what to look at.
+        is_source: whether its BatchNorms are those of a ledger, and called as there.
     """
     if model.functions:
         model = model.clone()
         inline_functions(model)
-    batchnorms = batchnorm_names(model)
+    batchnorms = batchnorm_names(model) if is_source else {}
     parameters = set(model.graph.initializers.values())
     inputs = [value for value in model.graph.inputs if value not in parameters]
     names = _Names()

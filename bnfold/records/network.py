@@ -17,7 +17,7 @@ class NetworkNode:
         op: the operator's type.
         layer: path of the module it is of (`layer1.0.conv1`), empty for the network itself.
         reads: the names of the nodes and graph inputs whose values it takes, in the order of its operands.
-        batchnorm: its name in the ledger, where it is a BatchNorm of the source.
+        batchnorm: in the source, the name that the ledger has for it if it is a BatchNorm.
     """
 
     name: str

@@ -22,7 +22,7 @@ class SlowerPart:
 
 @dataclasses.dataclass(frozen=True)
 class LayerTime:
-    """What a layer takes in one run of the file, by ONNX Runtime's profile, and in the other file; None where not there."""
+    """Milliseconds of a layer in one run of the file, and of the other file, by profile; None where it has none."""
 
     name: str
     ms: float | None

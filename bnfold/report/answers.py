@@ -26,6 +26,12 @@ N_RATIOS = 3  # more would push the next answer off a phone's first screen
 NAME_LENGTH = 48
 
 
+def inspection_answers(report: Facts) -> Element:
+    """The answers that the JSON of `bnfold inspect` gives."""
+    what = f"{plain(report['source']['n_parameters'])} parameters; nothing was written"
+    return _answers(_answer("What is it?", shortened(report["source"]["spec"], NAME_LENGTH), what), _stayed(report))
+
+
 def fold_export_answers(report: Facts) -> Element:
     """The answers that the JSON of `bnfold fold-export` gives."""
     source, output = report["source"], report["output"]
@@ -39,13 +45,6 @@ def fold_export_answers(report: Facts) -> Element:
         _fold_export_speed(report),
         _stayed(report),
     )
-
-
-def inspection_answers(report: Facts) -> Element:
-    """The answers that the JSON of `bnfold inspect` gives."""
-    source = report["source"]
-    what = f"{plain(source['n_parameters'])} parameters; nothing was written"
-    return _answers(_answer("What is it?", shortened(source["spec"], NAME_LENGTH), what), _stayed(report))
 
 
 def bench_answers(report: Facts, proof: Facts | None) -> Element:
@@ -168,11 +167,8 @@ def _bench_speed(report: Facts) -> Element:
         said = note.partition(":")[0] if unsure else note  # the machine's noise is told once
         shown = f"{ratio['ratio']:.3f} × the time of {name}"
         lines.append(element("strong", shown, class_=TONES.get(ratio["verdict"], "neutral")))
-        lines.append(
-            element(
-                "p", f"{verdict_in_words(ratio)}, {interval}, {label(ratio, ratios)}" + (f" ({said})" if said else "")
-            )
-        )
+        said = f" ({said})" if said else ""
+        lines.append(element("p", f"{verdict_in_words(ratio)}, {interval}, {label(ratio, ratios)}{said}"))
     if len(ratios) > N_RATIOS:
         lines.append(element("p", f"and {len(ratios) - N_RATIOS} more below"))
     return element("section", element("h2", question), *lines, *unsure, class_="answer")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.report.elements import Child, element
 from bnfold.report.network_facts import LayerFacts, Time
-from bnfold.report.network_tree import Row
+from bnfold.report.network_tree import Row, operator_name
 from bnfold.report.tables import number
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["LEGEND", "Cells"]
 
 Facts = Mapping[str, Any]
-_OPERATORS = {"BatchNormalization": "BatchNorm"}
 LEGEND = (
     ("absorbed", "its scale and shift are in the weights of others"),
     ("merged", "it went with the parallel branches it stood in, which are one operator"),
@@ -38,9 +37,9 @@ class Cells:
     def operator(self, row: Row, hidden: Child) -> Iterator[Child]:
         """An operator: its layer, what it was, what it is, its time."""
         yield element("b", row.label, hidden)
-        before = None if row.before is None else _operator(row.before)
+        before = None if row.before is None else operator_name(row.before)
         yield _cell("before", before or ("BatchNorm" if row.entry is not None else None))
-        yield _cell("after", None if row.after is None else _operator(row.after), *self._marks(row))
+        yield _cell("after", None if row.after is None else operator_name(row.after), *self._marks(row))
         found = self._facts.time_of(row) if row.after is not None else None
         if found is not None and found[0] not in self._told:
             self._told.add(found[0])
@@ -83,7 +82,9 @@ class Cells:
         yield element("b", row.label, hidden)
         yield _cell("before", _nodes(sum(inner.before is not None for inner in rows)))
         counts = Counter(str(inner.entry["outcome"]) for inner in rows if inner.entry is not None)
-        kinds = Counter(layer["precision"] for inner in rows if (layer := self._facts.layer_of(inner.after)) is not None)
+        kinds = Counter(
+            layer["precision"] for inner in rows if (layer := self._facts.layer_of(inner.after)) is not None
+        )
         marks = [element("span", f"{n} {name}", class_=f"mark {name}") for name, _ in LEGEND if (n := counts[name])]
         marks += [
             element("span", f"{n} {kind}", class_=f"mark {'float' if kind == 'float32' else 'low'}")
@@ -95,17 +96,13 @@ class Cells:
             yield self._time(total, whole=True)
 
     def _time(self, time: Time, *, whole: bool = False) -> Element | None:
-        """Milliseconds, those of the other file in brackets; of an operator with a bar that is as long as the network's longest is to it."""
+        """Milliseconds, those of the other file in brackets; of an operator with a bar, which the longest fills."""
         if time.ms is None:
             return None
         other = "" if time.against_ms is None else f" ({number(time.against_ms, 3)})"
         share = 0.0 if whole or not self._longest else time.ms / self._longest
         style = {"style": f"--w:{share:.0%}"} if share >= 0.01 else {}
         return element("span", f"{number(time.ms, 3)}{other}", class_="time", **style)
-
-
-def _operator(node: Facts) -> str:
-    return _OPERATORS.get(node["op"], str(node["op"]))
 
 
 def _nodes(count: int) -> str:

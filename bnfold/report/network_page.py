@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["network_section"]
 
 Facts = Mapping[str, Any]
-ALL_OPEN = 40
-"""Rows of a network that is shown with all its modules open."""
+MOST_SHOWN = 40
+"""Rows up to which modules are open, level by level."""
 MOST_OPENED = 12
-"""BatchNorms that stay in a larger network whose modules are open; where there are more, all are closed."""
-MOST_LINKS = 24
+"""BatchNorms that stay up to which the modules around them are open besides."""
+MOST_LINKS = 6
+"""Links that are shown without being asked for."""
+WIDE = 4
+"""Lanes from which on a phone has no room for the file's."""
 
 
 def network_section(report: Facts, *, profile: Facts | None = None) -> Element | None:
@@ -70,7 +73,9 @@ def _how_to_read(drawer: _Drawer) -> str:
         "those on the right the file's: they lead from what a row gives to the rows that read it. A mark tells more "
         "when you point at it, move to it, or press it."
     )
-    times = " Times are milliseconds of one run, by ONNX Runtime's profile; in brackets those of the file it is compared with."
+    times = (
+        " Times are milliseconds of one run, by ONNX Runtime's profile; in brackets, of the file it is compared with."
+    )
     return text + (times if drawer.facts.has_times else "")
 
 
@@ -79,9 +84,7 @@ class _Drawer:
 
     def __init__(self, network: Facts, facts: LayerFacts, tree: Row) -> None:
         self.facts = facts
-        operators = list(tree.operators())
-        self._opens = len(operators) <= ALL_OPEN
-        self._opens_kept = sum(map(is_kept, operators)) <= MOST_OPENED
+        self._opened = _opened(tree)
         self._outside = {side: set(network[side]["outputs"].values()) for side in ("before", "after")}
         self._readers = {side: _readers(network[side]["nodes"]) for side in ("before", "after")}
         self._labels = {name: name for side in ("before", "after") for name in network[side]["inputs"]}
@@ -93,12 +96,12 @@ class _Drawer:
         if not self._kept:
             return None
         links: list[Child] = []
-        for anchor, name in self._kept[:MOST_LINKS]:
+        for anchor, name in self._kept:
             links += [", " if links else None, element("a", name, href=f"#{anchor}")]
-        more = len(self._kept) - MOST_LINKS
-        return element(
-            "p", "BatchNorms that stay: ", *links, f" and {more} more" if more > 0 else None, class_="note"
-        )
+        n = len(self._kept)
+        if n <= MOST_LINKS:
+            return element("p", "Where BatchNorms stay: ", *links, class_="note")
+        return element("details", element("summary", f"Where the {n} BatchNorms are that stay"), element("p", *links))
 
     def rows(self, parent: Row) -> Element:
         """The rows of a module as a list."""
@@ -110,7 +113,7 @@ class _Drawer:
             for k, row in enumerate(parent.rows)
         ]
         room = f"--l:{n_left * LANE_PX}px;--r:{n_right * LANE_PX}px"
-        return element("ul", *items, style=room)
+        return element("ul", *items, style=room, **({"class_": "wide"} if n_right >= WIDE else {}))
 
     def _name(self, parent: Row) -> None:
         for row in parent.rows:
@@ -160,10 +163,25 @@ class _Drawer:
             if kept is not None:
                 anchor = {"id": f"bn{len(self._kept)}"}
                 self._kept.append((anchor["id"], str((row.entry or {}).get("name", row.label))))
-            return element("li", left, right, element("div", *self._cells.operator(row, hidden), class_="row"), **anchor)
-        opened = {"open": "open"} if self._opens or (kept is not None and self._opens_kept) else {}
+            return element(
+                "li", left, right, element("div", *self._cells.operator(row, hidden), class_="row"), **anchor
+            )
+        opened = {"open": "open"} if row in self._opened else {}
         summary = element("summary", *self._cells.module(row, hidden), class_="row")
         return element("li", left, right, element("details", summary, self.rows(row), **opened))
+
+
+def _opened(tree: Row) -> set[Row]:
+    """The modules that are open: whole levels as long as they are short, and those around what stays if that is little."""
+    opened: set[Row] = set()
+    level, n_shown = [tree], 0
+    while level and (n_shown := n_shown + sum(len(row.rows) for row in level)) <= MOST_SHOWN:
+        opened.update(level)
+        level = [inner for row in level for inner in row.rows if inner.rows]
+    if sum(map(is_kept, tree.operators())) <= MOST_OPENED:
+        opened.update(row for row in tree.modules() if any(map(is_kept, row.operators())))
+    return opened
+
 
 def _readers(nodes: Sequence[Facts]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}

@@ -13,7 +13,7 @@ from typing import Any
 
 from bnfold.records.network import module_path
 
-__all__ = ["MOST_ROWS", "Row", "is_kept", "network_tree"]
+__all__ = ["MOST_ROWS", "Row", "is_kept", "network_tree", "operator_name"]
 
 Facts = Mapping[str, Any]
 MOST_ROWS = 60
@@ -52,6 +52,18 @@ class Row:
             yield self
         for row in self.rows:
             yield from row.operators()
+
+    def modules(self) -> Iterator[Row]:
+        """Itself and the modules below it."""
+        if self.rows:
+            yield self
+        for row in self.rows:
+            yield from row.modules()
+
+
+def operator_name(node: Facts | None) -> str:
+    """The type of an operator as people call it; a node that no graph has is a BatchNorm of the ledger."""
+    return "BatchNorm" if node is None or node["op"] == "BatchNormalization" else str(node["op"])
 
 
 def is_kept(row: Row) -> bool:
@@ -99,8 +111,7 @@ class _Builder:
     def add(self, path: str, *, at: Row | None = None, before: Facts | None = None, after: Facts | None = None,
             entry: Facts | None = None) -> Row:  # fmt: skip
         """A new operator, or the node after of the one `at`."""
-        node = before or after
-        row = at or Row(path, "BatchNorm" if node is None else node["op"], before=before, entry=entry)
+        row = at or Row(path, operator_name(before or after), before=before, entry=entry)
         row.after = row.after if after is None else after
         self._place(row, self._module(path))
         return row

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.records import as_json
 from bnfold.report.elements import element, page
-from bnfold.report.html import PAGES, ledger_section, other_sections, render_html
+from bnfold.report.html import PAGES, render_html
 from bnfold.report.pictures import picture, write_picture
+from bnfold.report.sections import ledger_section, other_sections
 
 if TYPE_CHECKING:
     import os

@@ -1,10 +1,7 @@
-"""The edges between the rows of a list, as lines beside it: a lane for every value that is still read.
+"""The edges between the rows of a list, as lines beside it.
 
-    x   o       o      a dot is a row; its lane goes on as long as another row reads what it gives
-        |\      |\
-    a   | o     o |    curves lead from the lanes of what a row reads to its dot
-    b   o |     |/
-    +    \o     o
+A dot is a row. Its lane goes on down as long as another row reads what it gives; curves lead from the lanes of what a
+row reads to its dot.
 """
 
 from __future__ import annotations

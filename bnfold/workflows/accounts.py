@@ -49,4 +49,4 @@ def drawn(before: onnx.ModelProto, after: onnx.ModelProto) -> NetworkFacts:
     from bnfold.graph.outline import outline
     from bnfold.records import NetworkFacts
 
-    return NetworkFacts(outline(ir.from_proto(before)), outline(ir.from_proto(after)))
+    return NetworkFacts(outline(ir.from_proto(before), is_source=True), outline(ir.from_proto(after), is_source=False))

@@ -61,7 +61,7 @@ def inspect(
             input_dtypes=input_dtypes, runs=False, dims=dims, batch_dim=batch_dim, dynamic_shapes=dynamic_shapes,
         )  # fmt: skip
         model = plain_graph(loaded)
-    before = outline(model)
+    before = outline(model, is_source=True)
     ledger = fold_accounted(model)
-    network = NetworkFacts(before, outline(model))
+    network = NetworkFacts(before, outline(model, is_source=False))
     return InspectReport(source=loaded.facts, ledger=ledger, facts=facts_of(loaded), network=network)
