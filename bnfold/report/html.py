@@ -102,14 +102,24 @@ def render_html(
 
 
 def _fold_export(report: Facts) -> list[Child]:
-    known = ("schema", "passed", "source", "output", "graph", "seconds", "environment", "ledger", "verify", *_DRAWN)
+    known = ("schema", "passed", "source", "output", "graph", "seconds", "environment", "ledger", "verify", "timing")
     return [
         fold_export_answers(report),
         network_section(report),
         *proof_sections(report, ""),
         *(section(title(key), fact_list(report[key], key)) for key in known[2:7] if not is_empty(report.get(key))),
-        *other_sections(report, known),
+        _timing(report.get("timing")),
+        *other_sections(report, (*known, *_DRAWN)),
     ]
+
+
+def _timing(timing: Facts | None) -> Element | None:
+    """The time against the other file; layers are many, and shown when asked for."""
+    if not timing:
+        return None
+    layers = timing.get("layers")
+    shown = folded_away(f"{len(layers)} layers", table(layers, "timing.layers"), shown=False) if layers else None
+    return section("Timing", fact_list({**timing, "layers": None}, "timing"), shown)
 
 
 def _inspection(report: Facts) -> list[Child]:

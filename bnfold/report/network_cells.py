@@ -48,8 +48,8 @@ class Cells:
     def _marks(self, row: Row) -> Iterator[Child]:
         if row.entry is not None:
             yield from self._mark(str(row.entry["outcome"]), _fate(row.entry))
-        elif row.after is None and row.path in self._facts.merged_into:
-            yield from self._mark("merged", f"one of the branches that became {self._facts.merged_into[row.path]}")
+        elif row.after is None and (became := self._facts.merged_into.get(row.path)) is not None:
+            yield from self._mark("merged", f"one of the branches that became one operator of {became}")
         elif row.after is None:
             yield element("span", "gone", class_="gone")
         merged = self._facts.merged.get(row.path)

@@ -35,8 +35,8 @@ class LayerFacts:
         merged = report.get("merged_branches") or ()
         self.merged = {module_path(item["layer"]): item["branches"] for item in merged}
         self.merged_into = {
-            module_path(branch): item["layer"] for item in merged for branch in item["branches"]
-        }  # fmt: skip
+            module_path(name): item["layer"] for item in merged for name in (item["layer"], *item["branches"])
+        }
         self.layers: dict[str, Facts] = {}
         for layer in report.get("layers") or ():  # of quantize: by node, or by layer where it has one node alone
             self.layers.setdefault(str(layer["name"]), layer)

@@ -172,7 +172,7 @@ class _Drawer:
 
 
 def _opened(tree: Row) -> set[Row]:
-    """The modules that are open: whole levels as long as they are short, and those around what stays if that is little."""
+    """The modules that are open: whole levels while they are short, and those around what stays if that is little."""
     opened: set[Row] = set()
     level, n_shown = [tree], 0
     while level and (n_shown := n_shown + sum(len(row.rows) for row in level)) <= MOST_SHOWN:

@@ -12,9 +12,14 @@ from bnfold.records import (
     BenchRun,
     FoldExportReport,
     GraphFacts,
+    GraphNodes,
+    LayerTime,
     Ledger,
     LedgerEntry,
     MeasuredChoice,
+    MergedBranches,
+    NetworkFacts,
+    NetworkNode,
     OutputFacts,
     OutputVerdict,
     RemovedChannels,
@@ -38,7 +43,10 @@ def fold_export_report(*, passed: bool = True) -> FoldExportReport:
     choice = MeasuredChoice("Max", True, "CPUExecutionProvider", 1.25, 1.5, 0.8331, 0.8123, 0.8456, "faster")
     outputs = (OutputVerdict("logits", 2.123456e-6, 1.9e-6, 4.2e-6),)
     parts = (SlowerPart("Conv", "operator", 1.75, 1.125), SlowerPart(SCRIPT, "layer", 0.375, 0.25))
-    timing = Timing("plain", 1.0571, 1.0432, 1.0713, "slower", median_ms=1.625, against_ms=1.5, threads=1, slower=parts)
+    timing = Timing(
+        "plain", 1.0571, 1.0432, 1.0713, "slower", median_ms=1.625, against_ms=1.5, threads=1, slower=parts,
+        layers=(LayerTime("conv<1>&", 1.1875, None), LayerTime(f"{SCRIPT}.conv", 0.4375, 0.375)),
+    )  # fmt: skip
     failure = None if passed else "output logits diverges"
     return FoldExportReport(
         passed,
@@ -50,11 +58,34 @@ def fold_export_report(*, passed: bool = True) -> FoldExportReport:
             choice,
             (choice,),
             (RemovedChannels(f"{SCRIPT}.conv", 480, 448), RemovedChannels("head", 64, 48)),
+            merged_branches=(MergedBranches("blocks.3", (f"{SCRIPT}.conv", "blocks.3.conv")),),
         ),
         GraphFacts(180, 49, 1, 1814073344, 1700073344),
         Verdict(passed, 42000, ("CPUExecutionProvider",), (1, 2, 3), outputs, "float64", failure),
         {"load": 0.412, "export": 2.9},
         timing,
+        network=network(),
+    )
+
+
+def network() -> NetworkFacts:
+    """Names that would be markup: a BatchNorm that went, one that stays, two branches that are one convolution."""
+    before = (
+        NetworkNode("a", "Conv", "conv<1>&", ("x",)),
+        NetworkNode("b", "BatchNormalization", SCRIPT, ("a",), SCRIPT),
+        NetworkNode("c", "Conv", f"{SCRIPT}.conv", ("b",)),
+        NetworkNode("d", "Conv", "blocks.3.conv", ("b",)),
+        NetworkNode("e", "Add", "blocks.3", ("c", "d")),
+        NetworkNode("f", "BatchNormalization", "blocks.3.norm", ("e",), "blocks.3.norm"),
+    )
+    after = (
+        NetworkNode("conv<1>&/Conv", "Conv", "conv<1>&", ("x",)),
+        NetworkNode("blocks.3/Conv", "Conv", "blocks.3", ("conv<1>&/Conv",)),
+        NetworkNode("blocks.3.norm/BatchNormalization", "BatchNormalization", "blocks.3.norm", ("blocks.3/Conv",)),
+    )
+    return NetworkFacts(
+        GraphNodes(("x",), before, {f"{SCRIPT}_out": "f"}),
+        GraphNodes(("x",), after, {f"{SCRIPT}_out": "blocks.3.norm/BatchNormalization"}),
     )
 
 

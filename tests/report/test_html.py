@@ -13,7 +13,7 @@ import pytest
 from report_facts import SCRIPT, bench_facts, fold_export_report, open_loop_facts
 
 from bnfold.errors import EnvironmentNotReady, InputRefused
-from bnfold.records import as_json
+from bnfold.records import InspectReport, as_json
 from bnfold.report.html import render_html, write_html
 from bnfold.report.pictures import panels, write_picture
 
@@ -65,7 +65,10 @@ def leaves(content: Any, path: str = "") -> dict[str, Any]:
 def pages() -> dict[str, tuple[bytes, dict[str, Any]]]:
     exported, failed = as_json(fold_export_report()), as_json(fold_export_report(passed=False))
     bench, open_loop = bench_facts(), open_loop_facts()
+    found = fold_export_report()
+    inspected = as_json(InspectReport(found.source, found.ledger, network=found.network))
     return {
+        "inspect": (render_html(inspected), inspected),
         "fold-export": (render_html(exported), exported),
         "failed": (render_html(failed), failed),
         "bench": (render_html(bench), bench),
@@ -73,7 +76,7 @@ def pages() -> dict[str, tuple[bytes, dict[str, Any]]]:
     }
 
 
-@pytest.mark.parametrize("which", ["fold-export", "failed", "bench", "open-loop"])
+@pytest.mark.parametrize("which", ["inspect", "fold-export", "failed", "bench", "open-loop"])
 def test_tables_hold_every_number_of_the_json(which: str) -> None:
     content, report = pages()[which]
     shown = {path: json.loads(text) for path, text in Page(content).numbers().items()}
@@ -90,7 +93,7 @@ def test_numbers_of_a_proof_are_those_of_its_json() -> None:
     assert numbers == expected
 
 
-@pytest.mark.parametrize("which", ["fold-export", "failed", "bench", "open-loop"])
+@pytest.mark.parametrize("which", ["inspect", "fold-export", "failed", "bench", "open-loop"])
 def test_well_formed_and_alone(which: str) -> None:
     content, _ = pages()[which]
     page = Page(content)
@@ -282,7 +285,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium or goog
 @pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize(("width", "height"), [(360, 800), (1280, 800)])
-@pytest.mark.parametrize("which", ["fold-export", "failed", "bench", "open-loop"])
+@pytest.mark.parametrize("which", ["inspect", "fold-export", "failed", "bench", "open-loop"])
 def test_in_a_browser(which: str, width: int, height: int, tmp_path: Path) -> None:
     """No console message, no sideways scrolling, the four answers on the first screen, the JSON's numbers."""
     content, _ = pages()[which]
