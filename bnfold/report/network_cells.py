@@ -21,7 +21,7 @@ LEGEND = (
     ("absorbed", "its scale and shift are in the weights of others"),
     ("merged", "it went with the parallel branches it stood in, which are one operator"),
     ("removed", "nobody reads what it gives, or its channels were constant"),
-    ("kept", "it is still there, for the reason that its mark tells"),
+    ("kept", "it is still there, for the reason that it tells"),
 )
 
 

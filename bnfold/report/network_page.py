@@ -69,9 +69,9 @@ def network_section(report: Facts, *, profile: Facts | None = None) -> Element |
 
 def _how_to_read(drawer: _Drawer) -> str:
     text = (
-        "Every operator in front of the fold and behind it, by module. The lines on the left are the source's graph, "
-        "those on the right the file's: they lead from what a row gives to the rows that read it. A mark tells more "
-        "when you point at it, move to it, or press it."
+        "Every operator before and after the fold, by module. The lines on the left are the source's graph, those on "
+        "the right the file's; they lead from a row to the rows that read it. Hover over an outcome, focus it, or "
+        "press it, to read more."
     )
     times = (
         " Times are milliseconds of one run, by ONNX Runtime's profile; in brackets, of the file it is compared with."
