@@ -50,7 +50,8 @@ def test_operators_stand_under_their_modules_with_what_they_became() -> None:
         ],
         [
             ("stem.conv/Conv", "Conv", "stem.conv"), ("Relu", "Relu", ""),
-            ("layers.0.conv/Conv", "Conv", "layers.0.conv"), ("layers.0/Add", "Add", "layers.0"), ("layers.1/Conv", "Conv", "layers.1"),
+            ("layers.0.conv/Conv", "Conv", "layers.0.conv"), ("layers.0/Add", "Add", "layers.0"),
+            ("layers.1/Conv", "Conv", "layers.1"),
         ],
         entry("stem.bn", "absorbed"),
     )  # fmt: skip
