@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from bnfold.records.network import module_path
 from bnfold.report.network_tree import Row
@@ -12,6 +12,7 @@ from bnfold.report.network_tree import Row
 __all__ = ["LayerFacts", "Time"]
 
 Facts = Mapping[str, Any]
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,19 +32,19 @@ class LayerFacts:
     """
 
     def __init__(self, report: Facts, profile: Facts | None = None) -> None:
-        self.channels = {module_path(item["layer"]): item for item in report.get("removed_channels") or ()}
+        self.channels = _by_path((item["layer"], item) for item in report.get("removed_channels") or ())
         merged = report.get("merged_branches") or ()
-        self.merged = {module_path(item["layer"]): item["branches"] for item in merged}
-        self.merged_into = {
-            module_path(name): item["layer"] for item in merged for name in (item["layer"], *item["branches"])
-        }
+        self.merged = _by_path((item["layer"], item["branches"]) for item in merged)
+        self.merged_into = _by_path(
+            (name, item["layer"]) for item in merged for name in (item["layer"], *item["branches"])
+        )
         self.layers: dict[str, Facts] = {}
         for layer in report.get("layers") or ():  # of quantize: by node, or by layer where it has one node alone
             self.layers.setdefault(str(layer["name"]), layer)
         timing = report.get("timing") or {}
         self._times: dict[str, Time] = {}
-        for own in profile["layers"] if profile is not None else timing.get("layers") or ():
-            self._times[module_path(own["name"])] = Time(own["ms"], own.get("against_ms"))
+        timed = profile["layers"] if profile is not None else timing.get("layers") or ()
+        self._times |= _by_path((own["name"], Time(own["ms"], own.get("against_ms"))) for own in timed)
         for name, layer in self.layers.items():
             if layer.get("ms") is not None:
                 self._times[name] = Time(layer["ms"], layer.get("float_ms"))
@@ -78,6 +79,11 @@ class LayerFacts:
         ms = [time.ms for time in found.values() if time.ms is not None]
         against = [time.against_ms for time in found.values() if time.against_ms is not None]
         return Time(sum(ms) if ms else None, sum(against) if against else None) if found else None
+
+
+def _by_path(items: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """By the name itself, and by the path that it stands for."""
+    return {key: value for name, value in items for key in (name, module_path(name))}
 
 
 def _names(row: Row) -> Iterator[str]:

@@ -113,7 +113,7 @@ class _Drawer:
             for k, row in enumerate(parent.rows)
         ]
         room = f"--l:{n_left * LANE_PX}px;--r:{n_right * LANE_PX}px"
-        return element("ul", *items, style=room, **({"class_": "wide"} if n_right >= WIDE else {}))
+        return element("ul", *items, role="list", style=room, **({"class_": "wide"} if n_right >= WIDE else {}))
 
     def _name(self, parent: Row) -> None:
         for row in parent.rows:
@@ -144,7 +144,7 @@ class _Drawer:
         row = parent.rows[index]
         side = "before" if any(inner.before is not None for inner in row.operators()) else "after"
         edges = sides[side][2]
-        own = sorted(key[0] for key, readers in edges.items() if index in readers)
+        own = sorted({key[0] for key, readers in edges.items() if index in readers})
         above = next((k for k in range(index - 1, -1, -1) if sides[side][0][k].dot is not None), -1)
         if own in ([above], [-1]):
             return None

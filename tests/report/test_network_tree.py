@@ -109,7 +109,7 @@ def test_a_vanished_batchnorm_is_no_partner_and_a_kept_one_is() -> None:
         before, [("m.bn/Mul", "Mul", "m.bn"), ("m.bn2/BatchNormalization", "BatchNormalization", "m.bn2")],
         entry("m.bn", "absorbed"), entry("m.bn2", "kept"),
     )  # fmt: skip
-    gone, new, kept = found.operators()
+    new, gone, kept = found.operators()
     assert (gone.after, gone.entry and gone.entry["outcome"]) == (None, "absorbed")
     assert (new.before, new.after and new.after["op"]) == (None, "Mul")
     assert kept.after is not None
