@@ -40,12 +40,12 @@ def test_a_path_of_scopes(scope: str, path: str) -> None:
 def test_modules_by_scopes_names_and_parameters() -> None:
     model = parsed("""
     g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
-    <float[2, 2, 1, 1] stem.conv.weight = {1, 2, 3, 4}, float[2, 2, 1, 1] w = {1, 2, 3, 4}> {
-      [Conv_0] a = Conv (x, stem.conv.weight)
+    <float[2, 2, 1, 1] "stem.conv.weight" = {1, 2, 3, 4}, float[2, 2, 1, 1] w = {1, 2, 3, 4}> {
+      [Conv_0] a = Conv (x, "stem.conv.weight")
       [node_relu] b = Relu (a)
       ["/layer1/layer1.0/act/Relu_1"] c = Relu (b)
       [Conv_1] d = Conv (c, w)
-      [model/dense/BiasAdd] y = Relu (d)
+      ["model/dense/BiasAdd"] y = Relu (d)
     }""")
     scoped = next(node for node in model.graph if node.name == "node_relu")
     scoped.metadata_props["pkg.torch.onnx.name_scopes"] = "['', 'stem.act', 'relu']"
@@ -61,11 +61,11 @@ def test_names_are_given_once_and_edges_follow_them() -> None:
       [same] a = Relu (x)
       [same] b = Relu (twin)
       [x] c = Add (a, b)
-      y = Mul (c, c)
-      x2 = Identity (x)
+      [product] y = Mul (c, c)
+      [through] x2 = Identity (x)
     }""")
     assert edges(model) == {
-        "same": ("x",), "same#2": ("twin",), "x#2": ("same", "same#2"), "Mul": ("x#2",), "Identity": ("x",),
+        "same": ("x",), "same#2": ("twin",), "x#2": ("same", "same#2"), "product": ("x#2",), "through": ("x",),
     }  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_functions_are_inlined_and_the_model_stays_as_it_is() -> None:
         onnx.parser.parse_model("""
         <ir_version: 10, opset_import: ["" : 18, "own" : 1]>
         g (float[N] x) => (float[N] y) { [call] y = own.twice (x) }
-        <opset_import: ["" : 18], domain: "own"> twice (a) => (b) { c = Relu (a) b = Neg (c) }
+        <domain: "own", opset_import: ["" : 18]> twice (a) => (b) { c = Relu (a) b = Neg (c) }
         """)
     )
     assert [node.op for node in outline(model, is_source=True).nodes] == ["Relu", "Neg"]
@@ -113,10 +113,10 @@ def test_functions_are_inlined_and_the_model_stays_as_it_is() -> None:
 
 def test_batchnorms_have_the_names_of_the_ledger() -> None:
     text = """
-    g (float[N, 2, 4] x) => (float[N, 2, 4] y) <float[2] bn.weight = {1, 2}, float[2] p = {1, 2}> {
-      a = BatchNormalization (x, bn.weight, p, p, p)
+    g (float[N, 2, 4] x) => (float[N, 2, 4] y) <float[2] "bn.weight" = {1, 2}, float[2] p = {1, 2}> {
+      a = BatchNormalization (x, "bn.weight", p, p, p)
       b = Sigmoid (a)
-      c = BatchNormalization (b, bn.weight, p, p, p)
+      c = BatchNormalization (b, "bn.weight", p, p, p)
       unread = BatchNormalization (c, p, p, p, p)
       y = Sigmoid (c)
     }"""
