@@ -174,7 +174,8 @@ def _shortened(row: Row) -> Row:
     row.rows = [_shortened(inner) for inner in row.rows]
     if row.label and len(row.rows) == 1:
         (inner,) = row.rows
-        inner.label = row.label if inner.is_operator else f"{row.label}.{inner.label}"
+        is_own = inner.is_operator and inner.path == row.path
+        inner.label = row.label if is_own else f"{row.label}.{inner.label}"
         return inner
     return row
 

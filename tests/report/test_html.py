@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def pages() -> dict[str, tuple[bytes, dict[str, Any]]]:
     exported, failed = as_json(fold_export_report()), as_json(fold_export_report(passed=False))
     bench, open_loop = bench_facts(), open_loop_facts()
     found = fold_export_report()
-    inspected = as_json(InspectReport(found.source, found.ledger, network=found.network))
+    inspected = as_json(InspectReport(found.source, replace(found.ledger, measured=None), network=found.network))
     return {
         "inspect": (render_html(inspected), inspected),
         "fold-export": (render_html(exported), exported),

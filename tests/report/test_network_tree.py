@@ -68,7 +68,7 @@ def test_operators_stand_under_their_modules_with_what_they_became() -> None:
 
 def test_a_module_with_one_thing_in_it_gives_that_its_name() -> None:
     found = tree([("a", "Conv", "net.body.0.conv"), ("b", "Relu", "net.body.0.act"), ("c", "Gemm", "head.fc")], [])
-    assert [row.label for row in found.rows] == ["net.body.0", "head"]
+    assert [row.label for row in found.rows] == ["net.body.0", "head.fc"]
     assert [row.label for row in found.rows[0].rows] == ["conv", "act"]
 
 
