@@ -55,8 +55,10 @@ def error(value: float) -> str:
 
 
 def is_empty(value: Any) -> bool:
-    """Whether there is nothing to show: null, and empty texts, lists and mappings; 0 and false are something."""
-    return value is None or value in ("", [], {}, ())
+    """Whether there is nothing to show: null, empty texts and lists, mappings to such; 0 and false are something."""
+    if isinstance(value, Mapping):
+        return all(map(is_empty, value.values()))
+    return value is None or value in ("", [], ())
 
 
 def plain(value: float) -> str:
