@@ -77,7 +77,9 @@ def outline(model: ir.Model, *, is_source: bool) -> GraphNodes:
             continue
         name = names.new(node.name or node.op_type)
         written |= dict.fromkeys(node.outputs, name)
-        nodes.append(NetworkNode(name, node.op_type, module_of(node), reads, batchnorms.get(node)))
+        layer, parameters = module_of(node), module_path(parameter_layer(node)) or None
+        other = None if parameters == layer else parameters
+        nodes.append(NetworkNode(name, node.op_type, layer, reads, other, batchnorms.get(node)))
     outputs = {str(value.name): written[value] for value in model.graph.outputs if value in written}
     return GraphNodes(tuple(written[value] for value in inputs), _in_use(nodes, outputs.values()), outputs)
 

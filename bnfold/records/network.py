@@ -17,6 +17,7 @@ class NetworkNode:
         op: the operator's type.
         layer: path of the module it is of (`layer1.0.conv1`), empty for the network itself.
         reads: the names of the nodes and graph inputs whose values it takes, in the order of its operands.
+        parameters: path of the module that its parameters are named after, where that is another one.
         batchnorm: in the source, the name that the ledger has for it if it is a BatchNorm.
     """
 
@@ -24,6 +25,7 @@ class NetworkNode:
     op: str
     layer: str
     reads: tuple[str, ...]
+    parameters: str | None = None
     batchnorm: str | None = None
 
 

@@ -93,4 +93,4 @@ def _names(row: Row) -> Iterator[str]:
         yield row.after["name"].rpartition("/")[0]
     for node in (row.after, row.before):
         if node is not None:
-            yield node["layer"]
+            yield from filter(None, (node["parameters"], node["layer"]))

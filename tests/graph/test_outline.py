@@ -52,7 +52,18 @@ def test_modules_by_scopes_names_and_parameters() -> None:
     found = outline(model, is_source=True)
     assert [node.layer for node in found.nodes] == ["stem.conv", "stem.act", "layer1.0.act", "", "model.dense.BiasAdd"]
     assert [node.op for node in found.nodes] == ["Conv", "Relu", "Relu", "Conv", "Relu"]
+    assert {node.parameters for node in found.nodes} == {None}  # those of the layer itself
     assert (found.inputs, dict(found.outputs)) == (("x",), {"y": "model/dense/BiasAdd"})
+
+
+def test_parameters_of_another_module_are_told() -> None:
+    """As of a file whose exporter folded a BatchNorm: the convolution has the name of that."""
+    model = parsed("""
+    g (float[N, 1, 4, 4] x) => (float[N, 1, 4, 4] y) <float[1, 1, 1, 1] "stem.conv.weight" = {1}> {
+      ["stem.bn/Conv"] y = Conv (x, "stem.conv.weight")
+    }""")
+    (node,) = outline(model, is_source=True).nodes
+    assert (node.layer, node.parameters) == ("stem.bn", "stem.conv")
 
 
 def test_names_are_given_once_and_edges_follow_them() -> None:

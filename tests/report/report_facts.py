@@ -72,11 +72,11 @@ def network() -> NetworkFacts:
     """Names that would be markup: a BatchNorm that went, one that stays, two branches that are one convolution."""
     before = (
         NetworkNode("a", "Conv", "conv<1>&", ("x",)),
-        NetworkNode("b", "BatchNormalization", SCRIPT, ("a",), SCRIPT),
+        NetworkNode("b", "BatchNormalization", SCRIPT, ("a",), batchnorm=SCRIPT),
         NetworkNode("c", "Conv", f"{SCRIPT}.conv", ("b",)),
         NetworkNode("d", "Conv", "blocks.3.conv", ("b",)),
         NetworkNode("e", "Add", "blocks.3", ("c", "d")),
-        NetworkNode("f", "BatchNormalization", "blocks.3.norm", ("e",), "blocks.3.norm"),
+        NetworkNode("f", "BatchNormalization", "blocks.3.norm", ("e",), batchnorm="blocks.3.norm"),
     )
     after = (
         NetworkNode("conv<1>&/Conv", "Conv", "conv<1>&", ("x",)),

@@ -111,6 +111,13 @@ def test_times_of_a_profile() -> None:
     assert [row[-1] for row in told if row[-1] == "2.5"] == ["2.5", "2.5"]  # the operator and its module
 
 
+def test_a_time_may_stand_under_the_name_of_the_parameters() -> None:
+    """An exporter that folds a BatchNorm itself names the convolution after it."""
+    facts = report()
+    facts["network"]["after"]["nodes"][0] |= {"layer": "conv.bn", "name": "conv.bn/Conv", "parameters": "conv<1>&"}
+    assert next(row for row in rows(drawn(facts)) if "Conv" in row[2] and row[0] == "conv.bn")[-1] == "1.19"
+
+
 def test_a_report_of_an_earlier_version_has_no_drawing() -> None:
     facts = report()
     del facts["network"]
@@ -131,7 +138,7 @@ def large(n_blocks: int, *, kept: bool = False) -> Facts:
             path = f"{block}.{layer}".strip(".")
             is_norm = op == "BatchNormalization"
             name, stays = f"n{len(before)}", kept and layer == "bn2"
-            own = {"op": op, "layer": path}
+            own = {"op": op, "layer": path, "parameters": None}
             reads = [was, entry] if op == "Add" else [was]
             before.append({"name": name, "reads": reads, "batchnorm": path if is_norm else None, **own})
             was = name

@@ -16,7 +16,7 @@ def nodes(*described: Node, batchnorms: bool = False) -> list[dict[str, Any]]:
     names = ["x", *(name for name, _, _ in described)]
     return [
         {
-            "name": name, "op": op, "layer": layer, "reads": [names[k]],
+            "name": name, "op": op, "layer": layer, "reads": [names[k]], "parameters": None,
             "batchnorm": layer if batchnorms and op == "BatchNormalization" else None,
         }
         for k, (name, op, layer) in enumerate(described)
