@@ -76,7 +76,8 @@ def _how_to_read(drawer: _Drawer) -> str:
     times = (
         " Times are milliseconds of one run, by ONNX Runtime's profile; in brackets, of the file it is compared with."
     )
-    return text + (times if drawer.facts.has_times else "")
+    lower = " The file is the folded one; the precision of a layer is that which it has in the file of lower precision."
+    return text + (lower if drawer.facts.layers else "") + (times if drawer.facts.has_times else "")
 
 
 class _Drawer:

@@ -89,6 +89,38 @@ def network() -> NetworkFacts:
     )
 
 
+def large_network(n_blocks: int, *, kept: bool = False) -> dict[str, Any]:
+    """Of the JSON of `bnfold inspect` what a drawing is made of: a residual network of eight nodes a block."""
+    before, after, entries = [], [], []
+    last = was = "x"
+    for k in range(n_blocks):
+        block, entry = f"stages.{k // 8}.{k % 8}", was
+        for layer, op in (
+            ("conv1", "Conv"), ("bn1", "BatchNormalization"), ("act1", "Relu"), ("pad", "Pad"), ("conv2", "Conv"),
+            ("bn2", "BatchNormalization"), ("", "Add"), ("act2", "Relu"),
+        ):  # fmt: skip
+            path = f"{block}.{layer}".strip(".")
+            is_norm = op == "BatchNormalization"
+            name, stays = f"n{len(before)}", kept and layer == "bn2"
+            own = {"op": op, "layer": path, "parameters": None}
+            reads = [was, entry] if op == "Add" else [was]
+            before.append({"name": name, "reads": reads, "batchnorm": path if is_norm else None, **own})
+            was = name
+            if not is_norm or stays:
+                after.append({"name": f"{path}/{op}", "reads": [last], "batchnorm": None, **own})
+                last = f"{path}/{op}"
+            if is_norm:
+                outcome, reason = ("kept", "sign held by Relu") if stays else ("absorbed", None)
+                entries.append({"name": path, "outcome": outcome, "into": [f"{block}.conv1"], "reason": reason})
+    return {
+        "ledger": {"entries": entries},
+        "network": {
+            "before": {"inputs": ["x"], "nodes": before, "outputs": {"y": was}},
+            "after": {"inputs": ["x"], "nodes": after, "outputs": {"y": last}},
+        },
+    }
+
+
 def bench_facts() -> dict[str, Any]:
     """The JSON of `bnfold bench`: three files at two batch sizes."""
     names = ("folded", "$plain$", SCRIPT)

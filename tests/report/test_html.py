@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from report_facts import SCRIPT, bench_facts, fold_export_report, open_loop_facts
+from report_facts import SCRIPT, bench_facts, fold_export_report, large_network, open_loop_facts
 
 from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.records import InspectReport, as_json
@@ -256,14 +256,16 @@ FLAGS = (
 )  # fmt: skip
 
 
-def seen_in_a_browser(content: bytes, width: int, height: int, folder: Path, *flags: str) -> dict[str, Any]:
+def seen_in_a_browser(
+    content: bytes, width: int, height: int, folder: Path, *flags: str, wrapper: str = WRAPPER
+) -> dict[str, Any]:
     """What a browser makes of a page in a window of this size; no console message is allowed."""
-    wrapper = folder / "check.html"
+    check = folder / "check.html"
     text = content.decode().replace("&", "&amp;").replace('"', "&quot;")
-    wrapper.write_text(WRAPPER.format(width=width, height=height, page=text), encoding="utf-8")
+    check.write_text(wrapper.format(width=width, height=height, page=text), encoding="utf-8")
     command = [
         CHROMIUM, *FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", "--dump-dom",
-        wrapper.as_uri(),
+        check.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(map(str, command), check=True, capture_output=True, text=True, timeout=120)
     assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
@@ -310,3 +312,42 @@ def test_dark_and_light(tmp_path: Path) -> None:
         for pair in (scheme["colours"], scheme["card"]):
             less, more = sorted(map(luminance, pair))
             assert (more + 0.05) / (less + 0.05) >= 4.5
+
+
+DRAWING = """<!DOCTYPE html><title>check</title>
+<iframe id="f" width="900" height="800" srcdoc="{page}"></iframe>
+<pre id="out"></pre><script>
+document.getElementById("f").addEventListener("load", (event) => {{
+  const page = event.target.contentDocument;
+  const [link, button] = [page.querySelector("#network a"), page.querySelector("#network button.kept")];
+  const tip = page.getElementById(button.getAttribute("popovertarget"));
+  const shown = () => getComputedStyle(tip).display;
+  const row = page.getElementById(link.getAttribute("href").slice(1));
+  const seen = {{closed: row.checkVisibility(), before: shown()}};
+  link.click();
+  seen.opened = row.checkVisibility();
+  button.focus({{focusVisible: true}});
+  seen.focused = shown();
+  button.blur();
+  seen.left = shown();
+  button.click();
+  seen.pressed = tip.matches(":popover-open") && shown();
+  seen.told = tip.textContent;
+  document.getElementById("out").textContent = JSON.stringify(seen);
+}});</script>"""
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_drawing_by_keyboard_and_links(tmp_path: Path) -> None:
+    """A link opens the modules around a BatchNorm that stays; its reason shows on focus, and when it is pressed."""
+    counts = {"found": 200, "absorbed": 100, "merged": 0, "removed": 0, "kept": 100}
+    facts = large_network(100, kept=True)
+    facts["ledger"] |= counts
+    source = {"spec": "net", "sha256": "0", "n_parameters": 1}
+    content = render_html({"schema": "bnfold.inspect/1", "source": source, **facts})
+    seen = seen_in_a_browser(content, 900, 800, tmp_path, wrapper=DRAWING)
+    assert seen == {
+        "closed": False, "before": "none", "opened": True, "focused": "block", "left": "none", "pressed": "block",
+        "told": "sign held by Relu",
+    }  # fmt: skip

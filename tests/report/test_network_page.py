@@ -7,7 +7,7 @@ import time
 from typing import Any
 from xml.etree.ElementTree import Element, tostring
 
-from report_facts import SCRIPT, fold_export_report
+from report_facts import SCRIPT, fold_export_report, large_network
 
 from bnfold.records import as_json
 from bnfold.report.html import render_html
@@ -125,40 +125,8 @@ def test_a_report_of_an_earlier_version_has_no_drawing() -> None:
     assert b'id="network"' not in render_html(facts)
 
 
-def large(n_blocks: int, *, kept: bool = False) -> Facts:
-    """A residual network of eight nodes a block: two convolutions with BatchNorm and ReLU, an Add, a Pad."""
-    before, after, entries = [], [], []
-    last = was = "x"
-    for k in range(n_blocks):
-        block, entry = f"stages.{k // 8}.{k % 8}", was
-        for layer, op in (
-            ("conv1", "Conv"), ("bn1", "BatchNormalization"), ("act1", "Relu"), ("pad", "Pad"), ("conv2", "Conv"),
-            ("bn2", "BatchNormalization"), ("", "Add"), ("act2", "Relu"),
-        ):  # fmt: skip
-            path = f"{block}.{layer}".strip(".")
-            is_norm = op == "BatchNormalization"
-            name, stays = f"n{len(before)}", kept and layer == "bn2"
-            own = {"op": op, "layer": path, "parameters": None}
-            reads = [was, entry] if op == "Add" else [was]
-            before.append({"name": name, "reads": reads, "batchnorm": path if is_norm else None, **own})
-            was = name
-            if not is_norm or stays:
-                after.append({"name": f"{path}/{op}", "reads": [last], "batchnorm": None, **own})
-                last = f"{path}/{op}"
-            if is_norm:
-                outcome, reason = ("kept", "sign held by Relu") if stays else ("absorbed", None)
-                entries.append({"name": path, "outcome": outcome, "into": [f"{block}.conv1"], "reason": reason})
-    return {
-        "ledger": {"entries": entries},
-        "network": {
-            "before": {"inputs": ["x"], "nodes": before, "outputs": {"y": was}},
-            "after": {"inputs": ["x"], "nodes": after, "outputs": {"y": last}},
-        },
-    }
-
-
 def test_of_a_large_network_few_rows_are_shown_until_more_are_asked_for() -> None:
-    section = drawn(large(100))
+    section = drawn(large_network(100))
     assert len(rows(section)) > 800
 
     def visible(part: Element) -> int:
@@ -167,13 +135,13 @@ def test_of_a_large_network_few_rows_are_shown_until_more_are_asked_for() -> Non
         return own + sum(visible(child) for child in part if not closed or child.tag == "summary")
 
     assert 1 <= visible(section) <= MOST_SHOWN
-    many = drawn(large(100, kept=True))
+    many = drawn(large_network(100, kept=True))
     assert visible(many) <= MOST_SHOWN
     assert len(list(many.iter("a"))) == 100 > MOST_LINKS
 
 
 def test_800_nodes_take_less_than_a_second_and_a_megabyte() -> None:
-    facts = large(100, kept=True)
+    facts = large_network(100, kept=True)
     assert len(facts["network"]["before"]["nodes"]) == 800
     seconds = []
     for _ in range(3):
