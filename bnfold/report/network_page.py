@@ -7,6 +7,7 @@ hover, on focus and when it is pressed (`popover`): no script.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from bnfold.report.elements import Child, element
 from bnfold.report.network_cells import LEGEND, Cells
 from bnfold.report.network_facts import LayerFacts
 from bnfold.report.network_tree import Row, is_kept, network_tree
-from bnfold.report.rails import HEAD_PX, LANE_PX, Rail, rails, sources
+from bnfold.report.rails import HEAD_PX, LANE_PX, Rail, rails, sources, upward
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -80,6 +81,16 @@ def _how_to_read(drawer: _Drawer) -> str:
     return text + (lower if drawer.facts.layers else "") + (times if drawer.facts.has_times else "")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Side:
+    """The lines of a list on one side of it, the lanes they take, and the edges they are: see `rails`."""
+
+    rails: list[Rail]
+    n_lanes: int
+    edges: Mapping[tuple[int, ...], set[int]]
+    upward: Mapping[int, set[int]]
+
+
 class _Drawer:
     """Draws rows, and remembers where BatchNorms are that stay."""
 
@@ -88,7 +99,6 @@ class _Drawer:
         self._opened = _opened(tree)
         self._outside = {side: set(network[side]["outputs"].values()) for side in ("before", "after")}
         self._readers = {side: _readers(network[side]["nodes"]) for side in ("before", "after")}
-        self._labels = {name: name for side in ("before", "after") for name in network[side]["inputs"]}
         self._cells = Cells(facts)
         self._kept: list[tuple[str, str]] = []
 
@@ -106,24 +116,15 @@ class _Drawer:
 
     def rows(self, parent: Row) -> Element:
         """The rows of a module as a list."""
-        self._name(parent)
-        sides = {side: self._rails(parent, side) for side in ("before", "after")}
-        (left, n_left, _), (right, n_right, _) = sides["before"], sides["after"]
+        before, after = self._side(parent, "before"), self._side(parent, "after")
         items = [
-            self._item(row, (left[k], right[k]), (n_left, n_right), self._reads(sides, k, parent))
+            self._item(row, (before, after), k, _reads(before if before.rails[k].dot is not None else after, k, parent))
             for k, row in enumerate(parent.rows)
         ]
-        room = f"--l:{n_left * LANE_PX}px;--r:{n_right * LANE_PX}px"
-        return element("ul", *items, role="list", style=room, **({"class_": "wide"} if n_right >= WIDE else {}))
+        room = f"--l:{before.n_lanes * LANE_PX}px;--r:{after.n_lanes * LANE_PX}px"
+        return element("ul", *items, role="list", style=room, **({"class_": "wide"} if after.n_lanes >= WIDE else {}))
 
-    def _name(self, parent: Row) -> None:
-        for row in parent.rows:
-            for inner in row.operators():
-                for node in (inner.before, inner.after):
-                    if node is not None:
-                        self._labels[node["name"]] = row.label
-
-    def _rails(self, parent: Row, side: str) -> tuple[list[Rail], int, dict[tuple[int, ...], set[int]]]:
+    def _side(self, parent: Row, side: str) -> _Side:
         owners: dict[str, int] = {}
         nodes: list[tuple[str, Sequence[str]]] = []
         for index, row in enumerate(parent.rows):
@@ -138,37 +139,22 @@ class _Drawer:
         }  # fmt: skip
         edges = sources(owners, nodes, outside, len(parent.rows))
         made, n_lanes = rails(len(parent.rows), set(owners.values()), edges)
-        return made, n_lanes, edges
+        return _Side(made, n_lanes, edges, upward(owners, nodes))
 
-    def _reads(self, sides: Mapping[str, Any], index: int, parent: Row) -> str | None:
-        """What a row reads, in words, where that is not the row above it alone."""
-        row = parent.rows[index]
-        side = "before" if any(inner.before is not None for inner in row.operators()) else "after"
-        edges = sides[side][2]
-        own = sorted({key[0] for key, readers in edges.items() if index in readers})
-        above = next((k for k in range(index - 1, -1, -1) if sides[side][0][k].dot is not None), -1)
-        if own in ([above], [-1]):
-            return None
-        named = ["what comes from outside" if k < 0 else parent.rows[k].label for k in own]
-        return f"reads {', '.join(dict.fromkeys(named))}" if named else None
-
-    def _item(self, row: Row, beside: tuple[Rail, Rail], lanes: tuple[int, int], reads: str | None) -> Element:
+    def _item(self, row: Row, sides: tuple[_Side, _Side], index: int, reads: Child) -> Element:
         kept = next((inner for inner in row.operators() if is_kept(inner)), None)
         left, right = (
-            _svg(rail, n, side, has_kept=kept is not None)
-            for rail, n, side in zip(beside, lanes, ("before", "after"), strict=True)
+            _svg(side.rails[index], side.n_lanes, name, has_kept=kept is not None)
+            for side, name in zip(sides, ("before", "after"), strict=True)
         )
-        hidden = None if reads is None else element("span", f" {reads}", class_="vh")
         if row.is_operator:
             anchor: dict[str, str] = {}
             if kept is not None:
                 anchor = {"id": f"bn{len(self._kept)}"}
                 self._kept.append((anchor["id"], str((row.entry or {}).get("name", row.label))))
-            return element(
-                "li", left, right, element("div", *self._cells.operator(row, hidden), class_="row"), **anchor
-            )
+            return element("li", left, right, element("div", *self._cells.operator(row, reads), class_="row"), **anchor)
         opened = {"open": "open"} if row in self._opened else {}
-        summary = element("summary", *self._cells.module(row, hidden), class_="row")
+        summary = element("summary", *self._cells.module(row, reads), class_="row")
         return element("li", left, right, element("details", summary, self.rows(row), **opened))
 
 
@@ -182,6 +168,19 @@ def _opened(tree: Row) -> set[Row]:
     if sum(map(is_kept, tree.operators())) <= MOST_OPENED:
         opened.update(row for row in tree.modules() if any(map(is_kept, row.operators())))
     return opened
+
+
+def _reads(side: _Side, index: int, parent: Row) -> Element | None:
+    """What a row reads, in words: of rows below it, to which there is no line, and for who does not see the lines."""
+    below = side.upward.get(index)
+    if below:
+        return element("small", f" called again, with {', '.join(parent.rows[k].label for k in sorted(below))}")
+    own = sorted({key[0] for key, readers in side.edges.items() if index in readers})
+    above = next((k for k in range(index - 1, -1, -1) if side.rails[k].dot is not None), -1)
+    if not own or own in ([above], [-1]):
+        return None
+    named = ["what comes from outside" if k < 0 else parent.rows[k].label for k in own]
+    return element("span", f" reads {', '.join(dict.fromkeys(named))}", class_="vh")
 
 
 def _readers(nodes: Sequence[Facts]) -> dict[str, list[str]]:

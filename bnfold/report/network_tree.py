@@ -96,7 +96,7 @@ def network_tree(network: Facts | None, entries: Sequence[Facts]) -> Row:
 
 
 class _Builder:
-    """Puts operators under their modules; what comes later stands behind what was added or met before it."""
+    """Puts operators under their modules; a new row stands behind all that were added or met before it."""
 
     def __init__(self) -> None:
         self.root = Row("", "")
@@ -125,15 +125,18 @@ class _Builder:
         return self._modules[path]
 
     def _place(self, row: Row, parent: Row) -> None:
-        """Behind the row that was met last in this module; one that has a place keeps it. Its modules are met, too."""
+        """Behind the last row of this module that was met; one that has a place keeps it. Its modules are met, too."""
         if row not in self._parents:
             self._parents[row] = parent
             last = self._met.get(parent)
             parent.rows.insert(0 if last is None else parent.rows.index(last) + 1, row)
         met = row
         while met is not self.root:
-            self._met[self._parents[met]] = met
-            met = self._parents[met]
+            around = self._parents[met]
+            last = self._met.get(around)
+            if last is None or around.rows.index(last) < around.rows.index(met):
+                self._met[around] = met
+            met = around
 
 
 def _partners(before: Sequence[Facts], after: Sequence[Facts], entries: Mapping[str, Facts | None]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["HEAD_PX", "LANE_PX", "MOST_LANES", "Rail", "rails", "sources"]
+__all__ = ["HEAD_PX", "LANE_PX", "MOST_LANES", "Rail", "rails", "sources", "upward"]
 
 LANE_PX = 10
 HEAD_PX = 14  # from the top of a row to its dot
@@ -55,6 +55,19 @@ def sources(
     for name in outside:
         if name in owners:
             found[(owners[name],)].add(n_rows)
+    return dict(found)
+
+
+def upward(owners: Mapping[str, int], reads: Iterable[tuple[str, Sequence[str]]]) -> dict[int, set[int]]:
+    """The edges that `sources` leaves out: by the row that reads, the rows below it that give what it reads.
+
+    A module that is called again reads what comes after its first call.
+    """
+    found: defaultdict[int, set[int]] = defaultdict(set)
+    for name, names in reads:
+        for read in names:
+            if owners.get(read, -1) > owners[name]:
+                found[owners[name]].add(owners[read])
     return dict(found)
 
 

@@ -89,6 +89,14 @@ def test_lines_stand_on_both_sides_and_are_not_read_aloud() -> None:
     assert "reads" in "".join(section.itertext())  # what lines say is said in words where it is not the row above
 
 
+def test_a_module_that_is_called_again_says_with_what() -> None:
+    facts = report()
+    facts["network"]["before"]["nodes"].append(
+        {"name": "g", "op": "Conv", "layer": "conv<1>&", "reads": ["f"], "parameters": None, "batchnorm": None}
+    )
+    assert rows(drawn(facts))[0][0] == "conv<1>& called again, with blocks.3"
+
+
 def test_precision_and_times_of_a_file_in_integers() -> None:
     facts = report()
     facts["timing"] = None

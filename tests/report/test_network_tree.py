@@ -103,6 +103,14 @@ def test_a_new_operator_stands_behind_the_one_in_front_of_it() -> None:
     assert [row.label for row in found.rows] == ["one", "two", "Mul", "three"]
 
 
+def test_rows_stand_as_the_source_first_comes_to_them() -> None:
+    """An activation that is called twice stands where it is called first, and moves nothing."""
+    names = ("bn1", "act", "conv1", "bn2", "act", "conv2")
+    described: list[Node] = [(f"n{k}", "Relu" if name == "act" else "Conv", name) for k, name in enumerate(names)]
+    found = tree(described, [(f"{layer}/{op}#{k}", op, layer) for k, (_, op, layer) in enumerate(described)])
+    assert [row.label for row in found.rows] == ["bn1", "act", "conv1", "bn2", "conv2"]
+
+
 def test_a_vanished_batchnorm_is_no_partner_and_a_kept_one_is() -> None:
     before: list[Node] = [("a", "BatchNormalization", "m.bn"), ("b", "BatchNormalization", "m.bn2")]
     found = tree(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bnfold.report.rails import MOST_LANES, rails, sources
+from bnfold.report.rails import MOST_LANES, rails, sources, upward
 
 CHAIN = {"a": ("x",), "b": ("a",), "c": ("b",)}
 
@@ -39,9 +39,11 @@ def test_what_one_row_reads_from_elsewhere_comes_in_one_lane() -> None:
     assert drawn({"a": ("u",), "b": ("a", "v")}, "b")[2] == 2
 
 
-def test_edges_that_lead_up_are_left_out() -> None:
+def test_edges_that_lead_up_are_no_lines() -> None:
     owners = {"a": 0, "b": 1, "c": 0}
-    assert sources(owners, [("a", ()), ("b", ("a",)), ("c", ("b",))], (), 2) == {(0,): {1}}
+    reads: list[tuple[str, tuple[str, ...]]] = [("a", ()), ("b", ("a",)), ("c", ("b", "a", "outside"))]
+    assert sources(owners, reads, (), 2) == {(0,): {1}, (-1, 0): {0}}
+    assert upward(owners, reads) == {0: {1}}
 
 
 def test_a_row_that_is_not_in_the_graph_lets_lines_pass() -> None:
