@@ -68,8 +68,9 @@ def write_html(record: Any, target: Path, *, proof: Facts | None = None, picture
 
 
 def render_html(
-    report: Facts, *, proof: Facts | None = None, pictures: Sequence[bytes] = (), drawn: bool = True
-) -> bytes:
+    report: Facts, *, proof: Facts | None = None, pictures: Sequence[bytes] = (), drawn: bool = True,
+    linked: bool = True,
+) -> bytes:  # fmt: skip
     """The page of a report, the same bytes every time.
 
     Args:
@@ -77,6 +78,7 @@ def render_html(
         proof: for `bench`, the JSON of `fold-export` on the first file, which tells whether it is equal.
         pictures: for `evaluate`, PNG files of the worst mistakes of the first file, in their order.
         drawn: whether a measurement has its pictures, which need matplotlib.
+        linked: whether it has links into itself, see `network_section`.
 
     Raises:
         ValueError: another schema.
@@ -84,16 +86,16 @@ def render_html(
     """
     schema = str(report.get("schema"))
     if schema.startswith("bnfold.fold-export/"):
-        name, body = str(report["source"]["spec"]), _fold_export(report)
+        name, body = str(report["source"]["spec"]), _fold_export(report, linked=linked)
     elif schema.startswith("bnfold.inspect/"):
-        name, body = str(report["source"]["spec"]), _inspection(report)
+        name, body = str(report["source"]["spec"]), _inspection(report, linked=linked)
     elif schema.startswith("bnfold.bench/"):
         names = dict.fromkeys(shortened(run["name"], NAME_LENGTH) for run in report["runs"])
-        name, body = ", ".join(names) or "nothing measured", _bench(report, proof, drawn=drawn)
+        name, body = ", ".join(names) or "nothing measured", _bench(report, proof, drawn=drawn, linked=linked)
     elif schema.startswith("bnfold.evaluate/"):
         name, body = str(report["data"]["spec"]), _evaluation(report, pictures)
     elif schema.startswith("bnfold.quantize/"):
-        name, body = str(report["source"]["spec"]), _quantize(report, drawn=drawn)
+        name, body = str(report["source"]["spec"]), _quantize(report, drawn=drawn, linked=linked)
     else:
         raise ValueError(f"no page for the schema {schema}")
     command = schema.partition("/")[0].replace(".", " ")
@@ -101,11 +103,11 @@ def render_html(
     return page(f"{name} - {command}", heading, *body)
 
 
-def _fold_export(report: Facts) -> list[Child]:
+def _fold_export(report: Facts, *, linked: bool) -> list[Child]:
     known = ("schema", "passed", "source", "output", "graph", "seconds", "environment", "ledger", "verify", "timing")
     return [
         fold_export_answers(report),
-        network_section(report),
+        network_section(report, linked=linked),
         *proof_sections(report, ""),
         *(section(title(key), fact_list(report[key], key)) for key in known[2:7] if not is_empty(report.get(key))),
         _timing(report.get("timing")),
@@ -122,10 +124,10 @@ def _timing(timing: Facts | None) -> Element | None:
     return section("Timing", fact_list({**timing, "layers": None}, "timing"), shown)
 
 
-def _inspection(report: Facts) -> list[Child]:
+def _inspection(report: Facts, *, linked: bool) -> list[Child]:
     return [
         inspection_answers(report),
-        network_section(report),
+        network_section(report, linked=linked),
         ledger_section(report["ledger"], "ledger"),
         removed_section(report, ""),
         section("Source", fact_list(report["source"], "source")),
@@ -133,7 +135,7 @@ def _inspection(report: Facts) -> list[Child]:
     ]
 
 
-def _bench(report: Facts, proof: Facts | None, *, drawn: bool) -> list[Child]:
+def _bench(report: Facts, proof: Facts | None, *, drawn: bool, linked: bool) -> list[Child]:
     unfinished = None
     if report.get("complete") is False:
         unfinished = element("p", "Interrupted: this is what was measured so far.", class_="bad")
@@ -152,7 +154,7 @@ def _bench(report: Facts, proof: Facts | None, *, drawn: bool) -> list[Child]:
         section("Pictures", *figures) if figures else None,
         None if ratios is None else section("Ratios", element("p", _RATIO, class_="note"), ratios),
         section("Runs", runs) if runs is not None else None,
-        None if proof is None else network_section(proof, profile=_first_profile(report)),
+        None if proof is None else network_section(proof, profile=_first_profile(report), linked=linked),
         *_profiles(report),
         *([] if proof is None else proof_sections(proof, "report.json:")),
         *other_sections(report, ("schema", "complete", "runs", "ratios", "profiles", "environment")),
@@ -160,7 +162,7 @@ def _bench(report: Facts, proof: Facts | None, *, drawn: bool) -> list[Child]:
     ]
 
 
-def _quantize(report: Facts, *, drawn: bool) -> list[Child]:
+def _quantize(report: Facts, *, drawn: bool, linked: bool) -> list[Child]:
     shown = ("timing", "source", "output", "seconds")
     known = ("schema", "passed", "failures", "warnings", "layers", "plans", "ledger", *_DRAWN, *shown)
     ledger = report.get("ledger")  # a report of an earlier version has none
@@ -170,7 +172,7 @@ def _quantize(report: Facts, *, drawn: bool) -> list[Child]:
     return [
         section("No file: what holds it back", *held_back) if held_back else None,
         *(element("p", warning, class_="note") for warning in report["warnings"]),
-        network_section(report),
+        network_section(report, linked=linked),
         section("Layers", *_figures(layer_panels(report), drawn=drawn), layers),
         section("Plans, timed against the float file", tried) if report["plans"] else None,
         *(section(title(key), fact_list(report[key], key)) for key in shown if not is_empty(report.get(key))),

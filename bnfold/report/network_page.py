@@ -33,12 +33,13 @@ WIDE = 4
 """Lanes from which on a phone has no room for the file's."""
 
 
-def network_section(report: Facts, *, profile: Facts | None = None) -> Element | None:
+def network_section(report: Facts, *, profile: Facts | None = None, linked: bool = True) -> Element | None:
     """The drawing of a report's network; None where the report has none.
 
     Args:
         report: the JSON of `fold-export`, `inspect` or `quantize`.
         profile: where the time of the same file goes, by `bench --profile`.
+        linked: whether the page has an address of its own; in a frame of a notebook a link leads to the notebook.
     """
     network = report.get("network")
     if not network:
@@ -57,7 +58,7 @@ def network_section(report: Facts, *, profile: Facts | None = None) -> Element |
         element("h2", "Network"),
         element("p", _how_to_read(drawer), class_="note"),
         element("dl", *legend, class_="legend") if legend else None,
-        drawer.links(),
+        drawer.links() if linked else None,
         element("p", f"Inputs: {', '.join(network['before']['inputs']) or 'none'}", class_="note ends"),
         element("div", element("span", "layer"), element("span", "before"), element("span", "after"),
                 element("span", "time") if drawer.facts.has_times else None, class_="row heads", aria_hidden="true"),
