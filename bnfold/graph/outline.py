@@ -66,8 +66,8 @@ def outline(model: ir.Model, *, is_source: bool) -> GraphNodes:
         model = model.clone()
         inline_functions(model)
     batchnorms = batchnorm_names(model) if is_source else {}
-    parameters = set(model.graph.initializers.values())
-    inputs = [value for value in model.graph.inputs if value not in parameters]
+    initialized = set(model.graph.initializers.values())
+    inputs = [value for value in model.graph.inputs if value not in initialized]
     names = _Names()
     written: dict[ir.Value, str] = {value: names.new(value.name or "input") for value in inputs}
     nodes = []
