@@ -144,15 +144,18 @@ def _echo_summary(report: FoldExportReport, output: Path, *, html: bool) -> None
     from bnfold.records import as_json
     from bnfold.records.sentences import preprocessing_sentence
     from bnfold.records.verdicts import verdict_in_words
-    from bnfold.report import render_removed_channels, render_verdict
+    from bnfold.report import render_outcomes, render_removed_channels, render_verdict, tree_fits
     from bnfold.report.timings import slower_warning, timing_sentence
 
     ledger = report.ledger
     counts = ", ".join(f"{getattr(ledger, name)} {name}" for name in ("absorbed", "merged", "removed", "kept"))
     click.echo(f"BatchNorms: {ledger.found} found, {counts}")
-    for entry in ledger.entries:
-        if entry.outcome == "kept":
-            click.echo(f"  kept {entry.name}: {entry.reason}")
+    if ledger.kept and tree_fits(ledger):
+        render_outcomes(ledger)
+    else:
+        for entry in ledger.entries:
+            if entry.outcome == "kept":
+                click.echo(f"  kept {entry.name}: {entry.reason}")
     render_removed_channels(report.removed_channels)
     if ledger.preprocessing is not None:
         click.echo(f"preprocessing: {preprocessing_sentence(ledger.preprocessing)}")

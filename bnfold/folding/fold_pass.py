@@ -31,7 +31,7 @@ from bnfold.graph.edit import drop_unused_initializers
 from bnfold.graph.kernels import fused_kernels
 from bnfold.graph.operators import kind_of
 from bnfold.graph.subgraphs import subgraphs
-from bnfold.records import Ledger, RemovedChannels
+from bnfold.records import Ledger, MergedBranches, RemovedChannels
 from bnfold.records.causes import Stays
 
 __all__ = ["FoldOptions", "FoldPass"]
@@ -142,6 +142,7 @@ class _Fold:
         self.graphs = [*subgraphs(model.graph), model.graph]
         self.facts = {item.node: batchnorm_parameters(item.node) for item in found}
         self.removed: dict[ir.Node, RemovedChannels] = {}
+        self.merged: list[MergedBranches] = []
         self.deviations: Deviations = {}
         self.blocked: set[ir.Node] = set()
 
@@ -164,6 +165,7 @@ class _Fold:
             ledger,
             beyond_float16=beyond,
             removed_channels=tuple(self.removed.values()),
+            merged_branches=tuple(reversed(self.merged)),  # sums are looked at from the last to the first
             certificate=certify(self.model, digits) if self.options.certified else None,
         )
 
@@ -212,7 +214,7 @@ class _Fold:
         fates = {
             node: Fate("merged", (layer,))
             for graph in self.graphs if self.options.merge_branches
-            for node, layer in merge_branches(graph, self.blocked).items()
+            for node, layer in merge_branches(graph, self.blocked, self.merged).items()
         }  # fmt: skip
         passes.RemoveUnusedNodesPass()(self.model)
         return fates

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,9 +11,8 @@ import onnx_ir as ir
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations import Rewrite
 from bnfold.folding.units import Refusal, Site
-from bnfold.graph import operators as op
 from bnfold.graph.layers import layer_name
-from bnfold.graph.operators import kind_of
+from bnfold.graph.outline import batchnorm_names
 from bnfold.numerics.affine import BatchNormParameters
 from bnfold.records import Ledger, LedgerEntry, Outcome
 from bnfold.records.causes import Stays
@@ -32,16 +30,7 @@ class Found:
 
 def find_batchnorms(model: ir.Model) -> tuple[Found, ...]:
     """Every BatchNormalization node, those in subgraphs included, in the graph's order. One used twice is two."""
-    nodes = [
-        node for node in ir.traversal.RecursiveGraphIterator(model.graph) if kind_of(node) == op.BatchNormalization
-    ]
-    seen: Counter[str] = Counter()
-    found = []
-    for node in nodes:
-        name = layer_name(node)
-        seen[name] += 1
-        found.append(Found(node, name if seen[name] == 1 else f"{name}#{seen[name]}"))
-    return tuple(found)
+    return tuple(Found(node, name) for node, name in batchnorm_names(model).items())
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import Trait, kind_of
 from bnfold.graph.scaled import fits, largest
 from bnfold.graph.shapes import static_length
+from bnfold.records.ledger import MergedBranches
 
 if TYPE_CHECKING:
     from bnfold.numerics.convolution import Convolution
@@ -65,13 +66,16 @@ def _is_convolved(value: ir.Value) -> bool:
     return node is not None and kind_of(node) == op.Conv
 
 
-def merge_branches(graph: ir.Graph, blocked: set[ir.Node]) -> dict[ir.Node, str]:
+def merge_branches(
+    graph: ir.Graph, blocked: set[ir.Node], account: list[MergedBranches] | None = None
+) -> dict[ir.Node, str]:
     """Merge what can be merged, in place.
 
     Args:
         graph: the graph.
         blocked: takes the Mul and Add that scale or shift in the place of a blocked convolution of ONNX Runtime, for
             `bnfold.folding.blocked_scales`.
+        account: takes what was merged, sum by sum.
 
     Returns:
         The BatchNorms that went, with the layer that took each.
@@ -80,7 +84,7 @@ def merge_branches(graph: ir.Graph, blocked: set[ir.Node]) -> dict[ir.Node, str]
     for node in reversed(list(graph)):
         in_use = node.graph is graph and (node.outputs[0].uses() or node.outputs[0].is_graph_output())
         if in_use and is_sum(node):
-            merged |= _merge_sum(graph, node, blocked)
+            merged |= _merge_sum(graph, node, blocked, account)
     return merged
 
 
@@ -89,14 +93,18 @@ def _size(value: ir.Value) -> tuple[int | None, ...]:
     return tuple(static_length(value, axis) for axis in range(2, len(value.shape or ())))
 
 
-def _merge_sum(graph: ir.Graph, root: ir.Node, blocked: set[ir.Node]) -> dict[ir.Node, str]:
+def _merge_sum(
+    graph: ir.Graph, root: ir.Node, blocked: set[ir.Node], account: list[MergedBranches] | None
+) -> dict[ir.Node, str]:
     name = layer_name(root)
     found = attempted(f"merging the branches of {root.op_type}", f"`{name}`", lambda: _gained(root))
     if found is None or isinstance(found, Failure):
         return {}
     gained, alone = found
     _rebuild(graph, root, gained, alone, blocked)
-    nodes = (node for group in gained for term in group.terms for node in term.nodes)
+    nodes = [node for group in gained for term in group.terms for node in term.nodes]
+    if account is not None:
+        account.append(MergedBranches(name, tuple(dict.fromkeys(layer_name(node) for node in nodes))))
     return {node: name for node in nodes if kind_of(node) == op.BatchNormalization}
 
 

@@ -7,9 +7,10 @@ import functools
 
 import onnx_ir as ir
 
-__all__ = ["layer_name", "layer_of_parameter", "parameter_layer"]
+__all__ = ["layer_name", "layer_of_parameter", "parameter_layer", "scope_of"]
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_EXPORTER_SCOPE = "_empty_nn_module_stack_from_metadata_hook"  # a node of the exporter, not of a layer
 _PARAMETERS = frozenset(
     {"weight", "bias", "running_mean", "running_var", "gamma", "beta", "moving_mean", "moving_variance", "mean", "var"}
 )
@@ -35,6 +36,14 @@ def layer_name(node: ir.Node) -> str:
     if len(scopes) >= 2 and scopes[-2]:
         return scopes[-2]
     return parameter_layer(node) or node.name or node.outputs[0].name or node.op_type
+
+
+def scope_of(node: ir.Node) -> str | None:
+    """The module path that `torch.onnx.export` wrote, empty for the network itself; None where it wrote none."""
+    scopes = _listed(node, _SCOPES)
+    if not scopes:
+        return None
+    return "" if len(scopes) < 2 or scopes[-2] == _EXPORTER_SCOPE else scopes[-2]
 
 
 def parameter_layer(node: ir.Node) -> str:

@@ -31,10 +31,11 @@ from bnfold.records.evaluation import (
     Prediction,
 )
 from bnfold.records.file_facts import FileFacts, Preprocessing
-from bnfold.records.ledger import Ledger, LedgerEntry, MeasuredChoice, Outcome, RemovedChannels
+from bnfold.records.ledger import Ledger, LedgerEntry, MeasuredChoice, MergedBranches, Outcome, RemovedChannels
 from bnfold.records.machine import Check, CheckStatus, DoctorReport
+from bnfold.records.network import GraphNodes, NetworkFacts, NetworkNode
 from bnfold.records.recalibration import LayerStatistics, RecalibrationReport
-from bnfold.records.timing import SlowerPart, Timing
+from bnfold.records.timing import LayerTime, SlowerPart, Timing
 from bnfold.records.training import TrainPlan, TrainReport
 from bnfold.records.verification import Coverage, Criterion, Departure, Execution, OutputVerdict, Verdict
 
@@ -67,17 +68,22 @@ __all__ = [
     "FoldExportReport",
     "GateVerdict",
     "GraphFacts",
+    "GraphNodes",
     "InputSpec",
     "InspectReport",
     "LayerStatistics",
+    "LayerTime",
     "Leaning",
     "Ledger",
     "LedgerEntry",
     "MeasuredChoice",
+    "MergedBranches",
     "Metric",
     "MetricGate",
     "MissingPeer",
     "Mistake",
+    "NetworkFacts",
+    "NetworkNode",
     "Outcome",
     "OutputFacts",
     "OutputVerdict",

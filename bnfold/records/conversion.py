@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from bnfold.records.certificate import CertificateFacts
 from bnfold.records.file_facts import FileFacts
-from bnfold.records.ledger import Ledger, RemovedChannels
+from bnfold.records.ledger import Ledger, MergedBranches, RemovedChannels
+from bnfold.records.network import NetworkFacts
 from bnfold.records.timing import Timing
 from bnfold.records.verification import Verdict
 from bnfold.shown import Shown
@@ -52,7 +53,7 @@ class FoldExportReport(Shown):
     """What `bnfold fold-export` did; `seconds` holds load, export, fold, simplify, verify, bench.
 
     `passed`: the file is equal, and no slower than was allowed. `timing` is None where nothing was measured. `facts`
-    are what the file's metadata says of it.
+    are what the file's metadata says of it, `network` the nodes of the graph before and after.
     """
 
     passed: bool
@@ -64,9 +65,10 @@ class FoldExportReport(Shown):
     seconds: Mapping[str, float]
     timing: Timing | None = None
     facts: FileFacts = dataclasses.field(default_factory=FileFacts)
+    network: NetworkFacts | None = None
     schema: ClassVar[str] = "bnfold.fold-export/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
-    json_properties: ClassVar[tuple[str, ...]] = ("removed_channels", "certificate")
+    json_properties: ClassVar[tuple[str, ...]] = ("removed_channels", "merged_branches", "certificate")
 
     def in_a_line(self) -> str:
         """The source, whether it passed, and what became of its BatchNorms."""
@@ -78,6 +80,11 @@ class FoldExportReport(Shown):
         return self.ledger.removed_channels
 
     @property
+    def merged_branches(self) -> tuple[MergedBranches, ...]:
+        """Parallel branches that became one operator each."""
+        return self.ledger.merged_branches
+
+    @property
     def certificate(self) -> CertificateFacts | None:
         """What proves the file operator by operator."""
         return self.verify.certificate
@@ -85,14 +92,18 @@ class FoldExportReport(Shown):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class InspectReport(Shown):
-    """What `bnfold inspect` found: the ledger that fold-export would report, and what the source says of itself."""
+    """What `bnfold inspect` found: the ledger that fold-export would report, and what the source says of itself.
+
+    `network`: the nodes of its graph, before the fold and after it; a file that is written is simplified besides.
+    """
 
     source: SourceFacts
     ledger: Ledger
     facts: FileFacts = dataclasses.field(default_factory=FileFacts)
+    network: NetworkFacts | None = None
     schema: ClassVar[str] = "bnfold.inspect/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
-    json_properties: ClassVar[tuple[str, ...]] = ("removed_channels",)
+    json_properties: ClassVar[tuple[str, ...]] = ("removed_channels", "merged_branches")
 
     def in_a_line(self) -> str:
         """The source, and what would become of its BatchNorms."""
@@ -102,3 +113,8 @@ class InspectReport(Shown):
     def removed_channels(self) -> tuple[RemovedChannels, ...]:
         """The operators that would lose dead channels, in the graph's order."""
         return self.ledger.removed_channels
+
+    @property
+    def merged_branches(self) -> tuple[MergedBranches, ...]:
+        """Parallel branches that would become one operator each."""
+        return self.ledger.merged_branches

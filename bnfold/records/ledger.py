@@ -14,7 +14,7 @@ from bnfold.records.input_format import PreprocessingFold
 from bnfold.records.sentences import reason
 from bnfold.shown import Shown
 
-__all__ = ["MAX_SCALE", "Ledger", "LedgerEntry", "MeasuredChoice", "Outcome", "RemovedChannels"]
+__all__ = ["MAX_SCALE", "Ledger", "LedgerEntry", "MeasuredChoice", "MergedBranches", "Outcome", "RemovedChannels"]
 
 MAX_SCALE = 1e3
 
@@ -71,6 +71,17 @@ class RemovedChannels:
 
 
 @dataclasses.dataclass(frozen=True)
+class MergedBranches:
+    """Parallel branches that became one operator: `layer` is whose sum it was, `branches` name what was merged.
+
+    In the user's names, and in the order of the work they took.
+    """
+
+    layer: str
+    branches: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class MeasuredChoice:
     """A rewrite that is taken only where it was measured faster; median milliseconds of one interleaved run."""
 
@@ -93,7 +104,8 @@ class Ledger(Shown):
     `beyond_float16` names the folded parameters that a conversion to float16 would overflow. `choices` are those that
     measurements decided, in their order; `measured` is the one about BatchNorms in front of ReLUs, None where there is
     none. `notes` say what else changed in a module: parametrizations that are stored, tied weights that are two now.
-    `removed_channels` names the operators that lost dead channels; reports have it beside the ledger.
+    `removed_channels` names the operators that lost dead channels, `merged_branches` what became one operator; reports
+    have both beside the ledger.
     `certificate` is what the fold says of every value and parameter of its graph, for
     `bnfold.verification.certificate` to prove. `preprocessing` says where that of pixels is, None where the file takes
     the network's own input.
@@ -107,7 +119,8 @@ class Ledger(Shown):
     certificate: Certificate | None = dataclasses.field(default=None, compare=False)
     notes: tuple[str, ...] = ()
     preprocessing: PreprocessingFold | None = None
-    json_left_out: ClassVar[tuple[str, ...]] = ("removed_channels", "certificate")
+    merged_branches: tuple[MergedBranches, ...] = ()
+    json_left_out: ClassVar[tuple[str, ...]] = ("removed_channels", "certificate", "merged_branches")
     json_properties: ClassVar[tuple[str, ...]] = ("found", "absorbed", "merged", "removed", "kept", "warnings")
 
     def in_a_line(self) -> str:

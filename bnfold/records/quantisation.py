@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 
 from bnfold.records.benchmark import Leaning, RatioVerdict
 from bnfold.records.conversion import OutputFacts, SourceFacts
+from bnfold.records.ledger import Ledger, MergedBranches, RemovedChannels
+from bnfold.records.network import NetworkFacts
 from bnfold.records.recipes import Precision, PrecisionReason, Target
 from bnfold.shown import Shown
 
@@ -178,7 +180,8 @@ class QuantizeReport(Shown):
     """What `bnfold quantize` did.
 
     `failures` says in a clause each what held a file back, and is empty if it passed. `int8_share`: that of the
-    multiply-adds in integers. `plans`: those that `--measure` timed.
+    multiply-adds in integers. `plans`: those that `--measure` timed. `ledger` and `network` are those of the fold:
+    `network.after` is the float file, whose operators `layers` names.
     """
 
     passed: bool
@@ -198,8 +201,11 @@ class QuantizeReport(Shown):
     plans: tuple[TriedPlan, ...] = ()
     warnings: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
+    ledger: Ledger | None = None
+    network: NetworkFacts | None = None
     schema: ClassVar[str] = "bnfold.quantize/1"
     json_constants: ClassVar[tuple[str, ...]] = ("schema",)
+    json_properties: ClassVar[tuple[str, ...]] = ("removed_channels", "merged_branches")
 
     def in_a_line(self) -> str:
         """The source, the precision, whether it passed, and what holds it back or how much is in integers."""
@@ -207,3 +213,13 @@ class QuantizeReport(Shown):
             return f"{self.source.spec}, {self.precision}: failed, {'; '.join(self.failures)}"
         share = "" if self.int8_share is None else f", {self.int8_share:.0%} of the multiply-adds in integers"
         return f"{self.source.spec}, {self.precision}: passed{share}"
+
+    @property
+    def removed_channels(self) -> tuple[RemovedChannels, ...]:
+        """The operators that lost dead channels in the fold."""
+        return () if self.ledger is None else self.ledger.removed_channels
+
+    @property
+    def merged_branches(self) -> tuple[MergedBranches, ...]:
+        """Parallel branches that became one operator each in the fold."""
+        return () if self.ledger is None else self.ledger.merged_branches

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from bnfold.records.benchmark import Leaning, RatioVerdict
 
-__all__ = ["SlowerPart", "Timing"]
+__all__ = ["LayerTime", "SlowerPart", "Timing"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +21,22 @@ class SlowerPart:
 
 
 @dataclasses.dataclass(frozen=True)
+class LayerTime:
+    """Milliseconds of a layer in one run of the file, and of the other file, by profile; None where it has none."""
+
+    name: str
+    ms: float | None
+    against_ms: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Timing:
     """time(file) / time(`against`) from interleaved runs, as in `BenchRatio`; medians in milliseconds.
 
     `against` is "plain", what `torch.onnx.export` makes by default, or "source", the `.onnx` file that was folded.
     `limit` is the ratio that was allowed, None where none was given. `slower` names what lost, those that lost most
-    first, where the verdict is `slower`. `note`: why no winner is named, or that the machine was noisy.
+    first, where the verdict is `slower`. `note`: why no winner is named, or that the machine was noisy. `layers` is
+    empty where no profile was asked for.
     """
 
     against: Literal["plain", "source"]
@@ -43,6 +53,7 @@ class Timing:
     against_ms: float | None = None
     limit: float | None = None
     slower: tuple[SlowerPart, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
     json_properties: ClassVar[tuple[str, ...]] = ("failed",)
 
     @property

@@ -16,7 +16,7 @@ from bnfold.report.timings import AGAINST, slower_warning, timing_sentence
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-__all__ = ["bench_answers", "evaluation_answers", "fold_export_answers"]
+__all__ = ["bench_answers", "evaluation_answers", "fold_export_answers", "inspection_answers"]
 
 Facts = Mapping[str, Any]
 
@@ -24,6 +24,12 @@ OUTCOMES = ("absorbed", "merged", "removed", "kept")
 TONES = {"faster": "good", "slower": "bad", "tie": "neutral", "undecided": "neutral"}
 N_RATIOS = 3  # more would push the next answer off a phone's first screen
 NAME_LENGTH = 48
+
+
+def inspection_answers(report: Facts) -> Element:
+    """The answers that the JSON of `bnfold inspect` gives."""
+    what = f"{plain(report['source']['n_parameters'])} parameters; nothing was written"
+    return _answers(_answer("What is it?", shortened(report["source"]["spec"], NAME_LENGTH), what), _stayed(report))
 
 
 def fold_export_answers(report: Facts) -> Element:
@@ -161,11 +167,8 @@ def _bench_speed(report: Facts) -> Element:
         said = note.partition(":")[0] if unsure else note  # the machine's noise is told once
         shown = f"{ratio['ratio']:.3f} × the time of {name}"
         lines.append(element("strong", shown, class_=TONES.get(ratio["verdict"], "neutral")))
-        lines.append(
-            element(
-                "p", f"{verdict_in_words(ratio)}, {interval}, {label(ratio, ratios)}" + (f" ({said})" if said else "")
-            )
-        )
+        said = f" ({said})" if said else ""
+        lines.append(element("p", f"{verdict_in_words(ratio)}, {interval}, {label(ratio, ratios)}{said}"))
     if len(ratios) > N_RATIOS:
         lines.append(element("p", f"and {len(ratios) - N_RATIOS} more below"))
     return element("section", element("h2", question), *lines, *unsure, class_="answer")

@@ -16,6 +16,7 @@ __all__ = ["error", "fact_list", "is_empty", "table", "title", "value"]
 Facts = Mapping[str, Any]
 Format = Callable[[Any], str]
 
+WIDE = 4  # columns from which on a table may be wider than its place
 _UNITS = {"ms": "ms", "s": "s", "mb": "MiB", "bytes": "bytes"}
 _TITLES = {
     "n": "runs",
@@ -54,8 +55,10 @@ def error(value: float) -> str:
 
 
 def is_empty(value: Any) -> bool:
-    """Whether there is nothing to show: null, and empty texts, lists and mappings; 0 and false are something."""
-    return value is None or value in ("", [], {}, ())
+    """Whether there is nothing to show: null, empty texts and lists, mappings to such; 0 and false are something."""
+    if isinstance(value, Mapping):
+        return all(map(is_empty, value.values()))
+    return value is None or value in ("", [], ())
 
 
 def plain(value: float) -> str:
@@ -122,7 +125,11 @@ def table(
             for key in keys
         ]  # fmt: skip
         body.append(element("tr", *cells, class_=highlight(row)))
-    return element("div", element("table", element("thead", head), element("tbody", *body)), class_="scroll")
+    made = element("table", element("thead", head), element("tbody", *body))
+    if len(keys) < WIDE:
+        return element("div", made, class_="scroll")
+    name = title(path.rpartition(".")[2])  # the keyboard scrolls what has the focus
+    return element("div", made, class_="scroll", tabindex="0", role="group", aria_label=name)
 
 
 def _is_number(content: Any) -> bool:

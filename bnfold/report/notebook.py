@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.records import as_json
 from bnfold.report.elements import element, page
-from bnfold.report.html import PAGES, ledger_section, other_sections, render_html
+from bnfold.report.html import PAGES, render_html
 from bnfold.report.pictures import picture, write_picture
+from bnfold.report.sections import ledger_section, other_sections
 
 if TYPE_CHECKING:
     import os
@@ -40,7 +41,7 @@ def record_page(record: Any) -> bytes:
     """The page of any record: that of its command, or of its ledger and whatever else it holds."""
     facts: Mapping[str, Any] = as_json(record)
     if str(facts.get("schema", "")).startswith(PAGES):
-        return render_html(facts, drawn=find_spec("matplotlib") is not None)
+        return render_html(facts, drawn=find_spec("matplotlib") is not None, linked=False)
     name = _WORD.sub(" ", type(record).__name__).lower()
     heading = element("h1", name[:1].upper() + name[1:], element("small", record.in_a_line()))
     ledger = facts if "entries" in facts else facts.get("ledger")

@@ -16,17 +16,21 @@ from bnfold.report.comparisons import basis
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import RenderableType
+
     from bnfold.records import DoctorReport, Ledger, RemovedChannels, Verdict
 
 __all__ = [
     "new_table",
     "number",
     "print_table",
+    "print_whole",
     "render_doctor",
     "render_ledger",
     "render_removed_channels",
     "render_verdict",
     "say",
+    "terminal_height",
 ]
 
 TEXT_WIDTH = 10
@@ -34,25 +38,32 @@ _UNLIMITED = 1 << 16
 GAP = 3  # between two columns: a blank, the box's place for a line, a blank
 
 
-def render_ledger(ledger: Ledger) -> None:
-    """Print every BatchNorm with what happened to it, and the counts."""
-    if ledger.entries:
-        table = new_table("BatchNorm", ["max |s|", "min var/eps", "dead"], text=["outcome", "into, or the reason"])
-        for entry in ledger.entries:
-            table.add_row(
-                entry.name,
-                entry.outcome,
-                entry.reason or ", ".join(entry.into),
-                number(entry.max_abs_scale),
-                number(entry.min_var_over_eps),
-                str(entry.n_dead_channels),
-            )
-        print_table(table)
+def render_ledger(ledger: Ledger, *, table: bool = True) -> None:
+    """Print every BatchNorm with what happened to it, the counts, the channels that left, and the warnings.
+
+    Without `table` not the BatchNorms: `bnfold.report.outcome_tree` has them as a tree.
+    """
+    if ledger.entries and table:
+        print_table(_batchnorms(ledger))
     counts = ", ".join(f"{getattr(ledger, name)} {name}" for name in ("absorbed", "merged", "removed", "kept"))
     say(f"BatchNorms: {ledger.found} found, {counts}")
     render_removed_channels(ledger.removed_channels)
     for warning in ledger.warnings:
         say(f"warning: {warning}")
+
+
+def _batchnorms(ledger: Ledger) -> Table:
+    table = new_table("BatchNorm", ["max |s|", "min var/eps", "dead"], text=["outcome", "into, or the reason"])
+    for entry in ledger.entries:
+        table.add_row(
+            entry.name,
+            entry.outcome,
+            entry.reason or ", ".join(entry.into),
+            number(entry.max_abs_scale),
+            number(entry.min_var_over_eps),
+            str(entry.n_dead_channels),
+        )
+    return table
 
 
 def render_removed_channels(removed: Sequence[RemovedChannels]) -> None:
@@ -183,11 +194,28 @@ class _StdoutConsole(Console):
         raise BrokenPipeError
 
 
-def print_table(table: Table) -> None:
-    """Print a table and an empty line."""
+def _console() -> Console:
+    """As wide as the terminal; in a pipe, unless its width is set, without a limit."""
     console = _StdoutConsole()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNLIMITED
+    return console
+
+
+def print_whole(shown: RenderableType) -> None:
+    """Print what wraps by itself."""
+    _console().print(shown)
+
+
+def terminal_height() -> int | None:
+    """The lines of the terminal that standard output is; None where it is none."""
+    console = _StdoutConsole()
+    return console.height if console.is_terminal else None
+
+
+def print_table(table: Table) -> None:
+    """Print a table and an empty line."""
+    console = _console()
     console.width = max(console.width, _least_width(table))  # rather a long line than a cut number
     console.print(table)
     console.print()

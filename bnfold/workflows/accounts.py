@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import onnx
     import onnx_ir as ir
 
-    from bnfold.records import Ledger
+    from bnfold.records import Ledger, NetworkFacts
 
-__all__ = ["check_file", "fold_accounted"]
+__all__ = ["check_file", "drawn", "fold_accounted"]
 
 
 def fold_accounted(model: ir.Model, *, provider: str = "cpu", pixels: str | None = None, **rewrites: bool) -> Ledger:
@@ -39,3 +40,13 @@ def check_file(ledger: Ledger, *, n_left: int) -> None:
     """
     if n_left > ledger.kept:
         raise RuntimeError(f"the file has {n_left} BatchNorms, the ledger kept {ledger.kept}")
+
+
+def drawn(before: onnx.ModelProto, after: onnx.ModelProto) -> NetworkFacts:
+    """The nodes of a graph as it was and as its file has it."""
+    import onnx_ir as ir
+
+    from bnfold.graph.outline import outline
+    from bnfold.records import NetworkFacts
+
+    return NetworkFacts(outline(ir.from_proto(before), is_source=True), outline(ir.from_proto(after), is_source=False))

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bnfold.workflows.accounts import drawn
 from bnfold.workflows.arguments import batch_sizes, check_threads, check_time_gate, require_provider
 from bnfold.workflows.files import output_facts, plain_file
 from bnfold.workflows.fold_folder import Wanted, check_folder, place, write_files
@@ -121,7 +122,8 @@ def fold_export(
             the file again without folding.
         quick: compare a file that is proven operator by operator on one input only; the verdict says so (`quick`). One
             that is not proven, or does not pass on that input, is compared on all.
-        html: write `report.html` too, the report as a page.
+        html: write `report.html` too, the report as a page; the measurement then tells the time of each layer, which
+            takes two seconds more.
         progress: called with the name of each of `STAGES` when it begins (no "bench" without a budget); None shows a
             bar in a notebook, and logs it elsewhere.
         share: told how much of "verify" is done, from 0 to 1.
@@ -178,6 +180,7 @@ def fold_export(
                 timing = time_against(
                     files[0], loaded, lambda: plain_file(loaded, conversion.plain), batch=static_batch,
                     provider=provider, threads=threads, seed=seed, budget_s=budget_s, fail_if_slower=fail_if_slower,
+                    by_layer=html,
                 )  # fmt: skip
         passed = verdict.passed and not (timing is not None and timing.failed)
         report = FoldExportResult(
@@ -190,6 +193,7 @@ def fold_export(
             seconds=watch.seconds,
             facts=facts,
             timing=timing,
+            network=drawn(conversion.plain, conversion.folded),
             model=conversion.folded if passed else None,
         )
         write_files(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bnfold.records import InspectReport
+from bnfold.records import InspectReport, NetworkFacts
 from bnfold.workflows.accounts import fold_accounted
 from bnfold.workflows.networks import loaded_network, undisturbed
 from bnfold.workflows.user_code import runs_user_code
@@ -52,6 +52,7 @@ def inspect(
         EnvironmentNotReady: a package that the source needs is missing.
     """
     from bnfold.export import plain_graph
+    from bnfold.graph.outline import outline
     from bnfold.sources import facts_of
 
     with undisturbed(network):
@@ -60,4 +61,7 @@ def inspect(
             input_dtypes=input_dtypes, runs=False, dims=dims, batch_dim=batch_dim, dynamic_shapes=dynamic_shapes,
         )  # fmt: skip
         model = plain_graph(loaded)
-    return InspectReport(source=loaded.facts, ledger=fold_accounted(model), facts=facts_of(loaded))
+    before = outline(model, is_source=True)
+    ledger = fold_accounted(model)
+    network = NetworkFacts(before, outline(model, is_source=False))
+    return InspectReport(source=loaded.facts, ledger=ledger, facts=facts_of(loaded), network=network)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bnfold.records.quantisation import CalibrationFacts, QuantizeReport
 from bnfold.report.progress import notebook_stages
+from bnfold.workflows.accounts import drawn
 from bnfold.workflows.arguments import require_provider
 from bnfold.workflows.calibration_samples import calibration_samples
 from bnfold.workflows.conversion import convert, into_metadata
@@ -212,6 +213,8 @@ def quantize(
             failures=failures,
             int8_share=share_of_int8(made),
             plans=tried,
+            ledger=conversion.ledger,
+            network=drawn(conversion.plain, conversion.folded),
         )
         if measure:
             (stage / PLAN_NAME).write_text(plan_text(left, chosen), encoding="utf-8")

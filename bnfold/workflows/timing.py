@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bnfold.errors import InputRefused
-from bnfold.records import SlowerPart, Timing
+from bnfold.records import LayerTime, SlowerPart, Timing
 from bnfold.sources.types import OnnxSource
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bnfold.runtime import Provider
     from bnfold.sources.types import Source
 
-__all__ = ["slower_parts", "time_against"]
+__all__ = ["layer_times", "slower_parts", "time_against"]
 
 N_PARTS = 3  # of each kind, named where a file is slower
 SHARE = 0.1  # of all that was lost, from which a part is named
@@ -40,6 +40,7 @@ def time_against(
     seed: int,
     budget_s: float,
     fail_if_slower: float | None,
+    by_layer: bool = False,
 ) -> Timing | None:
     """Measure a file beside the source, where that is an `.onnx` file, else beside the plain export.
 
@@ -51,8 +52,9 @@ def time_against(
         provider: where both run.
         threads: threads of one operator.
         seed: of the input values and of the bootstrap.
-        budget_s: seconds, about; a file that is slower takes two more, to be profiled.
+        budget_s: seconds, about; files that are profiled take two more.
         fail_if_slower: the limit: 0.03 lets the file be 3 % slower.
+        by_layer: profile both files in any case, as those where the first one is slower are.
 
     Returns:
         None where the files cannot be measured side by side and no limit was given; a warning says why.
@@ -86,9 +88,13 @@ def time_against(
             logger.warning("the time was not measured: %s", refused)
             return None
         timing = _timing(report, against, fail_if_slower)
-        if timing.verdict == "slower":
-            profiles = [_profile(path, source, report, provider, seed) for path in (file, other)]
-            timing = dataclasses.replace(timing, slower=slower_parts(*profiles))
+        if timing.verdict == "slower" or by_layer:
+            made, old = (_profile(path, source, report, provider, seed) for path in (file, other))
+            timing = dataclasses.replace(
+                timing,
+                slower=slower_parts(made, old) if timing.verdict == "slower" else (),
+                layers=layer_times(made, old) if by_layer else (),
+            )
     return timing
 
 
@@ -172,3 +178,10 @@ def slower_parts(made: BenchProfile, other: BenchProfile) -> tuple[SlowerPart, .
         named = [part for part in all_of_it if part.ms - part.against_ms >= SHARE * lost > 0]
         parts += sorted(named, key=lambda part: part.against_ms - part.ms)[:N_PARTS]
     return tuple(parts)
+
+
+def layer_times(made: BenchProfile, other: BenchProfile) -> tuple[LayerTime, ...]:
+    """The time of every layer in a file and in another one, those that take most first."""
+    own, before = ({entry.name: entry.ms for entry in profile.layers} for profile in (made, other))
+    found = [LayerTime(name, own.get(name), before.get(name)) for name in dict.fromkeys((*own, *before))]
+    return tuple(sorted(found, key=lambda layer: -max(layer.ms or 0.0, layer.against_ms or 0.0)))

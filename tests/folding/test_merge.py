@@ -597,3 +597,26 @@ def test_a_sum_of_sums_is_followed_so_far_and_no_further():
     terms = _terms(net, total)
     assert terms is not None
     assert len(terms) == 34  # those of 33 sums, and what lies deeper as one
+
+
+def test_what_merged_is_told_by_the_names_of_its_layers():
+    """Two sums, in the order of the graph; a branch that is added as it is has no layer."""
+    text = """
+    <ir_version: 10, opset_import: ["" : 18]>
+    g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
+    <float[2, 2, 1, 1] "a.one.weight" = {1, 2, 3, 4}, float[2, 2, 1, 1] "a.two.weight" = {4, 3, 2, 1},
+     float[2, 2, 1, 1] "b.conv.weight" = {1, 2, 3, 4}, float[2] "b.bn.weight" = {1, 2}, float[2] p = {1, 2}> {
+      [one] a1 = Conv (x, "a.one.weight")
+      [two] a2 = Conv (x, "a.two.weight")
+      [first] a = Add (a1, a2)
+      [abs] r = Abs (a)
+      [three] b1 = Conv (r, "b.conv.weight")
+      [norm] b2 = BatchNormalization (b1, "b.bn.weight", p, p, p)
+      [second] s = Add (b2, r)
+      [end] y = Abs (s)
+    }"""
+    _, ledger = fold(onnx.parser.parse_model(text))
+    assert [(merged.layer, sorted(merged.branches)) for merged in ledger.merged_branches] == [
+        ("first", ["a.one", "a.two"]),
+        ("second", ["b.bn", "b.conv"]),
+    ]

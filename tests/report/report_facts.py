@@ -12,9 +12,14 @@ from bnfold.records import (
     BenchRun,
     FoldExportReport,
     GraphFacts,
+    GraphNodes,
+    LayerTime,
     Ledger,
     LedgerEntry,
     MeasuredChoice,
+    MergedBranches,
+    NetworkFacts,
+    NetworkNode,
     OutputFacts,
     OutputVerdict,
     RemovedChannels,
@@ -38,7 +43,10 @@ def fold_export_report(*, passed: bool = True) -> FoldExportReport:
     choice = MeasuredChoice("Max", True, "CPUExecutionProvider", 1.25, 1.5, 0.8331, 0.8123, 0.8456, "faster")
     outputs = (OutputVerdict("logits", 2.123456e-6, 1.9e-6, 4.2e-6),)
     parts = (SlowerPart("Conv", "operator", 1.75, 1.125), SlowerPart(SCRIPT, "layer", 0.375, 0.25))
-    timing = Timing("plain", 1.0571, 1.0432, 1.0713, "slower", median_ms=1.625, against_ms=1.5, threads=1, slower=parts)
+    timing = Timing(
+        "plain", 1.0571, 1.0432, 1.0713, "slower", median_ms=1.625, against_ms=1.5, threads=1, slower=parts,
+        layers=(LayerTime("conv<1>&", 1.1875, None), LayerTime(f"{SCRIPT}.conv", 0.4375, 0.375)),
+    )  # fmt: skip
     failure = None if passed else "output logits diverges"
     return FoldExportReport(
         passed,
@@ -50,12 +58,67 @@ def fold_export_report(*, passed: bool = True) -> FoldExportReport:
             choice,
             (choice,),
             (RemovedChannels(f"{SCRIPT}.conv", 480, 448), RemovedChannels("head", 64, 48)),
+            merged_branches=(MergedBranches("blocks.3", (f"{SCRIPT}.conv", "blocks.3.conv")),),
         ),
         GraphFacts(180, 49, 1, 1814073344, 1700073344),
         Verdict(passed, 42000, ("CPUExecutionProvider",), (1, 2, 3), outputs, "float64", failure),
         {"load": 0.412, "export": 2.9},
         timing,
+        network=network(),
     )
+
+
+def network() -> NetworkFacts:
+    """Names that would be markup: a BatchNorm that went, one that stays, two branches that are one convolution."""
+    before = (
+        NetworkNode("a", "Conv", "conv<1>&", ("x",)),
+        NetworkNode("b", "BatchNormalization", SCRIPT, ("a",), batchnorm=SCRIPT),
+        NetworkNode("c", "Conv", f"{SCRIPT}.conv", ("b",)),
+        NetworkNode("d", "Conv", "blocks.3.conv", ("b",)),
+        NetworkNode("e", "Add", "blocks.3", ("c", "d")),
+        NetworkNode("f", "BatchNormalization", "blocks.3.norm", ("e",), batchnorm="blocks.3.norm"),
+    )
+    after = (
+        NetworkNode("conv<1>&/Conv", "Conv", "conv<1>&", ("x",)),
+        NetworkNode("blocks.3/Conv", "Conv", "blocks.3", ("conv<1>&/Conv",)),
+        NetworkNode("blocks.3.norm/BatchNormalization", "BatchNormalization", "blocks.3.norm", ("blocks.3/Conv",)),
+    )
+    return NetworkFacts(
+        GraphNodes(("x",), before, {f"{SCRIPT}_out": "f"}),
+        GraphNodes(("x",), after, {f"{SCRIPT}_out": "blocks.3.norm/BatchNormalization"}),
+    )
+
+
+def large_network(n_blocks: int, *, kept: bool = False) -> dict[str, Any]:
+    """Of the JSON of `bnfold inspect` what a drawing is made of: a residual network of eight nodes a block."""
+    before, after, entries = [], [], []
+    last = was = "x"
+    for k in range(n_blocks):
+        block, entry = f"stages.{k // 8}.{k % 8}", was
+        for layer, op in (
+            ("conv1", "Conv"), ("bn1", "BatchNormalization"), ("act1", "Relu"), ("pad", "Pad"), ("conv2", "Conv"),
+            ("bn2", "BatchNormalization"), ("", "Add"), ("act2", "Relu"),
+        ):  # fmt: skip
+            path = f"{block}.{layer}".strip(".")
+            is_norm = op == "BatchNormalization"
+            name, stays = f"n{len(before)}", kept and layer == "bn2"
+            own = {"op": op, "layer": path, "parameters": None}
+            reads = [was, entry] if op == "Add" else [was]
+            before.append({"name": name, "reads": reads, "batchnorm": path if is_norm else None, **own})
+            was = name
+            if not is_norm or stays:
+                after.append({"name": f"{path}/{op}", "reads": [last], "batchnorm": None, **own})
+                last = f"{path}/{op}"
+            if is_norm:
+                outcome, reason = ("kept", "sign held by Relu") if stays else ("absorbed", None)
+                entries.append({"name": path, "outcome": outcome, "into": [f"{block}.conv1"], "reason": reason})
+    return {
+        "ledger": {"entries": entries},
+        "network": {
+            "before": {"inputs": ["x"], "nodes": before, "outputs": {"y": was}},
+            "after": {"inputs": ["x"], "nodes": after, "outputs": {"y": last}},
+        },
+    }
 
 
 def bench_facts() -> dict[str, Any]:

@@ -6,14 +6,15 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from report_facts import SCRIPT, bench_facts, fold_export_report, open_loop_facts
+from report_facts import SCRIPT, bench_facts, fold_export_report, large_network, open_loop_facts
 
 from bnfold.errors import EnvironmentNotReady, InputRefused
-from bnfold.records import as_json
+from bnfold.records import InspectReport, as_json
 from bnfold.report.html import render_html, write_html
 from bnfold.report.pictures import panels, write_picture
 
@@ -65,7 +66,10 @@ def leaves(content: Any, path: str = "") -> dict[str, Any]:
 def pages() -> dict[str, tuple[bytes, dict[str, Any]]]:
     exported, failed = as_json(fold_export_report()), as_json(fold_export_report(passed=False))
     bench, open_loop = bench_facts(), open_loop_facts()
+    found = fold_export_report()
+    inspected = as_json(InspectReport(found.source, replace(found.ledger, measured=None), network=found.network))
     return {
+        "inspect": (render_html(inspected), inspected),
         "fold-export": (render_html(exported), exported),
         "failed": (render_html(failed), failed),
         "bench": (render_html(bench), bench),
@@ -73,7 +77,7 @@ def pages() -> dict[str, tuple[bytes, dict[str, Any]]]:
     }
 
 
-@pytest.mark.parametrize("which", ["fold-export", "failed", "bench", "open-loop"])
+@pytest.mark.parametrize("which", ["inspect", "fold-export", "failed", "bench", "open-loop"])
 def test_tables_hold_every_number_of_the_json(which: str) -> None:
     content, report = pages()[which]
     shown = {path: json.loads(text) for path, text in Page(content).numbers().items()}
@@ -90,7 +94,7 @@ def test_numbers_of_a_proof_are_those_of_its_json() -> None:
     assert numbers == expected
 
 
-@pytest.mark.parametrize("which", ["fold-export", "failed", "bench", "open-loop"])
+@pytest.mark.parametrize("which", ["inspect", "fold-export", "failed", "bench", "open-loop"])
 def test_well_formed_and_alone(which: str) -> None:
     content, _ = pages()[which]
     page = Page(content)
@@ -254,12 +258,17 @@ FLAGS = (
 
 def seen_in_a_browser(content: bytes, width: int, height: int, folder: Path, *flags: str) -> dict[str, Any]:
     """What a browser makes of a page in a window of this size; no console message is allowed."""
-    wrapper = folder / "check.html"
     text = content.decode().replace("&", "&amp;").replace('"', "&quot;")
-    wrapper.write_text(WRAPPER.format(width=width, height=height, page=text), encoding="utf-8")
+    return told_by_a_browser(WRAPPER.format(width=width, height=height, page=text), folder, *flags)
+
+
+def told_by_a_browser(page: str, folder: Path, *flags: str) -> dict[str, Any]:
+    """What the script of a page writes into its `out`; no console message is allowed."""
+    check = folder / "check.html"
+    check.write_text(page, encoding="utf-8")
     command = [
         CHROMIUM, *FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", "--dump-dom",
-        wrapper.as_uri(),
+        check.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(map(str, command), check=True, capture_output=True, text=True, timeout=120)
     assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
@@ -282,7 +291,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium or goog
 @pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize(("width", "height"), [(360, 800), (1280, 800)])
-@pytest.mark.parametrize("which", ["fold-export", "failed", "bench", "open-loop"])
+@pytest.mark.parametrize("which", ["inspect", "fold-export", "failed", "bench", "open-loop"])
 def test_in_a_browser(which: str, width: int, height: int, tmp_path: Path) -> None:
     """No console message, no sideways scrolling, the four answers on the first screen, the JSON's numbers."""
     content, _ = pages()[which]
@@ -306,3 +315,40 @@ def test_dark_and_light(tmp_path: Path) -> None:
         for pair in (scheme["colours"], scheme["card"]):
             less, more = sorted(map(luminance, pair))
             assert (more + 0.05) / (less + 0.05) >= 4.5
+
+
+DRAWING = """<pre id="out"></pre><script>
+const [link, button] = [document.querySelector("#network a"), document.querySelector("#network button.kept")];
+const tip = document.getElementById(button.getAttribute("popovertarget"));
+const shown = () => getComputedStyle(tip).display;
+const row = document.getElementById(link.getAttribute("href").slice(1));
+const seen = {closed: row.checkVisibility(), before: shown()};
+link.click();
+seen.opened = row.checkVisibility();
+button.focus({focusVisible: true});
+seen.focused = shown();
+button.blur();
+seen.left = shown();
+button.click();
+seen.pressed = tip.matches(":popover-open") && shown();
+seen.told = tip.textContent;
+document.getElementById("out").textContent = JSON.stringify(seen);
+</script>"""
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_drawing_by_keyboard_and_links(tmp_path: Path) -> None:
+    """A link opens the modules around a BatchNorm that stays; its reason shows on focus, and when it is pressed."""
+    counts = {"found": 200, "absorbed": 100, "merged": 0, "removed": 0, "kept": 100}
+    facts = large_network(100, kept=True)
+    facts["ledger"] |= counts
+    source = {"spec": "net", "sha256": "0", "n_parameters": 1}
+    content = render_html({"schema": "bnfold.inspect/1", "source": source, **facts})
+    own = "default-src 'none'"  # its policy allows no script, but for the one of this test
+    page = content.decode().replace(own, f"{own}; script-src 'unsafe-inline'").replace("</main>", f"</main>{DRAWING}")
+    seen = told_by_a_browser(page, tmp_path)
+    assert seen == {
+        "closed": False, "before": "none", "opened": True, "focused": "block", "left": "none", "pressed": "block",
+        "told": "sign held by Relu",
+    }  # fmt: skip

@@ -80,6 +80,8 @@ def test_a_page_is_framed_and_a_short_one_is_low() -> None:
     assert "height: 15rem" in report.ledger._repr_html_()
     assert "height: 32rem" in report._repr_html_()
     assert report._repr_html_().count("<") == 2  # the frame alone: everything else is escaped
+    assert b"href=" not in record_page(report)  # a link of a frame without an address leads to the notebook
+    assert b'id="network"' in record_page(report)
 
 
 def test_a_page_without_matplotlib_says_what_its_pictures_need(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
 from bnfold.records import Cause, as_json
+from bnfold.report.html import render_html
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +61,29 @@ def test_table_names_the_layer_and_its_end(cli: Callable[..., Result], network: 
     assert result.exit_code == 0
     assert "absorbed" in result.stdout
     assert "1 found, 1 absorbed" in result.stdout
+
+
+def test_the_drawing_is_that_of_the_json(cli: Callable[..., Result], network: Path, tmp_path: Path) -> None:
+    """Nodes before and after, under the names that the ledger has for BatchNorms; the source is never overwritten."""
+    result = cli("inspect", network, "--html", tmp_path / "net.html", "--json", tmp_path / "net.json")
+    assert result.exit_code == 0
+    report = json.loads((tmp_path / "net.json").read_text())
+    assert (tmp_path / "net.html").read_bytes() == render_html(report)
+    before, after = (report["network"][side]["nodes"] for side in ("before", "after"))
+    assert [node["batchnorm"] for node in before if node["batchnorm"]] == [
+        e["name"] for e in report["ledger"]["entries"]
+    ]
+    assert len(after) == len(before) - 1
+    assert cli("inspect", network, "--html", network).exit_code == 2
+
+
+def test_on_a_terminal_there_is_a_tree(
+    cli: Callable[..., Result], network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bnfold.report.terminal_height", lambda: 50)
+    assert "absorbed into" in cli("inspect", network).stdout
+    assert "max |s|" not in cli("inspect", network).stdout
+    assert "max |s|" in cli("inspect", network, "-v").stdout
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (4, 1)])

@@ -17,10 +17,10 @@ from onnx import numpy_helper
 import bnfold
 from bnfold.benchmarking import bench_files
 from bnfold.errors import InputRefused
-from bnfold.records import BenchProfile, BenchReport, MeasuredChoice, ProfileEntry, SlowerPart
+from bnfold.records import BenchProfile, BenchReport, LayerTime, MeasuredChoice, ProfileEntry, SlowerPart
 from bnfold.workflows import measured
 from bnfold.workflows.measured import BRANCHES_LEFT, CHANNELS_LEFT
-from bnfold.workflows.timing import slower_parts
+from bnfold.workflows.timing import layer_times, slower_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,6 +247,10 @@ def test_the_parts_that_lost_most() -> None:
         SlowerPart("d", "layer", 0.5, 0.0),
     )
     assert slower_parts(other, other) == ()
+    assert layer_times(made, other) == (
+        LayerTime("a", 9.0, 9.0), LayerTime("b", 4.0, 1.0), LayerTime("e", None, 2.0), LayerTime("c", 1.0, 0.5),
+        LayerTime("d", 0.5, None),
+    )  # fmt: skip
 
 
 def branches_and_dead_channels(path: Path) -> None:
