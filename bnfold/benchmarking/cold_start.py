@@ -21,7 +21,8 @@ import psutil
 from bnfold.benchmarking.inputs import random_inputs
 from bnfold.benchmarking.timing import BoundFile
 from bnfold.errors import EnvironmentNotReady
-from bnfold.records import InputSpec
+from bnfold.records import InputSpec, as_json
+from bnfold.records.tuning import SessionSettings
 from bnfold.runtime import require_onnxruntime
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def measure_cold_start(
     seed: int,
     limit_s: float = float("inf"),
     provider_options: Mapping[str, str] | None = None,
+    settings: SessionSettings | None = None,
 ) -> ColdStart:
     """Load and run a file in new Python processes; the median of three, or of as many as `limit_s` allows.
 
@@ -68,6 +70,7 @@ def measure_cold_start(
         cell: provider, threads and level.
         seed: of the input values.
         provider_options: of the provider, besides its own.
+        settings: the rest of the session's options.
         limit_s: after so many seconds no further process is started; the first always is.
 
     Raises:
@@ -75,7 +78,8 @@ def measure_cold_start(
     """
     inputs = [(spec.name, spec.dtype, shapes[spec.name]) for spec in specs]
     job = {"path": str(path), "inputs": inputs, "provider": cell.provider, "threads": cell.threads, "seed": seed}
-    text = json.dumps({**job, "opt_level": cell.load_level, "provider_options": dict(provider_options or {})})
+    job |= {"opt_level": cell.load_level, "provider_options": dict(provider_options or {})}
+    text = json.dumps(job | {"settings": None if settings is None else as_json(settings)})
     deadline = time.monotonic() + limit_s
     starts = [_start_process(path, text)]
     while len(starts) < N_STARTS and time.monotonic() < deadline:
@@ -125,6 +129,7 @@ def _cold_start(job: Mapping[str, Any]) -> ColdStart:
     file = BoundFile(
         Path(job["path"]), inputs, provider=job["provider"], threads=job["threads"], opt_level=job["opt_level"],
         provider_options=job["provider_options"],
+        settings=None if job["settings"] is None else SessionSettings(**job["settings"]),
     )  # fmt: skip
     file.settle()
     return ColdStart(

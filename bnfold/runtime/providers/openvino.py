@@ -1,7 +1,7 @@
 """OpenVINO inside ONNX Runtime (onnxruntime.ai/docs/execution-providers/OpenVINO-ExecutionProvider.html), on the CPU.
 
-The package `onnxruntime-openvino` holds both and takes the place of `onnxruntime`. OpenVINO compiles the parts of a graph
-that it takes; where a processor has the instructions, its own default computes float32 in bfloat16.
+The package `onnxruntime-openvino` holds both and takes the place of `onnxruntime`. OpenVINO compiles the parts of a
+graph that it takes; where a processor has the instructions, its own default may compute float32 in bfloat16.
 """
 
 from __future__ import annotations

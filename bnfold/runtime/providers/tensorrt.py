@@ -1,8 +1,8 @@
 """NVIDIA's TensorRT (onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html), CUDA behind it.
 
-It is part of `onnxruntime-gpu` and needs TensorRT's libraries besides CUDA's. Engines are built when a session is opened,
-or at the first run where sizes are dynamic, which takes from seconds to minutes. The provider has no option against TF32,
-which TensorRT uses by itself: NVIDIA_TF32_OVERRIDE=0 in the environment of the process turns it off
+It is part of `onnxruntime-gpu` and needs TensorRT's libraries besides CUDA's. Engines are built when a session is
+opened, or at the first run where sizes are dynamic, which takes from seconds to minutes. The provider has no option
+against TF32, which TensorRT uses by itself: NVIDIA_TF32_OVERRIDE=0 in the environment of the process turns it off
 (docs.nvidia.com/deeplearning/tensorrt, "TF32").
 """
 
