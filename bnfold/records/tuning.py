@@ -22,7 +22,7 @@ __all__ = [
 
 ExecutionMode = Literal["sequential", "parallel"]
 GraphLevel = Literal["disabled", "basic", "extended", "all"]
-OptionOutcome = Literal["recommended", "tie", "slower", "undecided", "dropped", "refused", "implied"]
+OptionOutcome = Literal["recommended", "faster", "tie", "slower", "undecided", "dropped", "refused", "implied"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +90,10 @@ def _words(key: str, value: Any) -> str:
 class TriedOption:
     """A change of the default session, time(changed) / time(default) from interleaved runs, and what came of it.
 
-    `outcome`: `recommended`; `tie` and `slower`, as the interval says; `undecided`, where the machine was too noisy to
-    say; `dropped` after a round in which it was not among the faster half; `refused`, for `reason`: its numbers, or a
-    session that does not open; `implied`: it changes nothing in this file, and was not measured. `rounds`: how many
-    rounds of the halving it took part in.
+    `outcome`: `recommended`; `faster`, but another is better; `tie` and `slower`, as the interval says; `undecided`,
+    where the machine was too noisy to say; `dropped` behind a round in which it was not among the faster half;
+    `refused`, for `reason`: its numbers, or a session that does not open; `implied`: it changes nothing in this file,
+    and was not measured. `rounds`: how many rounds of the halving it took part in.
     """
 
     name: str
@@ -124,8 +124,7 @@ class TunedTime:
 class ColdStarts:
     """From the file to the first answer in a fresh process, in milliseconds; the ratio is that of pairs of starts.
 
-    `offline` compares the recommended session on a file that ONNX Runtime wrote before with the same on the file as it
-    is. `peak_mb` and `default_peak_mb`: growth of memory in MiB. None where cold starts were not measured.
+    `peak_mb` and `default_peak_mb`: growth of memory in MiB.
     """
 
     load_ms: float

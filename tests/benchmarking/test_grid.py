@@ -12,12 +12,13 @@ import pytest
 
 from bnfold.benchmarking import cell as cell_module
 from bnfold.benchmarking import measure, statistics
-from bnfold.benchmarking.axes import OPT_LEVELS, Axes, Cell, set_graph_level
+from bnfold.benchmarking.axes import OPT_LEVELS, Axes, Cell
 from bnfold.benchmarking.cold_start import ColdStart
 from bnfold.benchmarking.measure import bench_files
 from bnfold.benchmarking.timing import BoundFile
 from bnfold.interrupts import Interrupted
 from bnfold.runtime import available_threads
+from bnfold.runtime.settings import set_graph_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable

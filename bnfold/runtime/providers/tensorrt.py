@@ -41,6 +41,12 @@ SPEC = ProviderSpec(
     behind=("cuda",),
     prepare=preload_tensorrt,
     graph_options={"trt_cuda_graph_enable": "1"},
+    tuned_options=({"trt_builder_optimization_level": "5"},),
+    cpp="""\
+Ort::TensorRTProviderOptions tensorrt;
+tensorrt.Update({options});
+options.AppendExecutionProvider_TensorRT_V2(*tensorrt);""",
+    triton="gpu tensorrt",
     rounds_to_tf32=_rounds_to_tf32,
     fault=tensorrt_fault,
     own_words=("tensorrt", "nvinfer", "nvonnxparser", "cuda", "cudnn"),
