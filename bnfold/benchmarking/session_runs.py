@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from bnfold.records import InputSpec
     from bnfold.records.tuning import SessionSettings
 
-__all__ = ["SessionRuns", "total_ms"]
+__all__ = ["SessionRuns", "steady_ms", "total_ms"]
 
 MOST_STARTS = 12
+STEADY_S = 0.3
 
 
 @dataclasses.dataclass
@@ -66,7 +67,10 @@ class SessionRuns:
         return runner if cell.load.mode == "latency" else Workers(runner, cell.load.concurrency)
 
     def cold_starts(self, sessions: Sequence[SessionSettings], budget_s: float) -> list[list[ColdStart]]:
-        """Starts of each session in processes of their own, in turns: as many as the budget allows, at least six."""
+        """Starts of each session in processes of their own, in turns: as many as the budget allows, at least six.
+
+        Each process goes on in the steady state for a moment.
+        """
         starts: list[list[ColdStart]] = [[] for _ in sessions]
         jobs = [self._loaded(settings) for settings in sessions]
         deadline, done = time.monotonic() + budget_s, 0
@@ -74,7 +78,7 @@ class SessionRuns:
             for index in in_turn(range(len(sessions)), done):
                 (file, cell), settings = jobs[index], sessions[index]
                 start = partial(measure_cold_start, file, self.specs, self.shapes, cell, seed=self.seed, limit_s=0.0)
-                starts[index].append(start(settings=settings))
+                starts[index].append(start(settings=settings, steady_s=STEADY_S))
             done += 1
         return starts
 
@@ -98,3 +102,8 @@ class SessionRuns:
 def total_ms(starts: Sequence[ColdStart]) -> NDArray[np.float64]:
     """Session creation and first run of each start in milliseconds, shape (starts, 1): each is one on its own."""
     return np.array([[start.load_ms + start.first_ms] for start in starts])
+
+
+def steady_ms(starts: Sequence[ColdStart]) -> NDArray[np.float64]:
+    """A run of the steady state of each start in milliseconds, shape (starts, 1)."""
+    return np.array([[start.steady_ms] for start in starts], np.float64)

@@ -37,7 +37,8 @@ class SessionSettings:
         spinning: whether threads that wait keep their CPU busy, to answer at once.
         arena: whether memory that was used once is kept, and
         mem_pattern: whether that of a run is planned from the run before, as one block.
-        denormals_as_zero: whether numbers below the normal ones are computed as 0.
+        denormals_as_zero: whether numbers below the normal ones are computed as 0: on the main thread only where the
+            first session of a process says so.
         opt_level: how far the graph may be changed, but for
         disabled_optimizers: those that may not, by ONNX Runtime's names.
         optimize: when it is changed: as the file is loaded, or once, in a file written before ("offline").

@@ -14,8 +14,6 @@ from bnfold.runtime.providers import session_providers
 from bnfold.runtime.settings import config_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bnfold.records.tuning import SessionSettings
 
 __all__ = ["cpp_lines", "python_lines", "session_lines", "triton_lines"]
@@ -156,7 +154,7 @@ def _providers(settings: SessionSettings) -> list[tuple[str, dict[str, str]]]:
     return [(found[0][0], _options(settings)), *found[1:]]
 
 
-def _options(settings: SessionSettings) -> Mapping[str, str]:
+def _options(settings: SessionSettings) -> dict[str, str]:
     """The options of the provider, its CUDA graph among them."""
     spec = provider_spec(settings.provider)
     graph = spec.graph_options if settings.cuda_graph else None

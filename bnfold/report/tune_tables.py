@@ -65,4 +65,6 @@ def _cold(cold: ColdStarts) -> str:
     default = (
         f"{number(cold.default_load_ms)} ms, {number(cold.default_first_ms)} ms, {number(cold.default_peak_mb)} MiB"
     )
+    if cold.ratio == cold.low == cold.high:
+        return f"cold start: {loads}"
     return f"cold start: {loads} (default {default}); {ends} of the default's, {cold.verdict}"

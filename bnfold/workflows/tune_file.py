@@ -8,19 +8,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bnfold.benchmarking.axes import Cell
-from bnfold.benchmarking.halving import Halving, Tried, fastest
+from bnfold.benchmarking.halving import Halving, Tried
 from bnfold.benchmarking.inputs import random_inputs
 from bnfold.benchmarking.session_options import GraphEffects, default_settings, option_changes
-from bnfold.benchmarking.session_runs import SessionRuns, total_ms
-from bnfold.benchmarking.statistics import ratio_interval
+from bnfold.benchmarking.session_runs import SessionRuns
 from bnfold.benchmarking.subjects import file_subject, read_inputs, shapes_of, with_digest
-from bnfold.records.tuning import ColdStarts, TriedOption, TunedFile, TunedTime
-from bnfold.records.verdicts import decided
+from bnfold.records.tuning import TriedOption, TunedFile
 from bnfold.report.session_lines import session_lines
 from bnfold.workflows.same_numbers import SameNumbers
+from bnfold.workflows.tune_decision import decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -81,13 +78,13 @@ def tune_file(file: Path, wish: Wish, progress: Callable[[float], None]) -> Tune
             [settings for settings, matters in changes if matters], wish.budget_s * share,
             lambda best: _offline(default, best) if with_offline else [],
         )  # fmt: skip
-        chosen, cold = _decided(search, runs, wish)
-    session = chosen.settings if chosen is not None else default
+        found = decide(search, runs, seed=wish.seed, budget_s=wish.budget_s * COLD_SHARE if wish.cold_starts else 0.0)
+    options = [*_told(search, found.settings), *([] if found.denormals is None else [found.denormals])]
     return TunedFile(
         name=subject.name, path=str(file), sha256=subject.sha256, batch=wish.batch, input_shapes=shapes,
-        default=default, session=session, steady=_steady(chosen, search.default_ms), cold_start=cold,
+        default=default, session=found.settings, steady=found.steady, cold_start=found.cold,
         ties=tuple(_name(own, default) for own in search.last if own.measured and own.measured.verdict == "tie"),
-        options=(*_told(search, chosen), *_implied(changes, default)), lines=session_lines(session, file.name),
+        options=(*options, *_implied(changes, default)), lines=session_lines(found.settings, file.name),
         n_measured=len(search.tried), mode=wish.load.mode, concurrency=wish.load.concurrency,
         seconds=time.perf_counter() - start,
     )  # fmt: skip
@@ -98,67 +95,13 @@ def _offline(default: SessionSettings, best: SessionSettings | None) -> list[Ses
     return [dataclasses.replace(own, optimize="offline") for own in (default, best) if own is not None]
 
 
-def _decided(search: Halving, runs: SessionRuns, wish: Wish) -> tuple[Tried | None, ColdStarts | None]:
-    """The session to recommend, None for the default, and its cold starts beside the default's.
-
-    The steady state decides first. Between it and the same on a graph optimized offline the cold start does, where the
-    steady state is no slower than the default's.
-    """
-    default = search.default
-    online = [own for own in search.last if own.settings.optimize == "online"]
-    best = fastest(online, default, wish.seed)
-    if not wish.cold_starts:
-        return best, None
-    settings = default if best is None else best.settings
-    twin = next((own for own in search.last if own.settings == dataclasses.replace(settings, optimize="offline")), None)
-    sessions = [default, *([settings] if best is not None else []), *([twin.settings] if twin is not None else [])]
-    starts = runs.cold_starts(sessions, wish.budget_s * COLD_SHARE)
-    times = [total_ms(own) for own in starts]
-    if twin is not None and _is_better_cold(times[-1], times[-2], wish.seed) and _is_no_slower(twin, best):
-        return twin, _cold(starts[-1], starts[0], wish.seed)
-    return best, None if best is None and twin is None else _cold(
-        starts[0 if best is None else 1], starts[0], wish.seed
-    )
-
-
-def _is_better_cold(times: Any, other: Any, seed: int) -> bool:
-    return ratio_interval(times / other, seed)[2] < 1
-
-
-def _is_no_slower(twin: Tried, best: Tried | None) -> bool:
-    """Than the default, by the same measure as what was chosen without it."""
-    verdict = twin.measured.verdict if twin.measured is not None else "slower"
-    return verdict == "faster" if best is not None else verdict in ("faster", "tie")
-
-
-def _cold(own: Sequence[Any], default: Sequence[Any], seed: int) -> ColdStarts:
-    def median(starts: Sequence[Any], name: str) -> float:
-        return float(np.median([getattr(start, name) for start in starts]))
-
-    ratio, low, high = (1.0, 1.0, 1.0) if own is default else ratio_interval(total_ms(own) / total_ms(default), seed)
-    return ColdStarts(
-        **{name: median(own, name) for name in ("load_ms", "first_ms", "peak_mb")},
-        **{f"default_{name}": median(default, name) for name in ("load_ms", "first_ms", "peak_mb")},
-        n_starts=len(own), ratio=ratio, low=low, high=high, verdict=decided(low, high, may_name=True)[0],
-    )  # fmt: skip
-
-
-def _steady(chosen: Tried | None, default_ms: float) -> TunedTime:
-    measured = None if chosen is None else chosen.measured
-    if measured is None:
-        return TunedTime(1.0, 1.0, 1.0, "tie", default_ms, default_ms)
-    return TunedTime(
-        measured.ratio, measured.low, measured.high, measured.verdict, measured.median_ms, default_ms, measured.note
-    )
-
-
-def _told(search: Halving, chosen: Tried | None) -> list[TriedOption]:
+def _told(search: Halving, chosen: SessionSettings) -> list[TriedOption]:
     """Every session that was measured or refused, as the report has it."""
     found = []
     for name, own in search.tried.items():
         measured = own.measured
         outcome: Any = "dropped"
-        if own is chosen:
+        if own.settings == chosen:
             outcome = "recommended"
         elif own.refused is not None:
             outcome = "refused"
@@ -166,8 +109,10 @@ def _told(search: Halving, chosen: Tried | None) -> list[TriedOption]:
             outcome = measured.verdict
         facts: dict[str, Any] = {"reason": own.refused}
         if measured is not None:
+            facts["ratio"] = measured.ratio
+        if measured is not None and own in search.last:
             facts = {"ratio": measured.ratio, "low": measured.low, "high": measured.high, "leaning": measured.leaning}
-            facts["reason"] = own.refused or measured.note
+            facts["reason"] = measured.note
         found.append(TriedOption(name, own.settings.changes(search.default), outcome, rounds=own.rounds, **facts))
     return found
 
