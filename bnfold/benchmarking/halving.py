@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Halving", "Measured", "Tried", "fastest"]
 
-SHARES = (0.35, 0.25)  # of the budget, for the first rounds; the last has what is left
+SHARES = (0.25, 0.2)  # of the budget, for the first rounds; the last has what is left
 EARLY_LOADS = 2  # sessions of each in the first rounds, at the least: they only rank
 FINALISTS = 2
 MOST_TOGETHER = 4  # changes in one session

@@ -40,9 +40,9 @@ class Decision:
 def decide(search: Halving, runs: SessionRuns, *, seed: int, budget_s: float) -> Decision:
     """Decide.
 
-    The steady state decides first. Between the session that it chose and the same on a graph optimized offline the cold
-    start does, where the steady state of the latter is no slower than the default's. Last comes, on the CPU, whether
-    denormal numbers are taken for 0, which only a process of its own shows.
+    The steady state decides first. Then comes, on the CPU, whether denormal numbers are taken for 0, which only a process
+    of its own shows. Between the session that was chosen and the same on a graph optimized offline the cold start
+    decides, where the steady state of the latter is no slower than the default's.
 
     Args:
         search: that has run.
@@ -58,22 +58,22 @@ def decide(search: Halving, runs: SessionRuns, *, seed: int, budget_s: float) ->
         return Decision(settings, _steady(measured, search.default_ms))
     twin = next((own for own in search.last if own.settings == dataclasses.replace(settings, optimize="offline")), None)
     sessions = [default, settings, *([] if twin is None else [twin.settings])]
+    flushed = dataclasses.replace(settings, denormals_as_zero=True)
     if provider_spec(default.provider).on_host:
-        sessions += [dataclasses.replace(own, denormals_as_zero=True) for own in sessions[1:]]
+        sessions.append(flushed)
     distinct = {own.name(default): own for own in sessions}
     found = runs.cold_starts(list(distinct.values()), budget_s)
     starts = dict(zip(distinct, found, strict=True))
     own = starts[settings.name(default)]
-    if twin is not None and _is_taken_offline(twin, best, starts[twin.settings.name(default)], own, seed):
-        measured, settings, own = twin.measured, twin.settings, starts[twin.settings.name(default)]
-    steady, tried = _steady(measured, search.default_ms), None
-    flushed = dataclasses.replace(settings, denormals_as_zero=True)
-    if flushed.name(default) in starts:
+    tried, better = None, None
+    if flushed in sessions:
         ours = starts[flushed.name(default)]
         tried, better = _denormals((flushed, default), ours, own, starts["default"], seed)
         if better is not None:
-            settings, own, steady = flushed, ours, better
-    return Decision(settings, steady, _cold(own, starts["default"], seed), tried)
+            return Decision(flushed, better, _cold(ours, starts["default"], seed), tried)
+    if twin is not None and _is_taken_offline(twin, best, starts[twin.settings.name(default)], own, seed):
+        measured, settings, own = twin.measured, twin.settings, starts[twin.settings.name(default)]
+    return Decision(settings, _steady(measured, search.default_ms), _cold(own, starts["default"], seed), tried)
 
 
 def _is_taken_offline(
