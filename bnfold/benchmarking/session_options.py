@@ -33,23 +33,23 @@ OPTIMIZERS = (
 only leave work out, as ConvBNFusion does, are never in the way."""
 
 
-def default_settings(provider: str, threads: int, *, allow_tf32: bool) -> SessionSettings:
+def default_settings(provider: str, threads: int) -> SessionSettings:
     """What others are compared with: bnfold's own session, in which float32 is computed as float32.
 
     Args:
         provider: that the file shall run on.
         threads: that the process may use.
-        allow_tf32: whether the provider's own default of rounding to TF32 may stay.
     """
-    exact = {} if allow_tf32 else dict(provider_spec(provider).exact_options)
+    exact = dict(provider_spec(provider).exact_options)
     return SessionSettings(provider=provider, threads=threads, provider_options=exact)
 
 
-def option_changes(default: SessionSettings) -> Iterator[SessionSettings]:
+def option_changes(default: SessionSettings, *, allow_tf32: bool = False) -> Iterator[SessionSettings]:
     """The default session with one option changed, each in turn.
 
     Args:
         default: with the number of threads that the process may use.
+        allow_tf32: whether float32 may be rounded to TF32, where the provider has it.
     """
     spec = provider_spec(default.provider)
     change = _Changes(default)
@@ -60,6 +60,8 @@ def option_changes(default: SessionSettings) -> Iterator[SessionSettings]:
     yield from (change(opt_level=level) for level in LEVELS)
     yield from (change(disabled_optimizers=(name,)) for name in OPTIMIZERS)
     yield from _of_provider(change, spec)
+    if allow_tf32 and spec.tf32_options is not None:
+        yield change(provider_options={**default.provider_options, **spec.tf32_options})
 
 
 class _Changes:

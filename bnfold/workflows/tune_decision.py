@@ -40,9 +40,9 @@ class Decision:
 def decide(search: Halving, runs: SessionRuns, *, seed: int, budget_s: float) -> Decision:
     """Decide.
 
-    The steady state decides first. Then comes, on the CPU, whether denormal numbers are taken for 0, which only a process
-    of its own shows. Between the session that was chosen and the same on a graph optimized offline the cold start
-    decides, where the steady state of the latter is no slower than the default's.
+    The steady state decides first. Then comes, on the CPU, whether denormal numbers are taken for 0, which only a
+    process of its own shows. Between the session that was chosen and the same on a graph optimized offline the cold
+    start decides, where the steady state of the latter is no slower than the default's.
 
     Args:
         search: that has run.

@@ -62,7 +62,7 @@ def tune_file(file: Path, wish: Wish, progress: Callable[[float], None]) -> Tune
     specs, _, _ = read_inputs([subject], [wish.provider], wish.dims)
     shapes = shapes_of(specs, cell)
     inputs = random_inputs(specs[file], shapes, wish.seed)
-    default = default_settings(wish.provider, wish.threads, allow_tf32=wish.allow_tf32)
+    default = default_settings(wish.provider, wish.threads)
     numbers = SameNumbers(
         file, default, inputs, wish.samples, {"input_shapes": wish.input_shapes, "dims": wish.dims}, wish.batch,
         wish.seed,
@@ -70,7 +70,10 @@ def tune_file(file: Path, wish: Wish, progress: Callable[[float], None]) -> Tune
     with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
         runs = SessionRuns(file, cell, specs[file], shapes, inputs, Path(folder), wish.seed)
         effects = GraphEffects(file, default)
-        changes = [(settings, effects.changes_graph(settings)) for settings in option_changes(default)]
+        changes = [
+            (settings, effects.changes_graph(settings))
+            for settings in option_changes(default, allow_tf32=wish.allow_tf32)
+        ]
         search = Halving(default, runs.opened, numbers.refusal, wish.threads, wish.seed, progress)
         share = 1 - COLD_SHARE if wish.cold_starts else 1.0
         with_offline = wish.cold_starts and effects.is_written

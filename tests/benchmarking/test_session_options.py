@@ -35,28 +35,31 @@ def names(default: SessionSettings) -> list[str]:
 
 
 def test_threads_come_by_halves() -> None:
-    found = names(default_settings("cpu", 12, allow_tf32=False))
+    found = names(default_settings("cpu", 12))
     assert found[:4] == ["threads=6", "threads=3", "threads=1", "spinning off"]
     assert found[4] == "threads=6, execution_mode=parallel, inter_op_threads=2, mem_pattern off"
 
 
 def test_one_cpu_leaves_nothing_to_choose_of_threads() -> None:
-    found = names(default_settings("cpu", 1, allow_tf32=False))
+    found = names(default_settings("cpu", 1))
     assert not any("threads" in name or "spinning" in name for name in found)
     assert {"arena off", "mem_pattern off", "opt_level=basic"} <= set(found)
     assert "without NchwcTransformer" in found
 
 
 def test_a_gpu_has_its_own_options_and_no_tf32_unless_allowed() -> None:
-    strict, loose = (default_settings("cuda", 8, allow_tf32=allowed) for allowed in (False, True))
-    assert strict.provider_options == {"use_tf32": "0"}
-    assert loose.provider_options == {}
-    changed = [own.provider_options for own in option_changes(strict)]
+    default = default_settings("cuda", 8)
+    assert default.provider_options == {"use_tf32": "0"}
+    changed = [own.provider_options for own in option_changes(default)]
     assert {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"} in changed
     assert {"use_tf32": "0", "prefer_nhwc": "1"} in changed
-    assert all(options.get("use_tf32") == "0" for options in changed)
-    assert any(own.cuda_graph for own in option_changes(strict))
-    assert not any("threads" in own.changes(strict) for own in option_changes(strict))
+    assert all(options["use_tf32"] == "0" for options in changed)
+    assert any(own.cuda_graph for own in option_changes(default))
+    assert not any("threads" in own.changes(default) for own in option_changes(default))
+    allowed = [own for own in option_changes(default, allow_tf32=True) if own.provider_options["use_tf32"] == "1"]
+    assert [own.name(default) for own in allowed] == ["use_tf32=1"]
+    host = default_settings("cpu", 8)
+    assert len(list(option_changes(host, allow_tf32=True))) == len(list(option_changes(host)))
 
 
 def test_changes_go_together_unless_they_contradict() -> None:
@@ -74,7 +77,7 @@ def test_changes_go_together_unless_they_contradict() -> None:
 
 
 def test_what_changes_no_graph_need_not_be_measured(conv_relu: Path) -> None:
-    default = default_settings("cpu", 1, allow_tf32=False)
+    default = default_settings("cpu", 1)
     effects = GraphEffects(conv_relu, default)
     assert effects.is_written
     changing = [own.name(default) for own in option_changes(default) if effects.changes_graph(own)]

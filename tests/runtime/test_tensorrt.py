@@ -108,12 +108,18 @@ def test_doctor_names_the_library_that_is_missing(
 
     names = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     real = ort.InferenceSession
+
+    def opened(model: Any, sess_options: Any, **_more: Any) -> Any:
+        try:
+            sess_options.get_session_config_entry("session.disable_cpu_ep_fallback")
+        except RuntimeError:  # not set
+            return real(model, sess_options, providers=["CPUExecutionProvider"])
+        raise RuntimeError("... but fallback to CPU EP has been explicitly disabled by the user.")
+
+    monkeypatch.setattr(ort, "InferenceSession", opened)
     monkeypatch.setattr(ort, "get_available_providers", lambda: names)
     monkeypatch.setattr(ort, "preload_dlls", lambda **_options: None)
     monkeypatch.setattr(ort, "__file__", build.__file__)
-    monkeypatch.setattr(
-        ort, "InferenceSession", lambda model, **more: real(model, **{**more, "providers": ["CPUExecutionProvider"]})
-    )
     result = cli("doctor", "--provider", "tensorrt", "-q")
     assert result.exit_code == 4
     assert "libnvinfer.so.10, libnvonnxparser.so.10, libnvinfer_plugin.so.10 cannot be loaded" in result.stdout

@@ -38,6 +38,7 @@ SPEC = ProviderSpec(
     exact_options={"use_tf32": "0"},
     graph_options={"enable_cuda_graph": "1"},
     unsearched_options=NO_SEARCH,
+    tf32_options={"use_tf32": "1"},
     tuned_options=(NO_SEARCH, {"cudnn_conv_algo_search": "DEFAULT"}, {"prefer_nhwc": "1"}),
     cpp="""\
 Ort::CUDAProviderOptions cuda;
