@@ -56,7 +56,7 @@ class Measured:
     note: str | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Tried:
     """A session, and what became of it; `times_ms` are its rounds in the last round of the halving that it was in."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bnfold.benchmarking.axes import Cell
 from bnfold.benchmarking.halving import Halving, Tried
 from bnfold.benchmarking.inputs import random_inputs
+from bnfold.benchmarking.offline import open_deployed
 from bnfold.benchmarking.session_options import GraphEffects, default_settings, option_changes
 from bnfold.benchmarking.session_runs import SessionRuns
 from bnfold.benchmarking.subjects import file_subject, read_inputs, shapes_of, with_digest
@@ -63,6 +64,7 @@ def tune_file(file: Path, wish: Wish, progress: Callable[[float], None]) -> Tune
     shapes = shapes_of(specs, cell)
     inputs = random_inputs(specs[file], shapes, wish.seed)
     default = default_settings(wish.provider, wish.threads)
+    open_deployed(file, default)  # all of it on the provider, or not at all
     numbers = SameNumbers(
         file, default, inputs, wish.samples, {"input_shapes": wish.input_shapes, "dims": wish.dims}, wish.batch,
         wish.seed,

@@ -128,7 +128,7 @@ def rounding(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         class Spoilt:
             def __init__(self, model: Any, **more: Any) -> None:
                 self._own = real(model, **more)
-                options = more["sess_options"]
+                options = more.get("sess_options", ort.SessionOptions())
                 self._is_spoilt = options.enable_cpu_mem_arena and not options.enable_mem_pattern
 
             def run(self, names: Any, feed: Any) -> Any:
