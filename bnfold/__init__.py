@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bnfold.workflows.quantize import quantize
     from bnfold.workflows.recalibrate import recalibrate
     from bnfold.workflows.train_model import train
+    from bnfold.workflows.tune import tune
 
 __all__ = [
     "__version__",
@@ -36,6 +37,7 @@ __all__ = [
     "quantize",
     "recalibrate",
     "train",
+    "tune",
     "verify",
 ]
 
@@ -61,6 +63,11 @@ COMMANDS = {
         "bnfold.workflows.quantize",
     ),
     "bench": ("bnfold.cli.bench", "Measure .onnx files side by side.", "bnfold.workflows.benchmark"),
+    "tune": (
+        "bnfold.cli.tune",
+        "Find the session options that are fastest for .onnx files here.",
+        "bnfold.workflows.tune",
+    ),
     "verify": (
         "bnfold.cli.verify",
         "Compare an .onnx file with the network it came from.",

@@ -10,4 +10,4 @@ source "$ROOT/scripts/pytest.sh"
 
 ensure_venv .venv-lowest dev scripts/constraints-lowest.txt
 cd -- "$ROOT"
-run_pytest "$ROOT/.venv-lowest/bin/python" -m "not zoo and not field and not deployment" "$@"
+run_pytest "$ROOT/.venv-lowest/bin/python" -m "not zoo and not field and not deployment and not openvino" "$@"

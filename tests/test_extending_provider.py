@@ -48,7 +48,7 @@ def resting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_one_file_is_a_provider(resting: str, tmp_path: Path) -> None:
     file = tmp_path / "net.onnx"
     onnx.save(onnx.parser.parse_model(NETWORK), file)
-    assert provider_names() == ("cpu", "cuda", resting)
+    assert provider_names() == ("cpu", "cuda", "openvino", resting, "tensorrt")
     assert reinstall_line([], resting) == 'pip install "bnfold[cpu]"'
     options = open_session(file, provider=resting).get_session_options()
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"

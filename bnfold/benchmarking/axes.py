@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from bnfold.benchmarking.load import Load
 from bnfold.records.grid import Place
+from bnfold.records.tuning import GraphLevel
 from bnfold.runtime import available_threads, provider_spec
 
 if TYPE_CHECKING:
@@ -23,11 +24,10 @@ __all__ = [
     "OptLevel",
     "Optimize",
     "as_axis",
-    "set_opt_level",
     "shapes_of_input",
 ]
 
-OptLevel = Literal["disabled", "basic", "extended", "all"]
+OptLevel = GraphLevel
 OPT_LEVELS: tuple[OptLevel, ...] = get_args(OptLevel)
 Optimize = Literal["online", "offline"]
 OPTIMIZE: tuple[Optimize, ...] = get_args(Optimize)
@@ -155,10 +155,3 @@ def shapes_of_input(given: Shape | Sequence[Shape]) -> tuple[Shape, ...]:
     if all(isinstance(size, int) for size in given):
         return (cast("Shape", tuple(given)),)
     return tuple(cast("Sequence[Shape]", given))
-
-
-def set_opt_level(ort: Any, options: Any, level: OptLevel) -> None:
-    """Set the level in `SessionOptions` (onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations)."""
-    options.graph_optimization_level = getattr(
-        ort.GraphOptimizationLevel, "ORT_DISABLE_ALL" if level == "disabled" else f"ORT_ENABLE_{level.upper()}"
-    )

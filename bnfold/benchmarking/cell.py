@@ -106,7 +106,9 @@ def measure_cell(
         if result.profiles is not None:
             for subject, source in zip(subjects, sources, strict=True):
                 if subject.file is not None and source is not None:
-                    result.profiles.append(profile_file(subject.name, subject.file, source, cell, inputs))
+                    result.profiles.append(
+                        profile_file(subject.name, subject.file, source, cell, inputs, settings=subject.settings)
+                    )
 
 
 def _opened(subject: Subject, cell: Cell, inputs: Mapping[str, np.ndarray]) -> Runner:
@@ -120,9 +122,10 @@ def _start_cold(
     """Load and run every file alone, and once more without the provider's search, whose time is the difference."""
     cell = result.cell
     unsearched = provider_spec(cell.provider).unsearched_options
-    files = [(subject.name, subject.file) for subject in subjects if subject.file is not None]
-    for name, file in files:
-        start = partial(measure_cold_start, file, specs, result.shapes, cell, seed=seed)
+    files = [(subject, subject.file) for subject in subjects if subject.file is not None]
+    for subject, file in files:
+        name, own = subject.name, subject.settings
+        start = partial(measure_cold_start, file, specs, result.shapes, cell, seed=seed, settings=own)
         result.cold[name] = start(limit_s=budget_s / len(files))
         if unsearched is not None:
             without_ms = start(limit_s=0.0, provider_options=unsearched).first_ms

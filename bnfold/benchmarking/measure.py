@@ -21,7 +21,7 @@ from bnfold.benchmarking.subjects import (
     shapes_of,
     with_digest,
 )
-from bnfold.records import BenchReport
+from bnfold.records import BenchReport, as_json
 from bnfold.runtime import environment, most_telling, provider_spec, require_onnxruntime
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bnfold.benchmarking.axes import Cell
     from bnfold.benchmarking.subjects import Subject
     from bnfold.records import InputSpec
+    from bnfold.records.tuning import SessionSettings
 
 __all__ = ["bench_files", "bench_subjects"]
 
@@ -50,6 +51,7 @@ def bench_files(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
     partial: Callable[[BenchReport], None] | None = None,
+    settings: SessionSettings | None = None,
 ) -> BenchReport:
     """Measure files side by side in this process, and compare the first with each other one.
 
@@ -69,6 +71,7 @@ def bench_files(
         seed: of the input values and of the bootstrap.
         progress: told the share that is done, 0 to 1.
         partial: given what was measured so far, `complete` false, when an interrupt ends the work.
+        settings: of every session, besides what the axes say.
 
     Raises:
         EnvironmentNotReady: ONNX Runtime is missing or doubled, or the provider does not load.
@@ -77,7 +80,7 @@ def bench_files(
     names = distinct_names(files) if names is None else list(names)
     if not files or len(names) != len(files):
         raise ValueError(f"{len(files)} files and {len(names)} names: give at least one file, and a name for each")
-    subjects = [*(file_subject(name, file) for name, file in zip(names, files, strict=True)), *peers]
+    subjects = [*(file_subject(name, file, settings) for name, file in zip(names, files, strict=True)), *peers]
     return bench_subjects(
         subjects, (axes or Axes()).cells(), profile=profile, cold_starts=cold_starts, budget_s=budget_s, dims=dims,
         seed=seed,
@@ -102,6 +105,8 @@ def bench_subjects(
     providers = as_axis(tuple(cell.provider for cell in cells))
     specs, options, placements = read_inputs(subjects, providers, dims)
     facts = _facts(cells, options) | {"budget_s": budget_s, "seed": seed}
+    if subjects[0].settings is not None:
+        facts["session"] = as_json(subjects[0].settings)
     shapes = [shapes_of(specs, cell) for cell in cells]  # all are checked before the first is measured
     inputs = next(iter(specs.values()))
     _check_graphs(subjects, cells, shapes, inputs)

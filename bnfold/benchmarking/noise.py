@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from bnfold.runtime import usable_cpus
+from bnfold.runtime.cpus import group_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ NOISY_SHARE = 0.10
 """The share from which a measurement counts as noisy: pyperf calls a benchmark unstable where the standard deviation
 reaches 10 % of the mean (pyperf.readthedocs.io, "pyperf check")."""
 
-CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
+ROOT = Path("/")
 CPUS = Path("/sys/devices/system/cpu")
 
 
@@ -136,11 +137,22 @@ def _busy_seconds(times: Any) -> float:
 
 
 def throttled_seconds() -> float:
-    """Seconds for which the control group's quota stopped our threads (cgroup v2, cpu.stat); 0 where it has none."""
-    if not CPU_STAT.is_file():
+    """Seconds for which a control group's quota stopped our threads (cpu.stat); 0 where none has.
+
+    Of the groups that lie in each other the one that was stopped longest: it stops those inside with it. Version 1
+    counts nanoseconds as `throttled_time`, version 2 microseconds as `throttled_usec`.
+    """
+    groups = group_folders(ROOT)
+    return max(
+        (_throttled(folder / "cpu.stat") for name in ("", "cpu") for folder in groups.get(name, ())), default=0.0
+    )
+
+
+def _throttled(stat: Path) -> float:
+    if not stat.is_file():
         return 0.0
-    fields = dict(line.split() for line in CPU_STAT.read_text(encoding="ascii").splitlines())
-    return int(fields.get("throttled_usec", 0)) / 1e6
+    fields = dict(line.split() for line in stat.read_text(encoding="ascii").splitlines())
+    return int(fields.get("throttled_usec", 0)) / 1e6 + int(fields.get("throttled_time", 0)) / 1e9
 
 
 def hot_count(cpu: int) -> int:

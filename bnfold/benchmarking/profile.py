@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnfold.benchmarking.axes import set_opt_level
 from bnfold.benchmarking.layers import Layers
 from bnfold.benchmarking.timing import bind
 from bnfold.records import BenchProfile, ProfileEntry
 from bnfold.runtime import open_session, provider_spec, require_onnxruntime
+from bnfold.runtime.settings import set_graph_level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bnfold.benchmarking.axes import Cell
+    from bnfold.records.tuning import SessionSettings
 
 __all__ = ["profile_file"]
 
@@ -35,7 +36,15 @@ LIMIT_S = 1.0
 _NODE = "_kernel_time"
 
 
-def profile_file(name: str, file: Path, source: Path, cell: Cell, inputs: Mapping[str, Any]) -> BenchProfile:
+def profile_file(
+    name: str,
+    file: Path,
+    source: Path,
+    cell: Cell,
+    inputs: Mapping[str, Any],
+    *,
+    settings: SessionSettings | None = None,
+) -> BenchProfile:
     """Profile a file in a cell of the grid.
 
     Args:
@@ -44,13 +53,14 @@ def profile_file(name: str, file: Path, source: Path, cell: Cell, inputs: Mappin
         source: the file that it was made from, which has the names of the layers; the same, unless `file` is optimized.
         cell: provider, threads and level.
         inputs: name -> array.
+        settings: the rest of the session's options.
 
     Raises:
         InputRefused: the file does not load.
         EnvironmentNotReady: the provider does not load.
     """
     with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
-        events = _profiled(file, cell, inputs, str(Path(folder) / "profile"))
+        events = _profiled(file, cell, inputs, settings, str(Path(folder) / "profile"))
     starts = [event["ts"] for event in events if event.get("name") == "model_run"]
     runs = [event["dur"] for event in events if event.get("name") == "model_run"][N_WARM_UP:]
     nodes = [
@@ -78,17 +88,19 @@ def profile_file(name: str, file: Path, source: Path, cell: Cell, inputs: Mappin
     )
 
 
-def _profiled(file: Path, cell: Cell, inputs: Mapping[str, Any], prefix: str) -> list[dict[str, Any]]:
+def _profiled(
+    file: Path, cell: Cell, inputs: Mapping[str, Any], settings: SessionSettings | None, prefix: str
+) -> list[dict[str, Any]]:
     """The events of warm-up and measured runs; their start times ascend."""
     ort = require_onnxruntime(cell.provider)
 
     def configure(options: Any) -> None:
-        set_opt_level(ort, options, cell.load_level)
+        set_graph_level(ort, options, cell.load_level)
         options.enable_profiling = True
         options.profile_file_prefix = prefix
 
     session = open_session(
-        file, provider=cell.provider, threads=cell.threads, configure=configure, fallback=True
+        file, provider=cell.provider, threads=cell.threads, configure=configure, fallback=True, settings=settings
     )  # fmt: skip
     binding = bind(session, inputs, cell.provider)
     for _ in range(N_WARM_UP):

@@ -49,19 +49,28 @@ class Plan:
     n_runs: tuple[int, ...]
 
     @classmethod
-    def within(cls, budget_s: float, run_ms: Sequence[float], load_s: float, least_runs: int = 1) -> Plan:
-        """The plan that fills the budget, with at least `MIN_LOADS` loads of `MIN_ROUNDS` rounds even where it is over.
+    def within(
+        cls,
+        budget_s: float,
+        run_ms: Sequence[float],
+        load_s: float,
+        least_runs: int = 1,
+        *,
+        least_loads: int = MIN_LOADS,
+    ) -> Plan:
+        """The plan that fills the budget; at least `least_loads` loads of `MIN_ROUNDS` rounds even where that is over.
 
         Args:
             budget_s: seconds for all loads together.
             run_ms: the time of one run of each file.
             load_s: seconds to open all files; slow files are opened less often.
             least_runs: of a block.
+            least_loads: `MIN_LOADS` is what an interval takes.
         """
         n_runs = tuple(n_runs_for(time_ms, least_runs) for time_ms in run_ms)
         round_s = _round_s(n_runs, run_ms)
         least_s = max(2 * load_s, load_s + MIN_ROUNDS * round_s)
-        n_loads = max(MIN_LOADS, min(N_LOADS, int(budget_s * (1 - WARM_UP_SHARE) / least_s)))
+        n_loads = max(least_loads, min(N_LOADS, int(budget_s * (1 - WARM_UP_SHARE) / least_s)))
         left_s = budget_s * (1 - WARM_UP_SHARE) / n_loads - load_s
         return cls(n_loads, max(MIN_ROUNDS, math.floor(left_s / round_s)), n_runs)
 
@@ -142,6 +151,8 @@ def time_files(
     budget_s: float,
     progress: Callable[[float], None],
     timings: Timings | None = None,
+    *,
+    least_loads: int = MIN_LOADS,
 ) -> list[FileTimes]:
     """Open and time files side by side.
 
@@ -150,6 +161,7 @@ def time_files(
         budget_s: seconds for all of it, about.
         progress: told the share that is done, 0 to 1.
         timings: filled as the times come in, for a caller who wants them though this is interrupted.
+        least_loads: how often each is opened, at the least; fewer than `MIN_LOADS` rank, and give no interval.
 
     Returns:
         The times of each file, in the order of `openers`.
@@ -159,7 +171,7 @@ def time_files(
     files, load_s = open_all(openers, 0, warm_up_s)
     least = max(file.least_runs for file in files)
     run_ms = [float(np.median(file.block_ms(max(3, least)))) for file in files]
-    plan = Plan.within(budget_s, run_ms, load_s, least)
+    plan = Plan.within(budget_s, run_ms, load_s, least, least_loads=least_loads)
     needed_s = plan.duration_s(run_ms, load_s)
     if needed_s > budget_s:
         log.info("about %.2g s more than the budget: %d loads are the least", needed_s - budget_s, plan.n_loads)

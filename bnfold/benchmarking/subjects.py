@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from bnfold.benchmarking.axes import Cell
     from bnfold.records import BenchPlacement, InputSpec
+    from bnfold.records.tuning import SessionSettings
     from bnfold.runtime import Provider
 
 __all__ = ["Subject", "distinct_names", "file_subject", "optimized_offline", "read_inputs", "shapes_of", "with_digest"]
@@ -45,6 +46,7 @@ class Subject:
         file: the `.onnx` file that ONNX Runtime loads, None for a peer that runs elsewhere.
         engine: what runs it.
         sha256: of the file as it was named and its external data, None until `with_digest`.
+        settings: of its sessions, besides what the cell says; None for bnfold's own.
     """
 
     name: str
@@ -53,24 +55,25 @@ class Subject:
     file: Path | None = None
     engine: str = "onnxruntime"
     sha256: str | None = None
+    settings: SessionSettings | None = None
 
 
-def file_subject(name: str, file: Path) -> Subject:
+def file_subject(name: str, file: Path, settings: SessionSettings | None = None) -> Subject:
     """An `.onnx` file on ONNX Runtime."""
-    return Subject(name, str(file), _FileOpener(file), file)
+    return Subject(name, str(file), _FileOpener(file, settings), file, settings=settings)
 
 
 class _FileOpener:
     """Opens a file for a cell; what a CUDA graph's outputs measure is found once for each shape of the inputs."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, settings: SessionSettings | None) -> None:
+        self._file, self._settings = file, settings
         self._outputs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def __call__(self, cell: Cell, inputs: Mapping[str, Any]) -> Runner:
         return BoundFile(
             self._file, inputs, provider=cell.provider, threads=cell.threads, opt_level=cell.load_level,
-            graph_outputs=self._graph_outputs(cell, inputs) if cell.cuda_graph else None,
+            graph_outputs=self._graph_outputs(cell, inputs) if cell.cuda_graph else None, settings=self._settings,
         )  # fmt: skip
 
     def _graph_outputs(self, cell: Cell, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,8 +102,8 @@ def optimized_offline(subject: Subject, cell: Cell, folder: Path) -> Subject:
     if subject.file is None:
         return subject
     target = folder / f"{len(list(folder.iterdir()))}.onnx"
-    write_offline(subject.file, target, cell.opt_level, cell.provider)
-    return replace(subject, file=target, opener=_FileOpener(target))
+    write_offline(subject.file, target, cell.opt_level, cell.provider, subject.settings)
+    return replace(subject, file=target, opener=_FileOpener(target, subject.settings))
 
 
 def distinct_names(files: Sequence[Path]) -> list[str]:

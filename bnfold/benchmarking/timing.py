@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnfold.benchmarking.axes import OptLevel, set_opt_level
+from bnfold.benchmarking.axes import OptLevel
 from bnfold.errors import InputRefused
 from bnfold.runtime import Provider, open_session, provider_spec, require_onnxruntime
+from bnfold.runtime.settings import set_graph_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from bnfold.records.tuning import SessionSettings
 
 __all__ = ["BoundFile", "Runner", "bind", "garbage_collection_paused", "n_runs_for", "output_sizes"]
 
@@ -142,6 +145,7 @@ class BoundFile(Runner):
         graph_outputs: from `output_sizes`: capture the kernels' launches once, in the first run, and replay them, on a
             provider that can; None for no such graph.
         provider_options: of the provider, besides its own.
+        settings: the rest of the session's options.
 
     Nodes that the provider does not take run on the CPU; `placement` tells which. A CUDA graph has room for none but
     arithmetic on shapes, whose results it keeps: ONNX Runtime refuses others.
@@ -161,14 +165,15 @@ class BoundFile(Runner):
         opt_level: OptLevel = "all",
         graph_outputs: Mapping[str, Any] | None = None,
         provider_options: Mapping[str, str] | None = None,
+        settings: SessionSettings | None = None,
     ) -> None:
-        configure = partial(set_opt_level, require_onnxruntime(provider), level=opt_level)
+        configure = partial(set_graph_level, require_onnxruntime(provider), level=opt_level)
         graph_options = None if graph_outputs is None else provider_spec(provider).graph_options
         asked = {**(provider_options or {}), **(graph_options or {})}
         start = time.perf_counter_ns()
         self.session = open_session(
             path, provider=provider, threads=threads, configure=configure, provider_options=asked,
-            fallback=True,
+            fallback=True, settings=settings,
         )  # fmt: skip
         self.load_ms = (time.perf_counter_ns() - start) / 1e6
         # Inputs and outputs of its own for each call: a session may run several at once.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnfold.cli.bench_options import check_usage
-from bnfold.cli.options import batch_option, dim_option, json_option, seed_option, verbosity_options
+from bnfold.cli.options import batch_option, dim_option, json_option, seed_option, session_option, verbosity_options
 from bnfold.cli.outputs import require_writable, writable
 from bnfold.cli.parameter_types import NamedPath, Names, ShapeList, Threads
 from bnfold.cli.quantities import Percent, Seconds
@@ -60,6 +60,7 @@ __all__ = ["command"]
     "--slo-p95", "slo_s", type=Seconds(), metavar="TIME",
     help="Open loop: what 95 % of the requests must keep, from their arrival to the answer: 10ms.  [default: 10ms]",
 )  # fmt: skip
+@session_option
 @click.option("--profile", is_flag=True, help="Tell where the time goes, by operator and by layer, for each file.")
 @click.option(
     "--strict-provider", is_flag=True,

@@ -12,6 +12,7 @@ from bnfold.cli.options import (
     json_option,
     metadata_options,
     provider_option,
+    session_option,
     source_options,
     threads_option,
     verbosity_options,
@@ -61,6 +62,7 @@ __all__ = ["command"]
 @source_options
 @provider_option
 @threads_option
+@session_option
 @click.option("--download", is_flag=True, help="Fetch data that is not on this machine.")
 @click.option(
     "--differences", type=NamedPath(), metavar="FILE", callback=writable,

@@ -28,6 +28,7 @@ __all__ = [
     "metadata_options",
     "provider_option",
     "seed_option",
+    "session_option",
     "source_options",
     "threads_option",
     "verbosity_options",
@@ -76,6 +77,14 @@ def threads_option(function: F) -> F:
     return click.option(
         "--threads", type=click.IntRange(min=1, max=MAX_THREADS), default=None, metavar="N",
         help="Threads of one operator.  [default: the CPUs this process may use]",
+    )(function)  # fmt: skip
+
+
+def session_option(function: F) -> F:
+    """Add --session; the command gets `session: Path | None`."""
+    return click.option(
+        "--session", type=NamedPath(), default=None, metavar="FILE",
+        help="A session.json of bnfold tune: its provider, threads and options, in place of those given here.",
     )(function)  # fmt: skip
 
 

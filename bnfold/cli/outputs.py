@@ -15,7 +15,7 @@ __all__ = ["refuse_overwriting", "require_writable", "writable"]
 
 P = TypeVar("P", str, Path, None)
 
-READ = ("source", "weights", "inputs", "files", "baseline", "model", "run", "file", "images", "classes")
+READ = ("session", "source", "weights", "inputs", "files", "baseline", "model", "run", "file", "images", "classes")
 """Parameters of the commands that name what is read."""
 WRITTEN = {
     "json_file": "--json", "junit": "--junit", "markdown_file": "--markdown", "html": "--html", "picture": "--picture",

@@ -13,6 +13,7 @@ from bnfold.cli.options import (
     json_option,
     provider_option,
     seed_option,
+    session_option,
     source_options,
     threads_option,
     verbosity_options,
@@ -40,6 +41,7 @@ SCHEMA = "bnfold.verify/1"
 @comparison_options
 @provider_option
 @threads_option
+@session_option
 @seed_option
 @click.option(
     "--reproduction", type=NamedPath(file_okay=False), metavar="DIR",
@@ -89,7 +91,7 @@ def _against_bundle(files: tuple[str, ...], bundle: Path, options: dict[str, Any
 
     if len(files) != 1:
         raise click.UsageError("--against-bundle takes the place of REFERENCE: give CANDIDATE alone.")
-    kept = {name: options.pop(name) for name in ("provider", "threads", "seed")}
+    kept = {name: options.pop(name) for name in ("provider", "threads", "seed", "session")}
     given = sorted(name for name, value in options.items() if value)
     if given:
         raise click.UsageError(f"--against-bundle holds its inputs, and takes no {', '.join(given)}.")

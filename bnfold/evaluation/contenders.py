@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bnfold.benchmarking.offline import open_deployed
 from bnfold.errors import InputRefused
 from bnfold.records import InputSpec
 from bnfold.sources.file_facts import facts_in, facts_of, stated
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bnfold.records.file_facts import FileFacts
+    from bnfold.records.tuning import SessionSettings
     from bnfold.runtime import Provider
     from bnfold.sources.types import TorchSource
 
@@ -95,6 +97,7 @@ def open_contender(
     threads: int | None,
     classes: str | os.PathLike[str] | None,
     normalize: str | None,
+    settings: SessionSettings | None = None,
     **source_options: Any,
 ) -> Contender:
     """Open a file or a source.
@@ -105,6 +108,7 @@ def open_contender(
         threads: of one operator; None for all that this process may use.
         classes: see `bnfold.sources.file_facts.stated`.
         normalize: likewise.
+        settings: of the sessions of files, besides provider and threads; None for bnfold's own.
         source_options: weights, pretrained and input_shapes, for sources that are no file.
 
     Raises:
@@ -112,17 +116,22 @@ def open_contender(
         EnvironmentNotReady: a package or the provider is missing.
     """
     if Path(spec).suffix == ".onnx":
-        opened = _open_file(Path(spec), spec, provider=provider, threads=threads)
+        opened = _open_file(Path(spec), spec, provider=provider, threads=threads, settings=settings)
     else:
         opened = _open_source(spec, **source_options)
     facts = stated(opened.facts, classes=classes, normalize=normalize)
     return dataclasses.replace(opened, facts=_with_size(facts, opened.inputs))
 
 
-def _open_file(path: Path, spec: str, *, provider: Provider, threads: int | None) -> Contender:
+def _open_file(
+    path: Path, spec: str, *, provider: Provider, threads: int | None, settings: SessionSettings | None
+) -> Contender:
     from bnfold.runtime import open_session
 
-    session = open_session(path, provider=provider, threads=threads)
+    if settings is None:
+        session = open_session(path, provider=provider, threads=threads)
+    else:
+        session = open_deployed(path, settings, threads=threads)
     inputs = tuple(_input_spec(value, spec) for value in session.get_inputs())
     names = [value.name for value in inputs]
     outputs = tuple(value.name for value in session.get_outputs())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bnfold.runtime.machine import available_threads, environment, usable_cpus
+from bnfold.runtime.cpus import CpuLimits, cpu_limits, usable_cpus
+from bnfold.runtime.machine import available_threads, environment
 from bnfold.runtime.packages import installed_builds, missing_package, require_onnxruntime
 from bnfold.runtime.placement import is_ort_format
 from bnfold.runtime.probe import run_probe
@@ -17,9 +18,11 @@ from bnfold.runtime.providers import (
 from bnfold.runtime.sessions import open_session
 
 __all__ = [
+    "CpuLimits",
     "Provider",
     "ProviderSpec",
     "available_threads",
+    "cpu_limits",
     "environment",
     "installed_builds",
     "is_ort_format",

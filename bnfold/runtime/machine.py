@@ -9,35 +9,18 @@ from typing import Any
 
 import psutil
 
+from bnfold.runtime.cpus import cpu_limits
 from bnfold.runtime.packages import installed_builds, installed_version
 from bnfold.runtime.providers import Provider, provider_spec
 
-__all__ = ["available_threads", "cpu_model", "environment", "usable_cpus"]
+__all__ = ["available_threads", "cpu_model", "environment"]
 
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 PACKAGES = ("onnx", "onnx-ir", "onnxsim", "numpy", "torch")
 
 
-def usable_cpus() -> tuple[int, ...]:
-    """The CPUs this process may run on, in order; every CPU where the system has no affinity mask."""
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))
-
-
-def cpu_quota() -> float | None:
-    """CPUs that the control group allows (Linux, cgroup v2, file cpu.max), None where there is no limit."""
-    if not CPU_MAX.is_file():
-        return None
-    quota, period = CPU_MAX.read_text(encoding="ascii").split()
-    return None if quota == "max" else int(quota) / int(period)
-
-
 def available_threads() -> int:
-    """How many threads this process can run at once: the affinity mask, bounded by the control group's quota."""
-    quota = cpu_quota()
-    threads = len(usable_cpus())
-    return threads if quota is None else max(1, min(threads, int(quota)))
+    """How many threads this process can run at once: the affinity mask, bounded by cpuset and quota."""
+    return cpu_limits().threads
 
 
 def cpu_model() -> str:
@@ -60,13 +43,13 @@ def environment(provider: Provider = "cpu", threads: int | None = None) -> dict[
     Returns:
         A dict; memory in MiB. Whether the machine was quiet (`noise`) is added by whoever measures.
     """
-    builds = installed_builds()
+    builds, limits = installed_builds(), cpu_limits()
     facts: dict[str, Any] = {
         "cpu": cpu_model(),
         "n_cpus": os.cpu_count(),
-        "affinity": list(usable_cpus()),
-        "cpu_quota": cpu_quota(),
-        "threads": threads or available_threads(),
+        "affinity": list(limits.cpus),
+        "cpu_quota": limits.quota,
+        "threads": threads or limits.threads,
         "memory_mb": round(psutil.virtual_memory().total / 2**20),
         "os": platform.platform(),
         "python": platform.python_version(),

@@ -58,12 +58,17 @@ def node_providers(session: Any) -> list[tuple[str, str, str]] | None:
 
 
 def rounds_to_tf32(session: Any) -> bool | None:
-    """Whether float32 may be rounded to TF32 in matrix products and convolutions; None where no provider has it."""
+    """Whether float32 may be rounded to TF32 in matrix products and convolutions; None where no provider has it.
+
+    Of several providers with it, as TensorRT with CUDA behind it, one that may is enough.
+    """
     options = session.get_provider_options()
-    for spec in known_providers().values():
-        if spec.rounds_to_tf32 is not None and spec.ort_name in options:
-            return spec.rounds_to_tf32(options[spec.ort_name])
-    return None
+    found = [
+        spec.rounds_to_tf32(options[spec.ort_name])
+        for spec in known_providers().values()
+        if spec.rounds_to_tf32 is not None and spec.ort_name in options
+    ]
+    return any(found) if found else None
 
 
 def computes(name: str, types: Mapping[str, set[str]]) -> bool:

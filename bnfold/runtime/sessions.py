@@ -12,10 +12,12 @@ from bnfold.runtime.machine import available_threads
 from bnfold.runtime.packages import installed_builds, reinstall_line, require_onnxruntime
 from bnfold.runtime.placement import computes, node_providers, output_types, record_placement
 from bnfold.runtime.providers import chain, provider_spec, session_providers
+from bnfold.runtime.settings import apply_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from bnfold.records.tuning import SessionSettings
     from bnfold.runtime.providers import Provider, ProviderSpec
 
 __all__ = ["open_session", "require_onnx_file"]
@@ -77,6 +79,7 @@ def open_session(
     configure: Callable[[Any], None] | None = None,
     exact: bool = False,
     fallback: bool = False,
+    settings: SessionSettings | None = None,
 ) -> Any:
     """Load a model into an `onnxruntime.InferenceSession`, on the asked provider or not at all.
 
@@ -92,6 +95,7 @@ def open_session(
         configure: changes the `SessionOptions` before they are used.
         exact: compute float32 as float32, to 24 bits.
         fallback: let nodes that the provider does not take run on the CPU.
+        settings: the rest of the options, but for provider, threads and level, which are arguments of their own.
 
     Raises:
         EnvironmentNotReady: ONNX Runtime is missing or doubled, or the provider does not load.
@@ -106,10 +110,18 @@ def open_session(
     if isinstance(model, Path):
         require_onnx_file(model)
     threads = threads or available_threads()
-    asked = session_providers(provider, threads, provider_options, exact=exact)
-    options = _session_options(ort, spec, threads, optimized=optimized)
-    if configure is not None:
-        configure(options)
+    given = {**(settings.provider_options if settings is not None else {}), **(provider_options or {})}
+    asked = session_providers(provider, threads, given, exact=exact)
+
+    def made() -> Any:
+        options = _session_options(ort, spec, threads, optimized=optimized)
+        if settings is not None:
+            apply_settings(ort, options, settings)
+        if configure is not None:
+            configure(options)
+        return options
+
+    options = made()
     if spec.falls_back and not fallback:
         options.add_session_config_entry(NO_FALLBACK, "1")
     try:
@@ -117,9 +129,7 @@ def open_session(
     except Exception as error:
         if FALLBACK_REFUSED not in str(error):
             raise _load_error(ort, error, where, spec) from error
-        options = _session_options(ort, spec, threads, optimized=optimized)
-        if configure is not None:
-            configure(options)
+        options = made()
         record_placement(options)
         session = _load(ort, model, options, asked)
         _check_fallback(ort, session, model, where, spec)

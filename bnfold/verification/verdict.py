@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bnfold.records import Certificate
     from bnfold.runtime import Provider
     from bnfold.verification.data.feeds import Extent
+    from bnfold.verification.execution.deployment import Deployment
     from bnfold.verification.execution.reference import Reference
 
 __all__ = ["verify_file"]
@@ -51,6 +52,7 @@ def verify_file(
     certificate: Certificate | None = None,
     extent: Extent = "few",
     share: Callable[[float], None] | None = None,
+    deployment: Deployment | None = None,
 ) -> Verdict:
     """Prove an `.onnx` file operator by operator, and compare it with its reference in ONNX Runtime.
 
@@ -79,6 +81,7 @@ def verify_file(
         extent: of the inputs that a file which is proven is compared on; "one" is what `--quick` asks for, "all" what
             other files are compared on.
         share: told how much is done, from 0 to 1.
+        deployment: the session that it is deployed with, None for bnfold's own.
 
     Raises:
         InputRefused: the file does not load, the inputs cannot be made, another batch is asked for than the fixed one,
@@ -86,7 +89,7 @@ def verify_file(
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
     """
     tell = share or (lambda _: None)
-    opened, file = Candidate.read(candidate, provider=provider, threads=threads)
+    opened, file = Candidate.read(candidate, provider=provider, threads=threads, deployment=deployment)
     proof = _proof(file, reference, inputs, certificate, seed=seed)
     del file  # before the sessions of the source and of the file are open
     tell(PROVEN)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
 from bnfold.benchmarking import bench_files
-from bnfold.benchmarking.axes import Axes, Optimize, OptLevel, shapes_of_input
+from bnfold.benchmarking.axes import Axes, Optimize, OptLevel
 from bnfold.benchmarking.gates import against_baseline, against_name, read_baseline
 from bnfold.benchmarking.load import Load, Mode
 from bnfold.benchmarking.subjects import distinct_names
@@ -17,17 +16,17 @@ from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.report.progress import notebook_progress
 from bnfold.runtime import available_threads, environment, most_telling
 from bnfold.workflows.arguments import PEERS, batch_sizes, check_names, check_positive, check_provider, check_threads
-from bnfold.workflows.static_peers import files_of, losses_of, open_calibration
+from bnfold.workflows.bench_peers import PeerSamples, bench_peers, peer_name
+from bnfold.workflows.session_files import session_axes
+from bnfold.workflows.static_peers import files_of
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from bnfold.benchmarking.subjects import Subject
-    from bnfold.records import BenchLoss, BenchReport, MissingPeer
+    from bnfold.records import BenchReport, MissingPeer
     from bnfold.runtime import Provider
-    from bnfold.sources import Source
-    from bnfold.workflows.static_peers import Calibration
+    from bnfold.workflows.session_files import Session
 
 __all__ = ["bench"]
 
@@ -62,6 +61,7 @@ def bench(
     inputs: Path | None = None,
     data: str | None = None,
     download: bool = False,
+    session: Session | None = None,
 ) -> BenchReport:
     """Measure `.onnx` files side by side; every ratio is time(first file) / time(other file).
 
@@ -100,6 +100,8 @@ def bench(
             by input name, or a folder of images.
         data: the same from a data set, see `evaluate`; with labels, the accuracy of the files is measured too.
         download: whether data that is not on this machine may be fetched.
+        session: a session.json of `bnfold.tune`, or settings, for every file in place of provider, threads, opt_level,
+            optimize and cuda_graph.
 
     Raises:
         EnvironmentNotReady: ONNX Runtime is missing or doubled, the provider does not load, or `rival` is a peer that
@@ -115,18 +117,19 @@ def bench(
     check_names("peer", tuple(against), PEERS)
     check_positive("budget_s", budget_s)
     check_positive("slo_p95_ms", slo_p95_ms)
-    axes = Axes(
-        provider=provider, threads=threads, opt_level=opt_level, optimize=optimize, cuda_graph=cuda_graph, batch=batch,
-        input_shapes=input_shapes, load=_load(mode, concurrency, slo_p95_ms),
+    own, settings = session_axes(
+        session, files, provider=provider, threads=threads, opt_level=opt_level, optimize=optimize,
+        cuda_graph=cuda_graph,
     )  # fmt: skip
+    axes = Axes(**own, batch=batch, input_shapes=input_shapes, load=_load(mode, concurrency, slo_p95_ms))
     paths = [Path(file) for file in files]
     known = distinct_names(paths) if names is None else list(names)
-    _check_gates(baseline, fail_if_slower, fail_if_slower_than, [*known[1:], *(_peer_name(p, known) for p in against)])
+    _check_gates(baseline, fail_if_slower, fail_if_slower_than, [*known[1:], *(peer_name(p, known) for p in against)])
     telling = most_telling(axes.providers).name
     earlier = None if baseline is None else read_baseline(Path(baseline), environment(telling))
     with TemporaryDirectory(prefix="bnfold-") as folder, notebook_progress("bench", progress) as told:
-        samples = _Samples(inputs, data, seed, download=download)
-        peers, missing = _peers(
+        samples = PeerSamples(inputs, data, seed, download=download)
+        peers, missing = bench_peers(
             against,
             source,
             Path(folder),
@@ -149,6 +152,7 @@ def bench(
             seed=seed,
             progress=told,
             partial=_with_missing(partial, missing),
+            settings=settings,
         )
         lost = samples.losses({**dict(zip(known, paths, strict=True)), **files_of(peers)})
     rival, limit = fail_if_slower_than, fail_if_slower or 0.0
@@ -175,15 +179,10 @@ def _check_gates(baseline: Any, fail_if_slower: float | None, rival: str | None,
         )  # fmt: skip
 
 
-def _peer_name(peer: str, known: Sequence[str]) -> str:
-    """A file may have a peer's name: plain.onnx beside the peer "plain"."""
-    return f"{peer}{' (built)' * (peer in known)}"
-
-
 def _require_rival(rival: str | None, missing: Sequence[MissingPeer], known: Sequence[str]) -> None:
     """Refuse a gate against a peer that cannot take part: it would never fail."""
     for peer in missing:
-        if _peer_name(peer.name, known) == rival:
+        if peer_name(peer.name, known) == rival:
             raise EnvironmentNotReady(
                 "the peer that the first file shall not be slower than cannot take part", where=peer.name,
                 found=peer.reason, remedy=peer.remedy,
@@ -201,50 +200,3 @@ def _with_missing(
     if partial is None:
         return None
     return lambda report: partial(dataclasses.replace(report, missing=tuple(missing)))
-
-
-class _Samples:
-    """The samples of peers in int8, read when the first of them is built, and what all files lose on them."""
-
-    def __init__(self, inputs: Path | None, data: str | None, seed: int, *, download: bool) -> None:
-        self._inputs, self._data, self._seed, self._download = inputs, data, seed, download
-        self._opened: tuple[Path, Calibration] | None = None
-
-    def open(self, source: Source, plain: Path) -> Calibration:
-        """The samples."""
-        if self._opened is None:
-            self._opened = (
-                plain,
-                open_calibration(
-                    source, plain, inputs=self._inputs, data=self._data, seed=self._seed, download=self._download
-                ),
-            )
-        return self._opened[1]
-
-    def losses(self, files: Mapping[str, Path]) -> tuple[BenchLoss, ...]:
-        """What files lose against the plain one; nothing where no peer asked for samples."""
-        return () if self._opened is None else losses_of(files, *self._opened)
-
-
-def _peers(
-    against: Sequence[str],
-    source: str | None,
-    folder: Path,
-    samples: _Samples,
-    *,
-    known: Sequence[str],
-    input_shapes: Any,
-    **options: Any,
-) -> tuple[list[Subject], list[MissingPeer]]:
-    """The peers asked for; the source is loaded at the first of several shapes."""
-    if not against:
-        return [], []
-    if source is None:
-        raise InputRefused("peers are built from a source", remedy="name it with --source")
-    from bnfold.sources import load_source
-    from bnfold.workflows.peers import build_peers
-
-    first = [shapes_of_input(shape)[0] for shape in input_shapes or ()]
-    loaded = load_source(source, input_shapes=first or None, **options)
-    peers, missing = build_peers(against, loaded, folder, functools.partial(samples.open, loaded))
-    return [dataclasses.replace(peer, name=_peer_name(peer.name, known)) for peer in peers], missing

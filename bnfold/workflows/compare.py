@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
 from bnfold.runtime.sessions import require_onnx_file
+from bnfold.verification.execution.deployment import Deployment
 from bnfold.workflows.arguments import batch_sizes, check_threads, require_provider
 from bnfold.workflows.networks import file_of, loaded_network, undisturbed
+from bnfold.workflows.session_files import offline_file, session_axes
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bnfold.records import Verdict
+    from bnfold.records.tuning import SessionSettings
     from bnfold.runtime import Provider
     from bnfold.sources.interface import DynamicShapes
     from bnfold.sources.types import Source
     from bnfold.verification.certificate import Written
+    from bnfold.workflows.session_files import Session
 
 __all__ = ["verify", "verify_bundle"]
 
@@ -47,6 +52,7 @@ def verify(
     seed: int = 0,
     reproduction: Path | None = None,
     certificate: Path | None = None,
+    session: Session | None = None,
 ) -> Verdict:
     """Compare a file with its source, against float64 and in ratio to the source's own error.
 
@@ -73,15 +79,19 @@ def verify(
         seed: seed of the random inputs.
         reproduction: the folder to write the first diverging layer to, where the file is not equal; None for none.
         certificate: the `certificate.json` of this file and this source, by which it is proven without folding.
+        session: a session.json of `bnfold.tune`, or settings: the file runs as it will be deployed, instead of with
+            provider and threads.
 
     Raises:
-        InputRefused: the source, the file or the certificate cannot be used.
+        InputRefused: the source, the file, the certificate or the session cannot be used.
         EnvironmentNotReady: ONNX Runtime, the provider or another package is missing.
     """
     batches = batch_sizes(batch, batches)
     check_threads(threads)
-    with undisturbed(reference), file_of(candidate) as given:
+    with undisturbed(reference), file_of(candidate) as given, TemporaryDirectory(prefix="bnfold-") as folder:
         file = _existing(given)
+        own, settings = session_axes(session, [file], provider=provider, threads=threads)
+        provider, threads = own["provider"], own["threads"]
         require_provider(provider)
         source = loaded_network(
             reference, example, weights=weights, pretrained=pretrained, input_shapes=input_shapes,
@@ -92,6 +102,7 @@ def verify(
         return _judged(
             source, file, statements, inputs=inputs, batches=batches, provider=provider, threads=threads, seed=seed,
             reproduction=reproduction,
+            deployment=_deployment(file, settings, Path(folder)),
         )  # fmt: skip
 
 
@@ -137,6 +148,7 @@ def verify_bundle(
     provider: Provider = "cpu",
     threads: int | None = None,
     seed: int = 0,
+    session: Session | None = None,
 ) -> Verdict:
     """Compare a file with golden values, where neither its source nor PyTorch is.
 
@@ -146,6 +158,7 @@ def verify_bundle(
         provider: the ONNX Runtime provider that the file runs on.
         threads: threads of ONNX Runtime; None takes all that this process may use.
         seed: of the roundings by which parameters are judged.
+        session: a session.json of `bnfold.tune`, or settings, in place of provider and threads.
 
     Raises:
         InputRefused: the bundle is damaged, or the file cannot be used.
@@ -155,8 +168,16 @@ def verify_bundle(
 
     check_threads(threads)
     file = _existing(candidate)
-    require_provider(provider)
-    return golden.verify_bundle(file, Path(bundle), provider=provider, threads=threads, seed=seed)
+    own, settings = session_axes(session, [file], provider=provider, threads=threads)
+    require_provider(own["provider"])
+    with TemporaryDirectory(prefix="bnfold-") as folder:
+        deployment = _deployment(file, settings, Path(folder))
+        return golden.verify_bundle(file, Path(bundle), **own, seed=seed, deployment=deployment)
+
+
+def _deployment(file: Path, settings: SessionSettings | None, folder: Path) -> Deployment | None:
+    """The session of a session file, None where there is none."""
+    return None if settings is None else Deployment(settings, offline_file(file, settings, folder))
 
 
 def _existing(candidate: str | os.PathLike[str]) -> Path:

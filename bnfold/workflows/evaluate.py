@@ -11,6 +11,7 @@ from bnfold.errors import InputRefused
 from bnfold.records import DataFacts, EvaluatedFile, EvaluatePair, EvaluateReport, MetricGate
 from bnfold.report.progress import notebook_progress
 from bnfold.workflows.arguments import check_threads, require_provider
+from bnfold.workflows.session_files import session_axes
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from bnfold.evaluation.contenders import Contender
     from bnfold.evaluation.judge import Judged
     from bnfold.runtime import Provider
+    from bnfold.workflows.session_files import Session
 
 __all__ = ["DEFAULT_BATCH", "Evaluation", "evaluate", "evaluation", "write_differences"]
 
@@ -82,6 +84,7 @@ def evaluation(
     threads: int | None = None,
     download: bool = False,
     progress: Callable[[float], None] | None = None,
+    session: Session | None = None,
     **source_options: Any,
 ) -> Evaluation:
     """Evaluate; see `evaluate`, whose report this holds."""
@@ -96,12 +99,15 @@ def evaluation(
             "a drop is a difference of two files", found="one", remedy="give the file, and the one to compare it with"
         )
     check_threads(threads)
-    require_provider(provider)
+    own, settings = session_axes(
+        session, [file for file in files if os.fspath(file).endswith(".onnx")], provider=provider, threads=threads
+    )  # fmt: skip
+    require_provider(own["provider"])
     start = time.perf_counter()
     specs = [os.fspath(file) for file in files]
     contenders = [
         open_contender(
-            spec, provider=provider, threads=threads, classes=classes, normalize=normalize, **source_options
+            spec, **own, classes=classes, normalize=normalize, settings=settings, **source_options
         )
         for spec in specs
     ]  # fmt: skip
@@ -140,6 +146,7 @@ def evaluate(*files: str | os.PathLike[str], **options: Any) -> EvaluateReport:
             batch: samples at a time.
             provider: of ONNX Runtime.
             threads: of one operator; None for all that this process may use.
+            session: a session.json of `bnfold.tune`, or settings, for the files in place of provider and threads.
             weights, pretrained, input_shapes, input_dtypes: see `bnfold.fold_export`.
             download: whether data that is not on this machine may be fetched.
             progress: called with the part that is done, 0 to 1; None shows a bar in a notebook.

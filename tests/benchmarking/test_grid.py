@@ -12,12 +12,13 @@ import pytest
 
 from bnfold.benchmarking import cell as cell_module
 from bnfold.benchmarking import measure, statistics
-from bnfold.benchmarking.axes import OPT_LEVELS, Axes, Cell, set_opt_level
+from bnfold.benchmarking.axes import OPT_LEVELS, Axes, Cell
 from bnfold.benchmarking.cold_start import ColdStart
 from bnfold.benchmarking.measure import bench_files
 from bnfold.benchmarking.timing import BoundFile
 from bnfold.interrupts import Interrupted
 from bnfold.runtime import available_threads
+from bnfold.runtime.settings import set_graph_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +65,7 @@ def test_axes_that_make_no_grid() -> None:
 @pytest.mark.parametrize("level", OPT_LEVELS)
 def test_the_level_reaches_the_session(double: Path, level: str) -> None:
     options = ort.SessionOptions()
-    set_opt_level(ort, options, level)  # type: ignore[arg-type]  # one of the four
+    set_graph_level(ort, options, level)  # type: ignore[arg-type]  # one of the four
     file = BoundFile(
         double, {"x": __import__("numpy").ones((1, 3), "float32")}, provider="cpu", threads=1, opt_level=level
     )  # type: ignore[arg-type]

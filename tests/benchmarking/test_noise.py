@@ -55,7 +55,7 @@ def test_the_meter_reads_what_happened_since(monkeypatch: pytest.MonkeyPatch, tm
     hot.parent.mkdir(parents=True)
     stat.write_text("usage_usec 7\nthrottled_usec 1000000\n")
     hot.write_text("5\n")
-    monkeypatch.setattr(noise, "CPU_STAT", stat)
+    monkeypatch.setattr(noise, "group_folders", lambda _root: {"": [tmp_path / "none", tmp_path]})
     monkeypatch.setattr(noise, "CPUS", tmp_path)
     monkeypatch.setattr(noise, "usable_cpus", lambda: (0, 2))
     monkeypatch.setattr(psutil, "cpu_times", lambda **_options: cpus)
@@ -71,3 +71,14 @@ def test_the_meter_reads_what_happened_since(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(noise.time, "monotonic", lambda: 104.0)
     found = before.noise_since([0.01, 0.03], threads=2)
     assert found == Noise(dispersion=0.03, others=0.5, steal=0.5, displaced=0.25, stolen=0.25, throttled=0.25, n_hot=3)
+
+
+def test_what_version_1_counts_is_read_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    for folder, nanoseconds in ((inner, 250_000_000), (outer, 1_500_000_000)):
+        folder.mkdir()
+        (folder / "cpu.stat").write_text(f"nr_periods 9\nnr_throttled 4\nthrottled_time {nanoseconds}\n")
+    monkeypatch.setattr(noise, "group_folders", lambda _root: {"cpu": [inner, outer], "memory": [tmp_path]})
+    assert noise.throttled_seconds() == 1.5
+    monkeypatch.setattr(noise, "group_folders", lambda _root: {"memory": [tmp_path]})
+    assert noise.throttled_seconds() == 0.0

@@ -128,6 +128,7 @@ def test_every_command_of_the_contract_is_there(cli: Callable[..., Result]) -> N
         "fold-export",
         "quantize",
         "bench",
+        "tune",
         "verify",
         "evaluate",
         "predict",

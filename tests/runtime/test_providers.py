@@ -32,7 +32,9 @@ PACKAGE = Path(bnfold.__file__).parent
 NAMED = re.compile(r"""["']cuda["']|CUDAExecutionProvider""")
 NODE = SimpleNamespace(name="relu", op_type="Relu")
 # PyTorch's devices, and the choices of `quantize --target`.
-OWN_FILES = {"runtime/providers/cuda.py", "training/devices.py", "cli/quantize.py"}
+OWN_FILES = {
+    "runtime/providers/cuda.py", "runtime/providers/tensorrt.py", "training/devices.py", "cli/quantize.py"
+}  # fmt: skip
 
 
 @pytest.fixture

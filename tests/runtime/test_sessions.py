@@ -234,7 +234,7 @@ def test_what_the_loader_prints_stays_off_standard_output(
 
 
 def test_an_unknown_provider_is_a_programming_error(model: bytes) -> None:
-    with pytest.raises(ValueError, match="expected 'cpu' or 'cuda'"):
+    with pytest.raises(ValueError, match="expected 'cpu', 'cuda', 'openvino' or 'tensorrt'"):
         open_session(model, provider="cudda")
 
 

@@ -38,6 +38,13 @@ SPEC = ProviderSpec(
     exact_options={"use_tf32": "0"},
     graph_options={"enable_cuda_graph": "1"},
     unsearched_options=NO_SEARCH,
+    tf32_options={"use_tf32": "1"},
+    tuned_options=(NO_SEARCH, {"cudnn_conv_algo_search": "DEFAULT"}, {"prefer_nhwc": "1"}),
+    cpp="""\
+Ort::CUDAProviderOptions cuda;
+cuda.Update({options});
+options.AppendExecutionProvider_CUDA_V2(*cuda);""",
+    triton="gpu cuda",
     rounds_to_tf32=_rounds_to_tf32,
     fault=cuda_fault,
     own_words=("cuda", "cudnn"),

@@ -59,6 +59,10 @@ class ProviderSpec:
         graph_options: those with which the launches of its kernels are captured once and replayed; None where it has
             no such thing.
         unsearched_options: those without the search for algorithms that the first run makes; None where it makes none.
+        tf32_options: those with which float32 is rounded to TF32; None where there is no such option.
+        tuned_options: those that `bnfold tune` tries, one after the other, with each on its own.
+        cpp: the C++ that appends it to `options`, a line each; `{options}` stands for its options as pairs of texts.
+        triton: its place in the optimization section of Triton's config.pbtxt ("gpu tensorrt"), "" for none.
 
     How it is proven that it ran:
         falls_back: whether ONNX Runtime gives nodes that it does not take to the CPU. A session then forbids that, or,
@@ -88,6 +92,10 @@ class ProviderSpec:
     exact_options: Mapping[str, str] = field(default_factory=dict)
     graph_options: Mapping[str, str] | None = None
     unsearched_options: Mapping[str, str] | None = None
+    tf32_options: Mapping[str, str] | None = None
+    tuned_options: tuple[Mapping[str, str], ...] = ()
+    cpp: str = ""
+    triton: str = ""
     falls_back: bool = True
     rounds_to_tf32: Callable[[Mapping[str, str]], bool] | None = None
     fault: Callable[[Any], Fault | None] = _no_fault

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
     from bnfold.runtime import Provider
+    from bnfold.verification.execution.deployment import Deployment
 
 __all__ = ["Candidate"]
 
@@ -28,7 +29,9 @@ class Candidate:
     precision: Precision
 
     @classmethod
-    def opened(cls, path: Path, *, provider: Provider, threads: int | None) -> Self:
+    def opened(
+        cls, path: Path, *, provider: Provider, threads: int | None, deployment: Deployment | None = None
+    ) -> Self:
         """Open a file whose parameters nobody looks at.
 
         Raises:
@@ -37,20 +40,22 @@ class Candidate:
         """
         import onnx
 
-        sessions = _sessions(path, provider=provider, threads=threads)
+        sessions = _sessions(path, provider, threads, deployment)
         found = cls(path, sessions, Precision.of(onnx.load(path, load_external_data=False)))
         give_back_memory()
         return found
 
     @classmethod
-    def read(cls, path: Path, *, provider: Provider, threads: int | None) -> tuple[Self, onnx.ModelProto]:
+    def read(
+        cls, path: Path, *, provider: Provider, threads: int | None, deployment: Deployment | None = None
+    ) -> tuple[Self, onnx.ModelProto]:
         """Open a file, and read it with its parameters.
 
         Raises:
             InputRefused: ONNX Runtime does not load it.
             EnvironmentNotReady: ONNX Runtime or the provider is missing.
         """
-        sessions = _sessions(path, provider=provider, threads=threads)  # none of them open: one copy in memory
+        sessions = _sessions(path, provider, threads, deployment)  # none of them open: one copy in memory
         model = _read(path)
         return cls(path, sessions, Precision.of(model)), model
 
@@ -59,9 +64,9 @@ class Candidate:
         return _read(self.path)
 
 
-def _sessions(path: Path, *, provider: Provider, threads: int | None) -> FileSessions:
+def _sessions(path: Path, provider: Provider, threads: int | None, deployment: Deployment | None) -> FileSessions:
     map_large_blocks()
-    return FileSessions(path, provider=provider, threads=threads)
+    return FileSessions(path, provider=provider, threads=threads, deployment=deployment)
 
 
 def _read(path: Path) -> onnx.ModelProto:

@@ -6,6 +6,7 @@ A session holds the parameters once, and once more where it reorders them for it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bnfold.runtime import Provider
     from bnfold.verification.data.feeds import Feed
     from bnfold.verification.execution.answers import Answer
+    from bnfold.verification.execution.deployment import Deployment
 
 __all__ = ["AS_WRITTEN", "DEPLOYED", "Declared", "FileRun", "FileSessions"]
 
@@ -68,14 +70,18 @@ class FileSessions:
         candidate: the file.
         provider: that it runs on.
         threads: of one operator; None for all that this process may use.
+        deployment: the session that is deployed, None for bnfold's own.
 
     Raises:
         InputRefused: ONNX Runtime does not load it.
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
     """
 
-    def __init__(self, candidate: Path, *, provider: Provider, threads: int | None) -> None:
+    def __init__(
+        self, candidate: Path, *, provider: Provider, threads: int | None, deployment: Deployment | None = None
+    ) -> None:
         self._candidate = candidate
+        self._deployment = deployment
         self.provider: Provider = provider
         self.threads = threads
         self._executions: dict[str, Execution] = {}
@@ -91,15 +97,20 @@ class FileSessions:
         from bnfold.runtime.placement import node_counts, rounds_to_tf32
 
         give_back_memory()
-        session = open_session(
-            self._candidate,
-            provider=self.provider,
-            threads=self.threads,
-            optimized=label == DEPLOYED,
-            exact=True,
-            configure=_configure,
-        )
-        self._executions[label] = Execution(OPTIMIZATIONS[label], node_counts(session), rounds_to_tf32(session))
+        own = self._deployment if label == DEPLOYED else None
+        level: str = OPTIMIZATIONS[label]
+        if own is None:
+            session = open_session(
+                self._candidate, provider=self.provider, threads=self.threads, optimized=label == DEPLOYED, exact=True,
+                configure=_configure,
+            )  # fmt: skip
+        else:
+            level = own.settings.opt_level
+            session = open_session(
+                own.offline or self._candidate, provider=self.provider, threads=self.threads, settings=own.settings,
+                configure=partial(_as_deployed, own),
+            )  # fmt: skip
+        self._executions[label] = Execution(level, node_counts(session), rounds_to_tf32(session))
         return session
 
     def executions(self) -> tuple[Execution, ...]:
@@ -142,6 +153,17 @@ class FileSessions:
     def _taken(self, feed: Feed) -> dict[str, np.ndarray]:
         """The arrays that the file has inputs for."""
         return {name: array for name, array in feed.arrays.items() if name in self.inputs}
+
+
+def _as_deployed(deployment: Deployment, options: Any) -> None:
+    from bnfold.runtime import require_onnxruntime
+    from bnfold.runtime.placement import record_placement
+    from bnfold.runtime.settings import set_graph_level
+
+    settings = deployment.settings
+    level = "disabled" if deployment.offline is not None else settings.opt_level
+    set_graph_level(require_onnxruntime(settings.provider), options, level)
+    record_placement(options)
 
 
 def _configure(options: Any) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bnfold.runtime import Provider
+    from bnfold.verification.execution.deployment import Deployment
 
 __all__ = ["verify_bundle"]
 
@@ -28,6 +29,7 @@ def verify_bundle(
     provider: Provider = "cpu",
     threads: int | None = None,
     seed: int = 0,
+    deployment: Deployment | None = None,
 ) -> Verdict:
     """Judge a file by golden values, with graph optimizations off and as deployed.
 
@@ -37,13 +39,14 @@ def verify_bundle(
         provider: the ONNX Runtime provider that the file runs on.
         threads: of one operator in ONNX Runtime; None takes all that this process may use.
         seed: of the roundings by which parameters are judged.
+        deployment: the session that the file is deployed with, None for bnfold's own.
 
     Raises:
         InputRefused: the bundle is damaged, or the file does not load.
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
     """
     golden = read_bundle(folder)
-    opened = Candidate.opened(candidate, provider=provider, threads=threads)
+    opened = Candidate.opened(candidate, provider=provider, threads=threads, deployment=deployment)
     compared = _compared(opened, golden, seed=seed)
     errors, failure = compared.errors, compared.failure()
     return Verdict(
