@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnfold.bundles.session_file import SessionChoice, read_session, session_notes
+from bnfold.bundles.session_file import SessionChoice, read_session
 from bnfold.errors import InputRefused
-from bnfold.runtime import provider_spec
+from bnfold.runtime import provider_names, provider_spec
 from bnfold.runtime.machine import cpu_model
 
 if TYPE_CHECKING:
@@ -45,13 +45,14 @@ def chosen_session(choice: Choice, sha256: str) -> tuple[SessionChoice | None, t
     """
     if choice.session is None:
         return None, ()
-    session, content = read_session(Path(choice.session))
+    session, notes = read_session(Path(choice.session), sha256=sha256, cpu=cpu_model())
     if choice.provider not in (None, session.provider):
         raise InputRefused(
             "the session was chosen for another provider", where=str(choice.session), found=session.provider,
             expected=str(choice.provider), remedy="leave --provider out, or tune for this one",
         )  # fmt: skip
-    return session, session_notes(content, sha256=sha256, cpu=cpu_model())
+    exact = {} if session.provider not in provider_names() else provider_spec(session.provider).exact_options
+    return replace(session, provider_options={**exact, **session.provider_options}), notes
 
 
 def exact_session(provider: Provider) -> SessionChoice | None:

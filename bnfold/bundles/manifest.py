@@ -12,7 +12,7 @@ from bnfold.sources.digests import sha256_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["MANIFEST", "is_bundle", "listed", "read_manifest"]
+__all__ = ["MANIFEST", "golden_folder", "listed", "read_manifest"]
 
 MANIFEST = "manifest.json"
 _REMEDY = "copy the whole bundle again, or write it again with `bnfold bundle`"
@@ -26,9 +26,13 @@ def listed(folder: Path) -> tuple[BundledFile, ...]:
     )
 
 
-def is_bundle(folder: Path) -> bool:
-    """Whether a folder has a manifest."""
-    return (folder / MANIFEST).is_file()
+def golden_folder(folder: Path) -> Path:
+    """The folder of golden values: the folder itself, or that of a bundle, which is checked.
+
+    Raises:
+        InputRefused: a file of the bundle is not as it was written.
+    """
+    return folder / read_manifest(folder)["golden"]["path"] if (folder / MANIFEST).is_file() else folder
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

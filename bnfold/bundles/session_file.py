@@ -12,9 +12,24 @@ from bnfold.errors import InputRefused
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SESSION_SCHEMA", "SessionChoice", "read_session", "session_notes"]
+__all__ = ["SESSION_SCHEMA", "SessionChoice", "read_session"]
 
 SESSION_SCHEMA = "bnfold.tune/1"
+OPTIONS = {
+    "threads": "intra_op_num_threads",
+    "inter_op_threads": "inter_op_num_threads",
+    "execution_mode": "execution_mode",
+    "opt_level": "graph_optimization_level",
+    "arena": "enable_cpu_mem_arena",
+    "mem_pattern": "enable_mem_pattern",
+}
+"""Settings of `bnfold tune`, and what they are called in ONNX Runtime's Python API."""
+LEFT_OUT = {
+    "optimize": ("offline", "the graph is optimized when the session opens, not in a file written before"),
+    "cuda_graph": (True, "CUDA graphs want inputs and outputs that stay where they are, which requests do not"),
+}
+"""Settings that a server does not take: the value that says so, and why."""
+_REMEDY = "write one with `bnfold tune`"
 
 
 @dataclass(frozen=True)
@@ -28,7 +43,6 @@ class SessionChoice:
     session_options: Mapping[str, Any] = field(default_factory=dict)
     config_entries: Mapping[str, str] = field(default_factory=dict)
     provider_options: Mapping[str, str] = field(default_factory=dict)
-    disabled_optimizers: tuple[str, ...] = ()
     provider: str = "cpu"
 
     def as_options(self) -> dict[str, Any]:
@@ -37,53 +51,62 @@ class SessionChoice:
             "session_options": dict(self.session_options),
             "config_entries": dict(self.config_entries),
             "provider_options": dict(self.provider_options),
-            "disabled_optimizers": list(self.disabled_optimizers),
         }
 
 
-def read_session(path: Path) -> tuple[SessionChoice, Mapping[str, Any]]:
-    """The options in a session.json, and all that it says.
+def read_session(path: Path, *, sha256: str, cpu: str) -> tuple[SessionChoice, tuple[str, ...]]:
+    """The session of a file, and what is odd about it: tuned for another file, or on another machine.
+
+    Args:
+        path: the session.json.
+        sha256: of the file.
+        cpu: the name of this machine's CPU.
 
     Raises:
-        InputRefused: it cannot be read, or is no session of `bnfold tune`.
+        InputRefused: it cannot be read, is no session of `bnfold tune`, or is of several other files.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = content["schema"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        entries = content["files"] if found == SESSION_SCHEMA else []
+        sessions = [(entry.get("sha256"), dict(entry["session"])) for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputRefused(
-            "the session cannot be read", where=str(path), found=f"{type(error).__name__}: {error}",
-            remedy="write one with `bnfold tune`",
-        ) from error  # fmt: skip
-    if found != SESSION_SCHEMA:
+            "the session cannot be read", where=str(path), found=f"{type(error).__name__}: {error}", remedy=_REMEDY
+        ) from error
+    if found != SESSION_SCHEMA or not sessions:
         raise InputRefused(
             "this is no session of bnfold tune", where=str(path), found=str(found), expected=SESSION_SCHEMA,
-            remedy="write one with `bnfold tune`",
+            remedy=_REMEDY,
         )  # fmt: skip
-    parts = {name: content.get(name) or {} for name in ("session_options", "config_entries", "provider_options")}
-    wrong = next((name for name, value in parts.items() if not isinstance(value, dict)), None)
-    if wrong is not None:
+    own = [settings for digest, settings in sessions if digest == sha256]
+    if not own and len(sessions) > 1:
         raise InputRefused(
-            f"{wrong} of the session must be an object", where=str(path), found=repr(parts[wrong]),
-            remedy="write it again with `bnfold tune`",
+            "the session file is of other files", where=str(path), found=f"{len(sessions)} sessions",
+            remedy="tune this file: bnfold tune FILE",
         )  # fmt: skip
-    optimizers = tuple(content.get("disabled_optimizers") or ())
-    return SessionChoice(**parts, disabled_optimizers=optimizers, provider=content.get("provider", "cpu")), content
-
-
-def session_notes(content: Mapping[str, Any], *, sha256: str, cpu: str) -> tuple[str, ...]:
-    """What is odd about a session: of another machine, or of another file.
-
-    Args:
-        content: all that a session.json says.
-        sha256: of the file that it is used for.
-        cpu: of this machine.
-    """
-    notes = []
-    tuned_on = (content.get("environment") or {}).get("cpu")
+    settings = own[0] if own else sessions[0][1]
+    notes = [f"the session's {key} was left out: {why}" for key, (value, why) in LEFT_OUT.items()
+             if settings.get(key) == value]  # fmt: skip
+    if not own:
+        notes.append("the session was tuned for another file: what is fastest for that need not be for this")
+    tuned_on = (content.get("machine") or {}).get("cpu")
     if tuned_on not in (None, cpu):
-        notes.append(f"the session was tuned on another machine ({tuned_on}); this one has {cpu}")
-    files = [each.get("sha256") for each in content.get("files") or () if isinstance(each, dict)]
-    if files and sha256 not in files:
-        notes.append("the session was tuned for another file")
-    return tuple(notes)
+        notes.append(f"the session was tuned on another machine: {tuned_on}, here {cpu}")
+    return _choice(settings), tuple(notes)
+
+
+def _choice(settings: Mapping[str, Any]) -> SessionChoice:
+    entries: dict[str, str] = {}
+    if settings.get("spinning") is False:
+        entries |= {f"session.{kind}_op.allow_spinning": "0" for kind in ("intra", "inter")}
+    if settings.get("denormals_as_zero"):
+        entries["session.set_denormal_as_zero"] = "1"
+    if settings.get("disabled_optimizers"):
+        entries["optimization.disable_specified_optimizers"] = ";".join(settings["disabled_optimizers"])
+    return SessionChoice(
+        {theirs: settings[ours] for ours, theirs in OPTIONS.items() if settings.get(ours) is not None},
+        entries,
+        dict(settings.get("provider_options") or {}),
+        settings.get("provider", "cpu"),
+    )

@@ -157,7 +157,6 @@ def _session(session: SessionChoice | None) -> tuple[list[dict[str, Any]], dict[
             parameters.append(_parameter(name, value))
         else:
             left_out.append(name)
-    left_out += ["disabled_optimizers"] * bool(session.disabled_optimizers)
     return parameters, graph, left_out
 
 

@@ -33,7 +33,7 @@ SCHEMA = "bnfold.verify/1"
 @click.argument("files", metavar="[REFERENCE] CANDIDATE", nargs=-1, required=True)
 @click.option(
     "--against-bundle", "bundle", type=NamedPath(), metavar="DIR",
-    help="Judge CANDIDATE alone, by the folder that fold-export --golden wrote; needs no PyTorch.",
+    help="Judge CANDIDATE alone, by the folder that fold-export --golden or bundle wrote; needs no PyTorch.",
 )  # fmt: skip
 @source_options
 @interface_options

@@ -141,7 +141,8 @@ def verify_bundle(
     """Compare a file with golden values, where neither its source nor PyTorch is.
 
     Args:
-        bundle: the folder `golden` of `fold_export(..., golden=True)`.
+        bundle: the folder `golden` of `fold_export(..., golden=True)`, or a bundle of `bnfold.bundle`, every file of
+            which must be as it was written.
         candidate: the `.onnx` file to judge.
         provider: the ONNX Runtime provider that the file runs on.
         threads: threads of ONNX Runtime; None takes all that this process may use.
@@ -151,12 +152,13 @@ def verify_bundle(
         InputRefused: the bundle is damaged, or the file cannot be used.
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
     """
+    from bnfold.bundles.manifest import golden_folder
     from bnfold.verification.golden import bundle_verdict as golden
 
     check_threads(threads)
     file = _existing(candidate)
     require_provider(provider)
-    return golden.verify_bundle(file, Path(bundle), provider=provider, threads=threads, seed=seed)
+    return golden.verify_bundle(file, golden_folder(Path(bundle)), provider=provider, threads=threads, seed=seed)
 
 
 def _existing(candidate: str | os.PathLike[str]) -> Path:

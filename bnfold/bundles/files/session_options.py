@@ -8,6 +8,7 @@ from typing import Any
 
 LEVELS = {"disabled": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED"}
 CGROUP = Path("/sys/fs/cgroup")
+CPU = "CPUExecutionProvider"
 
 
 class ProviderMissing(Exception):  # noqa: N818 - named for what ended the work
@@ -33,7 +34,7 @@ def _quota(cgroup: Path) -> int | None:
 
 
 def open_session(manifest: dict[str, Any], folder: Path) -> Any:
-    """Open the model; ProviderMissing where ONNX Runtime would fall back to another provider."""
+    """Open the model; ProviderMissing where ONNX Runtime would compute on another provider."""
     import onnxruntime as ort
 
     provider, chosen = manifest["provider"], manifest["session"] or {}
@@ -42,14 +43,15 @@ def open_session(manifest: dict[str, Any], folder: Path) -> Any:
             f"this ONNX Runtime has {', '.join(ort.get_available_providers())}, expected {provider}; "
             "install requirements.txt"
         )
-    if provider != "CPUExecutionProvider" and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
     options = _options(ort, chosen)
+    if provider != CPU:
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()
+        if not os.environ.get("ALLOW_CPU_NODES"):  # ONNX Runtime refuses to open a model with such nodes then
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     given = {str(key): str(value) for key, value in chosen.get("provider_options", {}).items()}
-    session = ort.InferenceSession(
-        str(folder / manifest["model"]["path"]), options, providers=[(provider, given)], enable_fallback=0,
-        disabled_optimizers=chosen.get("disabled_optimizers") or None,
-    )  # fmt: skip
+    model = str(folder / manifest["model"]["path"])
+    session = ort.InferenceSession(model, options, providers=[(provider, given)], enable_fallback=0)
     if session.get_providers()[0] != provider:
         raise ProviderMissing(
             f"ONNX Runtime fell back to {session.get_providers()[0]}, expected {provider}; see that its device and "
@@ -59,20 +61,22 @@ def open_session(manifest: dict[str, Any], folder: Path) -> Any:
 
 
 def _options(ort: Any, chosen: dict[str, Any]) -> Any:
-    """Session options by their names in Python; threads are those that there are where nothing else is chosen."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = available_threads()
-    given = dict(chosen.get("session_options", {}))
-    if "graph_optimization_level" in given:
-        level = LEVELS.get(str(given["graph_optimization_level"]), "ORT_ENABLE_ALL")
-        given["graph_optimization_level"] = getattr(ort.GraphOptimizationLevel, level)
-    if "execution_mode" in given:
-        is_parallel = given["execution_mode"] == "parallel"
-        given["execution_mode"] = getattr(ort.ExecutionMode, "ORT_PARALLEL" if is_parallel else "ORT_SEQUENTIAL")
-    for name, value in given.items():
-        setattr(options, name, value)
+    """Session options by their names in Python; never more threads than there are CPUs for this process."""
+    options, n_threads = ort.SessionOptions(), available_threads()
+    options.intra_op_num_threads = n_threads
+    for name, value in chosen.get("session_options", {}).items():
+        setattr(options, name, _value(ort, name, value, n_threads))
     if os.environ.get("THREADS"):
         options.intra_op_num_threads = int(os.environ["THREADS"])
     for key, value in chosen.get("config_entries", {}).items():
         options.add_session_config_entry(key, str(value))
     return options
+
+
+def _value(ort: Any, name: str, value: Any, n_threads: int) -> Any:
+    """A value of session.json as ONNX Runtime takes it."""
+    if name == "graph_optimization_level":
+        return getattr(ort.GraphOptimizationLevel, LEVELS.get(str(value), "ORT_ENABLE_ALL"))
+    if name == "execution_mode":
+        return getattr(ort.ExecutionMode, "ORT_PARALLEL" if value == "parallel" else "ORT_SEQUENTIAL")
+    return min(int(value), n_threads) if name.endswith("_num_threads") else value
