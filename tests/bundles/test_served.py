@@ -44,7 +44,7 @@ def bare(command: str, folder: Path, **options: Any) -> subprocess.CompletedProc
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
     environment["PATH"] = f"{Path(sys.base_prefix) / 'bin'}:/usr/local/bin:/usr/bin:/bin"
     return subprocess.run(
-        command, shell=True, cwd=folder, env=environment, check=False, capture_output=True, text=True, **options
+        ["sh", "-c", command], cwd=folder, env=environment, check=False, capture_output=True, text=True, **options
     )
 
 
