@@ -13,6 +13,7 @@ from bnfold.version import __version__
 
 if TYPE_CHECKING:
     from bnfold.workflows.benchmark import bench
+    from bnfold.workflows.bundle_file import bundle
     from bnfold.workflows.compare import verify
     from bnfold.workflows.diagnose import doctor
     from bnfold.workflows.evaluate import evaluate
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "bench",
+    "bundle",
     "doctor",
     "evaluate",
     "fold",
@@ -79,6 +81,11 @@ COMMANDS = {
         "bnfold.workflows.evaluate",
     ),
     "predict": ("bnfold.cli.predict", "Say what is in images, in the words of the file.", "bnfold.workflows.predict"),
+    "bundle": (
+        "bnfold.cli.bundle",
+        "Write what is needed to serve a file, with golden values.",
+        "bnfold.workflows.bundle_file",
+    ),
     "inspect": (
         "bnfold.cli.inspect",
         "Show what would happen to each BatchNorm, without writing anything.",

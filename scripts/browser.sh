@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by scripts/test.sh: a browser for the tests of report.html.
+# Sourced by scripts/test.sh and scripts/test_deployment.sh: a browser for the tests of report.html and of pages.
 
 # Install one, as root and with apt-get, where there is none. Without it these tests are skipped, and pytest says why.
 ensure_browser() {

@@ -103,7 +103,9 @@ def measure(name: str) -> dict[str, Any]:
     plain = ir.to_proto(plain_graph(pixels))
     exact = plain_graph(pixels)
     outcome = fold_model(exact, pixels=pixels.form.input, rounded=False).preprocessing
-    stored = {str(key): value.const_value for key, value in exact.graph.initializers.items()}
+    stored = {
+        str(key): value.const_value for key, value in exact.graph.initializers.items() if value.const_value is not None
+    }
     before, after = Float64Graph(plain), Float64Graph(ir.to_proto(exact), stored)
     largest = 0.0
     for seed, size in enumerate(sizes):

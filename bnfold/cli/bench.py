@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -12,10 +11,11 @@ import click
 
 from bnfold.cli.bench_options import check_usage
 from bnfold.cli.options import batch_option, dim_option, json_option, seed_option, session_option, verbosity_options
-from bnfold.cli.outputs import require_writable, writable
+from bnfold.cli.outputs import writable
 from bnfold.cli.parameter_types import NamedPath, Names, ShapeList, Threads
 from bnfold.cli.quantities import Percent, Seconds
-from bnfold.errors import GateFailed, unwritable
+from bnfold.cli.summaries import summary_options, write_summaries
+from bnfold.errors import GateFailed
 from bnfold.runtime.providers import provider_names
 from bnfold.workflows.arguments import MAX_THREADS, PEERS
 
@@ -97,11 +97,7 @@ __all__ = ["command"]
 )  # fmt: skip
 @click.option("--data", metavar="DATA", help="The same from a data set; with labels, accuracy is measured too.")
 @click.option("--download", is_flag=True, help="Fetch data that is not on this machine.")
-@click.option("--junit", type=NamedPath(), metavar="FILE", callback=writable, help="Write the gates as JUnit XML.")
-@click.option(
-    "--markdown", "markdown_file", type=NamedPath(), metavar="FILE", callback=writable,
-    help="Write a summary in Markdown; it is appended to $GITHUB_STEP_SUMMARY, too, where that is set.",
-)  # fmt: skip
+@summary_options
 @click.option(
     "--html", type=NamedPath(), metavar="FILE", callback=writable, help="Write the report as a page that opens offline."
 )
@@ -141,9 +137,6 @@ def command(
     from bnfold.workflows.benchmark import bench
 
     check_usage(slo_s=slo_s, input_shapes=input_shapes, picture=picture, **options)
-    summary = _step_summary()
-    if summary is not None:
-        require_writable(summary)
     if html is not None or picture is not None:
         require_matplotlib()  # before the work begins
     if slo_s is not None:
@@ -184,7 +177,7 @@ def _deliver(
     The page holds the proof of the first file, where it lies beside it.
     """
     from bnfold.records import as_json
-    from bnfold.report import write_bytes, write_html, write_json, write_picture
+    from bnfold.report import write_html, write_json, write_picture
     from bnfold.report.bench_summaries import bench_junit, bench_markdown
     from bnfold.workflows.proof import proof_beside
 
@@ -193,11 +186,9 @@ def _deliver(
             rest.callback(write_picture, as_json(report), picture)
         if html is not None:
             rest.callback(write_html, report, html, proof=proof_beside(first))
-        rest.callback(_append_to_step_summary, bench_markdown(report))
-        if markdown_file is not None:
-            rest.callback(write_bytes, bench_markdown(report).encode(), markdown_file)
-        if junit is not None:
-            rest.callback(write_bytes, bench_junit(report), junit)
+        rest.callback(
+            write_summaries, bench_markdown(report), bench_junit(report), junit=junit, markdown_file=markdown_file
+        )
         if json_file is not None:
             rest.callback(write_json, report, json_file)
         if json_file != "-" and report.runs:
@@ -213,24 +204,3 @@ def _echo(report: BenchReport) -> None:
         click.echo(gate_sentence(gate))
     for peer in report.missing:
         click.echo(f"missing: {peer.name}: {peer.reason}; {peer.remedy}")
-
-
-def _step_summary() -> Path | None:
-    """The file that a step of GitHub Actions adds its summary to, where there is one."""
-    name = os.environ.get("GITHUB_STEP_SUMMARY")
-    return Path(name) if name else None
-
-
-def _append_to_step_summary(text: str) -> None:
-    path = _step_summary()
-    if path is None:
-        return
-    try:
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(text)
-    except OSError as error:
-        where, remedy = (
-            f"{path} ($GITHUB_STEP_SUMMARY)",
-            "name a file in a folder that exists and that you can write to",
-        )
-        raise unwritable("cannot write the summary", error, where=where, remedy=remedy) from error

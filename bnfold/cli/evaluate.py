@@ -20,6 +20,7 @@ from bnfold.cli.options import (
 from bnfold.cli.outputs import writable
 from bnfold.cli.parameter_types import NamedPath
 from bnfold.cli.quantities import Limit, Part
+from bnfold.cli.summaries import summary_options, write_summaries
 from bnfold.errors import GateFailed
 from bnfold.workflows.arguments import MAX_BATCH
 
@@ -69,10 +70,7 @@ __all__ = ["command"]
     help="Write the samples that the files do not say the same of, as JSON lines.",
 )  # fmt: skip
 @click.option("--html", type=NamedPath(), metavar="FILE", callback=writable, help="Write the report as a page.")
-@click.option("--junit", type=NamedPath(), metavar="FILE", callback=writable, help="Write the gates as JUnit XML.")
-@click.option(
-    "--markdown", "markdown_file", type=NamedPath(), metavar="FILE", callback=writable, help="Write it in Markdown."
-)
+@summary_options
 @json_option
 @verbosity_options
 def command(
@@ -115,7 +113,7 @@ def command(
 def _deliver(
     found: Evaluation, *, json_file: str | None, html: Path | None, junit: Path | None, markdown_file: Path | None
 ) -> None:
-    from bnfold.report import render_evaluation, write_bytes, write_html, write_json
+    from bnfold.report import render_evaluation, write_html, write_json
     from bnfold.report.evaluation_summaries import evaluation_junit, evaluation_markdown
 
     report = found.report
@@ -123,10 +121,7 @@ def _deliver(
         write_json(report, json_file)
     if html is not None:
         write_html(report, html, pictures=_pictures(found))
-    if junit is not None:
-        write_bytes(evaluation_junit(report), junit)
-    if markdown_file is not None:
-        write_bytes(evaluation_markdown(report).encode(), markdown_file)
+    write_summaries(evaluation_markdown(report), evaluation_junit(report), junit=junit, markdown_file=markdown_file)
     if json_file != "-":
         render_evaluation(report)
 

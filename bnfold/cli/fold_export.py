@@ -23,6 +23,7 @@ from bnfold.cli.options import (
 )
 from bnfold.cli.parameter_types import NamedPath
 from bnfold.cli.quantities import Percent, Seconds
+from bnfold.cli.summaries import summary_options, write_summaries
 from bnfold.errors import GateFailed
 from bnfold.workflows.arguments import MAX_BATCH
 
@@ -92,15 +93,26 @@ __all__ = ["command"]
 )  # fmt: skip
 @click.option("--drop-unused-inputs", is_flag=True, help="Leave out inputs that no output depends on.")
 @click.option("--html", is_flag=True, help="Write report.html too: the report as a page that opens offline.")
+@summary_options
 @json_option
 @verbosity_options
-def command(source: str, output: Path, batch: tuple[int, ...], json_file: str | None, **options: Any) -> None:
+def command(
+    source: str,
+    output: Path,
+    *,
+    batch: tuple[int, ...],
+    json_file: str | None,
+    junit: Path | None,
+    markdown_file: Path | None,
+    **options: Any,
+) -> None:
     """Fold every BatchNorm of SOURCE that can vanish, export ONNX, and prove the file equal.
 
     SOURCE: a run folder of `bnfold train`; a zoo name or .py file, with --weights; timm:NAME or torchvision:NAME, with
     --weights or --pretrained; package.module:factory or file.py:factory; a .pt2 or .onnx file.
     """
     from bnfold.report import write_json
+    from bnfold.report.conversion_summaries import fold_export_junit, fold_export_markdown
     from bnfold.workflows.fold_export import fold_export
 
     options["input_shapes"] = options["input_shapes"] or None
@@ -114,6 +126,7 @@ def command(source: str, output: Path, batch: tuple[int, ...], json_file: str | 
         write_json(report, json_file)
     if json_file != "-":
         _echo_summary(report, output, html=options["html"])
+    write_summaries(fold_export_markdown(report), fold_export_junit(report), junit=junit, markdown_file=markdown_file)
     if not report.verify.passed:
         raise GateFailed(
             "the folded file is not equal to the source",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bnfold import COMMANDS
+from bnfold.cli.config import config_defaults
 from bnfold.cli.log_lines import configure_logging
 from bnfold.cli.options import VERBOSITY
 from bnfold.cli.stdout import checked_stdout, silence_stdout
@@ -163,8 +164,15 @@ def _fail(ctx: click.Context, sentence: str, code: int) -> NoReturn:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="bnfold")
-def main() -> None:
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE",
+    help="Options for each command.  [default: bnfold.toml, or [tool.bnfold] of pyproject.toml, in this folder]",
+)  # fmt: skip
+@click.pass_context
+def main(ctx: click.Context, config: Path | None) -> None:
     """Fold BatchNorm out of a network, export ONNX, prove the result equal, and measure what it is worth."""
+    if isinstance(ctx.command, click.Group):
+        ctx.default_map = config_defaults(ctx, ctx.command, config)
 
 
 if __name__ == "__main__":

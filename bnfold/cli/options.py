@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from bnfold.cli.log_lines import configure_logging
 from bnfold.cli.outputs import refuse_overwriting, writable
@@ -42,6 +43,8 @@ VERBOSITY = "bnfold.verbosity"
 def _set_verbosity(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if not value:
         return
+    if VERBOSITY in ctx.meta and ctx.get_parameter_source(str(param.name)) is ParameterSource.DEFAULT_MAP:
+        return  # the command line has said otherwise
     if VERBOSITY in ctx.meta:
         raise click.UsageError("--quiet and --verbose exclude each other.", ctx)
     ctx.meta[VERBOSITY] = logging.WARNING if param.name == "quiet" else logging.DEBUG

@@ -21,6 +21,7 @@ from bnfold.cli.options import (
 )
 from bnfold.cli.parameter_types import NamedPath
 from bnfold.cli.quantities import Part, Seconds
+from bnfold.cli.summaries import summary_options, write_summaries
 from bnfold.errors import GateFailed
 
 if TYPE_CHECKING:
@@ -111,15 +112,25 @@ def _source_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @_source_options
 @threads_option
 @seed_option
+@summary_options
 @json_option
 @verbosity_options
-def command(source: str, output: Path, json_file: str | None, **options: Any) -> None:
+def command(
+    source: str,
+    output: Path,
+    *,
+    json_file: str | None,
+    junit: Path | None,
+    markdown_file: Path | None,
+    **options: Any,
+) -> None:
     """Fold SOURCE, quantise it to int8 or write it in fp16, prove the file, and measure what it loses and is worth.
 
     A part of the samples is held out: on it the file is judged. Exit code 1, and no file, where ONNX Runtime does not
     compute what the file says, where too much is lost, or where the file is slower than float.
     """
     from bnfold.report import write_json
+    from bnfold.report.quantisation_summaries import quantize_junit, quantize_markdown
     from bnfold.workflows.quantize import quantize
 
     options["input_shapes"] = options["input_shapes"] or None
@@ -132,6 +143,7 @@ def command(source: str, output: Path, json_file: str | None, **options: Any) ->
         write_json(report, json_file)
     if json_file != "-":
         _echo_summary(report, output)
+    write_summaries(quantize_markdown(report), quantize_junit(report), junit=junit, markdown_file=markdown_file)
     if not report.passed:
         raise GateFailed(
             f"the {report.precision} file did not pass",

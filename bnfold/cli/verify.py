@@ -19,6 +19,7 @@ from bnfold.cli.options import (
     verbosity_options,
 )
 from bnfold.cli.parameter_types import NamedPath
+from bnfold.cli.summaries import summary_options, write_summaries
 from bnfold.errors import GateFailed
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ SCHEMA = "bnfold.verify/1"
 @click.argument("files", metavar="[REFERENCE] CANDIDATE", nargs=-1, required=True)
 @click.option(
     "--against-bundle", "bundle", type=NamedPath(), metavar="DIR",
-    help="Judge CANDIDATE alone, by the folder that fold-export --golden wrote; needs no PyTorch.",
+    help="Judge CANDIDATE alone, by the folder that fold-export --golden or bundle wrote; needs no PyTorch.",
 )  # fmt: skip
 @source_options
 @interface_options
@@ -51,9 +52,18 @@ SCHEMA = "bnfold.verify/1"
     "--certificate", type=NamedPath(), metavar="FILE",
     help="Prove CANDIDATE by the certificate.json that fold-export --certificate wrote.",
 )  # fmt: skip
+@summary_options
 @json_option
 @verbosity_options
-def command(files: tuple[str, ...], bundle: Path | None, json_file: str | None, **options: Any) -> None:
+def command(
+    files: tuple[str, ...],
+    *,
+    bundle: Path | None,
+    json_file: str | None,
+    junit: Path | None,
+    markdown_file: Path | None,
+    **options: Any,
+) -> None:
     """Compare the .onnx file CANDIDATE with REFERENCE, any SOURCE of fold-export.
 
     Both are measured against REFERENCE in float64; CANDIDATE may lie no further from it than right files do. Exit
@@ -61,6 +71,7 @@ def command(files: tuple[str, ...], bundle: Path | None, json_file: str | None, 
     """
     from bnfold.records import as_json
     from bnfold.report import render_verdict, write_json
+    from bnfold.report.verification_summaries import verify_junit, verify_markdown
 
     candidate = files[-1]
     verdict = _against_source(files, options) if bundle is None else _against_bundle(files, bundle, options)
@@ -68,6 +79,9 @@ def command(files: tuple[str, ...], bundle: Path | None, json_file: str | None, 
         write_json({"schema": SCHEMA, **as_json(verdict)}, json_file)
     if json_file != "-":
         render_verdict(verdict)
+    write_summaries(
+        verify_markdown(verdict, candidate), verify_junit(verdict, candidate), junit=junit, markdown_file=markdown_file
+    )
     if not verdict.passed:
         raise GateFailed(
             "the file is not equal to its reference",

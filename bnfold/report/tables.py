@@ -31,6 +31,8 @@ __all__ = [
     "render_verdict",
     "say",
     "terminal_height",
+    "verdict_facts",
+    "verdict_scope",
 ]
 
 TEXT_WIDTH = 10
@@ -84,10 +86,10 @@ def render_verdict(verdict: Verdict) -> None:
             table.add_row(output.name, *map(_error, (output.e_source, output.e_output, output.allowed)))
         print_table(table)
     if verdict.passed:
-        say(f"equal: {_scope(verdict)}")
+        say(f"equal: {verdict_scope(verdict)}")
     else:
-        say(f"NOT equal: {verdict.failure or 'no reason given'} ({_scope(verdict)})")
-    for fact in _proven(verdict):
+        say(f"NOT equal: {verdict.failure or 'no reason given'} ({verdict_scope(verdict)})")
+    for fact in verdict_facts(verdict):
         say(fact)
 
 
@@ -95,7 +97,7 @@ def _error(value: float) -> str:
     return "not compared" if math.isnan(value) else f"{value:.2e}"
 
 
-def _scope(verdict: Verdict) -> str:
+def verdict_scope(verdict: Verdict) -> str:
     """How many values were compared, with what, at which batches and where."""
     against = basis(as_json(verdict))
     if not verdict.n_compared:
@@ -105,7 +107,7 @@ def _scope(verdict: Verdict) -> str:
     return f"{verdict.n_compared:,} values against {against}{batches}{providers}"
 
 
-def _proven(verdict: Verdict) -> list[str]:
+def verdict_facts(verdict: Verdict) -> list[str]:
     """What else the verdict rests on, and what it leaves open."""
     sizes = [f"{name} at {', '.join('x'.join(map(str, row)) for row in rows)}" for name, rows in verdict.sizes.items()]
     facts = [f"sizes: {'; '.join(sizes)}"] if any(len(rows) > 1 for rows in verdict.sizes.values()) else []

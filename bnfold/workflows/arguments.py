@@ -17,6 +17,7 @@ __all__ = [
     "MAX_BATCH",
     "MAX_THREADS",
     "PEERS",
+    "TARGETS",
     "batch_sizes",
     "check_names",
     "check_positive",
@@ -39,6 +40,8 @@ PEERS = (
     "torch-compile",
     "openvino",
 )
+TARGETS = ("onnxruntime", "triton", "web")
+"""Of `bnfold bundle`; `bnfold.bundles.targets` has them."""
 
 
 def batch_sizes(batch: int | Sequence[int] | None, batches: int | Sequence[int] = ()) -> tuple[int, ...]:

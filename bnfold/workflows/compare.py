@@ -153,7 +153,8 @@ def verify_bundle(
     """Compare a file with golden values, where neither its source nor PyTorch is.
 
     Args:
-        bundle: the folder `golden` of `fold_export(..., golden=True)`.
+        bundle: the folder `golden` of `fold_export(..., golden=True)`, or a bundle of `bnfold.bundle`, every file of
+            which must be as it was written.
         candidate: the `.onnx` file to judge.
         provider: the ONNX Runtime provider that the file runs on.
         threads: threads of ONNX Runtime; None takes all that this process may use.
@@ -164,6 +165,7 @@ def verify_bundle(
         InputRefused: the bundle is damaged, or the file cannot be used.
         EnvironmentNotReady: ONNX Runtime or the provider is missing.
     """
+    from bnfold.bundles.manifest import golden_folder
     from bnfold.verification.golden import bundle_verdict as golden
 
     check_threads(threads)
@@ -172,7 +174,7 @@ def verify_bundle(
     require_provider(own["provider"])
     with TemporaryDirectory(prefix="bnfold-") as folder:
         deployment = _deployment(file, settings, Path(folder))
-        return golden.verify_bundle(file, Path(bundle), **own, seed=seed, deployment=deployment)
+        return golden.verify_bundle(file, golden_folder(Path(bundle)), **own, seed=seed, deployment=deployment)
 
 
 def _deployment(file: Path, settings: SessionSettings | None, folder: Path) -> Deployment | None:

@@ -206,7 +206,7 @@ def test_what_cannot_be_written_leaves_the_rest(
 ) -> None:
     """The folder of one file goes while the measurement runs."""
     monkeypatch.setattr("bnfold.cli.outputs.require_writable", lambda _path: None)
-    monkeypatch.setattr("bnfold.cli.bench.require_writable", lambda _path: None)
+    monkeypatch.setattr("bnfold.cli.summaries.require_writable", lambda _path: None)
     (tmp_path / "there").mkdir()
     places = {name: tmp_path / ("absent" if name == absent else "there") / f"{name}.svg" for name in WRITTEN}
     summary = tmp_path / ("there" if absent in WRITTEN else "absent") / "step.md"

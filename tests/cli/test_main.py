@@ -132,6 +132,7 @@ def test_every_command_of_the_contract_is_there(cli: Callable[..., Result]) -> N
         "verify",
         "evaluate",
         "predict",
+        "bundle",
         "inspect",
         "doctor",
     ]

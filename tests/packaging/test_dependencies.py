@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+BUNDLED = Path("bnfold/bundles/files")  # copied into bundles
 CORE = ("errors.py", "folding", "graph", "numerics", "records", "cli")  # without any extra
 DISTRIBUTIONS = packages_distributions()
 
@@ -91,12 +92,24 @@ def undeclared(trees: dict[Path, ast.Module], declared: set[str], ours: set[str]
 def test_what_bnfold_imports_is_declared() -> None:
     every = distribution_names(PROJECT["dependencies"] + [line for key in PROJECT["optional-dependencies"] for line in
                                extra(key)])  # fmt: skip
-    assert undeclared(files("bnfold", "models"), every - distribution_names(["pytest", "hypothesis"]), {"bnfold"}) == {}
+    trees = {path: tree for path, tree in files("bnfold", "models").items() if BUNDLED not in path.parents}
+    assert undeclared(trees, every - distribution_names(["pytest", "hypothesis"]), {"bnfold"}) == {}
+
+
+def test_what_a_bundle_imports_is_in_its_requirements() -> None:
+    """Its scripts run where bnfold is not."""
+    folder = REPOSITORY / BUNDLED
+    lines = [line for file in folder.glob("*requirements.txt") for line in file.read_text().splitlines()]
+    declared = distribution_names([line for line in lines if re.match(r"[a-z]", line)]) | {"onnxruntime"}  # @RUNTIME@
+    trees = {path: tree for path, tree in files("bnfold").items() if BUNDLED in path.parents}
+    assert len(trees) == 5
+    assert undeclared(trees, declared, {path.stem for path in trees}) == {}
 
 
 def test_what_scripts_and_tests_import_is_declared() -> None:
     """By an extra of those who develop it; their own modules lie beside them."""
     trees = files("scripts", "tests")
+    del trees[Path("tests/bundles/triton_stand_in.py")]  # runs in an environment that a bundle has made
     ours = {"bnfold", *(path.stem for path in trees), *(part for path in trees for part in path.parent.parts)}
     declared = distribution_names([*PROJECT["dependencies"], *extra("dev"), *extra("zoo"), *extra("hub")])
     declared.add("huggingface-hub")  # comes with datasets, and its tests make a data set for both

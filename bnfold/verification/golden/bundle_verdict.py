@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnfold.records import Verdict
@@ -9,6 +10,7 @@ from bnfold.verification.checks.comparison import Compared, judge
 from bnfold.verification.checks.interface import Difference, differing_outputs, matched_inputs
 from bnfold.verification.checks.judgement import judgement
 from bnfold.verification.checks.pooled_errors import PooledErrors
+from bnfold.verification.data.precision import quantizes
 from bnfold.verification.execution.candidate import Candidate
 from bnfold.verification.execution.source_runs import SourceRuns
 from bnfold.verification.golden.golden_reference import GoldenReference, read_bundle
@@ -19,7 +21,20 @@ if TYPE_CHECKING:
     from bnfold.runtime import Provider
     from bnfold.verification.execution.deployment import Deployment
 
-__all__ = ["verify_bundle"]
+__all__ = ["OutputLimit", "golden_limits", "verify_bundle"]
+
+
+@dataclass(frozen=True)
+class OutputLimit:
+    """What an output may lie off the float64 values over all feeds: as root mean square, and at most.
+
+    Whole numbers and booleans are equal wherever every execution of the source agrees with float64; both are 0 then.
+    """
+
+    name: str
+    dtype: str
+    rms: float
+    maximum: float
 
 
 def verify_bundle(
@@ -47,7 +62,42 @@ def verify_bundle(
     """
     golden = read_bundle(folder)
     opened = Candidate.opened(candidate, provider=provider, threads=threads, deployment=deployment)
+    return _verdict(opened, golden, _compared(opened, golden, seed=seed))
+
+
+def golden_limits(
+    candidate: Path, folder: Path, *, threads: int | None = None, seed: int = 0
+) -> tuple[Verdict, tuple[OutputLimit, ...]]:
+    """Judge a file by golden values on the CPU, and say in numbers what passes, for those who have numbers alone.
+
+    `verify_bundle` asks for the parameters of a file in float64 where an output lies further off than usual. A reader
+    of the limits cannot: so they are judged here, whatever the outputs say. Not those of a file that quantises, where
+    one rounding moves a value by whole steps.
+
+    Args:
+        candidate: the `.onnx` file.
+        folder: written by `write_bundle` or `write_values`.
+        threads: of one operator in ONNX Runtime; None takes all that this process may use.
+        seed: of the roundings by which parameters are judged.
+
+    Raises:
+        InputRefused: the bundle is damaged, or the file does not load.
+        EnvironmentNotReady: ONNX Runtime is missing.
+    """
+    golden = read_bundle(folder)
+    opened = Candidate.opened(candidate, provider="cpu", threads=threads)
     compared = _compared(opened, golden, seed=seed)
+    verdict = _verdict(opened, golden, compared)
+    if verdict.passed and not compared.errors.has_failed_outputs and not quantizes(opened.model()):
+        judge(compared.errors, opened, golden, lambda: golden.feeds, seed=seed)
+    limits = (
+        OutputLimit(name, golden.answers[0][1][0][name].dtype.name, errors.allowed, errors.allowed_maximum)
+        for name, errors in compared.errors.outputs.items()
+    )
+    return verdict, tuple(limits)
+
+
+def _verdict(opened: Candidate, golden: GoldenReference, compared: Compared) -> Verdict:
     errors, failure = compared.errors, compared.failure()
     return Verdict(
         passed=failure is None,

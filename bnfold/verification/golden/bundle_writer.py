@@ -14,13 +14,14 @@ from bnfold.verification.data.value_ranges import as_compared
 from bnfold.verification.golden.bundle_files import SCHEMA, criterion_constants
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from bnfold.records import FoldExportReport
+    from bnfold.records import FileFacts, FoldExportReport, OutputFacts, OutputVerdict, SourceFacts
+    from bnfold.verification.data.feeds import Feed
     from bnfold.verification.execution.reference import Arrays, Reference
 
-__all__ = ["write_bundle"]
+__all__ = ["write_bundle", "write_values"]
 
 INPUT_FIELDS = ("name", "shape", "dtype", "batch_axis")
 
@@ -44,14 +45,49 @@ def write_bundle(
         samples: real inputs by name, rows first; None takes random ones.
         seed: of the random inputs.
     """
-    folder.mkdir()
     inputs = as_compared(inputs, report.verify.values)
+    facts = dict(reference.input_facts)
+    write_values(
+        folder,
+        reference,
+        make_feeds(inputs, samples=samples, facts=facts, batches=report.verify.batches, seed=seed),
+        inputs=inputs,
+        source=report.source,
+        model=report.output,
+        facts=report.facts,
+        judged=report.verify.outputs,
+    )
+
+
+def write_values(
+    folder: Path,
+    reference: Reference,
+    feeds: Iterable[Feed],
+    *,
+    inputs: Sequence[InputSpec],
+    source: SourceFacts,
+    model: OutputFacts | None,
+    facts: FileFacts,
+    judged: Sequence[OutputVerdict],
+) -> None:
+    """Write what a source computes of some inputs.
+
+    Args:
+        folder: does not exist yet.
+        reference: the source.
+        feeds: the inputs.
+        inputs: of the source, in order, as the feeds have them.
+        source: what is said of the source,
+        model: of the file that was compared with it, and
+        facts: of its metadata.
+        judged: the outputs of that comparison.
+    """
+    folder.mkdir()
     stored: Arrays = {}
     golden: Arrays = {}
     dtypes: dict[str, str] = {}
-    facts = dict(reference.input_facts)
-    feeds = list(make_feeds(inputs, samples=samples, facts=facts, batches=report.verify.batches, seed=seed))
-    for number, feed in enumerate(feeds):
+    asked = list(feeds)
+    for number, feed in enumerate(asked):
         stored |= {f"{number}/{name}": array for name, array in feed.arrays.items()}
         golden |= {f"{number}/{name}/exact": array for name, array in reference.evaluate64(feed.arrays).items()}
         for k, execution in enumerate(reference.executions32(feed.arrays)):
@@ -60,24 +96,24 @@ def write_bundle(
     np.savez_compressed(folder / "inputs.npz", **stored)  # type: ignore[arg-type]  # numpy's stub: allow_pickle
     np.savez_compressed(folder / "outputs.npz", **golden)  # type: ignore[arg-type]
     shapes = {
-        name: _varying([golden[f"{number}/{name}/exact"].shape for number in range(len(feeds))])
+        name: _varying([golden[f"{number}/{name}/exact"].shape for number in range(len(asked))])
         for name in reference.output_names
     }
-    facts_of_outputs = {facts.name: facts for facts in report.verify.outputs}
+    errors = {output.name: output for output in judged}
     account = {
         "schema": SCHEMA,
-        "source": report.source,
-        "model": report.output,
-        "facts": report.facts,
+        "source": source,
+        "model": model,
+        "facts": facts,
         "reference": reference.description,
         "stored_format": reference.stored_format,
         "inputs": [{name: getattr(spec, name) for name in INPUT_FIELDS} for spec in inputs],
         "outputs": [
             {"name": name, "dtype": dtypes[name], "shape": shapes[name]}
-            | {"e_source": facts_of_outputs[name].e_source, "allowed": facts_of_outputs[name].allowed}
+            | {"e_source": errors[name].e_source, "allowed": errors[name].allowed}
             for name in reference.output_names
         ],
-        "feeds": [{"kind": feed.kind, "batch": feed.batch, "rows": feed.rows} for feed in feeds],
+        "feeds": [{"kind": feed.kind, "batch": feed.batch, "rows": feed.rows} for feed in asked],
         "constants": criterion_constants(),
         "sha256": {name: _digest(folder / name) for name in ("inputs.npz", "outputs.npz")},
     }

@@ -1,0 +1,83 @@
+"""How a file shall be served: what was asked for, what a session.json says, and how large a batch may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnfold.bundles.session_file import SessionChoice, read_session
+from bnfold.errors import InputRefused
+from bnfold.runtime import provider_names, provider_spec
+from bnfold.runtime.machine import cpu_model
+
+if TYPE_CHECKING:
+    import os
+
+    from bnfold.bundles.judged_file import OpenedFile
+    from bnfold.runtime import Provider
+
+__all__ = ["Choice", "chosen_session", "exact_session", "largest_batch"]
+
+SERVED_BATCH = 8
+"""The largest batch that is served where nothing says more."""
+MAX_BATCH = 65536
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was asked for; the arguments of `bnfold.bundle` of these names."""
+
+    name: str
+    golden: str | os.PathLike[str] | None
+    session: str | os.PathLike[str] | None
+    bench: str | os.PathLike[str] | None
+    provider: Provider | None
+    max_batch: int | None
+    instances: int
+
+
+def chosen_session(choice: Choice, sha256: str) -> tuple[SessionChoice | None, tuple[str, ...]]:
+    """The session that was chosen, None where none was, and what is odd about it.
+
+    Raises:
+        InputRefused: it cannot be read, or is of another provider than was asked for.
+    """
+    if choice.session is None:
+        return None, ()
+    session, notes = read_session(Path(choice.session), sha256=sha256, cpu=cpu_model())
+    if choice.provider not in (None, session.provider):
+        raise InputRefused(
+            "the session was chosen for another provider", where=str(choice.session), found=session.provider,
+            expected=str(choice.provider), remedy="leave --provider out, or tune for this one",
+        )  # fmt: skip
+    exact = {} if session.provider not in provider_names() else provider_spec(session.provider).exact_options
+    return replace(session, provider_options={**exact, **session.provider_options}), notes
+
+
+def exact_session(provider: Provider) -> SessionChoice | None:
+    """Options with which float32 is computed as float32, where the provider has such."""
+    exact = provider_spec(provider).exact_options
+    return SessionChoice(provider_options=exact, provider=provider) if exact else None
+
+
+def largest_batch(opened: OpenedFile, asked: int | None, measured: int | None) -> int | None:
+    """The largest batch that is served; None where the file fixes it.
+
+    Raises:
+        InputRefused: one is asked for that the file has not.
+    """
+    if not opened.has_dynamic_batch:
+        if asked is not None:
+            raise InputRefused(
+                "the file has no dynamic batch", where=str(opened.path), found=f"--max-batch {asked}",
+                remedy="leave --max-batch out, or export the file with a dynamic batch",
+            )  # fmt: skip
+        return None
+    largest = opened.largest_batch
+    if asked is not None and largest is not None and asked > largest:
+        raise InputRefused(
+            "the file does not run at this batch", where=str(opened.path), found=str(asked),
+            expected=f"{largest} at most", remedy="give a smaller --max-batch",
+        )  # fmt: skip
+    return asked or min(measured or SERVED_BATCH, largest or MAX_BATCH)
