@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bnfold.graph import operators as op
 from bnfold.records.network import module_path
 
 __all__ = ["MOST_ROWS", "Row", "is_kept", "network_tree", "operator_name"]
@@ -63,7 +64,7 @@ class Row:
 
 def operator_name(node: Facts | None) -> str:
     """The type of an operator as people call it; a node that no graph has is a BatchNorm of the ledger."""
-    return "BatchNorm" if node is None or node["op"] == "BatchNormalization" else str(node["op"])
+    return "BatchNorm" if node is None or node["op"] == op.BatchNormalization else str(node["op"])
 
 
 def is_kept(row: Row) -> bool:

@@ -73,7 +73,7 @@ def installed_builds() -> dict[str, str]:
     found = _on_the_path(distributions, tuple(sys.path))
     spec = find_spec("onnxruntime")
     if spec is not None and spec.origin is not None:
-        home = _folder(spec.origin).parents[1]
+        home = _folder(Path(spec.origin).parents[1])  # the package itself may be a link
         found = [build for build in found if build[2] == home]
     builds: dict[str, str] = {}
     for name, number, _ in found:
