@@ -31,6 +31,18 @@ def test_the_page_is_that_of_the_json(cli: Callable[..., Result], network: Path,
     assert not (output / "report.html").exists()  # it would be that of the older file
 
 
+def test_the_time_of_every_layer_is_measured_for_a_page_alone(
+    cli: Callable[..., Result], network: Path, tmp_path: Path
+) -> None:
+    """A profile takes time."""
+    for name, page, is_told in (("with", ["--html"], True), ("without", [], False)):
+        output = tmp_path / name
+        assert cli("fold-export", network, "-o", output, "-q", "--budget", "0.2", *page).exit_code == 0
+        report = json.loads((output / "report.json").read_text())
+        assert bool(report["timing"]["layers"]) is is_told
+        assert [node["op"] for node in report["network"]["after"]["nodes"]] == ["Conv", "Relu"]
+
+
 def test_the_page_says_what_failed(
     cli: Callable[..., Result], network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
