@@ -92,7 +92,7 @@ def measure_cold_start(
         starts.append(_start_process(path, text))
     if len(starts) == 1:
         return starts[0]
-    medians = {
+    medians: dict[str, Any] = {
         name: float(np.median([getattr(start, name) for start in starts]))
         for name in ("load_ms", "first_ms", "peak_mb")
     }

@@ -1,7 +1,7 @@
 """The fastest session of one file: successive halving over paired, interleaved measurements.
 
-In every round all sessions that are left take turns in one process, the default among them, as the files of `bench` do
-(`schedule`). Behind each round the slower half goes, and what remains is also tried together. The last round is
+In every round all sessions that are left take turns in one process, the default among them, one open at a time
+(`alone`). Behind each round the slower half goes, and what remains is also tried together. The last round is
 measured afresh, and it alone says what is faster: the best of many measured once would look better than it is.
 
 Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", AISTATS 2016.
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnfold.benchmarking.alone import time_alone
 from bnfold.benchmarking.noise import CpuMeter
-from bnfold.benchmarking.schedule import MIN_LOADS, time_files
+from bnfold.benchmarking.schedule import MIN_LOADS
 from bnfold.benchmarking.session_options import merged
 from bnfold.benchmarking.statistics import dispersion, ratio_interval
 from bnfold.errors import BnfoldError
@@ -131,7 +132,7 @@ class Halving:
         entries = [entry for entry in entries if self._opens(entry)]
         openers = [partial(self.opener, own) for own in (self.default, *(entry.settings for entry in entries))]
         meter = CpuMeter.now()
-        times = time_files(
+        times = time_alone(
             openers, budget_s, lambda share: self.progress(done[0] + share * done[1]), least_loads=least_loads
         )
         noise = meter.noise_since([dispersion(own.rounds) for own in times], self.threads).reason()

@@ -151,8 +151,6 @@ def time_files(
     budget_s: float,
     progress: Callable[[float], None],
     timings: Timings | None = None,
-    *,
-    least_loads: int = MIN_LOADS,
 ) -> list[FileTimes]:
     """Open and time files side by side.
 
@@ -161,7 +159,6 @@ def time_files(
         budget_s: seconds for all of it, about.
         progress: told the share that is done, 0 to 1.
         timings: filled as the times come in, for a caller who wants them though this is interrupted.
-        least_loads: how often each is opened, at the least; fewer than `MIN_LOADS` rank, and give no interval.
 
     Returns:
         The times of each file, in the order of `openers`.
@@ -171,7 +168,7 @@ def time_files(
     files, load_s = open_all(openers, 0, warm_up_s)
     least = max(file.least_runs for file in files)
     run_ms = [float(np.median(file.block_ms(max(3, least)))) for file in files]
-    plan = Plan.within(budget_s, run_ms, load_s, least, least_loads=least_loads)
+    plan = Plan.within(budget_s, run_ms, load_s, least)
     needed_s = plan.duration_s(run_ms, load_s)
     if needed_s > budget_s:
         log.info("about %.2g s more than the budget: %d loads are the least", needed_s - budget_s, plan.n_loads)

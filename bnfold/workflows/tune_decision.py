@@ -112,8 +112,8 @@ def _denormals(
         flushed.name(default), flushed.changes(default), outcome if is_same else "refused", ratio, low, high, rounds=1,
         reason=None if is_same else DIFFERENT,
     )  # fmt: skip
-    times = [float(np.median(steady_ms(starts))) for starts in (ours, plain)]
-    return tried, TunedTime(*against, "faster", *times) if is_taken else None
+    ours_ms, plain_ms = (float(np.median(steady_ms(starts))) for starts in (ours, plain))
+    return tried, TunedTime(*against, "faster", ours_ms, plain_ms) if is_taken else None
 
 
 def _cold(own: Sequence[ColdStart], default: Sequence[ColdStart], seed: int) -> ColdStarts:

@@ -38,7 +38,7 @@ class Machine:
         self.rounds: list[tuple[list[str], float, int]] = []
         self._random = np.random.default_rng(0)
 
-    def time_files(self, openers: Sequence[Any], budget_s: float, progress: Any, *, least_loads: int) -> Any:
+    def time_alone(self, openers: Sequence[Any], budget_s: float, progress: Any, *, least_loads: int) -> Any:
         sessions = [opener.args[0] for opener in openers]
         self.rounds.append(([own.name(DEFAULT) for own in sessions], budget_s, least_loads))
         progress(1.0)
@@ -63,7 +63,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Halving, Mach
         finals: Any = lambda _best: [],
     ) -> tuple[Halving, Machine]:
         machine = Machine(factors)
-        monkeypatch.setattr(halving, "time_files", machine.time_files)
+        monkeypatch.setattr(halving, "time_alone", machine.time_alone)
         monkeypatch.setattr(CpuMeter, "noise_since", lambda *_arguments: noise or Noise())
 
         def opened(settings: SessionSettings) -> Any:

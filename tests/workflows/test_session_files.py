@@ -13,6 +13,7 @@ import pytest
 
 import bnfold
 from bnfold.errors import InputRefused
+from bnfold.evaluation.contenders import open_contender
 from bnfold.records import as_json
 from bnfold.records.tuning import SessionSettings
 from bnfold.runtime import environment
@@ -209,3 +210,26 @@ def test_a_session_whose_numbers_are_wrong_does_not_pass(network: Path, monkeypa
     monkeypatch.setattr(ort, "InferenceSession", Coarse)
     assert not bnfold.verify(network, network, session=SessionSettings(threads=1, mem_pattern=False)).passed
     assert bnfold.verify(network, network, session=SessionSettings(threads=1)).passed
+
+
+@pytest.mark.parametrize("optimize", ["online", "offline"])
+def test_evaluate_opens_files_in_the_session(network: Path, asked: Any, optimize: Any) -> None:
+    settings = dataclasses.replace(RESTING, optimize=optimize)
+    contender = open_contender(
+        str(network), provider="cpu", threads=1, classes=None, normalize=None, settings=settings
+    )  # fmt: skip
+    levels = ort.GraphOptimizationLevel
+    expected = levels.ORT_DISABLE_ALL if optimize == "offline" else levels.ORT_ENABLE_EXTENDED
+    assert asked[-1].graph_optimization_level == expected
+    assert (asked[-1].enable_mem_pattern, asked[-1].intra_op_num_threads) == (False, 1)
+    spec = contender.inputs[0]
+    rows = np.zeros(spec.with_batch(2), spec.dtype)
+    (plain,) = open_contender(str(network), provider="cpu", threads=1, classes=None, normalize=None).run([rows])
+    (found,) = contender.run([rows])
+    np.testing.assert_allclose(found, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_evaluate_takes_the_session_in_place_of_threads(tmp_path: Path, network: Path) -> None:
+    session = write(tmp_path / "s.json", RESTING)
+    with pytest.raises(InputRefused, match="leave out --threads"):
+        bnfold.evaluate(network, data="digits", session=session, threads=2)

@@ -1,0 +1,54 @@
+"""Sessions timed in turns, one open at a time."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from bnfold.benchmarking.alone import time_alone
+from bnfold.benchmarking.schedule import MIN_LOADS
+from bnfold.benchmarking.timing import Runner
+
+
+class Session(Runner):
+    """Counts those that are open; a circle of references keeps it alive until garbage is collected."""
+
+    def __init__(self, name: str, opened: list[str], order: list[str], seconds: float) -> None:
+        self.token = Token(name, opened)
+        order.append(name)
+        super().__init__(partial(time.sleep, seconds))
+        self.myself = self
+
+
+class Token:
+    def __init__(self, name: str, opened: list[str]) -> None:
+        self.name, self.opened = name, opened
+        opened.append(name)
+        assert opened == [name], "another session is open"
+
+    def __del__(self) -> None:
+        self.opened.remove(self.name)
+
+
+def test_one_is_open_at_a_time_and_their_order_turns_round() -> None:
+    opened: list[str] = []
+    order: list[str] = []
+    shares: list[float] = []
+    sessions = [partial(Session, name, opened, order, 0.001 * factor) for name, factor in (("a", 1), ("b", 3))]
+    a, b = time_alone(sessions, 0.0, shares.append, least_loads=2)
+    assert opened == []
+    assert order == ["a", "b", "a", "b", "b", "a"]  # once to plan, then two loads
+    assert a.rounds.shape == b.rounds.shape == (2, a.rounds.shape[1])
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+    assert b.rounds.min() >= 3.0
+    assert a.rounds.min() >= 1.0
+
+
+def test_a_larger_budget_times_more_and_six_loads_are_the_least() -> None:
+    opened: list[str] = []
+    order: list[str] = []
+    sessions = [partial(Session, "a", opened, order, 0.0005)]
+    (few,) = time_alone(sessions, 0.0, lambda _share: None)
+    assert len(few.rounds) == MIN_LOADS
+    (many,) = time_alone(sessions, 1.0, lambda _share: None)
+    assert many.rounds.size > few.rounds.size
