@@ -126,7 +126,8 @@ def _judged_content(
     ort_name = provider_spec(provider).ort_name
     curve = None
     if choice.bench is not None:
-        curve = read_curve(Path(choice.bench), sha256=opened.model.sha256, provider=ort_name)
+        axes = {spec.name: spec.batch_axis for spec in opened.source.inputs}
+        curve = read_curve(Path(choice.bench), sha256=opened.model.sha256, provider=ort_name, batch_axes=axes)
     max_batch = largest_batch(opened, choice.max_batch, None if curve is None else curve.largest)
     judged = judged_file(
         opened, folder, golden=None if choice.golden is None else Path(choice.golden), inputs=inputs,

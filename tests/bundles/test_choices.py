@@ -45,8 +45,9 @@ def test_batching_follows_the_curve(measured: BatchCurve, preferred: int, delay_
 def bench_report(path: Path, sha256: str, times: dict[int, float], **other: Any) -> Path:
     runs = [
         {"name": "net", "provider": "CPUExecutionProvider", "batch": batch, "median_ms": ms, "sha256": sha256,
-         "intervals": {"median_ms": [0.99 * ms, 1.01 * ms]}, "threads": 1, **other}
-        for batch, ms in times.items()
+         "intervals": {"median_ms": [0.99 * ms, 1.01 * ms]}, "threads": threads,
+         "input_shapes": {"x": [batch, 2, 6, 6]}, **other}
+        for batch, ms in times.items() for threads in (1, 2)
     ]  # fmt: skip
     path.write_text(json.dumps({"schema": "bnfold.bench/1", "runs": runs}))
     return path
@@ -131,6 +132,14 @@ def test_triton_is_configured_by_what_was_measured(network: Path, tmp_path: Path
     assert any("session.intra_op.allow_spinning" in note for note in report.notes)
     assert any("optimize was left out" in note for note in report.notes)
     assert (tmp_path / "bundle" / "session.json").read_bytes() == session.read_bytes()
+
+
+def test_the_report_is_that_of_bench(network: Path, tmp_path: Path, cli: Callable[..., Result]) -> None:
+    measured = ("bench", network, "--batch", "1,4", "--threads", 1, "--budget", "0.2", "--json", tmp_path / "b.json")
+    assert cli(*measured).exit_code == 0
+    report = bundle(network, "triton", tmp_path / "bundle", bench=tmp_path / "b.json", threads=1)
+    assert report.max_batch == 4
+    assert report.settings["max_batch_size"] == 4
 
 
 def test_a_curve_is_of_this_file_on_this_provider(network: Path, tmp_path: Path) -> None:
