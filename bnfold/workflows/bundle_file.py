@@ -118,9 +118,11 @@ def _judged_content(
     from bnfold.bundles.content import Content
     from bnfold.bundles.judged_file import judged_file, opened_file
     from bnfold.runtime import provider_spec
+    from bnfold.workflows.session_files import session_settings
 
     opened = opened_file(path, batch_dim=options["batch_dim"])
-    session, notes = chosen_session(choice, opened.model.sha256)
+    settings = None if choice.session is None else session_settings(choice.session, [path])
+    session, notes = chosen_session(choice, settings)
     provider = choice.provider or ("cpu" if session is None else session.provider)
     check_provider(provider)
     ort_name = provider_spec(provider).ort_name

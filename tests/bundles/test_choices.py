@@ -91,12 +91,6 @@ parameters {
   }
 }
 parameters {
-  key: "execution_mode"
-  value {
-    string_value: "0"
-  }
-}
-parameters {
   key: "enable_mem_arena"
   value {
     string_value: "0"
@@ -162,8 +156,8 @@ def test_a_session_of_elsewhere_is_a_warning(network: Path, tmp_path: Path, cli:
     session = session_file(tmp_path / "s.json", {"sha256": "another", "session": own}, cpu="Z80")
     result = cli("bundle", network, "--target", "onnxruntime", "-o", tmp_path / "b", "--session", session)
     assert result.exit_code == 0, result.output
-    assert "warning: the session was tuned on another machine: Z80" in result.stdout
-    assert "warning: the session was tuned for another file" in result.stdout
+    assert "tuned on another machine (cpu Z80" in result.stderr
+    assert "tuned for another file" in result.stderr
     chosen = json.loads((tmp_path / "b" / "manifest.json").read_text())["session"]
     assert chosen["session_options"] == {"intra_op_num_threads": 2}
     assert chosen["config_entries"] == {"optimization.disable_specified_optimizers": "NchwcTransformer"}
@@ -177,7 +171,10 @@ def test_a_session_that_cannot_be_used(network: Path, tmp_path: Path) -> None:
     cuda = session_file(path, {"sha256": None, "session": {"provider": "cuda"}})
     with pytest.raises(InputRefused, match="another provider"):
         bundle(network, "onnxruntime", tmp_path / "no", session=cuda, provider="cpu")
-    for text, sentence in (("{", "cannot be read"), ('{"schema": "bnfold.bench/1", "files": []}', "no session of")):
+    misspelt = session_file(path, {"sha256": None, "session": {"spining": False}})
+    with pytest.raises(InputRefused, match="'spining', expected 'spinning'"):
+        bundle(network, "onnxruntime", tmp_path / "no", session=misspelt)
+    for text, sentence in (("{", "cannot read"), ('{"schema": "bnfold.bench/1", "files": []}', "no session file")):
         path.write_text(text)
         with pytest.raises(InputRefused, match=sentence):
             bundle(network, "onnxruntime", tmp_path / "no", session=path)
