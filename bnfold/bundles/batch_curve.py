@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchCurve", "BatchPoint", "read_curve"]
 
-_PLACE = ("provider", "threads", "opt_level", "optimize", "cuda_graph", "input_shapes")
+_PLACE = ("provider", "threads", "opt_level", "optimize", "cuda_graph")
 _REMEDY = "measure one with `bnfold bench FILE --batch 1,2,4,8 --json FILE.json`"
 
 
@@ -60,13 +60,14 @@ class BatchCurve:
         return max(0, round(1e3 * (times[1] - times[self.preferred] / self.preferred)))
 
 
-def read_curve(path: Path, *, sha256: str, provider: str) -> BatchCurve:
+def read_curve(path: Path, *, sha256: str, provider: str, batch_axes: Mapping[str, int | None]) -> BatchCurve:
     """The times of a file by batch.
 
     Args:
         path: a report of `bnfold bench --json`.
         sha256: of the file.
         provider: ONNX Runtime's name of the one that the file is served on.
+        batch_axes: of the file's inputs, by name, the axis that counts the samples.
 
     Raises:
         InputRefused: it is no such report, or has no runs of this file in more than one batch.
@@ -77,7 +78,7 @@ def read_curve(path: Path, *, sha256: str, provider: str) -> BatchCurve:
             raise ValueError(f"schema {content['schema']}, expected {BenchReport.schema}")  # noqa: TRY301
         runs = [run for run in content["runs"] if run.get("mode", "latency") == "latency"]
         own = [run for run in runs if run.get("sha256") == sha256 and run["provider"] == provider]
-        points = _points(own)
+        points = _points(own, batch_axes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputRefused(
             "no report of bnfold bench", where=str(path), found=f"{type(error).__name__}: {error}", remedy=_REMEDY
@@ -91,11 +92,20 @@ def read_curve(path: Path, *, sha256: str, provider: str) -> BatchCurve:
     return BatchCurve(points)
 
 
-def _points(runs: Sequence[Mapping[str, Any]]) -> tuple[BatchPoint, ...]:
+def _points(runs: Sequence[Mapping[str, Any]], batch_axes: Mapping[str, int | None]) -> tuple[BatchPoint, ...]:
     """Those of the place in the grid that the first run has."""
-    here = [run for run in runs if all(run.get(key) == runs[0].get(key) for key in _PLACE)]
+    here = [run for run in runs if _place(run, batch_axes) == _place(runs[0], batch_axes)]
     found = {}
     for run in here:
         low, high = run.get("intervals", {}).get("median_ms", (run["median_ms"], run["median_ms"]))
         found[int(run["batch"])] = BatchPoint(int(run["batch"]), float(run["median_ms"]), float(low), float(high))
     return tuple(found[batch] for batch in sorted(found))
+
+
+def _place(run: Mapping[str, Any], batch_axes: Mapping[str, int | None]) -> tuple[Any, ...]:
+    """Where in the grid a run is, but for its batch."""
+    rows = {
+        name: [size for axis, size in enumerate(shape) if axis != batch_axes.get(name)]
+        for name, shape in (run.get("input_shapes") or {}).items()
+    }
+    return (*(run.get(key) for key in _PLACE), rows)

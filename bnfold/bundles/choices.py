@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnfold.bundles.session_file import SessionChoice, read_session
+from bnfold.bundles.session_choice import SessionChoice, as_choice
 from bnfold.errors import InputRefused
-from bnfold.runtime import provider_names, provider_spec
-from bnfold.runtime.machine import cpu_model
+from bnfold.runtime import provider_spec
 
 if TYPE_CHECKING:
     import os
 
     from bnfold.bundles.judged_file import OpenedFile
+    from bnfold.records.tuning import SessionSettings
     from bnfold.runtime import Provider
 
 __all__ = ["Choice", "chosen_session", "exact_session", "largest_batch"]
@@ -37,21 +36,25 @@ class Choice:
     instances: int
 
 
-def chosen_session(choice: Choice, sha256: str) -> tuple[SessionChoice | None, tuple[str, ...]]:
-    """The session that was chosen, None where none was, and what is odd about it.
+def chosen_session(choice: Choice, settings: SessionSettings | None) -> tuple[SessionChoice | None, tuple[str, ...]]:
+    """The session that was chosen, None where none was, and what is left out of it.
+
+    Args:
+        choice: what was asked for.
+        settings: of its session.json.
 
     Raises:
-        InputRefused: it cannot be read, or is of another provider than was asked for.
+        InputRefused: it is of another provider than was asked for.
     """
-    if choice.session is None:
+    if settings is None:
         return None, ()
-    session, notes = read_session(Path(choice.session), sha256=sha256, cpu=cpu_model())
-    if choice.provider not in (None, session.provider):
+    if choice.provider not in (None, settings.provider):
         raise InputRefused(
-            "the session was chosen for another provider", where=str(choice.session), found=session.provider,
+            "the session was chosen for another provider", where=str(choice.session), found=settings.provider,
             expected=str(choice.provider), remedy="leave --provider out, or tune for this one",
         )  # fmt: skip
-    exact = {} if session.provider not in provider_names() else provider_spec(session.provider).exact_options
+    session, notes = as_choice(settings)
+    exact = provider_spec(settings.provider).exact_options
     return replace(session, provider_options={**exact, **session.provider_options}), notes
 
 

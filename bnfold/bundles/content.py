@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bnfold.bundles.batch_curve import BatchCurve
-    from bnfold.bundles.session_file import SessionChoice
+    from bnfold.bundles.session_choice import SessionChoice
     from bnfold.records import FileFacts, OutputFacts
     from bnfold.records.bundle import BundledInput, BundledOutput
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from bnfold.bundles.session_file import SessionChoice
+    from bnfold.bundles.session_choice import SessionChoice
     from bnfold.records.bundle import BundledInput, BundledOutput
 
 __all__ = ["NAMES", "write_repository"]

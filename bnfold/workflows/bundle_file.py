@@ -118,15 +118,18 @@ def _judged_content(
     from bnfold.bundles.content import Content
     from bnfold.bundles.judged_file import judged_file, opened_file
     from bnfold.runtime import provider_spec
+    from bnfold.workflows.session_files import session_settings
 
     opened = opened_file(path, batch_dim=options["batch_dim"])
-    session, notes = chosen_session(choice, opened.model.sha256)
+    settings = None if choice.session is None else session_settings(choice.session, [path])
+    session, notes = chosen_session(choice, settings)
     provider = choice.provider or ("cpu" if session is None else session.provider)
     check_provider(provider)
     ort_name = provider_spec(provider).ort_name
     curve = None
     if choice.bench is not None:
-        curve = read_curve(Path(choice.bench), sha256=opened.model.sha256, provider=ort_name)
+        axes = {spec.name: spec.batch_axis for spec in opened.source.inputs}
+        curve = read_curve(Path(choice.bench), sha256=opened.model.sha256, provider=ort_name, batch_axes=axes)
     max_batch = largest_batch(opened, choice.max_batch, None if curve is None else curve.largest)
     judged = judged_file(
         opened, folder, golden=None if choice.golden is None else Path(choice.golden), inputs=inputs,

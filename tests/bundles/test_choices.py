@@ -45,8 +45,9 @@ def test_batching_follows_the_curve(measured: BatchCurve, preferred: int, delay_
 def bench_report(path: Path, sha256: str, times: dict[int, float], **other: Any) -> Path:
     runs = [
         {"name": "net", "provider": "CPUExecutionProvider", "batch": batch, "median_ms": ms, "sha256": sha256,
-         "intervals": {"median_ms": [0.99 * ms, 1.01 * ms]}, "threads": 1, **other}
-        for batch, ms in times.items()
+         "intervals": {"median_ms": [0.99 * ms, 1.01 * ms]}, "threads": threads,
+         "input_shapes": {"x": [batch, 2, 6, 6]}, **other}
+        for batch, ms in times.items() for threads in (1, 2)
     ]  # fmt: skip
     path.write_text(json.dumps({"schema": "bnfold.bench/1", "runs": runs}))
     return path
@@ -90,12 +91,6 @@ parameters {
   }
 }
 parameters {
-  key: "execution_mode"
-  value {
-    string_value: "0"
-  }
-}
-parameters {
   key: "enable_mem_arena"
   value {
     string_value: "0"
@@ -133,6 +128,14 @@ def test_triton_is_configured_by_what_was_measured(network: Path, tmp_path: Path
     assert (tmp_path / "bundle" / "session.json").read_bytes() == session.read_bytes()
 
 
+def test_the_report_is_that_of_bench(network: Path, tmp_path: Path, cli: Callable[..., Result]) -> None:
+    measured = ("bench", network, "--batch", "1,4", "--threads", 1, "--budget", "0.2", "--json", tmp_path / "b.json")
+    assert cli(*measured).exit_code == 0
+    report = bundle(network, "triton", tmp_path / "bundle", bench=tmp_path / "b.json", threads=1)
+    assert report.max_batch == 4
+    assert report.settings["max_batch_size"] == 4
+
+
 def test_a_curve_is_of_this_file_on_this_provider(network: Path, tmp_path: Path) -> None:
     times, path = {1: 1.0, 2: 1.5}, tmp_path / "bench.json"
     for report in (
@@ -153,8 +156,8 @@ def test_a_session_of_elsewhere_is_a_warning(network: Path, tmp_path: Path, cli:
     session = session_file(tmp_path / "s.json", {"sha256": "another", "session": own}, cpu="Z80")
     result = cli("bundle", network, "--target", "onnxruntime", "-o", tmp_path / "b", "--session", session)
     assert result.exit_code == 0, result.output
-    assert "warning: the session was tuned on another machine: Z80" in result.stdout
-    assert "warning: the session was tuned for another file" in result.stdout
+    assert "tuned on another machine (cpu Z80" in result.stderr
+    assert "tuned for another file" in result.stderr
     chosen = json.loads((tmp_path / "b" / "manifest.json").read_text())["session"]
     assert chosen["session_options"] == {"intra_op_num_threads": 2}
     assert chosen["config_entries"] == {"optimization.disable_specified_optimizers": "NchwcTransformer"}
@@ -168,7 +171,10 @@ def test_a_session_that_cannot_be_used(network: Path, tmp_path: Path) -> None:
     cuda = session_file(path, {"sha256": None, "session": {"provider": "cuda"}})
     with pytest.raises(InputRefused, match="another provider"):
         bundle(network, "onnxruntime", tmp_path / "no", session=cuda, provider="cpu")
-    for text, sentence in (("{", "cannot be read"), ('{"schema": "bnfold.bench/1", "files": []}', "no session of")):
+    misspelt = session_file(path, {"sha256": None, "session": {"spining": False}})
+    with pytest.raises(InputRefused, match="'spining', expected 'spinning'"):
+        bundle(network, "onnxruntime", tmp_path / "no", session=misspelt)
+    for text, sentence in (("{", "cannot read"), ('{"schema": "bnfold.bench/1", "files": []}', "no session file")):
         path.write_text(text)
         with pytest.raises(InputRefused, match=sentence):
             bundle(network, "onnxruntime", tmp_path / "no", session=path)
