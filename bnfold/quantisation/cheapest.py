@@ -23,14 +23,14 @@ from bnfold.quantisation.operators import CARRIERS, JOINS, POOLS, WEIGHTED, acti
 from bnfold.quantisation.placement import WRITE_FLOAT, integer_inputs, output_of, place
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import onnx_ir as ir
 
     from bnfold.quantisation.costs import CostTable
-    from bnfold.records.recipes import Target
+    from bnfold.records.recipes import IntegerNode, Target
 
-__all__ = ["float_by_cost"]
+__all__ = ["float_by_cost", "least_time"]
 
 INTEGER, FLOAT = 0, 1  # source and sink
 _NEVER = 2**28  # ns: more than any network takes
@@ -40,18 +40,34 @@ log = logging.getLogger("bnfold.quantisation")
 def float_by_cost(graph: ir.Graph, target: Target, kept: Collection[str] = ()) -> tuple[str, ...]:
     """The nodes that could be in integers and are faster in float, in graph order.
 
+    Where that would be all layers, none is: what is asked for is a file in integers, and its time will be measured.
+
     Args:
         graph: as `prepared` made it; every node has a name.
         target: the processor whose costs count.
         kept: the names of nodes that stay float whatever they cost.
     """
-    table = table_of(target)
     possible = place(graph, dict.fromkeys(kept, "asked")).nodes
+    found = least_time(graph, table_of(target), possible)
+    if set(found) >= {name for name, plan in possible.items() if plan.op in WEIGHTED}:
+        log.info("by the table of costs every layer is faster in float: all that can be are in integers")
+        return ()
+    if table_of(target).target != target:
+        log.info("no costs were measured for %s: those of %s decide", target, table_of(target).target)
+    return found
+
+
+def least_time(graph: ir.Graph, table: CostTable, possible: Mapping[str, IntegerNode]) -> tuple[str, ...]:
+    """The layers and joins that stay float in the plan of least time, in graph order.
+
+    Args:
+        graph: as `prepared` made it.
+        table: of costs.
+        possible: what can be in integers, by name.
+    """
     cut = _Cut(graph, table, possible)
     if cut.n_far:
         log.info("%d layers are far from any shape whose cost was measured", cut.n_far)
-    if table.target != target:
-        log.info("no costs were measured for %s: those of %s decide", target, table.target)
     integer = cut.integer_side()
     return tuple(name for name, plan in possible.items() if plan.op in WEIGHTED | JOINS and name not in integer)
 

@@ -160,9 +160,9 @@ def _shape_of(node: ir.Node) -> _Shape | None:
 
 
 def _weighted(values: Sequence[float], distances: Sequence[float]) -> float:
-    """The mean of values by the inverse squares of their distances; the value itself at distance 0."""
-    nearest = min(distances)
-    if nearest == 0:
-        return values[distances.index(nearest)]
+    """The mean of values by the inverse squares of their distances; that of those at distance 0 where there are any."""
+    here = [value for value, distance in zip(values, distances, strict=True) if distance == 0]
+    if here:
+        return sum(here) / len(here)
     weights = [1 / distance**2 for distance in distances]
     return sum(w * value for w, value in zip(weights, values, strict=True)) / sum(weights)

@@ -12,7 +12,7 @@ import pytest
 from int8_networks import with_parameters
 
 from bnfold.quantisation import cheapest
-from bnfold.quantisation.cheapest import float_by_cost
+from bnfold.quantisation.cheapest import float_by_cost, least_time
 from bnfold.quantisation.costs import SCHEMA, CostTable, elements_of, table_of
 from bnfold.quantisation.placement import integer_inputs, output_of, place
 from bnfold.quantisation.prepare import prepared
@@ -53,7 +53,7 @@ def test_the_table_of_the_package_gives_back_what_was_measured() -> None:
     assert cost.exact / cost.integer == pytest.approx(1994810 / 545791)
     assert not cost.is_far
     assert found.of(conv(144, 28, 3, group=144)).exact == pytest.approx(30142)
-    assert 2 * found.border(64 * 56 * 56) == pytest.approx(129_000, rel=0.05)
+    assert 100_000 < 2 * found.border(64 * 56 * 56) < 240_000  # of six layers with as many elements
 
 
 def test_between_two_shapes_a_cost_lies_between_theirs() -> None:
@@ -128,7 +128,7 @@ def seconds(graph: ir.Graph, costs: CostTable, possible: Iterable[str], integer:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_no_other_plan_is_faster_by_the_table(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_no_other_plan_is_faster_by_the_table(seed: int) -> None:
     rng = np.random.default_rng(seed)
     border = int(10 ** rng.uniform(2, 4.5))
     costs = table(
@@ -138,11 +138,10 @@ def test_no_other_plan_is_faster_by_the_table(monkeypatch: pytest.MonkeyPatch, s
             ("gate", 5, 1, 1),
         )
     )  # fmt: skip
-    monkeypatch.setattr(cheapest, "table_of", lambda _: costs)
     graph = prepared(with_parameters(HEAD + BODY, SHAPES), where="test").graph
     possible = place(graph).nodes
     free = list(place(graph).nodes) + [name for name in ("add", "cat", "pool", "flat") if name not in possible]
-    kept = set(float_by_cost(graph, "x86-vnni"))
+    kept = set(least_time(graph, costs, possible))
     layers = [name for name in possible if name not in ("pool", "flat")]
     best = math.inf
     for labels in itertools.product((False, True), repeat=len(free)):
@@ -175,7 +174,8 @@ def test_what_is_kept_in_float_anyway_counts_as_float(monkeypatch: pytest.Monkey
     monkeypatch.setattr(cheapest, "table_of", lambda _: costs)
     shapes = {"w_a": (144, 144, 1, 1), "w_b": (144, 1, 3, 3)}
     graph = prepared(with_parameters(HEAD + BLOCK.replace("ACT", "Relu"), shapes), where="test").graph
-    assert float_by_cost(graph, "x86-vnni") == ("wide", "dw", "c")  # 270 + 20 - 300 + two borders of 15 in integers
+    assert least_time(graph, costs, place(graph).nodes) == ("wide", "dw", "c")  # 290 and two borders of 15 against 300
+    assert float_by_cost(graph, "x86-vnni") == ()
     cheap = table([entry("pointwise", 144, 784, (100, 60, 30)), entry("depthwise", 144, 784, (100, 110, 30), 3)])
     monkeypatch.setattr(cheapest, "table_of", lambda _: cheap)
     assert float_by_cost(graph, "x86-vnni") == ()
