@@ -175,7 +175,7 @@ def main(show: Callable[[str], None] = print) -> None:
         "machine": platform.machine(),
         "threads": 1,
     }
-    table = {"schema": SCHEMA, "target": this_target(), "environment": environment, "entries": []}
+    table: dict[str, Any] = {"schema": SCHEMA, "target": this_target(), "environment": environment, "entries": []}
     if arguments.out.exists():
         table = json.loads(arguments.out.read_text())
         if table["environment"] != environment:

@@ -62,7 +62,7 @@ def choose_gauge(
     model: ir.Model,
     recipe: Recipe,
     statistics: Mapping[str, ChannelStatistics],
-    known: Mapping[str, Array] | None = None,
+    measured: Mapping[str, Array] | None = None,
 ) -> Chosen:
     """The units of least noise, and the graph in them.
 
@@ -70,11 +70,11 @@ def choose_gauge(
         model: the prepared float graph; unchanged.
         recipe: what is in integers.
         statistics: of every value that has a scale of its own or that a layer reads, by name.
-        known: sensitivities of values by name, see `sensitivities`.
+        measured: sensitivities of values by name, see `sensitivities`.
     """
     model = model.clone()
     units, classes = unit_classes(model.graph)
-    terms = _terms(model.graph, recipe, statistics, _Ids(units, classes), known)
+    terms = _terms(model.graph, recipe, statistics, _Ids(units, classes), measured)
     known = np.unique(np.concatenate([np.zeros(1, np.int64), *(_classes_of(term) for term in terms)]))
     number = np.zeros(int(classes.max()) + 1, np.int64)
     number[known] = np.arange(len(known))  # classes that no term knows keep their units
@@ -134,10 +134,10 @@ def _terms(
     recipe: Recipe,
     statistics: Mapping[str, ChannelStatistics],
     ids: _Ids,
-    known: Mapping[str, Array] | None,
+    measured: Mapping[str, Array] | None,
 ) -> list[Term]:
     positions = {name: own.positions for name, own in statistics.items()}
-    s = sensitivities(graph, positions, known)
+    s = sensitivities(graph, positions, measured)
     values = {str(value.name): value for node in graph for value in node.outputs}
     values |= {str(value.name): value for value in graph.inputs}
     terms: list[Term] = []

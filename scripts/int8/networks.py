@@ -3,7 +3,8 @@
     python scripts/int8/networks.py FASHION.npz RUNS [NAME ...]
 
 FASHION.npz has `x_train` (60000, 1, 28, 28) and `x_test` (10000, 1, 28, 28) of uint8, `y_train` and `y_test`. A run
-folder for each network is written to RUNS; one that is there stays, and one that was interrupted goes on. One thread, at most five minutes each.
+folder for each network is written to RUNS; one that is there stays, and one that was interrupted goes on. One thread,
+at most five minutes each.
 """
 
 from __future__ import annotations
