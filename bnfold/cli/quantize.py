@@ -175,6 +175,9 @@ def _echo_summary(report: QuantizeReport, output: Path) -> None:
     for layer in report.layers:
         if layer.reason is not None:
             click.echo(f"  float {layer.name}: {layer.sentence}")
+    for group in report.float_operators:
+        more = f" and {len(group.nodes) - 1} more" if len(group.nodes) > 1 else ""
+        click.echo(f"  float {group.op}, {group.nodes[0]}{more}: {group.sentence}")
     if report.error is not None:
         for out in report.error.outputs:
             same = "" if out.agreement is None else f", the same class for {out.agreement:.1%}"

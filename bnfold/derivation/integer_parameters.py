@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from onnx import NodeProto
 
+    from bnfold.records.certificate import Exact
     from bnfold.records.recipes import IntegerNode, Recipe
 
 __all__ = ["SMALLEST_SCALE", "ExpectedLayer", "ExpectedParameters", "even"]
@@ -41,6 +42,7 @@ class ExpectedParameters:
         constants: its initializers by name.
         readers: the nodes that read each of its values, by name.
         recipe: what the file was made with.
+        digits: float64 digits of initializers by name; one without is what is stored.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class ExpectedParameters:
         constants: Mapping[str, np.ndarray],
         readers: Mapping[str, Sequence[NodeProto]],
         recipe: Recipe,
+        digits: Mapping[str, Exact],
     ) -> None:
+        self._digits = digits
         self._source, self._constants, self._readers, self._recipe = source, constants, readers, recipe
         self._plans = {plan.name: plan for plan in recipe.nodes}
 
@@ -57,7 +61,7 @@ class ExpectedParameters:
         """The parameters of a layer that reads a value of scale `s`."""
         source = self._source[plan.name]
         axis = self.channel_axis(source)
-        w = self.in_units(source, self._constants[source.input[1]].astype(np.float64), axis)
+        w = self.in_units(source, self.exact(source.input[1]), axis)
         rows = np.moveaxis(w, axis, 0).reshape(w.shape[axis], -1)
         bias = self.bias(source, plan)
         limit = float(self._recipe.weight_limit)
@@ -81,6 +85,23 @@ class ExpectedParameters:
             bias_scales=product,
         )
 
+    def exact(self, name: str) -> np.ndarray:
+        """The float64 digits of an initializer."""
+        stored = self._constants[name]
+        own = self._digits.get(name)
+        return stored.astype(np.float64) if own is None else np.asarray(own(stored), np.float64)
+
+    def misstored(self) -> list[str]:
+        """The initializers that are no rounding of their digits."""
+        found = []
+        for name in sorted(set(self._digits) & set(self._constants)):
+            stored, exact = self._constants[name], self.exact(name)
+            with np.errstate(over="ignore"):
+                rounded = exact.astype(stored.dtype) if exact.shape == stored.shape else None
+            if rounded is None or not np.array_equal(rounded, stored, equal_nan=True):
+                found.append(name)
+        return found
+
     def bias(self, source: NodeProto, plan: IntegerNode) -> np.ndarray | None:
         """The float bias and its correction; None for a MatMul, whose bias is an operator of its own."""
         if source.op_type == "MatMul":
@@ -91,10 +112,10 @@ class ExpectedParameters:
         else:
             name = source.input[2] if len(source.input) > 2 else ""
         channels = self._constants[source.input[1]].shape[self.channel_axis(source)]
-        bias = self._constants[name].astype(np.float64) if name else np.zeros(channels)
+        bias = self.exact(name) if name else np.zeros(channels)
         written = self._recipe.gauge.get(self.written(source))
         if written is not None:
-            bias = (bias * written).astype(np.float32).astype(np.float64)
+            bias = bias * written
         return bias + self._recipe.corrections.get(plan.name, 0.0)
 
     def written(self, source: NodeProto) -> str:
@@ -105,7 +126,7 @@ class ExpectedParameters:
         return str(source.output[0])
 
     def in_units(self, source: NodeProto, w: np.ndarray, axis: int) -> np.ndarray:
-        """W' = a_y W / a_x, rounded to float32 as the folded weight is."""
+        """W' = a_y W / a_x."""
         read, written = (self._recipe.gauge.get(name) for name in (source.input[0], self.written(source)))
         if read is None and written is None:
             return w
@@ -117,7 +138,7 @@ class ExpectedParameters:
             groups = read.reshape(-1, per_group)
             own = groups[np.arange(m) // (m // len(groups))]
             rows *= (1 / own).reshape(m, per_group, *(1,) * (rows.ndim - 2))
-        return np.asarray(np.moveaxis(rows, 0, axis).astype(np.float32).astype(np.float64))
+        return np.moveaxis(rows, 0, axis)
 
     def channel_axis(self, source: NodeProto) -> int:
         """The axis of a weight that counts the output channels."""

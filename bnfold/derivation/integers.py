@@ -3,9 +3,9 @@
     s = (high - low) / 255      z = round(-low / s)      s_w = max_c |w| / n      q_w = round(w / s_w)
     q_b = round((b + correction) / (s s_w))
 
-from the folded weights and the recorded ranges and corrections. It shares no code with what writes the file: it reads
-the folded graph and the file as protobufs, and walks from one to the other by the names of nodes and values. So it also
-sees which value an operator reads and where its integers go.
+from the folded weights in float64 and the recorded ranges, units and corrections. It shares no code with what writes
+the file: it reads the folded graph and the file as protobufs, and walks from one to the other by the names of nodes and
+values. So it also sees which value an operator reads and where its integers go.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from onnx import ModelProto, NodeProto, numpy_helper
 from bnfold.derivation.integer_parameters import SMALLEST_SCALE, ExpectedParameters, even
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bnfold.records.certificate import Exact
     from bnfold.records.recipes import IntegerNode, Recipe
 
 __all__ = ["Derivation"]
@@ -34,13 +37,16 @@ class Derivation:
         folded: the float graph.
         written: the file.
         recipe: ranges, corrections, and what is in integers.
+        digits: float64 digits of the float graph's parameters by name, from the certificate of the fold.
 
     Attributes:
         differences: a sentence for each, the layer or value first; empty where the file is right.
         n_parameters: how many numbers were derived and compared.
     """
 
-    def __init__(self, folded: ModelProto, written: ModelProto, recipe: Recipe) -> None:
+    def __init__(
+        self, folded: ModelProto, written: ModelProto, recipe: Recipe, digits: Mapping[str, Exact] | None = None
+    ) -> None:
         self.differences: list[str] = []
         self.n_parameters = 0
         self._recipe = recipe
@@ -59,7 +65,12 @@ class Derivation:
             for name in node.input:
                 self._reads.setdefault(name, []).append(node)
         self._checked: set[str] = set()
-        self._expected = ExpectedParameters(self._source, self._source_constants, self._source_reader, recipe)
+        self._expected = ExpectedParameters(
+            self._source, self._source_constants, self._source_reader, recipe, digits or {}
+        )
+        for name in self._expected.misstored():
+            readers = ", ".join(node.name for node in self._source_reader.get(name, []))
+            self.differences.append(f"{readers}: {name} of the folded graph is not what the fold computed, rounded")
         self._compare()
 
     def _compare(self) -> None:
@@ -163,9 +174,8 @@ class Derivation:
         if source.op_type in ("Conv", "Gemm", "MatMul"):
             written = self._recipe.gauge.get(self._expected.written(source))
             if index == 1:
-                expected = self._expected.in_units(
-                    source, expected.astype(np.float64), self._expected.channel_axis(source)
-                )
+                axis = self._expected.channel_axis(source)
+                expected = self._expected.in_units(source, expected.astype(np.float64), axis).astype(np.float32)
             elif written is not None:
                 expected = (expected.astype(np.float64) * written).astype(np.float32)
         elif self._recipe.gauge:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from bnfold.sources.types import TorchSource
 
-__all__ = ["default_opset", "export_torch"]
+__all__ = ["PROGRAM", "default_opset", "export_torch"]
+
+PROGRAM = "bnfold.program"
+"""Where `meta` of an exported model holds the program that it was made from, whose values have the same names."""
 
 log = logging.getLogger("bnfold.export")
 
@@ -107,6 +110,7 @@ def _call_exporter(source: TorchSource, *, opset: int | None, static_batch: int 
         raise RuntimeError("torch.onnx.export(dynamo=True) returned no program")
     if program.exported_program is not None:
         refuse_batch_statistics(program.exported_program, source.facts.spec)
+        program.model.meta[PROGRAM] = program.exported_program
     return program.model
 
 

@@ -18,8 +18,9 @@ import onnx
 import onnx_ir as ir
 
 from bnfold.graph import operators as op
-from bnfold.graph.constants import constant, float64_constant, operand, parameter
+from bnfold.graph.constants import constant, operand
 from bnfold.graph.float64 import evaluate
+from bnfold.quantisation.digits import digits_of
 from bnfold.quantisation.grids import integer_bias
 from bnfold.quantisation.operators import WEIGHTED, channel_axis
 from bnfold.quantisation.samples import batches
@@ -111,12 +112,13 @@ def _correction(
     seen = _mean_of(runner, integers_name(source))
     if seen is None or seen.shape != mean.shape:
         return None
-    weight, axis = parameter(node, 1), channel_axis(node)
+    weight, offset, axis = digits_of(node, 1), digits_of(node, 2), channel_axis(node)
+    if weight is None:
+        raise ValueError(f"the weight of {name} is not constant")
     stored_scale = _stored(graph, f"{name}/weight/scale")
     scale = stored_scale.astype(np.float64)
     steps = scale.reshape([-1 if k == axis else 1 for k in range(weight.ndim)]) if scale.ndim else scale
     integers = _stored(graph, weight_name(name)).astype(np.float64)
-    offset = float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
     channels = weight.shape[axis]
     bias = np.zeros(channels) if offset is None else offset
     x_q = (seen - int(grid.zero_point)) * np.float64(grid.scale)

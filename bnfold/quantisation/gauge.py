@@ -23,6 +23,7 @@ from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure
 from bnfold.graph.constants import attribute, parameter, round_constants
 from bnfold.graph.operators import kind_of
+from bnfold.quantisation.digits import digits_to_units
 from bnfold.quantisation.noise import ActivationNoise, WeightNoise, least_noise, noise
 from bnfold.quantisation.operators import WEIGHTED, channel_axis
 from bnfold.quantisation.sensitivity import channels_of, sensitivities
@@ -57,17 +58,23 @@ class Chosen:
     n_classes: int
 
 
-def choose_gauge(model: ir.Model, recipe: Recipe, statistics: Mapping[str, ChannelStatistics]) -> Chosen:
+def choose_gauge(
+    model: ir.Model,
+    recipe: Recipe,
+    statistics: Mapping[str, ChannelStatistics],
+    measured: Mapping[str, Array] | None = None,
+) -> Chosen:
     """The units of least noise, and the graph in them.
 
     Args:
         model: the prepared float graph; unchanged.
         recipe: what is in integers.
         statistics: of every value that has a scale of its own or that a layer reads, by name.
+        measured: sensitivities of values by name, see `sensitivities`.
     """
     model = model.clone()
     units, classes = unit_classes(model.graph)
-    terms = _terms(model.graph, recipe, statistics, _Ids(units, classes))
+    terms = _terms(model.graph, recipe, statistics, _Ids(units, classes), measured)
     known = np.unique(np.concatenate([np.zeros(1, np.int64), *(_classes_of(term) for term in terms)]))
     number = np.zeros(int(classes.max()) + 1, np.int64)
     number[known] = np.arange(len(known))  # classes that no term knows keep their units
@@ -107,6 +114,7 @@ def in_units(model: ir.Model, scale: Array) -> dict[str, Array]:
                     scales[str(value.name)] = choice.gauge.write(value, axis, length)[0].copy()
     apply_choice(model.graph, choice, plan)
     round_constants(model.graph)
+    digits_to_units(model.graph, scales)
     return scales
 
 
@@ -121,9 +129,15 @@ def unit_classes(graph: ir.Graph, failed: Mapping[ir.Node, Failure] | None = Non
     return units, classify(units).scale
 
 
-def _terms(graph: ir.Graph, recipe: Recipe, statistics: Mapping[str, ChannelStatistics], ids: _Ids) -> list[Term]:
+def _terms(
+    graph: ir.Graph,
+    recipe: Recipe,
+    statistics: Mapping[str, ChannelStatistics],
+    ids: _Ids,
+    measured: Mapping[str, Array] | None,
+) -> list[Term]:
     positions = {name: own.positions for name, own in statistics.items()}
-    s = sensitivities(graph, positions)
+    s = sensitivities(graph, positions, measured)
     values = {str(value.name): value for node in graph for value in node.outputs}
     values |= {str(value.name): value for value in graph.inputs}
     terms: list[Term] = []

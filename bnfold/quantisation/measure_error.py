@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 
 from bnfold.graph import operators as op
-from bnfold.graph.float64 import Float64Graph
 from bnfold.graph.operators import kind_of
+from bnfold.quantisation.float_nodes import evaluate_float
 from bnfold.quantisation.samples import batches
 from bnfold.quantisation.simulate import Simulation
 from bnfold.records.quantisation import OutputError
@@ -59,11 +59,11 @@ def layer_sqnr(
     reference.CopyFrom(folded)
     declared = {value.name for value in reference.graph.output}
     reference.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted - declared))
-    graph, simulation = Float64Graph(reference), Simulation(written)
+    simulation = Simulation(written)
     grids = _grids(written)
     signal, noise = dict.fromkeys(wanted, 0.0), dict.fromkeys(wanted, 0.0)
     for feed in feeds:
-        expected = graph.evaluate(feed)
+        expected = evaluate_float(reference, feed)
 
         def seen(node: str, name: str, value: np.ndarray, expected: Mapping[str, np.ndarray] = expected) -> np.ndarray:
             del node

@@ -38,6 +38,12 @@ CARRIERS = in_integers("move")
 _ALL = in_integers("weights", "join", "pool", "move", "table") | {op.Relu}  # Relu and Clip: see `activation_of`
 LAYERS = (op.Conv, op.Gemm, op.MatMul, op.Add)  # that the report names
 
+_UNSIMULATED = frozenset(
+    {op.Sigmoid, op.Softmax, op.Mul, op.Where, op.Split, op.Resize, op.Gather, op.ReduceMean, op.ConvTranspose}
+)
+"""What ONNX Runtime has kernels in integers for that are not simulated here (onnxruntime/contrib_ops/cpu/quantization,
+qdq_transformer): nothing would prove a file that used them."""
+
 _INT32_MAX = 2**31 - 1
 _ACTIVATION_MAX, _WEIGHT_MAX = 255, 127
 
@@ -47,7 +53,7 @@ def why_float(node: ir.Node) -> PrecisionReason | None:
     kind = kind_of(node)
     values = [value for value in (*node.inputs, *node.outputs) if value is not None]
     if kind not in _ALL:
-        return "no_kernel"
+        return "no_simulation" if kind in _UNSIMULATED else "no_kernel"
     if node.outputs[0].dtype not in (ir.DataType.FLOAT, None) or values[0].dtype not in (ir.DataType.FLOAT, None):
         return "dtype"
     if kind in WEIGHTED:

@@ -19,15 +19,13 @@ from bnfold.quantisation.operators import (
     POOLS,
     WEIGHTED,
     activation_of,
-    is_depthwise,
-    reads_one_position,
     why_float,
 )
 from bnfold.records.recipes import IntegerNode, PrecisionReason
 
-__all__ = ["Placement", "integer_inputs", "place"]
+__all__ = ["WRITE_FLOAT", "Placement", "integer_inputs", "output_of", "place"]
 
-_WRITE_FLOAT = WEIGHTED - {op.Conv}  # and integers too: as their readers ask
+WRITE_FLOAT = WEIGHTED - {op.Conv}  # and integers too: as their readers ask
 
 
 class Placement:
@@ -36,20 +34,26 @@ class Placement:
     Attributes:
         nodes: by the name of their node.
         reasons: by the name of each other Conv, Gemm, MatMul and Add.
+        others: by the name of each other operator on floats.
     """
 
-    def __init__(self, nodes: Mapping[str, IntegerNode], reasons: Mapping[str, PrecisionReason]) -> None:
+    def __init__(
+        self,
+        nodes: Mapping[str, IntegerNode],
+        reasons: Mapping[str, PrecisionReason],
+        others: Mapping[str, PrecisionReason],
+    ) -> None:
         self.nodes = dict(nodes)
         self.reasons = dict(reasons)
+        self.others = dict(others)
 
 
-def place(graph: ir.Graph, kept: Mapping[str, PrecisionReason] | None = None, *, costs: bool = True) -> Placement:
+def place(graph: ir.Graph, kept: Mapping[str, PrecisionReason] | None = None) -> Placement:
     """Decide what is computed in integers.
 
     Args:
         graph: as `prepared` made it; every node has a name.
         kept: the names of nodes that stay float, and why.
-        costs: whether convolutions stay float where integers are slower, see `_is_dear`.
     """
     kept = kept or {}
     reasons: dict[ir.Node, PrecisionReason] = {}
@@ -60,20 +64,20 @@ def place(graph: ir.Graph, kept: Mapping[str, PrecisionReason] | None = None, *,
     chosen = {node for node in graph if node not in reasons}
     while True:
         alone = {node for node in chosen if kind_of(node) not in WEIGHTED and not _among_integers(node, chosen)}
-        dear = {node for node in chosen if costs and _is_dear(node, chosen)} if not alone else set()
-        if not alone | dear:
+        if not alone:
             break
-        chosen -= alone | dear
+        chosen -= alone
         reasons.update(dict.fromkeys(alone, "float_neighbours"))
-        reasons.update(dict.fromkeys(dear, "cost"))
     nodes = {str(node.name): _integer_node(node, chosen) for node in graph if node in chosen}
     absorbed = {node.activation for node in nodes.values()}
-    named = {
-        str(node.name): reason
-        for node, reason in reasons.items()
-        if kind_of(node) in LAYERS and node.name not in absorbed
-    }
-    return Placement(nodes, named)
+    layers, others = {}, {}
+    for node in graph:
+        if node in reasons and node.name not in absorbed:
+            if kind_of(node) in LAYERS:
+                layers[str(node.name)] = reasons[node]
+            elif node.outputs[0].dtype in (ir.DataType.FLOAT, None):
+                others[str(node.name)] = reasons[node]
+    return Placement(nodes, layers, others)
 
 
 def integer_inputs(node: ir.Node) -> list[ir.Value]:
@@ -90,7 +94,7 @@ def output_of(node: ir.Node) -> ir.Value:
 
 def _writes_output(node: ir.Node) -> PrecisionReason | None:
     """Outputs stay float: only a kernel that writes float may end in one, through whatever moves elements."""
-    if kind_of(node) in _WRITE_FLOAT:
+    if kind_of(node) in WRITE_FLOAT:
         return None
     return "graph_output" if _reaches_output(output_of(node)) else None
 
@@ -120,22 +124,6 @@ def _among_integers(node: ir.Node, chosen: Collection[ir.Node]) -> bool:
     return any(_reads_integers(use.node, use.idx, chosen) for use in output_of(node).uses())
 
 
-def _is_dear(node: ir.Node, chosen: Collection[ir.Node]) -> bool:
-    """Whether a convolution is slower in integers for its neighbours: a depthwise one, or one of a gate, beside float.
-
-    Both do little work for the memory that they pass over, so that a QuantizeLinear and a DequantizeLinear beside them
-    cost more than the kernel saves. Measured on a CPU with VNNI, one thread: EfficientNet-B0, whose activations are
-    float, takes 0.995 of the float file's time in integers throughout, 0.874 without its depthwise convolutions, and
-    0.824 without its gates too; MobileNetV2, whose activations are taken in, 0.451 throughout.
-    """
-    if kind_of(node) != op.Conv or not (is_depthwise(node) or reads_one_position(node)):
-        return False
-    read = node.inputs[0]
-    behind_float = read is None or not _is_stored(read, chosen)
-    readers = list(output_of(node).uses())
-    return behind_float or not any(_reads_integers(use.node, use.idx, chosen) for use in readers)
-
-
 def _is_stored(value: ir.Value, chosen: Collection[ir.Node]) -> bool:
     """Whether an integer kernel writes a value."""
     producer = value.producer()
@@ -153,7 +141,7 @@ def _reads_integers(node: ir.Node, index: int, chosen: Collection[ir.Node]) -> b
 
 def _has_grid(node: ir.Node, chosen: Collection[ir.Node]) -> bool:
     """Whether an integer kernel writes integers: a Gemm or MatMul that no one reads as such writes float."""
-    if kind_of(node) not in _WRITE_FLOAT:
+    if kind_of(node) not in WRITE_FLOAT:
         return True
     y = output_of(node)
     if _reaches_output(y):

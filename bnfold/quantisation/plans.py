@@ -19,11 +19,14 @@ from bnfold.errors import InputRefused
 from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant
 from bnfold.graph.operators import kind_of
+from bnfold.quantisation.cheapest import float_by_cost
 from bnfold.quantisation.operators import WEIGHTED, is_depthwise, reads_one_position
 from bnfold.quantisation.placement import integer_inputs, place
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bnfold.records.recipes import Target
 
 __all__ = ["PLAN_SCHEMA", "candidate_plans", "multiply_adds", "plan_text", "read_plan", "regions"]
 
@@ -31,11 +34,12 @@ PLAN_SCHEMA = "bnfold.quantize-plan/1"
 MOST_REGIONS = 3  # that are tried alone
 
 
-def candidate_plans(graph: ir.Graph) -> dict[str, tuple[str, ...]]:
+def candidate_plans(graph: ir.Graph, target: Target) -> dict[str, tuple[str, ...]]:
     """Plans worth trying, by name: the nodes that stay float. The first leaves nothing float; no two are the same.
 
     Args:
         graph: prepared, float.
+        target: whose costs count.
     """
     layers = [node for node in graph if kind_of(node) in WEIGHTED and constant(node.inputs[1]) is not None]
     choices: dict[str, Callable[[ir.Node], bool]] = {
@@ -49,8 +53,7 @@ def candidate_plans(graph: ir.Graph) -> dict[str, tuple[str, ...]]:
     }
     own = [str(node.name) for node in layers]
     plans = {name: tuple(str(node.name) for node in layers if not holds(node)) for name, holds in choices.items()}
-    by_cost = place(graph).reasons
-    plans["regions by cost"] = tuple(name for name in own if by_cost.get(name) == "cost")
+    plans["by cost"] = float_by_cost(graph, target)
     for region in regions(graph)[:MOST_REGIONS]:
         first = next(name for name in own if name in region)
         plans[f"single region from {first}"] = tuple(name for name in own if name not in region)
@@ -67,7 +70,7 @@ def regions(graph: ir.Graph) -> list[frozenset[str]]:
     Args:
         graph: prepared, float.
     """
-    chosen = place(graph, costs=False).nodes
+    chosen = place(graph).nodes
     parts = DisjointSet(chosen)
     writer = {plan.output: name for name, plan in chosen.items()}
     for node in graph:

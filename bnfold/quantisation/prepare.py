@@ -8,6 +8,8 @@ stay several kernels, or float.
 
 from __future__ import annotations
 
+import re
+
 import onnx
 import onnx.shape_inference
 import onnx_ir as ir
@@ -22,6 +24,8 @@ from bnfold.graph.reading import read_model
 __all__ = ["OLDEST_OPSET", "prepared"]
 
 OLDEST_OPSET = 13  # DequantizeLinear has an axis from here on
+_CONTRIB = "com.microsoft"
+_QUANTISED_CONTRIB = re.compile("Q(Attention|Embed|Gemm|Linear|MoE|Ordered)")  # QuickGelu is none
 _QUANTISED = frozenset(known.name for known in having(Trait.QUANTISED))  # com.microsoft has some of them too
 
 
@@ -56,8 +60,7 @@ def prepared(folded: onnx.ModelProto, *, where: str) -> ir.Model:
 
 def _refuse_quantised(folded: onnx.ModelProto, where: str) -> None:
     for node in folded.graph.node:
-        quantised = node.op_type in _QUANTISED or (node.domain == "com.microsoft" and node.op_type.startswith("Q"))
-        if quantised:
+        if node.op_type in _QUANTISED or (node.domain == _CONTRIB and _QUANTISED_CONTRIB.match(node.op_type)):
             raise InputRefused(
                 "the source is quantised already", where=f"{where}, node {node.name or node.output[0]}",
                 found=node.op_type, expected="a float network",

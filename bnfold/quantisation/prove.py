@@ -3,7 +3,7 @@
 1. ONNX Runtime's integers, at the level at which the file is deployed, against our own simulation, operator by
    operator: each is given the integers that ONNX Runtime gave to it, so that a difference is the operator's own.
 2. ONNX Runtime's optimized graph, read: layers called int8 are integer kernels, those called float are none.
-3. Every scale, zero point, integer weight and bias derived again from the folded graph and the recipe.
+3. Every scale, zero point, integer weight and bias derived again from the folded weights in float64 and the recipe.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from bnfold.records.certificate import Exact
     from bnfold.records.recipes import Recipe
 
 __all__ = ["MOST_OFF_BY_ONE", "Compared", "Proof", "compare_with_simulation", "prove"]
@@ -56,11 +57,12 @@ class Compared:
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """The outcome; `failures` is empty where the file is right."""
+    """The outcome; `failures` is empty where the file is right, `unknown` names float nodes without a simulation."""
 
     facts: ProofFacts
     steps: int
     failures: tuple[str, ...]
+    unknown: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return not self.failures
@@ -72,6 +74,7 @@ def prove(
     recipe: Recipe,
     feeds: Iterable[Mapping[str, np.ndarray]],
     *,
+    digits: Mapping[str, Exact] | None = None,
     threads: int | None = None,
 ) -> Proof:
     """Run the three checks.
@@ -81,16 +84,18 @@ def prove(
         folded: the float graph that it was made from.
         recipe: what it was made with.
         feeds: inputs to compare on.
+        digits: float64 digits of the float graph's parameters by name, from the certificate of the fold.
         threads: of one operator.
     """
     model = onnx.load(file)
-    derivation = Derivation(folded, model, recipe)
+    derivation = Derivation(folded, model, recipe, digits)
     signed = recipe.activations == "s8"
     nodes = executed_nodes(file, signed=signed, threads=threads)
-    compared = compare_with_simulation(file, Simulation(model), feeds, signed=signed, threads=threads)
+    simulation = Simulation(model)
+    compared = compare_with_simulation(file, simulation, feeds, signed=signed, threads=threads)
     failures = (*derivation.differences, *wrong_kernels(nodes, recipe), *compared.failures)
     facts = ProofFacts(compared.n, compared.n_off_by_one, derivation.n_parameters, kernel_counts(nodes))
-    return Proof(facts, compared.steps, failures)
+    return Proof(facts, compared.steps, failures, simulation.unknown)
 
 
 def compare_with_simulation(

@@ -11,15 +11,17 @@ import onnx_ir as ir
 
 from bnfold.errors import InputRefused
 from bnfold.quantisation.calibrate import observe, observe_channels
+from bnfold.quantisation.cheapest import float_by_cost
 from bnfold.quantisation.correct import bias_corrections, corrected_inputs, samples_that_fit
+from bnfold.quantisation.digits import attach_digits
+from bnfold.quantisation.first_recipe import recipe_of
 from bnfold.quantisation.gauge import choose_gauge, with_statistics
 from bnfold.quantisation.measure_error import output_errors
 from bnfold.quantisation.operators import WEIGHTED
-from bnfold.quantisation.placement import integer_inputs, place
+from bnfold.quantisation.placement import place
 from bnfold.quantisation.prepare import prepared
 from bnfold.quantisation.write import write
 from bnfold.records.quantisation import GaugeFacts
-from bnfold.records.recipes import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,15 +30,10 @@ if TYPE_CHECKING:
 
     from bnfold.quantisation.samples import Samples
     from bnfold.records import InputSpec
-    from bnfold.records.recipes import Activations, IntegerNode, PrecisionReason, Target, WeightScales
+    from bnfold.records.certificate import Exact
+    from bnfold.records.recipes import PrecisionReason, Recipe, Target, WeightScales
 
-__all__ = ["ACTIVATIONS", "WEIGHT_LIMITS", "Quantised", "kept_layers", "layer_of_node", "quantise"]
-
-WEIGHT_LIMITS: Mapping[str, int] = {"x86-vnni": 127, "arm": 127, "x86": 63}
-"""Without VNNI an x86 processor adds two products u8 s8 in 16 bits: 2 * 255 * 63 < 2^15 < 2 * 255 * 127."""
-
-ACTIVATIONS: Mapping[str, Activations] = {"x86-vnni": "u8", "x86": "u8", "arm": "s8"}
-"""ARM multiplies s8 with s8 in one instruction (SDOT); x86 multiplies u8 with s8 (VPDPBUSD, PMADDUBSW)."""
+__all__ = ["Quantised", "kept_layers", "layer_of_node", "quantise"]
 
 LEAST_GAIN_DB = 1.0
 N_STATISTICS = 32  # samples that the units are chosen by
@@ -54,6 +51,7 @@ class Quantised:
         source: the folded graph, prepared, in the units that it came in.
         reference: the same in the units of the file.
         gauge: whether these are others.
+        digits: float64 digits of the parameters of `source`, by name, that the integers were rounded from.
     """
 
     model: onnx.ModelProto
@@ -61,6 +59,7 @@ class Quantised:
     reference: onnx.ModelProto
     source: onnx.ModelProto
     gauge: GaugeFacts
+    digits: Mapping[str, Exact] = dataclasses.field(default_factory=dict)
 
 
 def quantise(
@@ -74,6 +73,8 @@ def quantise(
     kept: Mapping[str, PrecisionReason] | None = None,
     correct_biases: bool = True,
     choose_units: bool = True,
+    sensitivities: Mapping[str, np.ndarray] | None = None,
+    digits: Mapping[str, Exact] | None = None,
     threads: int | None = None,
     where: str = "the network",
 ) -> Quantised:
@@ -89,6 +90,8 @@ def quantise(
         kept: nodes that stay float for other reasons; None for those in front of or behind which integers are slower.
         correct_biases: whether what layers are off by on average goes into their biases.
         choose_units: whether channels may be stored in other units, where that makes less noise.
+        sensitivities: of the outputs to values of the graph, by name, from gradients; the others are propagated.
+        digits: float64 digits of the graph's parameters, by name, see `Certificate.parameters`.
         threads: of one operator of ONNX Runtime.
         where: the source, for messages.
 
@@ -97,8 +100,11 @@ def quantise(
             unknown; or a value is not finite on the samples.
     """
     model = prepared(folded, where=where)
+    attach_digits(model.graph, digits or {})
     asked: dict[str, PrecisionReason] = dict.fromkeys(kept_layers(model.graph, keep_float, where), "asked")
-    placement = place(model.graph, {**(kept or {}), **asked}, costs=kept is None)
+    if kept is None:
+        kept = dict.fromkeys(float_by_cost(model.graph, target, asked), "cost")
+    placement = place(model.graph, {**kept, **asked})
     if not any(plan.op in WEIGHTED for plan in placement.nodes.values()):
         raise InputRefused(
             "no layer can be computed in integers", where=where,
@@ -106,17 +112,9 @@ def quantise(
             expected="at least one Conv, Gemm or MatMul with constant weights in float32",
             remedy="keep the float file",
         )  # fmt: skip
-    names = _own_ranges(model.graph, placement.nodes)
-    recipe = Recipe(
-        tuple(placement.nodes.values()),
-        dict.fromkeys(names, (-1.0, 1.0)),  # until they are observed
-        weights=weights,
-        weight_limit=WEIGHT_LIMITS[target],
-        activations=ACTIVATIONS[target],
-        reasons=placement.reasons,
-    )
+    recipe = recipe_of(model.graph, placement, weights=weights, target=target)
     work = _Work(samples, inputs, threads)
-    chosen = _gauge_worth_taking(model, recipe, work) if choose_units else None
+    chosen = _gauge_worth_taking(model, recipe, work, sensitivities) if choose_units else None
     gauge = GaugeFacts(taken=False, predicted_gain_db=None, n_classes=0)
     if chosen is not None:
         gauge = chosen.facts
@@ -126,7 +124,7 @@ def quantise(
     reference = ir.to_proto(model)
     del reference.graph.value_info[:]
     source = ir.to_proto(prepared(folded, where=where)) if gauge.taken else reference
-    return Quantised(_finished(write(model, recipe).model), recipe, reference, source, gauge)
+    return Quantised(_finished(write(model, recipe).model), recipe, reference, source, gauge, digits or {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,12 +143,12 @@ class _Units:
     facts: GaugeFacts
 
 
-def _gauge_worth_taking(model: ir.Model, recipe: Recipe, work: _Work) -> _Units:
+def _gauge_worth_taking(model: ir.Model, recipe: Recipe, work: _Work, known: Mapping[str, np.ndarray] | None) -> _Units:
     """The units of least noise; they are taken where they gain more than a decibel on the samples held out."""
     first = {name: array[:N_STATISTICS] for name, array in work.samples.calibration.items()}
     wanted = with_statistics(recipe, model.graph)
     statistics = observe_channels(model, wanted, first, work.inputs, threads=work.threads)
-    chosen = choose_gauge(model, recipe, statistics)
+    chosen = choose_gauge(model, recipe, statistics, known)
     gain = 0.0
     if chosen.gain_db > LEAST_GAIN_DB:
         exact = ir.to_proto(model).SerializeToString()
@@ -211,17 +209,6 @@ def kept_layers(graph: ir.Graph, layers: Sequence[str], where: str) -> list[str]
             )  # fmt: skip
         found += own
     return found
-
-
-def _own_ranges(graph: ir.Graph, nodes: Mapping[str, IntegerNode]) -> list[str]:
-    """The values that have a scale of their own, in graph order: outputs of integer kernels, and inputs from float."""
-    own = {plan.output for plan in nodes.values() if plan.grid == "own"}
-    written = {plan.output for plan in nodes.values() if plan.grid != "none"}
-    read = [str(value.name) for node in graph if str(node.name) in nodes for value in integer_inputs(node)]
-    ordered = [str(value.name) for value in graph.inputs]
-    ordered += [str(value.name) for node in graph for value in node.outputs]
-    wanted = own | {name for name in read if name not in written}
-    return [name for name in ordered if name in wanted]
 
 
 def _finished(model: ir.Model) -> onnx.ModelProto:

@@ -3,6 +3,8 @@
     s_x[c] = sum_m sum_taps W[m, c]^2 s_y[m] / strides          y = W x
     s_x[c] = g[c]^2 s_y[c]                                      y = g x + t, a BatchNorm that stayed or a constant
 
+Where the source is PyTorch, `gradients.py` measures s, and only what has no name there is propagated.
+
 s is the mean square of the derivative of the outputs by an element, as if signs were random and activations passed half
 of what they read. What matters is the ratio of channels, and that it follows their units: a channel stored a times as
 large has s / a^2, exactly.
@@ -38,15 +40,23 @@ def channels_of(value: ir.Value) -> int:
     return size if isinstance(size, int) else 1
 
 
-def sensitivities(graph: ir.Graph, positions: Mapping[str, float]) -> dict[str, Array]:
+def sensitivities(
+    graph: ir.Graph, positions: Mapping[str, float], known: Mapping[str, Array] | None = None
+) -> dict[str, Array]:
     """s of every float value by name, shape (C,).
 
     Args:
         graph: prepared, float.
         positions: elements of a channel of a value in one sample, by name, as far as they are known.
+        known: s of some values by name, from gradients, of which those of others follow.
     """
     found: dict[str, Array] = {str(value.name): np.ones(channels_of(value)) for value in graph.outputs}
+    measured = dict(known or {})
     for node in reversed(list(graph)):
+        for y in node.outputs:
+            own = measured.get(str(y.name))
+            if own is not None and len(own) == channels_of(y):
+                found[str(y.name)] = own
         ys = [found[str(y.name)] for y in node.outputs if str(y.name) in found]
         if not ys:
             continue
@@ -56,6 +66,9 @@ def sensitivities(graph: ir.Graph, positions: Mapping[str, float]) -> dict[str, 
             given = _given(node, index, x, ys[0], positions)
             name = str(x.name)
             found[name] = found[name] + given if name in found else given
+    for x in graph.inputs:
+        if len(measured.get(str(x.name), ())) == channels_of(x):
+            found[str(x.name)] = measured[str(x.name)]
     return found
 
 

@@ -19,9 +19,9 @@ import onnx
 from onnx import numpy_helper
 
 from bnfold.graph import operators as op
-from bnfold.graph.float64 import Float64Graph
 from bnfold.graph.float64_values import reads
 from bnfold.graph.operators import in_integers, is_onnx, kind_of
+from bnfold.quantisation.float_nodes import FloatNodes
 from bnfold.quantisation.integer_kernels import KERNELS, MOVES, Kernel, Operand, saturated
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Simulation:
         self._outputs = {value.name for value in model.graph.output}
         self._units = {node.name: unit for node in model.graph.node if (unit := self._unit(node)) is not None}
         self._in_units = {unit.quantize.name for unit in self._units.values() if unit.quantize is not None}
-        self._graphs: dict[str, Float64Graph] = {}
+        self._floats = FloatNodes(model)
         self.integer_nodes = tuple(self._units)
         self.stored = {
             node.output[0]: self._constants[node.input[2]].dtype
@@ -101,7 +101,7 @@ class Simulation:
                 ):
                     values[node.output[0]] = self._operand(node, values).real()
             else:
-                self._run_float(node, values)
+                values.update(self._floats.run(node, values))
             self._show(node, values, seen, also)
         return {name: values[name] for name in (value.name for value in self._model.graph.output)}
 
@@ -153,18 +153,7 @@ class Simulation:
     def _opset(self) -> int:
         return int(next(entry.version for entry in self._model.opset_import if is_onnx(entry.domain)))
 
-    def _run_float(self, node: onnx.NodeProto, values: dict[str, np.ndarray]) -> None:
-        key = node.output[0]
-        if key not in self._graphs:
-            names = [name for name in node.output if name]
-            inputs = sorted(set(reads(node)))
-            graph = onnx.helper.make_graph(
-                [node], "float", [onnx.ValueInfoProto(name=name) for name in inputs],
-                [onnx.ValueInfoProto(name=name) for name in names],
-            )  # fmt: skip
-            model = onnx.ModelProto(
-                ir_version=self._model.ir_version, opset_import=self._model.opset_import, graph=graph
-            )
-            self._graphs[key] = Float64Graph(model)
-        feed = {name: values[name] for name in reads(node) if name in values}
-        values.update(self._graphs[key].evaluate(feed))
+    @property
+    def unknown(self) -> frozenset[str]:
+        """The float nodes of the last run that float64 has no meaning for: ONNX Runtime's own numbers stand there."""
+        return frozenset(self._floats.unknown)

@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bnfold.graph import operators as op
-from bnfold.graph.constants import constant, float64_constant
 from bnfold.graph.operators import kind_of
+from bnfold.quantisation.digits import digits_of
 from bnfold.quantisation.grids import integer_bias, integer_weight
 from bnfold.quantisation.operators import channel_axis
 
@@ -56,7 +56,7 @@ def write_parameters(graph: ir.Graph, node: ir.Node, recipe: Recipe, grid: Grid)
         grid: of what it reads.
     """
     name, axis = str(node.name), channel_axis(node)
-    weight, bias = constant(node.inputs[1]), float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    weight, bias = digits_of(node, 1), digits_of(node, 2)
     if weight is None:
         raise ValueError(f"the weight of {name} is not constant")
     correction = recipe.corrections.get(name)

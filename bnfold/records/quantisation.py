@@ -15,6 +15,7 @@ from bnfold.shown import Shown
 
 __all__ = [
     "CalibrationFacts",
+    "FloatOperators",
     "GaugeFacts",
     "LayerPrecision",
     "OutputError",
@@ -64,6 +65,21 @@ class LayerPrecision:
     sentence: str | None = None
     ms: float | None = None
     float_ms: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class FloatOperators:
+    """Nodes of one operator that stay float, besides layers, for one reason.
+
+    `simulated` is False where float64 has no meaning for the operator, so that ONNX Runtime's own numbers stand for it
+    in the proof.
+    """
+
+    op: str
+    reason: PrecisionReason
+    sentence: str
+    nodes: tuple[str, ...]
+    simulated: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,8 +196,9 @@ class QuantizeReport(Shown):
     """What `bnfold quantize` did.
 
     `failures` says in a clause each what held a file back, and is empty if it passed. `int8_share`: that of the
-    multiply-adds in integers. `plans`: those that `--measure` timed. `ledger` and `network` are those of the fold:
-    `network.after` is the float file, whose operators `layers` names.
+    multiply-adds in integers. `plans`: those that were timed. `float_operators`: every operator on floats that stays so
+    and is none of `layers`. `ledger` and `network` are those of the fold: `network.after` is the float file, whose
+    operators `layers` names.
     """
 
     passed: bool
@@ -199,6 +216,7 @@ class QuantizeReport(Shown):
     seconds: Mapping[str, float]
     int8_share: float | None = None
     plans: tuple[TriedPlan, ...] = ()
+    float_operators: tuple[FloatOperators, ...] = ()
     warnings: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     ledger: Ledger | None = None

@@ -29,6 +29,7 @@ GridOf = Literal["own", "input", "none"]
 PrecisionReason = Literal[
     "asked",  # --keep-float
     "no_kernel",  # the runtime has no kernel for it in that precision
+    "no_simulation",  # it has one, which is not simulated here
     "not_constant",  # a weight or bias is computed
     "dtype",  # not float32
     "graph_output",  # it writes an output, and outputs are not rounded
@@ -72,6 +73,7 @@ class Recipe:
         weight_limit: the largest magnitude of an integer weight: 127, or 63 where a processor's sums of two products
             would saturate.
         reasons: why each other Conv, Gemm, MatMul or Add is not computed in integers, by node.
+        others: the same of every other operator on floats.
         activations: the integers of activations: unsigned, or signed, with zero points that are smaller by 128.
         gauge: how many times as large as in the folded graph a value is stored that a layer reads or writes, by name,
             one number for each channel; 1 where absent. Ranges and corrections are those of what is stored.
@@ -85,6 +87,7 @@ class Recipe:
     reasons: Mapping[str, PrecisionReason] = dataclasses.field(default_factory=dict)
     gauge: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     activations: Activations = "u8"
+    others: Mapping[str, PrecisionReason] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

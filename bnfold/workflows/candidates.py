@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from bnfold.quantisation.half.convert import Half, to_half
@@ -11,16 +12,24 @@ from bnfold.workflows.int8_candidate import Candidate
 from bnfold.workflows.int8_plans import fastest_plan, share_in_integers, what_stays_float
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+
     from bnfold.quantisation.quantise import Quantised
+    from bnfold.quantisation.samples import Samples
+    from bnfold.records.certificate import Exact
     from bnfold.records.quantisation import QuantizedTiming, TriedPlan
     from bnfold.runtime import Provider
+    from bnfold.sources.types import Source
+    from bnfold.workflows.conversion import Conversion
     from bnfold.workflows.int8_plans import Search
     from bnfold.workflows.quantize_options import Asked
 
-__all__ = ["candidate_of", "lowered", "plans_where_slower", "share_of_int8"]
+__all__ = ["candidate_of", "digits_of", "lowered", "plans_where_slower", "sensitivities_of", "share_of_int8"]
+
+log = logging.getLogger("bnfold.workflows")
 
 
 def lowered(
@@ -54,9 +63,42 @@ def lowered(
     left, tried = what_stays_float(search, plan, measure=measure, keep_float=keep_float, budget_s=budget_s)
     made = quantise(
         search.folded, search.samples, search.specs, weights=search.weights, target=search.target, kept=left,
-        keep_float=keep_float, threads=search.threads, where=search.where,
+        keep_float=keep_float, sensitivities=search.sensitivities, digits=search.digits, threads=search.threads,
+        where=search.where,
     )  # fmt: skip
     return made, tuple(left or ()), tried
+
+
+def sensitivities_of(
+    conversion: Conversion, source: Source, samples: Samples, precision: Asked
+) -> dict[str, np.ndarray]:
+    """How much the outputs change with the values of the folded graph, from gradients; empty where there are none.
+
+    Args:
+        conversion: of a source that PyTorch's exporter has written, or of an `.onnx` file.
+        source: that it was made from.
+        samples: to take gradients at.
+        precision: of the file; float16 does not ask for any.
+    """
+    certificate = conversion.ledger.certificate
+    if precision == "fp16" or conversion.program is None or certificate is None or source.form is not None:
+        return {}
+    from bnfold.quantisation.gradients import in_folded_units, squared_gradients
+    from bnfold.quantisation.quantise import N_STATISTICS
+
+    first = {name: array[:N_STATISTICS] for name, array in samples.calibration.items()}
+    try:
+        found = squared_gradients(conversion.program, first, source.inputs)
+    except RuntimeError as error:
+        log.info("no gradients, propagated norms in their place: %s", error)
+        return {}
+    return in_folded_units(found, certificate)
+
+
+def digits_of(conversion: Conversion) -> Mapping[str, Exact]:
+    """Float64 digits of the folded graph's parameters by name, as the fold's certificate has them."""
+    certificate = conversion.ledger.certificate
+    return {} if certificate is None else certificate.parameters.get("", {})
 
 
 def candidate_of(made: Quantised | Half, file: Path, search: Search, provider: Provider | None) -> Candidate:

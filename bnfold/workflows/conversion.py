@@ -9,6 +9,7 @@ from bnfold.workflows.accounts import check_file, fold_accounted
 
 if TYPE_CHECKING:
     import onnx
+    import torch
 
     from bnfold.records import FileFacts, GraphFacts, Ledger
     from bnfold.sources.types import Source
@@ -19,12 +20,13 @@ __all__ = ["Conversion", "convert", "into_metadata", "measured_conversion", "wit
 
 @dataclass(frozen=True)
 class Conversion:
-    """The graph before and after, and what happened to each BatchNorm."""
+    """The graph before and after, what happened to each BatchNorm, and the program that PyTorch's exporter went by."""
 
     plain: onnx.ModelProto
     folded: onnx.ModelProto
     ledger: Ledger
     graph: GraphFacts
+    program: torch.export.ExportedProgram | None = None
 
 
 def convert(
@@ -53,17 +55,18 @@ def convert(
     import onnx_ir as ir
 
     from bnfold.export import finish, graph_facts, plain_graph
+    from bnfold.export.torch_export import PROGRAM
 
     with watch.stage("export"):
         model = plain_graph(source, opset=opset, static_batch=static_batch)
-        plain = ir.to_proto(model)
+        plain, program = ir.to_proto(model), model.meta.pop(PROGRAM, None)
     with watch.stage("fold"):
         ledger = fold_accounted(model, provider=provider, pixels=source.form.input if source.form else None)
     with watch.stage("simplify"):
         folded = finish(model, opset=opset, where=source.facts.spec, simplify=simplify)
         graph = graph_facts(plain, folded)
     check_file(ledger, n_left=graph.batchnorm_after)
-    return Conversion(plain, folded, ledger, graph)
+    return Conversion(plain, folded, ledger, graph, program)
 
 
 def measured_conversion(conversion: Conversion, **options: Any) -> Conversion:

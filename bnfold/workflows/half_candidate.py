@@ -6,11 +6,11 @@ import dataclasses
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bnfold.records.quantisation import LayerPrecision, QuantisationError
+from bnfold.records.quantisation import FloatOperators, LayerPrecision, QuantisationError
 from bnfold.workflows.int8_candidate import SENTENCES, Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     import onnx
@@ -62,6 +62,11 @@ class HalfCandidate(Candidate):
 
         feeds = batches(self.samples.held_out, self.specs, 1)
         return prove_half(self.file, self.made.source, self.made.recipe, feeds, threads=self.threads)
+
+    def float_operators(self, unknown: Collection[str]) -> tuple[FloatOperators, ...]:
+        """None: `layers` has them all."""
+        del unknown
+        return ()
 
     def layers(self) -> tuple[LayerPrecision, ...]:
         """Every Conv, Gemm, MatMul and Add, with what it lost, and every other operator that stays in float32."""

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from bnfold.errors import InputRefused
-from bnfold.records.quantisation import LayerPrecision, PairedAccuracy, QuantisationError, QuantizedTiming
+from bnfold.graph.operators import kind_of
+from bnfold.records.quantisation import (
+    FloatOperators,
+    LayerPrecision,
+    PairedAccuracy,
+    QuantisationError,
+    QuantizedTiming,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +39,7 @@ N_SIMULATED = 4  # samples of the proof and of the layers' errors
 SENTENCES: Mapping[PrecisionReason, str] = {
     "asked": "asked for with --keep-float",
     "no_kernel": "ONNX Runtime has no integer kernel for it",
+    "no_simulation": "its integer kernel is not simulated, so that nothing would prove it",
     "not_constant": "its weight or bias is computed",
     "dtype": "it is not float32",
     "graph_output": "it writes an output, and outputs are not rounded to 8 bits",
@@ -84,7 +92,8 @@ class Candidate:
         """The three checks of `bnfold.quantisation.prove`."""
         from bnfold.quantisation.prove import prove
 
-        return prove(self.file, self.made.source, self.made.recipe, self._few(), threads=self.threads)
+        own = self.made
+        return prove(self.file, own.source, own.recipe, self._few(), digits=own.digits, threads=self.threads)
 
     def layers(self) -> tuple[LayerPrecision, ...]:
         """Every Conv, Gemm, MatMul and Add, with what it lost."""
@@ -113,6 +122,23 @@ class Candidate:
                 )
             )
         return tuple(found)
+
+    def float_operators(self, unknown: Collection[str]) -> tuple[FloatOperators, ...]:
+        """What stays float besides layers, by operator and reason.
+
+        Args:
+            unknown: the nodes that the proof could not compute in float64.
+        """
+        others = self.made.recipe.others
+        groups: dict[tuple[str, PrecisionReason, bool], list[str]] = {}
+        for node in self.made.reference.graph.node:
+            if node.name in others:
+                key = str(kind_of(node)), others[node.name], node.name not in unknown
+                groups.setdefault(key, []).append(node.name)
+        return tuple(
+            FloatOperators(op, reason, _sentence(reason, simulated=simulated), tuple(names), simulated)
+            for (op, reason, simulated), names in sorted(groups.items())
+        )
 
     def error(self, simulation_steps: int) -> QuantisationError:
         """What the outputs lose on all samples that were held out."""
@@ -179,6 +205,11 @@ class Candidate:
             note=ratio.note, batch=own.batch, threads=own.threads, median_ms=own.median_ms, float_ms=exact.median_ms,
         )  # fmt: skip
         return timing, (by_layer[0], by_layer[1])
+
+
+def _sentence(reason: PrecisionReason, *, simulated: bool) -> str:
+    unproven = "" if simulated else "; it has no simulation either, and the proof takes what ONNX Runtime computes"
+    return SENTENCES[reason] + unproven
 
 
 def with_times(layers: Sequence[LayerPrecision], times: LayerTimes) -> tuple[LayerPrecision, ...]:

@@ -14,12 +14,14 @@ from bnfold.workflows.int8_candidate import timed_shapes
 from bnfold.workflows.stages import BUDGET_S
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    import numpy as np
     import onnx
 
     from bnfold.quantisation.samples import Samples
     from bnfold.records import InputSpec
+    from bnfold.records.certificate import Exact
     from bnfold.records.recipes import PrecisionReason, Target, WeightScales
 
 __all__ = ["Search", "fastest_plan", "share_in_integers", "what_stays_float"]
@@ -42,6 +44,8 @@ class Search:
         threads: of one operator.
         seed: of the measurement.
         where: the source, for messages.
+        sensitivities: see `quantise`.
+        digits: likewise.
     """
 
     folded: onnx.ModelProto
@@ -53,6 +57,8 @@ class Search:
     threads: int | None
     seed: int
     where: str
+    sensitivities: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    digits: Mapping[str, Exact] = dataclasses.field(default_factory=dict)
 
 
 def what_stays_float(
@@ -89,7 +95,7 @@ def fastest_plan(
     from bnfold.quantisation.plans import candidate_plans
     from bnfold.quantisation.prepare import prepared
 
-    plans = candidate_plans(prepared(search.folded, where=search.where).graph)
+    plans = candidate_plans(prepared(search.folded, where=search.where).graph, search.target)
     shapes = timed_shapes(search.specs, search.samples)
     with tempfile.TemporaryDirectory(prefix="bnfold-") as place:
         written = {name: _written(search, [*keep_float, *own], Path(place) / f"{k}.onnx")

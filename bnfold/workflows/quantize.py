@@ -133,7 +133,14 @@ def quantize(
     from bnfold.report import write_html, write_json
     from bnfold.sources import facts_of, load_source, stated
     from bnfold.verification.execution.settled_sizes import settled
-    from bnfold.workflows.candidates import candidate_of, lowered, plans_where_slower, share_of_int8
+    from bnfold.workflows.candidates import (
+        candidate_of,
+        digits_of,
+        lowered,
+        plans_where_slower,
+        sensitivities_of,
+        share_of_int8,
+    )
 
     spec, folder = os.fspath(source), Path(output)
     chosen = target_of(precision, target)
@@ -176,7 +183,10 @@ def quantize(
                 inputs, data, float_file, specs, facts, where=spec, normalize=normalize, download=download
             )
             samples = split_samples(arrays, seed=seed, where=called)
-            search = Search(conversion.folded, float_file, samples, specs, weights, chosen, threads, seed, spec)
+            search = Search(
+                conversion.folded, float_file, samples, specs, weights, chosen, threads, seed, spec,
+                sensitivities_of(conversion, loaded, samples, precision), digits_of(conversion),
+            )  # fmt: skip
             made, left, tried = lowered(
                 search, precision, plan, measure=measure, keep_float=keep_float, budget_s=budget_s
             )  # fmt: skip
@@ -215,6 +225,7 @@ def quantize(
             plans=tried,
             ledger=conversion.ledger,
             network=drawn(conversion.plain, conversion.folded),
+            float_operators=candidate.float_operators(proof.unknown),
         )
         if measure:
             (stage / PLAN_NAME).write_text(plan_text(left, chosen), encoding="utf-8")

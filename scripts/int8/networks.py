@@ -3,7 +3,8 @@
     python scripts/int8/networks.py FASHION.npz RUNS [NAME ...]
 
 FASHION.npz has `x_train` (60000, 1, 28, 28) and `x_test` (10000, 1, 28, 28) of uint8, `y_train` and `y_test`. A run
-folder for each network is written to RUNS; one that is there stays. One thread, at most five minutes each.
+folder for each network is written to RUNS; one that is there stays, and one that was interrupted goes on. One thread,
+at most five minutes each.
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ def train(name: str, fashion: Path, runs: Path) -> Path:
     runs.mkdir(parents=True, exist_ok=True)
     file = runs / f"{name}.py"
     file.write_text(text)
-    bnfold.train(
-        str(file), folder, data="canvases" if name in CANVASES else f"npz:{fashion}", epochs=CLASSIFIERS.get(name)
-    )
+    if folder.with_suffix(".partial").is_dir():
+        bnfold.train(str(file), folder, resume=True)
+    else:
+        data = "canvases" if name in CANVASES else f"npz:{fashion}"
+        bnfold.train(str(file), folder, data=data, epochs=CLASSIFIERS.get(name))
     return folder
 
 

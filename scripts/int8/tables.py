@@ -7,7 +7,7 @@ RUNS may hold other run folders too, as those of `bnfold train densenet`. For ea
 metric of the folded float file and of int8, paired on the test part, and for the first 2,000 images of Fashion-MNIST
 the metric and the signal over noise of int8, per channel and per tensor, in the units that the network came in and with
 every free class of channels 2^U(-4,4) times as large; beside it ONNX Runtime's quantize_static, and the same behind
-pairwise equalization. --write puts the tables into the page.
+pairwise equalization. All that can be is in integers here, whatever it costs. --write puts the tables into the page.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from bnfold.quantisation.samples import split_samples
 from bnfold.records.recipes import WeightScales
 from bnfold.sources import facts_of, load_source
 from bnfold.workflows.calibration_samples import calibration_samples
+from bnfold.workflows.candidates import sensitivities_of
 from bnfold.workflows.conversion import convert, into_metadata
 from bnfold.workflows.evaluate import evaluate
 from bnfold.workflows.static_peers import Calibration, write_static
@@ -75,6 +76,7 @@ class Network:
         save(self.folded, self.float_file)
         called, arrays = calibration_samples(None, self.data, self.float_file, self.specs, facts, where=name)
         self.samples = split_samples(arrays, seed=0, where=called)
+        self.known = sensitivities_of(conversion, source, self.samples, "int8")
 
     def rescaled(self) -> onnx.ModelProto:
         """The same function, every free class of channels 2^U(-4,4) times as large."""
@@ -91,7 +93,11 @@ class Network:
     def write(self, method: str, scales: WeightScales, model: onnx.ModelProto, file: Path) -> None:
         """The int8 file of a method."""
         if method == "bnfold":
-            made = quantise(model, self.samples, self.specs, weights=scales, threads=1, where=self.name)
+            known = self.known if model is self.folded else None
+            made = quantise(
+                model, self.samples, self.specs, weights=scales, kept={}, sensitivities=known, threads=1,
+                where=self.name,
+            )  # fmt: skip
             save(made.model, file)
             return
         plain = file.with_suffix(".float.onnx")
@@ -124,8 +130,8 @@ class Network:
         return min(error.sqnr_db for error in errors)
 
 
-def measured(network: Network) -> dict[str, Any]:
-    """The line of a network."""
+def measured(network: Network, *, invariance: bool) -> dict[str, Any]:
+    """The line of a network, with what becomes of it in other units if that is asked for."""
     start = time.perf_counter()
     own = network.folder / "int8.onnx"
     network.write("bnfold", "per-channel", network.folded, own)
@@ -135,6 +141,8 @@ def measured(network: Network) -> dict[str, Any]:
         "n": n, "metric": metric, "float": exact, "int8": value, "difference": pair.difference,
         "low": pair.low, "high": pair.high, "sqnr_db": network.sqnr_db(own),
     }  # fmt: skip
+    if not invariance:
+        return facts | {"seconds": round(time.perf_counter() - start, 1)}
     rescaled = network.rescaled()
     cells: list[dict[str, Any]] = []
     files: list[Path] = []
@@ -165,7 +173,7 @@ def misses(facts: dict[str, Any]) -> list[str]:
     found = []
     if facts["difference"] < -MOST_DROP:
         found.append(f"{facts['network']}: {facts['metric']} falls by {-100 * facts['difference']:.2f} points")
-    for scales in SCALES:
+    for scales in SCALES if "cells" in facts else ():
         before, after = (_cell(facts, "bnfold", scales, units) for units in ("as trained", "rescaled"))
         if after["value"] < before["value"] - MOST_MOVED:
             moved = 100 * (before["value"] - after["value"])
@@ -184,7 +192,12 @@ def tables(lines: list[dict[str, Any]]) -> str:
         interval = f"{100 * own['difference']:+.2f} ({100 * own['low']:+.2f} to {100 * own['high']:+.2f})"
         data, values = f"{own['data']}, {own['n']:,}", (f"{100 * own[key]:.2f} %" for key in ("float", "int8"))
         accuracy.append((own["network"], data, own["metric"], *values, interval, f"{own['sqnr_db']:.1f}"))
-        units += [(own["network"], scales, *(_moved(own, method, scales) for method in METHODS)) for scales in SCALES]
+        called = f"{own['network']}, {own['data']}"
+        units += [
+            (called, scales, *(_moved(own, method, scales) for method in METHODS))
+            for scales in SCALES
+            if "cells" in own
+        ]
     headings = ("network", "data, test samples", "metric", "float", "int8", "points (99 %)", "dB")
     between = "Units as trained -> every free class of channels 2^U(-4,4) times as large:"
     return "\n\n".join([
@@ -212,13 +225,15 @@ def main(show: Callable[[str], None] = print) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("names", nargs="*", default=[*CLASSIFIERS, *CANVASES])
     parser.add_argument("--write", type=Path, metavar="PAGE")
+    parser.add_argument("--as-trained", action="store_true", help="measure no other units")
     arguments = parser.parse_args()
     done = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
     for name in arguments.names:
         if any(own["network"] == name for own in done) or not (arguments.runs / name / "run.json").is_file():
             continue
         with tempfile.TemporaryDirectory() as place:
-            done.append(measured(Network(name, arguments.runs, arguments.fashion, Path(place))))
+            network = Network(name, arguments.runs, arguments.fashion, Path(place))
+            done.append(measured(network, invariance=not arguments.as_trained))
         with arguments.out.open("a") as stream:
             stream.write(json.dumps(done[-1]) + "\n")
     show(tables(done))

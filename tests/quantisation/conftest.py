@@ -40,7 +40,7 @@ def make(network: onnx.ModelProto, samples: dict[str, np.ndarray]) -> Callable[.
 
     def run(model: onnx.ModelProto | None = None, **options: Any) -> Quantised:
         parts = split_samples(samples, seed=0, where="test")
-        return quantise(model or network, parts, SPECS, threads=1, **options)
+        return quantise(model or network, parts, SPECS, **{"kept": {}, "threads": 1, **options})
 
     return run
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def test_plans_leave_other_layers_float(network: onnx.ModelProto) -> None:
-    plans = candidate_plans(prepared(network, where="test").graph)
+    plans = candidate_plans(prepared(network, where="test").graph, "x86-vnni")
     assert plans == {
         "all": (),
         "without depthwise": ("deep",),
@@ -108,6 +108,6 @@ def test_regions_are_what_integers_connect() -> None:
     shapes = {"w1": (4, 3, 1, 1), "w2": (8, 4, 1, 1), "w3": (8, 8, 1, 1), "w4": (5, 8)}
     graph = prepared(with_parameters(REGIONS, shapes), where="test").graph
     assert regions(graph) == [frozenset({"second", "third"}), frozenset({"first"}), frozenset({"fc"})]
-    plans = candidate_plans(graph)
+    plans = candidate_plans(graph, "x86-vnni")
     assert plans["single region from second"] == ("first", "fc")
     assert plans["single region from first"] == ("second", "third", "fc")

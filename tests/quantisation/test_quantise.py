@@ -16,12 +16,13 @@ from int8_networks import SHAPES, SPECS, TEXT, with_parameters
 from onnx import numpy_helper
 
 from bnfold.errors import InputRefused
+from bnfold.quantisation.first_recipe import WEIGHT_LIMITS
 from bnfold.quantisation.grids import grid_of, integer_bias, integer_weight
 from bnfold.quantisation.measure_error import output_errors, share_outside, sqnr_db
 from bnfold.quantisation.placement import place
 from bnfold.quantisation.prepare import prepared
 from bnfold.quantisation.prove import compare_with_simulation, prove
-from bnfold.quantisation.quantise import WEIGHT_LIMITS, quantise
+from bnfold.quantisation.quantise import quantise
 from bnfold.quantisation.samples import batches, split_samples
 from bnfold.quantisation.simulate import Simulation
 from bnfold.records import InputSpec
@@ -147,19 +148,6 @@ def test_what_writes_an_output_stays_float() -> None:
 def test_a_weight_that_is_computed_stays_float() -> None:
     body = "{ [a] a = Conv (x, a_w) w = Neg (b_w) [b] b = Conv (a, w) y = Sigmoid (b) }"
     assert reasons(body, {"a_w": (4, 3, 1, 1), "b_w": (4, 4, 1, 1)}) == {"b": "not_constant"}
-
-
-def test_a_depthwise_convolution_beside_float_stays_float_for_its_cost() -> None:
-    body = """{ [a] a = Conv (x, a_w) s = Sigmoid (a) [dw] b = Conv <group = 4> (s, dw_w) [act] t = {act} (b)
-                [c] c = Conv (t, c_w) y = Sigmoid (c) }"""
-    shapes = {"a_w": (4, 3, 1, 1), "dw_w": (4, 1, 3, 3), "c_w": (4, 4, 1, 1)}
-    assert reasons(body.replace("{act}", "Sigmoid"), shapes) == {"dw": "cost"}
-    assert reasons(body.replace("{act}", "Sigmoid"), shapes, costs=False) == {}
-    inside = body.replace("s = Sigmoid (a)", "s = Relu (a)").replace("{act}", "Relu")
-    assert reasons(inside, shapes) == {}
-    gate = "{ [a] p = GlobalAveragePool (x) [g] g = Conv (p, a_w) s = Sigmoid (g) [h] h = Conv (s, c_w) [b] "
-    gate += "b = Conv (x, b_w) m = Mul (b, h) [d] d = Conv (m, c_w) y = Sigmoid (d) }"
-    assert reasons(gate, shapes | {"b_w": (4, 3, 1, 1)}) == {"g": "cost", "h": "cost"}
 
 
 def test_sums_that_could_leave_32_bits_stay_float() -> None:
