@@ -165,7 +165,7 @@ def _existing(candidate: str | os.PathLike[str]) -> Path:
         require_onnx_file(file)
     if file.suffix != ".onnx":
         raise InputRefused(
-            "the candidate is no .onnx file", where=str(file), remedy="give the source first, then the .onnx file"
+            "the candidate is not an .onnx file", where=str(file), remedy="give the source first, then the .onnx file"
         )
     require_onnx_file(file)
     return file

@@ -47,7 +47,7 @@ def fold(
         The network, and the ledger: what became of each BatchNorm. `ledger.certificate` holds the certificate.
 
     Raises:
-        InputRefused: it is no network, or cannot be run, exported or folded safely.
+        InputRefused: it is not a network, or cannot be run, exported or folded safely.
         GateFailed: the folded module is not equal, and nothing is changed.
         EnvironmentNotReady: a package is missing.
     """
