@@ -93,7 +93,7 @@ def bench(
         fail_if_slower: for these gates, 0.03 lets a file be 3 % slower; decided on the interval.
         fail_if_slower_than: the name of another file; that the first is not slower than it becomes a gate.
         against: other ways to run `source`, some of `PEERS`, built from it and measured in the same rounds.
-        source: what the files were made from, see SOURCE in the README.
+        source: what the files were made from, see docs/sources.md.
         weights: parameters for a source that has none of its own.
         pretrained: take the pretrained parameters of timm or torchvision.
         inputs: samples that peers in int8 are calibrated on, and that all files are judged on: an `.npz` file of arrays

@@ -52,7 +52,7 @@ def verify(
 
     Args:
         reference: the source: a `torch.nn.Module`, a `torch.export.ExportedProgram`, an `onnx.ModelProto`, an
-            `onnx_ir.Model`, or a SOURCE, see the README.
+            `onnx_ir.Model`, or a SOURCE, see docs/sources.md.
         candidate: the `.onnx` file to judge, or an `onnx.ModelProto` or `onnx_ir.Model`.
         example: what a module is called with, see `bnfold.fold_export`.
         weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).

@@ -1,8 +1,8 @@
 """Which rule speaks for which operator.
 
 A rule relates the units around one node (`relate`) and, where the node has parameters, recomputes them in the chosen
-units (`rewrite`, pure NumPy). Kinds: `carry` rearranges elements, `linear` reads channels through weights, `affine` is an
-affine map that may vanish, `other` restricts units. Where a node is of another kind than its operator's rule, the
+units (`rewrite`, pure NumPy). Kinds: `carry` rearranges elements, `linear` reads channels through weights, `affine` may
+vanish, `other` restricts units. Where a node is of another kind than its operator's rule, the
 relation returns it.
 """
 

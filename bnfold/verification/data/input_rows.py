@@ -148,8 +148,9 @@ def _dtype(spec: InputSpec) -> np.dtype[Any]:
     dtype = np.dtype(spec.dtype)  # onnx has registered bfloat16 with NumPy, through ml_dtypes, as kind "V"
     if dtype.kind not in "fiub":
         raise InputRefused(
-            "no inputs can be made up", where=f"input {spec.name}", found=spec.dtype, expected="numbers or booleans"
-        )
+            "no inputs can be made up", where=f"input {spec.name}", found=spec.dtype, expected="numbers or booleans",
+            remedy="give them with --inputs FILE.npz",
+        )  # fmt: skip
     return dtype
 
 
