@@ -14,10 +14,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from pictures.before_after import before_after
+from pictures.rooms import rooms
 from pictures.units import units
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PICTURES = {"before_after.svg": before_after, "units.svg": units}
+PICTURES = {"before_after.svg": before_after, "rooms.svg": rooms, "units.svg": units}
 
 
 def main() -> int:

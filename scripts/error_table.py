@@ -41,8 +41,7 @@ ROOMS = (
 HEAD = """# Errors
 
 Every error of bnfold is one line, `error: what in where: found X, expected Y; what to do`, and one exit code. These are
-all of them, as the code has them; *slanted* is what differs from case to case. `python scripts/error_table.py` writes the
-page.
+all of them, as the code has them; *slanted* is what differs from case to case. `scripts/error_table.py` writes it.
 
 | exit code | Python exception (`bnfold.errors`) | meaning |
 |---|---|---|

@@ -41,7 +41,7 @@ def test_ones_own_network_from_module_to_int8(
     monkeypatch.setitem(inspect.unwrap(fold_export).__kwdefaults__, "budget_s", 0.2)  # as users have it, but shorter
     result, ledger = evaluated(OWN_NETWORK)
     assert "passed, 2 BatchNorms: 2 absorbed" in result
-    assert "the plain export" in result
+    assert 0.05 < float(result.split()[-1]) < 20
     assert "2 absorbed" in ledger
     printed = dict(typed(COMMANDS))
     assert list(printed) == ["verify", "bench", "quantize"]

@@ -102,7 +102,7 @@ def before_after() -> str:
         Words(12, lower - 12, after, "head"),
         Words(22, lower + 44, "x"),
         *_draw(folded.graph, stands_for, lower - 10, after=True),
-        Words(LEFT, lower + 82, f"BatchNorms: {fates}. Green: took them, and is as wide as what it stands for.", "small"),
+        Words(LEFT, lower + 82, f"BatchNorms: {fates}. Green: took them, as wide as what it stands for.", "small"),
     ]  # fmt: skip
     size = (LEFT + COLUMN * max(columns.values()) + 36, lower + 96)
     return svg(parts, size, title="A network before and after bnfold", says=f"{before}; {after}")

@@ -24,7 +24,10 @@ CHAINS: tuple[tuple[str, tuple[tuple[str, Kind, str], ...], tuple[str, ...], str
     ),
     (
         "On a stream: units are the same for all who write and read it",
-        (("Linear", "takes", "writes"), ("Add", "plain", "equal a, d adds"), ("BatchNorm", "norm", "y = s x + t"), ("ReLU", "plain", "a > 0, d = 0"), ("Linear", "takes", "reads")),
+        (
+            ("Linear", "takes", "writes"), ("Add", "plain", "equal a, d adds"), ("BatchNorm", "norm", "y = s x + t"),
+            ("ReLU", "plain", "a > 0, d = 0"), ("Linear", "takes", "reads"),
+        ),
         (PINNED, "(s, d1)", "(s, d1 + d2)", "(1, 0)", "(1, 0)", PINNED),
         "One BatchNorm on a stream can choose; a second one that asks for other units stays.",
     ),

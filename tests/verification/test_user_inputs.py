@@ -58,12 +58,12 @@ def _with_nan():
     [
         ({"y": np.zeros((1, 2, 6, 6), np.float32)}, ["not named as the inputs", "found y, expected x"]),
         ({"x": np.zeros((1, 2, 6, 6), np.float32), "y": np.zeros(1)}, ["found x, y, expected x"]),
-        ({"x": np.zeros((1, 2, 6, 6))}, ["does not fit", "found float64 (1, 2, 6, 6)", "float32 (rows, 2, 6, 6)"]),
+        ({"x": np.zeros((1, 2, 6, 6))}, ["does not fit", "found float64 (1, 2, 6, 6)", "float32 (samples, 2, 6, 6)"]),
         ({"x": np.zeros((2, 6, 6), np.float32)}, ["does not fit", "found float32 (2, 6, 6)"]),
         ({"x": np.zeros((1, 6, 6, 2), np.float32)}, ["does not fit", "found float32 (1, 6, 6, 2)"]),
         ({"x": np.zeros((0, 2, 6, 6), np.float32)}, ["does not fit", "found float32 (0, 2, 6, 6)"]),
         ({"x": np.array([[object()]], dtype=object)}, ["Python objects, which are not read", "numpy.savez"]),
-        ({"x": _with_nan()}, ["NaN or infinity", "found 1 such values, the first in row 1"]),
+        ({"x": _with_nan()}, ["NaN or infinity", "found 1 such values, the first in sample 1"]),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, parts):

@@ -53,7 +53,7 @@ def test_wrong_values_are_refused_everywhere(relu: Path, options: dict[str, Any]
 
 @pytest.mark.parametrize("budget_s", [0, -5, float("nan"), float("inf")])
 def test_a_budget_is_a_time(relu: Path, budget_s: float) -> None:
-    with pytest.raises(InputRefused, match="budget_s is no time"):
+    with pytest.raises(InputRefused, match="budget_s must be a number above 0"):
         bnfold.bench(relu, budget_s=budget_s)
     with pytest.raises(InputRefused, match="slo_p95_ms is no time"):
         bnfold.bench(relu, slo_p95_ms=budget_s)
@@ -80,7 +80,7 @@ def test_measuring_refuses_names_and_gates_that_are_none(relu: Path, options: di
 def test_two_names_of_one_argument() -> None:
     assert batch_sizes(None) == ()
     assert batch_sizes(8) == batch_sizes(None, 8) == batch_sizes([8]) == batch_sizes(None, (8,)) == (8,)
-    with pytest.raises(InputRefused, match="two names of one argument"):
+    with pytest.raises(InputRefused, match="the same argument"):
         batch_sizes(1, (2,))
 
 
