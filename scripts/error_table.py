@@ -12,6 +12,7 @@ import ast
 import re
 import sys
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -136,15 +137,16 @@ def _slanted(node: ast.expr) -> str:
     return f"*{word.strip('_').replace('_', ' ').lower()}*"
 
 
-def errors() -> list[Raised]:
+@cache
+def errors(package: Path = ROOT / "bnfold") -> tuple[Raised, ...]:
     """Every error of the package, in the order of its files."""
     found = list[Raised]()
-    for path in sorted((ROOT / "bnfold").rglob("*.py")):
-        file = str(path.relative_to(ROOT / "bnfold"))
+    for path in sorted(package.rglob("*.py")):
+        file = str(path.relative_to(package))
         reader = _Reader(file, tree := ast.parse(path.read_text()))
         reader.visit(tree)
         found += [raised for raised in reader.found if not re.fullmatch(r"\*[\w ]+\*", raised.what)]  # handed on
-    return found
+    return tuple(found)
 
 
 def page() -> str:

@@ -102,7 +102,7 @@ def test_no_reader_needs_a_dictionary(phrase: str, instead: str) -> None:
         "off by one last stored place", "a row in company", "statistics measured anew", "the layer that departs",
         "the departure", "each site vanishes", "dead wires", "BatchNorms in parts", "a yardstick", "over 20 loads",
         "the load mode", "the row alone", "row 2 is", "the batch size is none: found 0", "this is no network",
-        "no such folder",
+        "there is no such folder",
     ],
 )  # fmt: skip
 def test_the_phrases_are_caught(sentence: str) -> None:

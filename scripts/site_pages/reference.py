@@ -43,7 +43,7 @@ def _command(name: str, command: click.Command) -> list[str]:
     with command.make_context(name, [], resilient_parsing=True) as context:
         usage = " ".join(["bnfold", name, *command.collect_usage_pieces(context)])
         records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
-    rows = [f"| `{_cell(option)}` | {_words(text)} |" for option, text in filter(None, records)]
+    rows = [f"| `{_cell(option)}` | {_words(text)} |" for option, text in filter(None, records) if text]
     help_text = inspect.cleandoc(command.help or "").replace("\b\n", "")
     table = "\n".join(["| option | |", "|---|---|", *rows])
     return [f"## bnfold {name}", f"```text\n{usage}\n```", _paragraphs(help_text), table]
@@ -64,11 +64,11 @@ def _cell(text: str) -> str:
 
 
 def _words(text: str) -> str:
-    """Words in which no sign is Markdown."""
-    plain = " ".join(text.split())
-    for sign in ("\\", "`", "*", "_", "<", "[", "|"):
-        plain = plain.replace(sign, "\\" + sign)
-    return plain
+    """Words in which no sign is Markdown but `code`."""
+    parts = " ".join(text.split()).split("`")
+    for sign in ("\\", "*", "_", "<", "["):
+        parts[::2] = [part.replace(sign, "\\" + sign) for part in parts[::2]]
+    return "`".join(parts).replace("|", "\\|")
 
 
 def python_reference() -> str:
