@@ -1,6 +1,6 @@
 """Take the code of README.md out of it: own_network.py, own_network.ipynb and commands.sh, for scripts/test_readme.sh.
 
-    python scripts/readme_blocks.py FOLDER
+python scripts/readme_blocks.py FOLDER
 """
 
 from __future__ import annotations

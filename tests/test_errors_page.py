@@ -46,13 +46,9 @@ def test_every_error_is_on_the_page() -> None:
         ('InputRefused(f"{name} must be {low}, got {x!r}")', ["3", "*name* must be *low*, got *x*", "", "", "", ""]),
     ],
 )
-def test_errors_are_read_from_code(
-    code: str, cells: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "bnfold").mkdir()
-    (tmp_path / "bnfold" / "a.py").write_text(f'REMEDY = "go"\ndef f():\n    raise {code}\n')
-    monkeypatch.setattr(TABLE, "ROOT", tmp_path)
-    (found,) = TABLE.errors()
+def test_errors_are_read_from_code(code: str, cells: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(f'REMEDY = "go"\ndef f():\n    raise {code}\n')
+    (found,) = TABLE.errors(tmp_path)
     assert TABLE._row(found) == "| " + " | ".join(cells) + " |"
 
 

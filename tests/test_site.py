@@ -47,7 +47,7 @@ def test_picture_before_and_after_is_drawn_from_the_fold(script: ModuleType) -> 
 def test_every_command_and_option_is_in_the_reference(script: ModuleType) -> None:
     text = script.load("site_pages.reference").command_reference()
     assert re.findall(r"^## bnfold (\S+)$", text, flags=re.MULTILINE) == list(COMMANDS)
-    assert "| `--fail-if-slower PERCENT` |" in text
+    assert "| `--fail-if-slower 3%` |" in text
     assert "\b" not in text
     assert text.count("| `-v, --verbose` |") >= len(COMMANDS) - 1
 
