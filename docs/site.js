@@ -1,5 +1,6 @@
-// What scrolls can be reached by the keyboard, and what is hidden cannot.
+// What scrolls can be reached by the keyboard, what is hidden cannot, and the search has a name.
 function reachable() {
+  document.querySelector(".md-search[role='dialog']")?.setAttribute("aria-label", "Search");
   for (const box of document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset pre > code, .highlight code, .md-sidebar__scrollwrap")) {
     if (box.tabIndex < 0) box.tabIndex = 0;
   }

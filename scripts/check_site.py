@@ -33,14 +33,18 @@ class Page(HTMLParser):
             self.links.append(given["href"])
 
 
+def _is_elsewhere(url: str) -> bool:
+    return "://" in url or url.startswith("//")
+
+
 def faults(site: Path) -> list[str]:
     """A line for each thing that a page fetches from elsewhere, and for each link that leads nowhere."""
     pages = {path.resolve(): Page(path) for path in sorted(site.rglob("*.html"))}
     found = []
     for path, page in pages.items():
         name = path.relative_to(site.resolve())
-        found += [f"{name}: fetches {url}" for url in page.fetched if "://" in url or url.startswith("//")]
-        for link in {*page.links, *(url for url in page.fetched if "://" not in url)}:
+        found += [f"{name}: fetches {url}" for url in page.fetched if _is_elsewhere(url)]
+        for link in {*page.links, *(url for url in page.fetched if not _is_elsewhere(url))}:
             if ":" in link.partition("/")[0] or name.name == "404.html":
                 continue
             target, _, anchor = link.partition("#")

@@ -89,6 +89,8 @@ def before_after() -> str:
     model = network()
     folded, ledger = bnfold.fold(model)
     columns = _columns(model.graph)
+    if ledger.certificate is None:
+        raise ValueError("the fold of a graph has a certificate")
     stands_for = {name: columns[of[0].source] for name, of in ledger.certificate.values[""].items()}
     norms = [sum(n.op_type == "BatchNormalization" for n in graph.node) for graph in (model.graph, folded.graph)]
     before = f"before: {len(model.graph.node)} operators, {norms[0]} of them BatchNorms"
