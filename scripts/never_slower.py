@@ -2,7 +2,7 @@
 
     python scripts/never_slower.py [--list field|zoo|cpu ...] [--only NAME ...] [--budget 10] [--runs DIR] [--json FILE]
 
-`field` are the sources of docs/field.md (./scripts/fetch_field.sh fetches them), `zoo` the networks of README's zoo,
+`field` are the sources of docs/field.md (./scripts/fetch_field.sh fetches them), `zoo` those of docs/training.md,
 `cpu` those of benchmarks/cpu.md (timm is needed). A network of the zoo is measured as its run folder in --runs holds
 it; where there is none, and in `cpu`, weights are random, gamma and beta drawn and statistics measured as in
 scripts/fold_zoo.py. NAME is LIST:NETWORK. --json appends a line for every network, and those that it has are not

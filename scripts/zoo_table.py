@@ -1,6 +1,6 @@
 """Every network of the zoo from training to a measured file, as one table.
 
-    python scripts/zoo_table.py [NAME ...] [--runs DIR] [--reuse] [--budget SECONDS] [--json FILE] [--write README.md]
+    python scripts/zoo_table.py [NAME ...] [--runs DIR] [--reuse] [--budget SECONDS] [--json FILE] [--write FILE]
 
 For each network: `bnfold train` with the recipe in its file, `fold-export`, and `bench` of the file against the one
 that `torch.onnx.export` writes by default, one thread each. Exit code 1, with one line for each miss, unless every
@@ -185,7 +185,9 @@ def main() -> int:
     parser.add_argument("--reuse", action="store_true", help="take runs that are there, and only measure them again")
     parser.add_argument("--budget", type=float, default=5.0, metavar="SECONDS", help="of each measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the facts of all rows")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the marks of README.md")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="put the table between the marks of docs/training.md"
+    )
     options = parser.parse_args()
     rows: list[Facts] = []
     problems: list[str] = []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import inspect
+import io
 import os
 import shlex
 import signal
@@ -139,6 +141,44 @@ def warm_python() -> Iterator[list[str]]:
         assert server.stdout is not None
         assert server.stdout.readline() == b"ready\n"
         yield [sys.executable, "-IS", str(script), f"{folder}/socket"]
+
+
+@pytest.fixture
+def typed(
+    cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], list[tuple[str, str]]]:
+    """Run a block of a document in this process, in `tmp_path`: each line `bnfold ...`, which must end well.
+
+    Returns:
+        The name of each command, and what it printed on standard output.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run(block: str) -> list[tuple[str, str]]:
+        printed = []
+        for line in filter(None, block.splitlines()):
+            program, *arguments = shlex.split(line, comments=True)
+            assert program == "bnfold", line
+            result = cli(*arguments)
+            assert result.exit_code == 0, f"{line}\n{result.output}"
+            printed.append((arguments[0], result.stdout))
+        return printed
+
+    return run
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """Run a block of Python of a document in this process, in `tmp_path`; the lines that it printed come back."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(block: str) -> list[str]:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(block, "<document>", "exec"), {"__name__": "__main__"})  # noqa: S102 - our own document
+        return out.getvalue().splitlines()
+
+    return run
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def read_baseline(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     runs = baseline.get("runs") if isinstance(baseline, dict) else None
     if not isinstance(runs, list) or not runs or baseline.get("schema") != SCHEMA:
         raise InputRefused(
-            "the baseline is no report of bnfold bench with runs", where=str(path),
+            "the baseline is not a report of bnfold bench with runs", where=str(path),
             expected=f"schema {SCHEMA}", remedy="write one with bench --json FILE",
         )  # fmt: skip
     for number, run in enumerate(runs):
@@ -86,14 +86,14 @@ def _check_run(run: Any, where: str) -> None:
 def _check_ratios(ratios: Any, path: Path) -> None:
     """Refuse ratios that cannot be compared with."""
     if not isinstance(ratios, list):
-        raise InputRefused("the baseline is damaged: its ratios are no list", where=str(path), remedy=_REMEDY)
+        raise InputRefused("the baseline is damaged: its ratios are not a list", where=str(path), remedy=_REMEDY)
     for number, ratio in enumerate(ratios):
         ends: list[Any] = [ratio.get(key) for key in ("low", "ratio", "high")] if isinstance(ratio, dict) else []
         shapes = (ratio.get("input_shapes") or {}) if ends else {}
         is_whole = bool(ends) and all(map(_is_positive, ends)) and ends == sorted(ends) and {"a", "b"} <= ratio.keys()
         if not is_whole or not isinstance(shapes, dict) or not all(isinstance(own, list) for own in shapes.values()):
             raise InputRefused(
-                "the baseline is damaged: a ratio does not lie in its interval, or says not of what it is",
+                "the baseline is damaged: a ratio does not lie in its interval, or does not say of which files it is",
                 where=f"{path}, ratio {number}", found=repr(ends), remedy=_REMEDY,
                 expected="low, ratio and high, above 0, in that order",
             )  # fmt: skip

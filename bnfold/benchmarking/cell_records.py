@@ -39,7 +39,11 @@ def cell_ratios(result: CellResult, seed: int) -> list[BenchRatio]:
     few = len(times) > 0 and len(times[0].rounds) < MIN_LOADS
     if few and result.cell.load.mode == "open-loop":
         return []
-    note = f"{len(times[0].rounds)} of at least {MIN_LOADS} loads were measured" if few else result.noise.reason()
+    note = (
+        f"{len(times[0].rounds)} of at least {MIN_LOADS} session restarts were measured"
+        if few
+        else result.noise.reason()
+    )
     pairs = zip(result.names[1:], times[1:], strict=True)
     place = result.cell.place(result.shapes)
     return [

@@ -110,7 +110,7 @@ def _start_process(path: Path, job: str) -> ColdStart:
     if done.returncode != 0:
         last_line = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise EnvironmentNotReady(
-            "the process that loads the file alone died", where=str(path),
+            "the process that opens the file alone died", where=str(path),
             found=f"exit status {done.returncode}, {last_line}", remedy="free memory, or use a smaller --batch",
         )  # fmt: skip
     return ColdStart(**json.loads(done.stdout))

@@ -34,7 +34,7 @@ def input_specs(session: Any, where: str, dims: Mapping[str, int] | None = None)
         dims: sizes of dynamic axes by their name in the file, INPUT[AXIS] where one has none.
 
     Raises:
-        InputRefused: an input is no tensor of numbers that NumPy can hold, or no axis has one of the names.
+        InputRefused: an input is not a tensor of numbers that NumPy can hold, or no axis has one of the names.
     """
     sizes = dict(dims or {})
     axes = {node.name: symbols_of(node.name, node.shape) for node in session.get_inputs()}

@@ -40,12 +40,12 @@ def torch_peer(name: str, source: Source) -> Subject:
         source: the network.
 
     Raises:
-        BnfoldError: the source is no PyTorch network.
+        BnfoldError: the source is not a PyTorch network.
     """
     from bnfold.sources import TorchSource
 
     if not isinstance(source, TorchSource):
-        raise BnfoldError("the source is no PyTorch network", remedy="give a --source that is one")
+        raise BnfoldError("the source is not a PyTorch network", remedy="give a --source that is one")
     order = [spec.name for spec in source.inputs]
     opener = partial(_open_torch, source.runnable, order, compiled=name == "torch-compile")
     return Subject(name, source.facts.spec, opener, engine=name)

@@ -171,13 +171,15 @@ def time_files(
     plan = Plan.within(budget_s, run_ms, load_s, least)
     needed_s = plan.duration_s(run_ms, load_s)
     if needed_s > budget_s:
-        log.info("about %.2g s more than the budget: %d loads are the least", needed_s - budget_s, plan.n_loads)
+        log.info(
+            "about %.2g s more than the budget: %d session restarts are the least", needed_s - budget_s, plan.n_loads
+        )
     for load in range(plan.n_loads):
         if load > 0:
             files.clear()  # before the next ones are opened: only one set in memory
             files, _ = open_all(openers, load, warm_up_s)
         timings.begin_load()
-        log.debug("load %d of %d, %d rounds", load + 1, plan.n_loads, plan.n_rounds)
+        log.debug("session %d of %d, %d rounds", load + 1, plan.n_loads, plan.n_rounds)
         for turn in range(plan.n_rounds):
             blocks: dict[int, tuple[float, list[float]]] = {}
             with garbage_collection_paused():

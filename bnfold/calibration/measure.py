@@ -174,9 +174,9 @@ def _moments(values: torch.Tensor) -> Moments:
 def _statistics(name: str, moments: Moments, n_batches: int) -> Statistics:
     if moments.count < 2:
         raise InputRefused(
-            "a BatchNorm has no variance over one value a channel",
+            "a BatchNorm has no variance over one value per channel",
             where=f"layer {name}",
-            remedy="give two samples at least",
+            remedy="give at least two samples",
         )
     return Statistics(moments.mean, moments.variance, n_batches)
 

@@ -45,7 +45,7 @@ def chosen_batches(batches: Iterable[Inputs], n_samples: int, batch_size: int) -
         kept = sorted([*kept, *((_digest(row), row) for row in rows)], key=lambda entry: entry[0])[:n_samples]
     if len(kept) < 2:
         raise InputRefused(
-            "statistics need two samples at least", where="the data", found=str(len(kept)), remedy="give more samples"
+            "statistics need at least two samples", where="the data", found=str(len(kept)), remedy="give more samples"
         )
     n_batches = max(1, len(kept) // batch_size)
     ends = [len(kept) * index // n_batches for index in range(n_batches + 1)]

@@ -43,7 +43,7 @@ __all__ = ["command"]
 )  # fmt: skip
 @click.option(
     "--optimize", type=Names("online", "offline"), default="online", show_default=True, metavar="online|offline[,...]",
-    help="When ONNX Runtime changes the graph: when it loads the file, or in a file that it has written before.",
+    help="When ONNX Runtime changes the graph: when it opens the file, or in a file that it has written before.",
 )  # fmt: skip
 @click.option("--cuda-graph", is_flag=True, help="With --provider cuda: measure with CUDA graphs, too.")
 @click.option(
@@ -53,7 +53,7 @@ __all__ = ["command"]
 )  # fmt: skip
 @click.option(
     "--concurrency", type=click.IntRange(min=1, max=MAX_THREADS), metavar="N",
-    help="Requests that run at the same time, in the other modes than latency.  "
+    help="Requests that run at the same time, in the modes throughput and open-loop.  "
     "[default: the CPUs this process may use]",
 )  # fmt: skip
 @click.option(
@@ -73,7 +73,7 @@ __all__ = ["command"]
 @dim_option()
 @click.option(
     "--budget", "budget_s", type=Seconds(), default=20.0, show_default="20s", metavar="TIME",
-    help="Time for everything together, about: 60, 60s, 2m. Six loads of each file are made in any case.",
+    help="Time for everything together, about: 60, 60s, 2m. Each file is opened six times in any case.",
 )  # fmt: skip
 @click.option("--baseline", type=NamedPath(), metavar="FILE", help="What --json wrote on this machine earlier.")
 @click.option(

@@ -124,7 +124,7 @@ def _fail_system(ctx: click.Context, error: OSError) -> NoReturn:
         )  # fmt: skip
         _fail(ctx, "; ".join([str(refused), *_notes(error)]), refused.exit_code)
     if error.errno in FULL:
-        full = unwritable("cannot write", error, where=error.filename, remedy="")
+        full = unwritable("cannot write", error, where=error.filename, remedy="choose another place")
         _fail(ctx, "; ".join([str(full), *_notes(error)]), full.exit_code)
     _fail_internal(ctx, error)
 

@@ -41,7 +41,10 @@ class _Checked:
             raise
         except OSError as error:
             self.failed = True
-            raise EnvironmentNotReady(f"cannot write to standard output: {error.strerror or error}") from error
+            raise EnvironmentNotReady(
+                "cannot write to standard output", found=error.strerror or str(error),
+                remedy="make room, or send it elsewhere",
+            ) from error  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -155,8 +155,8 @@ def _input_spec(value: Any, where: str) -> InputSpec:
         np.dtype(dtype)
     except TypeError as error:
         raise InputRefused(
-            "an input is no tensor of numbers", where=f"{where}, input {value.name}", found=value.type,
-            remedy="evaluate a file whose inputs are images, rows or sequences of numbers",
+            "an input is not a tensor of numbers", where=f"{where}, input {value.name}", found=value.type,
+            remedy="evaluate a file whose inputs are images, vectors or sequences of numbers",
         ) from error  # fmt: skip
     return InputSpec(value.name, tuple(size if isinstance(size, int) else None for size in value.shape), dtype)
 

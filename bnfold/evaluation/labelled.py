@@ -78,7 +78,7 @@ def labelled_folder(spec: str, root: Path, contender: Contender, split: str) -> 
     """Images in a folder for each class: those of PATH/test where there is one, else all."""
     require_pillow(f"the data set {spec}")
     if not root.is_dir():
-        raise InputRefused("there is no such folder", where=str(root), remedy="check the path behind folder:")
+        raise InputRefused("no such folder", where=str(root), remedy="check the path behind folder:")
     part = root / split
     base, name = (part, split) if part.is_dir() else (root, "all")
     folders = sorted(path for path in base.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -144,12 +144,12 @@ def labelled_arrays(spec: str, path: Path, contender: Contender, split: str, tas
         )  # fmt: skip
     if len(x) != len(y) or not len(x):
         raise InputRefused(
-            "x and y must have one row for each sample", where=str(path), found=f"{len(x)} and {len(y)}",
+            "x and y must hold the same number of samples", where=str(path), found=f"{len(x)} and {len(y)}",
             expected="as many of both, at least one", remedy="store them again",
         )  # fmt: skip
     if task == "classification" and (y.ndim != 1 or y.dtype.kind not in "iu"):
         raise InputRefused(
-            "the labels are no class numbers", where=str(path), found=f"{y.dtype} {y.shape}",
+            "the labels are not class numbers", where=str(path), found=f"{y.dtype} {y.shape}",
             expected=f"whole numbers ({len(x)},)", remedy="number the classes from 0, in the order of the output",
         )  # fmt: skip
     preprocessing = None

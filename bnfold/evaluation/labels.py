@@ -32,7 +32,7 @@ def label_order(samples: Samples, facts: FileFacts, n_outputs: int, where: str) 
     if facts.classes and len(facts.classes) != n_outputs:
         raise InputRefused(
             "the class names do not fit the output", where=where, found=f"{len(facts.classes)} names",
-            expected=f"{n_outputs}, one for each number of a row", remedy="name the classes with --classes FILE",
+            expected=f"{n_outputs}, one for each class score", remedy="name the classes with --classes FILE",
         )  # fmt: skip
     if facts.classes and samples.classes and not _are_numbers(samples.classes):
         unknown = [name for name in samples.classes if name not in names]
@@ -54,8 +54,8 @@ def label_order(samples: Samples, facts: FileFacts, n_outputs: int, where: str) 
         )  # fmt: skip
     if not facts.classes and samples.classes and len(samples.classes) != n_outputs:
         raise InputRefused(
-            "nothing says which number of the output each class has", where=where,
-            found=f"{n_outputs} numbers a row, {len(samples.classes)} classes in the data",
+            "nothing says which score of the output belongs to which class", where=where,
+            found=f"{n_outputs} scores a sample, {len(samples.classes)} classes in the data",
             remedy="name the file's classes with --classes FILE (--classes imagenet for ImageNet-1k)",
         )  # fmt: skip
     return np.arange(n_outputs), names or tuple(map(str, range(n_outputs)))

@@ -39,7 +39,10 @@ def plain_graph(source: Source, *, opset: int | None = None, static_batch: int |
         InputRefused: the source cannot be exported like this.
     """
     if static_batch is not None and static_batch < 1:
-        raise InputRefused("the batch size must be at least 1", found=f"--static-batch {static_batch}")
+        raise InputRefused(
+            f"--static-batch must be at least 1, got {static_batch}",
+            remedy="give the fixed batch size, or leave it out",
+        )
     if isinstance(source, OnnxSource):
         if opset is not None and opset != source.model.opset_imports.get(""):
             refuse_unknown_opset(opset)

@@ -90,7 +90,7 @@ def _note_uses(node: ir.Node, rule: Rule, kind: Kind, units: Units) -> None:
     if kind == "linear" and x is not None:
         units.readers.append((units.of(x).ravel(), node))
     picks = kind == "carry" and x in units.ids  # a Gather of data, not of an embedding's table; a MatMul of data
-    if kind != "site" and rule.rewrite is not None and not picks:
+    if kind != "affine" and rule.rewrite is not None and not picks:
         units.writers.append((units.of(y).ravel(), node))
     if kind == "other":
         for value in node.inputs:

@@ -120,7 +120,7 @@ def read_plan(path: Path, graph: ir.Graph) -> tuple[str, ...]:
         ) from error  # fmt: skip
     if not isinstance(found, Mapping) or found.get("schema") != PLAN_SCHEMA or not isinstance(found.get("float"), list):
         raise InputRefused(
-            "this is no plan", where=str(path), expected=f"schema {PLAN_SCHEMA}",
+            "the file is not a plan of bnfold quantize", where=str(path), expected=f"schema {PLAN_SCHEMA}",
             remedy="give the plan.json that bnfold quantize --measure wrote",
         )  # fmt: skip
     kept = tuple(str(name) for name in found["float"])

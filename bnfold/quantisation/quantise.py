@@ -204,7 +204,7 @@ def kept_layers(graph: ir.Graph, layers: Sequence[str], where: str) -> list[str]
         if not own:
             some = list(dict.fromkeys(layer_of_node(name) for name in names))
             raise InputRefused(
-                "there is no such layer", where=where, found=layer, expected=", ".join(some[:8]) + ", ...",
+                "no such layer", where=where, found=layer, expected=", ".join(some[:8]) + ", ...",
                 remedy="name one of the report's layers with --keep-float",
             )  # fmt: skip
         found += own

@@ -87,7 +87,7 @@ class BenchRatio:
     """time(a) / time(b) from interleaved runs, with its bootstrap interval; `tie` when the interval holds 1.
 
     `undecided`: the interval does not hold 1, but no winner is named; `leaning` says on which side it lies, and `note`
-    why that is not enough: a noisy machine, too few loads.
+    why that is not enough: a noisy machine, too few session restarts.
     """
 
     a: str

@@ -66,7 +66,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Holder:
-    """What keeps a value in its units: an operator, an input or output of the graph, or a site decided before.
+    """What keeps a value in its units: an operator, one decided before it, an input or output of the graph.
 
     Attributes:
         cause: why it does.

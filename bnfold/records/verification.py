@@ -20,7 +20,7 @@ class Criterion(StrEnum):
         SOURCE: the error of the file against that of the source.
         BOUND: what accumulation alone can leave, where the source happens to be closer to the answer.
         PARAMETERS: in float64 every parameter is judged, since rounding takes the outputs further than both.
-        BATCH_INVARIANCE: a row depends on the others in its batch.
+        BATCH_INVARIANCE: a sample depends on the others in its batch.
         INTERFACE: names, types, shapes, values that are not finite, or a file that does not run.
         CERTIFICATE: on inputs all is well, but an operator of the file is not what the certificate says.
     """

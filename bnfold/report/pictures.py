@@ -79,7 +79,7 @@ def write_picture(report: Facts, target: Path) -> None:
     """
     if target.suffix.lower() not in SUFFIXES:
         raise InputRefused(
-            "no such kind of picture", where=str(target), found=target.suffix or "no ending",
+            "the picture must be of a known kind", where=str(target), found=target.suffix or "no ending",
             expected=" or ".join(SUFFIXES), remedy="name the file accordingly",
         )  # fmt: skip
     write_bytes(picture(report, target.suffix.lower()), target)

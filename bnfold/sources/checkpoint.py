@@ -141,7 +141,7 @@ def read_run(path: Path) -> Run:
     folder = run_folder(path)
     if folder is None or not (folder / RECORD).is_file():
         raise InputRefused(
-            f"no run folder: there is no {RECORD}",
+            f"not a run folder: it has no {RECORD}",
             where=str(path),
             expected=f"a folder with {RECORD}, as `bnfold train` writes it",
             remedy="train one with `bnfold train bnnet`",

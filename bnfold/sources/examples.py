@@ -79,7 +79,7 @@ def _refuse_empty(tensors: Sequence[Any], where: str) -> None:
         if 0 in tensor.shape:
             raise InputRefused(
                 "the example has a tensor without elements", where=where, found=f"shape {shape}",
-                expected="one sample at least", remedy="give some samples, or the shape of one",
+                expected="at least one sample", remedy="give some samples, or the shape of one",
             )  # fmt: skip
         if bool((tensor != tensor).any()):  # noqa: PLR0124 - NaN alone is not itself
             raise InputRefused(

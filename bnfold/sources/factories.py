@@ -56,7 +56,7 @@ def build_from_factory(
         ) from error
     if not callable(factory):
         raise InputRefused(
-            f"{name!r} is no factory",
+            f"{name!r} is not a factory",
             where=place,
             found=type(factory).__name__,
             expected="a function or class that returns a torch.nn.Module",

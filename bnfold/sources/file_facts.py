@@ -105,7 +105,7 @@ def read_classes(place: str | os.PathLike[str]) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         raise InputRefused(
             "the class names cannot be read", where=str(path), found=getattr(error, "strerror", None) or str(error),
-            expected="text with a name a line, or JSON with a list", remedy="check --classes",
+            expected="text with one name per line, or a JSON list", remedy="check --classes",
         ) from error  # fmt: skip
     names = [name.strip() for name in names]
     while names and not names[-1]:
@@ -113,7 +113,8 @@ def read_classes(place: str | os.PathLike[str]) -> tuple[str, ...]:
     if not names or "" in names:
         raise InputRefused(
             "the class names have a gap" if names else "there are no class names", where=str(path),
-            found=f"line {names.index('') + 1} is empty" if names else "an empty file", remedy="write a name a line",
+            found=f"line {names.index('') + 1} is empty" if names else "an empty file",
+            remedy="write one name per line",
         )  # fmt: skip
     return tuple(names)
 

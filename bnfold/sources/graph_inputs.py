@@ -76,7 +76,7 @@ def graph_inputs(
 def _stated_shape(value: ir.Value, where: str) -> tuple[int | str | None, ...]:
     if value.shape is None or value.dtype is None:
         raise InputRefused(
-            f"input {value.name} has no shape or is no tensor",
+            f"input {value.name} has no shape or is not a tensor",
             where=where,
             expected="a tensor of known rank and element type",
             remedy="export it again with typed inputs",

@@ -40,7 +40,7 @@ def refuse_bad_variance(layer: str, variance: npt.ArrayLike) -> None:
     found = ", ".join(f"{int(mask.sum())} of {values.size} channels {what}" for what, mask in faults if mask.any())
     if found:
         raise InputRefused(
-            "the running variance of a BatchNorm is no variance",
+            "the running variance of a BatchNorm must be finite and at least 0",
             where=f"layer {layer}",
             found=found,
             expected="finite values of at least 0",

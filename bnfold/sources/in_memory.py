@@ -54,7 +54,7 @@ def kind_of_network(network: Any) -> Kind:
         return "onnx_ir"
     found = f"the class {network.__name__}" if isinstance(network, type) else type(network).__name__
     raise InputRefused(
-        "this is no network",
+        "the network must be a module, an exported program or an ONNX model",
         found=found,
         expected=_KINDS,
         remedy="make one of the class first" if isinstance(network, type) else "give one of these",
@@ -89,7 +89,7 @@ def load_network(network: Any, example: Any = None, **options: Unpack[SourceOpti
         options: see `SourceOptions`; of a network in memory those of its kind.
 
     Raises:
-        InputRefused: it is no network, the example does not fit, or it cannot be folded safely.
+        InputRefused: it is not a network, the example does not fit, or it cannot be folded safely.
         EnvironmentNotReady: a package is missing.
     """
     kind, where = kind_of_network(network), named(network)
@@ -98,7 +98,7 @@ def load_network(network: Any, example: Any = None, **options: Unpack[SourceOpti
     shapes, dtypes = options["input_shapes"], options["input_dtypes"]
     if given is not None and shapes:
         raise InputRefused(
-            "an example and input shapes are two ways to say the same", where=where, remedy="leave one of them out"
+            "an example and input shapes exclude each other", where=where, remedy="leave one of them out"
         )
     if kind == "source":
         if given is not None:
@@ -136,7 +136,7 @@ def _refuse_options(where: str, options: SourceOptions, *useless: str) -> None:
     given = [name for name in useless if options.get(name)]
     if given:
         raise InputRefused(
-            "the network in memory has this already", where=where, found=", ".join(given), remedy="leave it out"
+            "the network in memory states these itself", where=where, found=", ".join(given), remedy="leave it out"
         )
 
 

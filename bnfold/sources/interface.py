@@ -50,7 +50,7 @@ def with_interface(
     both = {spec.name for spec in source.inputs} & set(source.output_names)
     if both and (input_names is not None or output_names is not None):
         raise InputRefused(
-            "an input and an output must have names of their own", where=source.facts.spec, found=sorted(both)[0],
+            "an input and an output must have different names", where=source.facts.spec, found=sorted(both)[0],
             remedy="give one of them another name",
         )  # fmt: skip
     return source
@@ -67,7 +67,7 @@ def _checked(names: Sequence[str], found: Sequence[str], kind: str) -> tuple[str
     twice = [name for name in names if names.count(name) > 1]
     if bad or twice:
         raise InputRefused(
-            f"{kind} names must be different and not empty", found=repr((bad or twice)[0]), remedy="give another name"
+            f"{kind} names must be distinct and not empty", found=repr((bad or twice)[0]), remedy="give another name"
         )
     return names
 

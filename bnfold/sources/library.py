@@ -105,7 +105,7 @@ def _build(build: Any, where: str, *, pretrained: bool) -> nn.Module:
     except Exception as error:
         if pretrained:
             raise EnvironmentNotReady(
-                "the published weights cannot be had",
+                "the published weights cannot be downloaded",
                 where=where,
                 found=described(error)[:300],
                 remedy="check the network connection, or give a local file with --weights FILE",

@@ -121,12 +121,12 @@ def _no_source(path: Path) -> InputRefused:
         return _torchscript(path)
     if path.suffix in WEIGHT_SUFFIXES:
         return InputRefused(
-            "weights alone are no network",
+            "weights alone are not a network",
             where=str(path),
             remedy=f"name the network and add --weights {path}",
         )
     return InputRefused(
-        "the file is no source",
+        "the file is not a SOURCE",
         where=str(path),
         expected="a run folder, .py, .pt2 or .onnx",
         remedy="see `bnfold fold-export --help` for every kind of source",

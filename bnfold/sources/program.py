@@ -94,7 +94,7 @@ def _call(program: torch.export.ExportedProgram, where: str) -> Call:
     strangers = [arg for arg in arguments if not isinstance(arg, TensorArgument | ConstantArgument)]
     if strangers:
         raise InputRefused(
-            "the exported program takes an input that is no tensor",
+            "the exported program takes an input that is not a tensor",
             where=where,
             found=f"{getattr(strangers[0], 'name', '?')}: {type(strangers[0]).__name__}",
             remedy="export it again with tensors only",

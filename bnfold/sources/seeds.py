@@ -28,7 +28,7 @@ def require_seed(seed: int) -> None:
         InputRefused: it is negative, or too large.
     """
     if not 0 <= seed <= LARGEST_SEED:
-        raise InputRefused("no such seed", found=str(seed), expected=f"0 to {LARGEST_SEED}", remedy="choose another")
+        raise InputRefused(f"the seed must be 0 to {LARGEST_SEED}, got {seed}", remedy="choose another")
 
 
 @contextlib.contextmanager

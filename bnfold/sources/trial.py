@@ -130,7 +130,7 @@ def named_outputs(outputs: Any, *, where: str) -> list[tuple[str, torch.Tensor]]
     strangers = [f"{_path_name(path)}: {type(leaf).__name__}" for path, leaf in leaves if not torch.is_tensor(leaf)]
     if strangers or not leaves:
         raise InputRefused(
-            "the network returns something that is no tensor",
+            "the network returns something that is not a tensor",
             where=where,
             found=first_names(strangers) if strangers else "no output",
             expected="tensors, or tuples, lists and dicts of tensors",
@@ -190,7 +190,7 @@ def trial_output_names(
     ]
     if changed:
         raise InputRefused(
-            "the network changes its buffers in eval mode, so it is no function of its inputs",
+            "the network changes its buffers in eval mode, so it is not a function of its inputs",
             where=where,
             found=first_names(changed),
             remedy="change them only `if self.training`",

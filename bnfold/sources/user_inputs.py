@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_inputs", "with_inputs"]
 
-_REMEDY = "store them with numpy.savez, one array per input, by its name, rows first"
+_REMEDY = "store them with numpy.savez, one array per input, by its name, samples first"
 
 
 def with_inputs(source: Source, path: Path | None) -> Source:
@@ -41,14 +41,14 @@ def read_inputs(path: Path, inputs: Sequence[InputSpec], form: InputFormat | Non
     """Read what a network shall be compared on.
 
     Args:
-        path: an `.npz` file with one array per input, preprocessed as the network reads it, rows first, whichever axis
-            of the input counts them (an input that serves all rows has one for each row, too); or a folder of images
-            for a network of one input, see `bnfold.sources.image_folder`.
+        path: an `.npz` file with one array per input, preprocessed as the network reads it, samples first,
+            whichever axis of the input counts them (an input that serves all samples has one for each, too); or a
+            folder of images for a network of one input, see `bnfold.sources.image_folder`.
         inputs: of the network.
         form: of the pixels that one of them takes; None where none does.
 
     Returns:
-        Arrays by input name, rows first, as many rows in each.
+        Arrays by input name, samples first, as many in each.
 
     Raises:
         InputRefused: the path, an array or an image cannot be used.
@@ -60,7 +60,7 @@ def read_inputs(path: Path, inputs: Sequence[InputSpec], form: InputFormat | Non
         raise InputRefused("no such file or folder", where=str(path), remedy="check --inputs")
     if path.suffix.lower() != ".npz":
         raise InputRefused(
-            "these are no inputs", where=str(path), found=path.suffix or "no suffix",
+            "inputs must be an .npz file or a folder of images", where=str(path), found=path.suffix or "no suffix",
             expected="an .npz file or a folder of images", remedy=_REMEDY,
         )  # fmt: skip
     arrays = _loaded(path)
@@ -70,9 +70,9 @@ def read_inputs(path: Path, inputs: Sequence[InputSpec], form: InputFormat | Non
     counts = {spec.name: len(arrays[spec.name]) for spec in inputs}
     if len(set(counts.values())) > 1:
         raise InputRefused(
-            "the inputs have different numbers of rows", where=str(path),
+            "the inputs have different numbers of samples", where=str(path),
             found=", ".join(f"{name} {count}" for name, count in counts.items()),
-            remedy="store the same number of rows of every input",
+            remedy="store the same number of samples for every input",
         )  # fmt: skip
     return {spec.name: arrays[spec.name] for spec in inputs}
 
@@ -83,7 +83,7 @@ def _loaded(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as stream:
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputRefused("this is no .npz file", where=str(path), found="one array", remedy=_REMEDY)
+                raise InputRefused("this is not an .npz file", where=str(path), found="one array", remedy=_REMEDY)
             return {name: _array(path, file, name) for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputRefused(
@@ -122,12 +122,13 @@ def _refuse_unfit(path: Path, spec: InputSpec, array: np.ndarray) -> None:
             "an array does not fit its input",
             where=f"{spec.name} of {path}",
             found=f"{array.dtype.name} {array.shape}",
-            expected=f"{spec.dtype} (rows, {', '.join(map(str, row))})",
-            remedy="store at least one row, preprocessed as the network reads it",
+            expected=f"{spec.dtype} (samples, {', '.join(map(str, row))})",
+            remedy="store at least one sample, preprocessed as the network reads it",
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = np.argwhere(~np.isfinite(array))
         raise InputRefused(
             "an array holds NaN or infinity", where=f"{spec.name} of {path}",
-            found=f"{len(bad)} such values, the first in row {bad[0][0]}", remedy="leave these rows out, or mend them",
+            found=f"{len(bad)} such values, the first in sample {bad[0][0]}",
+            remedy="leave these samples out, or correct them",
         )  # fmt: skip

@@ -69,7 +69,7 @@ def import_file(path: Path) -> ModuleType:
     name = f"bnfold_user_{path.stem}"  # no path in it: PyTorch's exporter stores module names
     spec = importlib.util.spec_from_loader(name, _FreshLoader(name, str(path)))
     if spec is None:
-        raise InputRefused("the file is no Python module", where=str(path), remedy="give the path of a .py file")
+        raise InputRefused("the file is not a Python module", where=str(path), remedy="give the path of a .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look their module up by name
     try:

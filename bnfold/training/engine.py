@@ -177,7 +177,7 @@ def open_engine(*, device: str = "cpu", precision: str = "float32") -> Iterator[
         precision: see `Recipe.precision`.
 
     Raises:
-        EnvironmentNotReady: accelerate is not installed, there is no such device, or it has no such precision.
+        EnvironmentNotReady: accelerate is not installed, the device is not there, or it has no such precision.
     """
     accelerate = require("accelerate", extra="train", purpose="bnfold train")
     make_ready(device, precision)

@@ -70,7 +70,7 @@ def verify_file(
         candidate: the file.
         reference: see `reference_for`.
         inputs: of the source, in order; an axis that the file fixes is taken from the file.
-        samples: real inputs by name, rows first; None takes random ones, standard normal, or in the first range of
+        samples: real inputs by name, samples first; None takes random ones, standard normal, or in the first range of
             `bnfold.verification.data.value_ranges` in which the source is finite.
         batches: sizes to compare at besides 1, 2 and 3, where the batch is dynamic; else the fixed one, or none.
         provider: the ONNX Runtime provider that the file runs on.

@@ -52,7 +52,7 @@ def batch_sizes(batch: int | Sequence[int] | None, batches: int | Sequence[int] 
     """
     if batch is not None and batches != ():
         raise InputRefused(
-            "batch and batches are two names of one argument", found=f"batch={batch!r}, batches={batches!r}",
+            "batch and batches are the same argument", found=f"batch={batch!r}, batches={batches!r}",
             remedy="give one of them",
         )  # fmt: skip
     given = batches if batch is None else batch
@@ -80,7 +80,9 @@ def check_positive(name: str, value: Any) -> None:
         InputRefused: `value` is something else.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
-        raise InputRefused(f"{name} is no time", found=repr(value), expected="a number above 0", remedy="give another")
+        raise InputRefused(
+            f"{name} must be a number above 0, got {value!r}", remedy="give a time in the unit of its name"
+        )
 
 
 def check_time_gate(budget_s: Any, fail_if_slower: Any) -> None:
@@ -92,12 +94,10 @@ def check_time_gate(budget_s: Any, fail_if_slower: Any) -> None:
     """
     for name, value in (("budget_s", budget_s), ("fail_if_slower", 0.0 if fail_if_slower is None else fail_if_slower)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value >= 0):
-            raise InputRefused(
-                f"{name} must be a number", found=repr(value), expected="0, or a number above 0", remedy="give another"
-            )
+            raise InputRefused(f"{name} must be a number of at least 0, got {value!r}", remedy="give another")
     if fail_if_slower is not None and not budget_s:
         raise InputRefused(
-            "a limit of time wants a measurement", found=f"fail_if_slower={fail_if_slower}, budget_s={budget_s}",
+            "fail_if_slower needs a measurement", found=f"fail_if_slower={fail_if_slower}, budget_s={budget_s}",
             remedy="give a budget_s above 0, 3 for instance, or no limit",
         )  # fmt: skip
 
@@ -127,7 +127,7 @@ def check_names(what: str, names: Any, known: Sequence[str]) -> None:
     for name in _several(names):
         if name not in known:
             expected = " or ".join((", ".join(known[:-1]), known[-1]))
-            raise InputRefused(f"no such {what}", found=repr(name), expected=expected, remedy="give one of these")
+            raise InputRefused(f"the {what} must be {expected}, got {name!r}", remedy="give one of these")
 
 
 def require_provider(provider: Provider) -> None:
@@ -151,5 +151,4 @@ def _several(values: Any) -> tuple[Any, ...]:
 
 def _check_count(what: str, value: Any, largest: int) -> None:
     if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= largest:
-        expected = f"a whole number from 1 to {largest}"
-        raise InputRefused(f"{what} is none", found=repr(value), expected=expected, remedy="give another")
+        raise InputRefused(f"{what} must be a whole number from 1 to {largest}, got {value!r}", remedy="give another")

@@ -77,7 +77,7 @@ def bench(
         optimize: the graph is changed when the file is loaded ("online"), or in a file written before ("offline").
         cuda_graph: on a provider that makes them, measure with CUDA graphs, too.
         mode: "latency", "throughput" or "open-loop"; see `bnfold.benchmarking.load`.
-        concurrency: requests that run at the same time in the other modes than latency, None for as many as this
+        concurrency: requests that run at the same time in the modes throughput and open-loop, None for as many as this
             process may use CPUs.
         slo_p95_ms: in the open loop, the limit of the 95th percentile.
         profile: tell where the time of each file goes, by operator and by layer.
@@ -93,7 +93,7 @@ def bench(
         fail_if_slower: for these gates, 0.03 lets a file be 3 % slower; decided on the interval.
         fail_if_slower_than: the name of another file; that the first is not slower than it becomes a gate.
         against: other ways to run `source`, some of `PEERS`, built from it and measured in the same rounds.
-        source: what the files were made from, see SOURCE in the README.
+        source: what the files were made from, see docs/sources.md.
         weights: parameters for a source that has none of its own.
         pretrained: take the pretrained parameters of timm or torchvision.
         inputs: samples that peers in int8 are calibrated on, and that all files are judged on: an `.npz` file of arrays
@@ -165,15 +165,15 @@ def bench(
 def _check_gates(baseline: Any, fail_if_slower: float | None, rival: str | None, others: Sequence[str]) -> None:
     """Refuse what would make no gate."""
     if fail_if_slower is None and baseline is not None:
-        raise InputRefused("a baseline wants a limit it is held to", remedy="give fail_if_slower=0.03, or another")
+        raise InputRefused("a baseline needs a limit that it is held to", remedy="give fail_if_slower=0.03, or another")
     if fail_if_slower is not None and baseline is None and rival is None:
         raise InputRefused(
-            "there is nothing that the files shall not be slower than", found=f"fail_if_slower={fail_if_slower}",
+            "fail_if_slower needs something to compare with", found=f"fail_if_slower={fail_if_slower}",
             remedy="give a baseline, or fail_if_slower_than",
         )  # fmt: skip
     if rival is not None and rival not in others:
         raise InputRefused(
-            "no other file has the name that the first shall not be slower than", found=rival,
+            "fail_if_slower_than must name another file of the measurement", found=rival,
             expected=", ".join(others) or "a second file",
             remedy="name one of the files as the table does",
         )  # fmt: skip
@@ -184,7 +184,7 @@ def _require_rival(rival: str | None, missing: Sequence[MissingPeer], known: Seq
     for peer in missing:
         if peer_name(peer.name, known) == rival:
             raise EnvironmentNotReady(
-                "the peer that the first file shall not be slower than cannot take part", where=peer.name,
+                "the peer that fail_if_slower_than names cannot take part", where=peer.name,
                 found=peer.reason, remedy=peer.remedy,
             )  # fmt: skip
 

@@ -49,7 +49,7 @@ def calibration_samples(
     """
     if (inputs is None) == (data is None):
         raise InputRefused(
-            "there are no samples to calibrate on" if inputs is None else "there are two kinds of samples",
+            "there are no samples to calibrate on" if inputs is None else "--inputs and --data exclude each other",
             expected="--inputs or --data",
             remedy="give one of them: --inputs crops.npz, --inputs FOLDER, or --data folder:flowers",
         )

@@ -58,7 +58,7 @@ def verify(
 
     Args:
         reference: the source: a `torch.nn.Module`, a `torch.export.ExportedProgram`, an `onnx.ModelProto`, an
-            `onnx_ir.Model`, or a SOURCE, see the README.
+            `onnx_ir.Model`, or a SOURCE, see docs/sources.md.
         candidate: the `.onnx` file to judge, or an `onnx.ModelProto` or `onnx_ir.Model`.
         example: what a module is called with, see `bnfold.fold_export`.
         weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
@@ -188,7 +188,7 @@ def _existing(candidate: str | os.PathLike[str]) -> Path:
         require_onnx_file(file)
     if file.suffix != ".onnx":
         raise InputRefused(
-            "the candidate is no .onnx file", where=str(file), remedy="give the source first, then the .onnx file"
+            "the candidate is not an .onnx file", where=str(file), remedy="give the source first, then the .onnx file"
         )
     require_onnx_file(file)
     return file

@@ -96,7 +96,7 @@ def evaluation(
         raise InputRefused("there is nothing to evaluate", remedy="give at least one .onnx file or SOURCE")
     if max_drop is not None and len(files) < 2:
         raise InputRefused(
-            "a drop is a difference of two files", found="one", remedy="give the file, and the one to compare it with"
+            "max_drop compares two files", found="one", remedy="give the file, and the one to compare it with"
         )
     check_threads(threads)
     own, settings = session_axes(

@@ -79,7 +79,7 @@ def fold_export(
 
     Args:
         network: a `torch.nn.Module`, which stays as it is; a `torch.export.ExportedProgram`; an `onnx.ModelProto` or an
-            `onnx_ir.Model`; or a SOURCE, see the README: a run folder, a file, or a name such as `timm:resnet18`.
+            `onnx_ir.Model`; or a SOURCE, see docs/sources.md: a run folder, a file, or a name such as `timm:resnet18`.
         example: what a module is called with: a tensor, a tuple of the arguments of `forward`, a dict of keyword
             arguments, or shapes, batch first. A text or path here is the output folder.
         output: the folder to write to; made where missing. None writes nothing.

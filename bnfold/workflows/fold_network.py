@@ -35,7 +35,7 @@ def fold(
 
     Args:
         network: a `torch.nn.Module`; a `torch.export.ExportedProgram`, which is exported again; an `onnx.ModelProto` or
-            an `onnx_ir.Model`; or a SOURCE, see the README, which gives an `onnx.ModelProto`. It stays as it is.
+            an `onnx_ir.Model`; or a SOURCE, see docs/sources.md, which gives an `onnx.ModelProto`. It stays as it is.
         example: what a module is called with: a tensor, a tuple of the arguments of `forward`, a dict of keyword
             arguments, or shapes, batch first.
         inplace: change the module itself, or the `onnx_ir.Model`, once the fold is proven, and return it.
@@ -47,7 +47,7 @@ def fold(
         The network, and the ledger: what became of each BatchNorm. `ledger.certificate` holds the certificate.
 
     Raises:
-        InputRefused: it is no network, or cannot be run, exported or folded safely.
+        InputRefused: it is not a network, or cannot be run, exported or folded safely.
         GateFailed: the folded module is not equal, and nothing is changed.
         EnvironmentNotReady: a package is missing.
     """

@@ -37,7 +37,7 @@ def inspect(
 
     Args:
         network: what to look at: a `torch.nn.Module`, a `torch.export.ExportedProgram`, an `onnx.ModelProto`, an
-            `onnx_ir.Model`, or a SOURCE, see the README.
+            `onnx_ir.Model`, or a SOURCE, see docs/sources.md.
         example: what a module is called with, see `bnfold.fold_export`.
         weights: parameters for a source that has none of its own (`.safetensors`, `.pt`).
         pretrained: take the pretrained parameters of timm or torchvision, which may download them.

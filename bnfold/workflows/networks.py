@@ -28,7 +28,7 @@ def example_and_output(example: Any, output: Any) -> tuple[Any, Path | None]:
     if isinstance(example, str | os.PathLike):
         if output is not None:
             raise InputRefused(
-                "the example is a text or path, which only an output folder is", found=repr(os.fspath(example)),
+                "the example must not be a text or path", found=repr(os.fspath(example)),
                 expected="a tensor, a tuple, a dict of keyword arguments, or shapes", remedy="give the folder once",
             )  # fmt: skip
         example, output = None, example
@@ -94,7 +94,7 @@ def file_of(model: Any) -> Iterator[Path]:
         return
     if kind in ("module", "program"):
         raise InputRefused(
-            "the candidate is no ONNX model", found=type(model).__name__,
+            "the candidate is not an ONNX model", found=type(model).__name__,
             expected="an .onnx file, an onnx.ModelProto or an onnx_ir.Model", remedy="give the reference first",
         )  # fmt: skip
     import onnx_ir as ir

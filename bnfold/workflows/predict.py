@@ -97,5 +97,5 @@ def _image_files(images: Sequence[str | os.PathLike[str]]) -> list[Path]:
         else:
             raise InputRefused("no such image", where=str(path), remedy="check the path")
     if not files:
-        raise InputRefused("there is no image to look at", remedy="name images, or a folder of them")
+        raise InputRefused("there is no image to predict", remedy="name images, or a folder of them")
     return files

@@ -93,7 +93,7 @@ def quantize(
     is no file.
 
     Args:
-        source: see SOURCE in the README.
+        source: see docs/sources.md.
         output: the folder to write to; made where missing.
         inputs: samples without labels: an `.npz` file of arrays by input name, or a folder of images.
         data: samples of a data set, see `evaluate`; its test part says the accuracy of both files, if it has labels.

@@ -123,17 +123,19 @@ def check_options(
     check_threads(threads)
     check_time_gate(budget_s, None)
     if plan is not None and measure:
-        raise InputRefused("a plan is given, and one is to be measured", remedy="give --plan or --measure")
+        raise InputRefused("--plan and --measure exclude each other", remedy="leave one of them out")
     if precision == "fp16" and (plan is not None or measure or weights != "per-channel"):
         raise InputRefused(
             "plans and scales of weights are for int8", found="precision fp16",
             remedy="leave --plan, --measure and --weights per-tensor out",
         )  # fmt: skip
     if isinstance(min_sqnr_db, bool) or not isinstance(min_sqnr_db, (int, float)) or not math.isfinite(min_sqnr_db):
-        raise InputRefused("min_sqnr_db must be a number of decibels", found=repr(min_sqnr_db), remedy="give 15")
+        raise InputRefused(
+            f"min_sqnr_db must be a number of decibels, got {min_sqnr_db!r}", remedy="give 15, the default, or another"
+        )
     if max_drop is not None and data is None:
         raise InputRefused(
-            "a limit on accuracy wants labels", found=f"max_drop={max_drop}, no data",
+            "a limit on accuracy needs labels", found=f"max_drop={max_drop}, no data",
             remedy="give labelled data with --data, or --min-sqnr in its place",
         )  # fmt: skip
 

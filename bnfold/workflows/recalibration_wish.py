@@ -60,6 +60,6 @@ def wish_of(
             expected="a number of at least 0, with --adapt", remedy="add --adapt, or leave --prior out",
         )  # fmt: skip
     if n_samples < 2:
-        raise InputRefused("statistics need two samples at least", found=str(n_samples), remedy="raise --samples")
+        raise InputRefused("statistics need at least two samples", found=str(n_samples), remedy="raise --samples")
     weight = PRIOR if prior is None else prior
     return Wish(data, inputs, layerwise or adapt, adapt, weight, n_samples, batch_size, download)

@@ -98,7 +98,7 @@ def train(
 
     Raises:
         InputRefused: the model file, the recipe, the output folder or the checkpoint cannot be used.
-        EnvironmentNotReady: a package is not installed, there is no such device, or the disk is full.
+        EnvironmentNotReady: a package is not installed, the device is not there, or the disk is full.
         GateFailed: the loss is NaN or infinite.
     """
     given = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "data": data, "threads": threads}

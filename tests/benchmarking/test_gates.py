@@ -94,8 +94,8 @@ def test_baselines_that_are_refused(tmp_path: Path) -> None:
     good = baseline(run(1.0, 0.001))
     for content, says in (
         ("{", "cannot read the baseline"),
-        ("[]", "no report of bnfold bench"),
-        (json.dumps({**good, "schema": "bnfold.verify/1"}), "no report of bnfold bench"),
+        ("[]", "not a report of bnfold bench"),
+        (json.dumps({**good, "schema": "bnfold.verify/1"}), "not a report of bnfold bench"),
         (json.dumps({**good, "runs": [{**good["runs"][0], "intervals": {}}]}), "without an interval"),
         (json.dumps({**good, "environment": {**FACTS, "cpu": "Other CPU"}}), "another machine"),
     ):

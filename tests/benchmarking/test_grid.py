@@ -134,7 +134,7 @@ def test_an_interrupt_gives_what_was_measured(double: Path, monkeypatch: pytest.
     assert [run.batch for run in report.runs] == [1, 1, 2, 2]
     assert [(ratio.batch, ratio.verdict, ratio.leaning, ratio.note) for ratio in report.ratios] == [
         (1, "faster", None, None),
-        (2, "undecided", "faster", "no winner is named: 2 of at least 6 loads were measured"),
+        (2, "undecided", "faster", "no winner is named: 2 of at least 6 session restarts were measured"),
     ]
 
 

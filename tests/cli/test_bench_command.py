@@ -145,7 +145,7 @@ def test_ctrl_c_prints_what_was_measured_so_far(relu: Path, tmp_path: Path) -> N
     assert stderr.splitlines()[-1].startswith("error: interrupted")
     report = json.loads((tmp_path / "part.json").read_text(encoding="utf-8"))
     assert (report["complete"], len(report["runs"])) == (False, 2)
-    assert report["ratios"][0]["verdict"] in {"tie", "undecided"}  # too few loads to name a winner
+    assert report["ratios"][0]["verdict"] in {"tie", "undecided"}  # too few session restarts to name a winner
 
 
 @pytest.mark.alone

@@ -185,7 +185,7 @@ def test_a_full_disk_under_standard_output(arguments: str, unbuffered: str, netw
             [sys.executable, "-m", "bnfold", *arguments.format(net=network).split()], cwd=ROOT, env=environment,
             stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=120,
         )  # fmt: skip
-    line = "error: cannot write to standard output: No space left on device\n"
+    line = "error: cannot write to standard output: found No space left on device; make room, or send it elsewhere\n"
     assert (run.returncode, run.stderr) == (4, line)
 
 

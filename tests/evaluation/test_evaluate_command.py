@@ -125,7 +125,7 @@ Spoil = dict[str, Any]
     [
         ({"data": None}, "nothing says which data"),
         ({"data": "folder:{folder}/red"}, "the folder has no labels"),
-        ({"data": "folder:{folder}/none"}, "there is no such folder"),
+        ({"data": "folder:{folder}/none"}, "no such folder"),
         ({"data": "npz:{folder}/none.npz"}, "the arrays cannot be read"),
         ({"facts": None}, "nothing says how images become the input"),
         ({"facts": None, "normalize": "none,size=4"}, None),

@@ -171,7 +171,9 @@ def test_networks_of_every_page_are_held_to_the_rule(
 ) -> None:
     never_slower = script("never_slower")
     names = never_slower.networks(never_slower.LISTS)
-    readme = (SCRIPTS.parent / "README.md").read_text().partition("<!-- zoo -->")[2].partition("<!-- /zoo -->")[0]
+    readme = (
+        (SCRIPTS.parent / "docs" / "training.md").read_text().partition("<!-- zoo -->")[2].partition("<!-- /zoo -->")[0]
+    )
     zoo = [line.split()[0] for line in readme.splitlines()[4:] if re.match(r"[a-z_]+ +[a-z]+, ", line)]
     cpu = re.findall(
         r"^\| (\w+) \| 1 \| no \|", (SCRIPTS.parent / "benchmarks" / "cpu.md").read_text(), flags=re.MULTILINE

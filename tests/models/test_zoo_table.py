@@ -55,7 +55,7 @@ def test_table_shows_the_output_nearest_to_what_is_allowed() -> None:
 
 
 def test_table_goes_between_the_marks(tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
+    page = tmp_path / "page.md"
     page.write_text("before\n<!-- zoo -->\nold\n<!-- /zoo -->\nafter\n")
     SCRIPT.write_between_marks(page, "new")
     assert page.read_text() == "before\n<!-- zoo -->\n```text\nnew\n```\n<!-- /zoo -->\nafter\n"

@@ -404,7 +404,7 @@ def test_an_exported_program_is_exported_again() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "says"),
     [
-        ((5,), {}, "this is no network: found int"),
+        ((5,), {}, "must be a module, an exported program or an ONNX model: found int"),
         ((nn.Linear(3, 4),), {}, "inputs of a module cannot be known"),
         ((onnx.ModelProto(), (2, 3)), {}, "states its inputs itself"),
         ((onnx.ModelProto(),), {"inplace": True}, "folded in place"),

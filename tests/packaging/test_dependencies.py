@@ -111,7 +111,9 @@ def test_what_scripts_and_tests_import_is_declared() -> None:
     trees = files("scripts", "tests")
     del trees[Path("tests/bundles/triton_stand_in.py")]  # runs in an environment that a bundle has made
     ours = {"bnfold", *(path.stem for path in trees), *(part for path in trees for part in path.parent.parts)}
-    declared = distribution_names([*PROJECT["dependencies"], *extra("dev"), *extra("zoo"), *extra("hub")])
+    declared = distribution_names(
+        [*PROJECT["dependencies"], *extra("dev"), *extra("docs"), *extra("zoo"), *extra("hub")]
+    )
     declared.add("huggingface-hub")  # comes with datasets, and its tests make a data set for both
     assert undeclared(trees, declared, ours) == {}
 

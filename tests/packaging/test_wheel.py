@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bnfold.version import __version__
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
@@ -58,9 +60,9 @@ def test_wheel_holds_the_zoo_and_no_top_level_models(distributions: dict[str, Pa
     assert (
         sorted(name.removeprefix("bnfold/_models/") for name in names if name.startswith("bnfold/_models/")) == NETWORKS
     )
-    assert {name.partition("/")[0] for name in names} == {"bnfold", "bnfold-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in names} == {"bnfold", f"bnfold-{__version__}.dist-info"}
     assert "bnfold/py.typed" in names
-    assert "bnfold-0.1.0.dist-info/licenses/LICENSE" in names
+    assert f"bnfold-{__version__}.dist-info/licenses/LICENSE" in names
 
 
 def test_sdist_holds_what_the_scripts_need(distributions: dict[str, Path]) -> None:

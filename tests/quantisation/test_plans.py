@@ -46,7 +46,7 @@ def test_multiply_adds_are_those_of_one_sample(network: onnx.ModelProto) -> None
     ("text", "message"),
     [
         ("[", "the plan cannot be read"),
-        ('{"schema": "other/1", "float": []}', "this is no plan"),
+        ('{"schema": "other/1", "float": []}', "the file is not a plan of bnfold quantize"),
         (plan_text(["elsewhere"], "x86"), "one of another network.*found elsewhere"),
     ],
 )

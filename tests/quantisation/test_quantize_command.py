@@ -203,7 +203,7 @@ def test_bad_input(quantize: Callable[..., Result], cli: Callable[..., Result], 
         "no samples": (cli("quantize", files[0], "-o", folder / "out"), 3, "there are no samples to calibrate on"),
         "shapes": (quantize(inputs=folder / "other.npz"), 3, "an array does not fit its input"),
         "one sample": (quantize(inputs=folder / "one.npz"), 3, "too few samples"),
-        "drop without labels": (quantize("--max-drop", "1%"), 3, "a limit on accuracy wants labels"),
+        "drop without labels": (quantize("--max-drop", "1%"), 3, "a limit on accuracy needs labels"),
         "two weights": (quantize("--weights", "per-tensor", "--weights", "per-channel"), 2, "exclude each other"),
     }
     for name, (result, code, message) in cases.items():

@@ -223,7 +223,7 @@ def test_which_pictures_there_are() -> None:
 
 
 def test_another_kind_of_picture(tmp_path: Path) -> None:
-    with pytest.raises(InputRefused, match=r"no such kind of picture .* expected \.svg or \.png"):
+    with pytest.raises(InputRefused, match=r"the picture must be of a known kind .* expected \.svg or \.png"):
         write_picture(bench_facts(), tmp_path / "picture.jpg")
 
 

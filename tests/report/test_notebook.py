@@ -103,7 +103,7 @@ def test_the_picture_of_a_measurement(tmp_path: Path) -> None:
     assert repr(figure).startswith("<Picture of ")
     assert figure.save(tmp_path / "bench.svg").read_text() == figure.svg
     assert figure.save(tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(InputRefused, match="no such kind of picture"):
+    with pytest.raises(InputRefused, match="the picture must be of a known kind"):
         figure.save(tmp_path / "bench.gif")
     with pytest.raises(InputRefused, match="nothing was measured"):
         BenchReport({}, (), ()).figure()

@@ -239,7 +239,7 @@ def test_buffers_that_change_in_eval_mode(write_py: Callable[..., Path]) -> None
         ("weights.safetensors", ["no such file or folder"]),
         ("nowhere.at.all:factory", ["no module 'nowhere'", "file.py:factory"]),
         ("torch.nn:Linaer", ["no factory 'Linaer'", "did you mean Linear"]),
-        ("math:pi", ["'pi' is no factory", "float"]),
+        ("math:pi", ["'pi' is not a factory", "float"]),
         ("collections:OrderedDict", ["returns no module", "OrderedDict"]),
     ],
 )
@@ -262,7 +262,7 @@ def test_weights_alone_and_other_files_are_no_source(tmp_path: Path) -> None:
 
     path = tmp_path / "a.safetensors"
     assert f"--weights {path}" in refusal(path)
-    assert "the file is no source" in refusal(tmp_path / "a.txt")
+    assert "the file is not a SOURCE" in refusal(tmp_path / "a.txt")
 
 
 def test_a_missing_extra_is_named_with_its_pip_line() -> None:
@@ -274,7 +274,7 @@ def test_a_broken_factory_is_named_before_the_input_shape(write_py: Callable[...
     path = write_py("def build():\n    raise ValueError('no such width')\nwidth = 3")
 
     assert "no such width" in refusal(f"{path}:build")
-    assert "'width' is no factory" in refusal(f"{path}:width")
+    assert "'width' is not a factory" in refusal(f"{path}:width")
     assert "no module 'nowhere'" in refusal("nowhere.at.all:factory")
 
 

@@ -54,7 +54,7 @@ def test_a_run_keeps_its_shape_and_weights(run: Path) -> None:
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(InputRefused, match=r"no run folder: there is no run\.json"):
+    with pytest.raises(InputRefused, match=r"not a run folder: it has no run\.json"):
         load_source(str(tmp_path))
 
 

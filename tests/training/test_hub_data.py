@@ -146,5 +146,5 @@ def test_hub_data_that_is_absent_or_no_images(hub: Callable[..., list[tuple[bool
     with pytest.raises(InputRefused, match=r"hf:mnist is not on this machine.*--download.*--data digits"):
         _get("hf:mnist")
     hub({"text": object(), "digit": ClassLabel()})
-    with pytest.raises(InputRefused, match=r"no data set of images and classes: found text \(object\)"):
+    with pytest.raises(InputRefused, match=r"not a data set of images and classes: found text \(object\)"):
         _get("hf:mnist")

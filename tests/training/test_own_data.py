@@ -99,7 +99,7 @@ def test_image_that_ends_early_is_named_when_it_is_decoded(images: Path) -> None
 
 
 def test_folders_that_cannot_be_learnt_from(tmp_path: Path, images: Path) -> None:
-    with pytest.raises(InputRefused, match="there is no such folder"):
+    with pytest.raises(InputRefused, match="no such folder"):
         _folder(tmp_path / "missing")
     with pytest.raises(InputRefused, match="no classes to tell apart"):
         _folder(images / "dark")
@@ -169,7 +169,7 @@ def test_boxes_of_arrays(tmp_path: Path) -> None:
     data = make_data(recipe, ((1, 1, 4, 4),))
     boxes = _all(data, "train").targets
     assert (data.n_classes, boxes.dtype, boxes[0, 0].tolist()) == (2, torch.float32, [1, 0, 0, 3, 2])
-    for wrong, message in ((y[:, :, :4], "objects, 5"), (y + 0.5, "the labels are no integers"), (y - 1, "found -2")):
+    for wrong, message in ((y[:, :, :4], "objects, 5"), (y + 0.5, "the labels are not integers"), (y - 1, "found -2")):
         np.savez(path, x=np.zeros((40, 1, 4, 4)), y=wrong)
         with pytest.raises(InputRefused, match=message):
             make_data(recipe, ((1, 1, 4, 4),))
@@ -184,10 +184,10 @@ def test_boxes_of_arrays(tmp_path: Path) -> None:
         ({"x": X, "y": Y[:7]}, r"as many y \(N,\)"),
         ({"x": X[:0], "y": Y[:0]}, "do not fit"),
         ({"x": np.where(X > 5, np.nan, X), "y": Y}, "values that are not finite"),
-        ({"x": X, "y": Y.astype(float)}, "the labels are no integers"),
+        ({"x": X, "y": Y.astype(float)}, "the labels are not integers"),
         ({"x": X, "y": Y - 1}, "labels are out of range .* found -1, one of 20, expected 0 to 0"),
         ({"x": X, "y": Y, "x_test": X, "y_test": Y * 2}, "split test: found 2, one of 20, expected 0 to 1"),
-        ({"x": X, "y": np.array([None] * 40)}, "no .npz of plain arrays"),
+        ({"x": X, "y": np.array([None] * 40)}, "not an .npz of plain arrays"),
     ],
 )
 def test_arrays_that_cannot_be_learnt_from(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -196,7 +196,7 @@ def test_arrays_that_cannot_be_learnt_from(tmp_path: Path, arrays: dict[str, np.
 
 
 def test_files_that_are_no_arrays(tmp_path: Path) -> None:
-    for name, message in (("missing.npz", "no such file"), ("text.npz", "no .npz of plain arrays")):
+    for name, message in (("missing.npz", "no such file"), ("text.npz", "not an .npz of plain arrays")):
         (tmp_path / "text.npz").write_text("text")
         with pytest.raises(InputRefused, match=message):
             make_data(Recipe(data=f"npz:{tmp_path / name}"), ((1, 4),))

@@ -69,7 +69,9 @@ def test_the_function_gives_the_same_facts(files):
     assert verdict.n_compared > 0
 
 
-@pytest.mark.parametrize(("candidate", "message"), [("absent.onnx", "no such file"), ("net.pt", "is no .onnx file")])
+@pytest.mark.parametrize(
+    ("candidate", "message"), [("absent.onnx", "no such file"), ("net.pt", "is not an .onnx file")]
+)
 def test_a_candidate_that_is_no_file_of_ours_is_refused(files, candidate, message):
     result = CliRunner().invoke(main, ["verify", files[0], candidate])
     assert result.exit_code == 3

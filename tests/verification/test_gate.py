@@ -380,7 +380,7 @@ def test_a_network_that_mixes_rows_fails(tmp_path):
     reference = TorchReference(_Mixing(), ["x"], ["y"])
     verdict = verify_file(tmp_path / "candidate.onnx", reference, inputs=(X,), threads=1)
     assert not verdict
-    assert "row 2 alone and the same row in a batch of 3 differ by" in verdict.failure
+    assert "sample 2 alone and the same sample in a batch of 3 differ by" in verdict.failure
     assert "in the source in float64" in verdict.failure
     assert verdict.decided_by == Criterion.BATCH_INVARIANCE
 
@@ -389,7 +389,7 @@ def test_a_file_may_mix_rows(tmp_path):
     verdict = _verdict(tmp_path, MIXING, MIXING, X)
     assert verdict, verdict.failure
     (warning,) = verdict.warnings
-    assert "row 2 alone and the same row in a batch of 3 differ by" in warning
+    assert "sample 2 alone and the same sample in a batch of 3 differ by" in warning
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_a_file_may_mix_rows(tmp_path):
 )
 def test_an_output_that_is_no_tensor_of_numbers_is_refused(tmp_path, output, node):
     text = f"(float[N, 4] x) => (float[N, 4] y, {output}) {{ y = Relu (x) {node} }}"
-    with pytest.raises(InputRefused, match="no tensor of numbers") as caught:
+    with pytest.raises(InputRefused, match="not a tensor of numbers") as caught:
         _verdict(tmp_path, text, text, X)
     assert "output s" in str(caught.value)
 

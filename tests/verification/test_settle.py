@@ -55,7 +55,7 @@ def test_a_row_that_depends_on_others_is_seen_on_the_second_axis(tmp_path):
         "next = Add (state, m)", "c = ReduceMax <axes = [1]> (state) s = Add (state, m) next = Sub (s, c)"
     )
     (warning, *_) = _same(_file(tmp_path, mixed, FIRST), dims={"sequence": 5}).warnings
-    assert "rows depend on each other" in warning
+    assert "samples depend on each other" in warning
 
 
 def test_sizes_that_nobody_gives_are_tried(tmp_path):

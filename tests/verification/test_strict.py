@@ -119,7 +119,7 @@ def test_a_dependence_of_any_row_is_seen(tmp_path, body):
     assert verdict, verdict.failure
     (warning,) = verdict.warnings
     assert "in the source in float64" in warning
-    assert "rows depend on each other" in warning
+    assert "samples depend on each other" in warning
     assert not _depends(tmp_path, body, source="y = Identity (x)")
     assert not _depends(tmp_path, "y = Identity (x)", source=body)
 

@@ -58,12 +58,12 @@ def _with_nan():
     [
         ({"y": np.zeros((1, 2, 6, 6), np.float32)}, ["not named as the inputs", "found y, expected x"]),
         ({"x": np.zeros((1, 2, 6, 6), np.float32), "y": np.zeros(1)}, ["found x, y, expected x"]),
-        ({"x": np.zeros((1, 2, 6, 6))}, ["does not fit", "found float64 (1, 2, 6, 6)", "float32 (rows, 2, 6, 6)"]),
+        ({"x": np.zeros((1, 2, 6, 6))}, ["does not fit", "found float64 (1, 2, 6, 6)", "float32 (samples, 2, 6, 6)"]),
         ({"x": np.zeros((2, 6, 6), np.float32)}, ["does not fit", "found float32 (2, 6, 6)"]),
         ({"x": np.zeros((1, 6, 6, 2), np.float32)}, ["does not fit", "found float32 (1, 6, 6, 2)"]),
         ({"x": np.zeros((0, 2, 6, 6), np.float32)}, ["does not fit", "found float32 (0, 2, 6, 6)"]),
         ({"x": np.array([[object()]], dtype=object)}, ["Python objects, which are not read", "numpy.savez"]),
-        ({"x": _with_nan()}, ["NaN or infinity", "found 1 such values, the first in row 1"]),
+        ({"x": _with_nan()}, ["NaN or infinity", "found 1 such values, the first in sample 1"]),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, parts):
@@ -75,7 +75,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, parts):
 
 def test_different_numbers_of_rows_are_refused(tmp_path):
     path = _saved(tmp_path, x=np.zeros((2, 2, 6, 6), np.float32), ids=np.zeros(3, np.int64))
-    with pytest.raises(InputRefused, match=r"different numbers of rows.*found x 2, ids 3"):
+    with pytest.raises(InputRefused, match=r"different numbers of samples.*found x 2, ids 3"):
         read_inputs(path, (ROWS, InputSpec("ids", (None,), "int64")))
 
 
@@ -83,7 +83,7 @@ def test_different_numbers_of_rows_are_refused(tmp_path):
     ("name", "content", "message"),
     [
         ("absent.npz", None, "no such file or folder"),
-        ("inputs.csv", b"1,2", "these are no inputs"),
+        ("inputs.csv", b"1,2", "inputs must be an .npz file or a folder of images"),
         ("inputs.npz", b"PK\x03\x04 and then nothing", "the .npz file cannot be read"),
         ("inputs.npz", b"", "the .npz file cannot be read"),
     ],
@@ -100,7 +100,7 @@ def test_files_that_are_no_inputs_are_refused(tmp_path, name, content, message):
 def test_a_single_array_and_a_damaged_member_are_refused(tmp_path):
     with (tmp_path / "one.npz").open("wb") as stream:
         np.save(stream, np.zeros(3))
-    with pytest.raises(InputRefused, match=r"this is no .npz file in .*found one array"):
+    with pytest.raises(InputRefused, match=r"this is not an .npz file in .*found one array"):
         read_inputs(tmp_path / "one.npz", (ROWS,))
     path = _saved(tmp_path, x=np.zeros((4, 2, 6, 6), np.float32))
     content = bytearray(path.read_bytes())

@@ -365,8 +365,12 @@ def branching_line() -> int:
 @pytest.mark.parametrize(
     ("network", "example", "says"),
     [
-        (5, None, r"this is no network: found int, expected a torch\.nn\.Module"),
-        (nn.Linear, (2, 3), r"this is no network: found the class Linear.*make one of the class first"),
+        (5, None, r"must be a module, an exported program or an ONNX model: found int, expected a torch\.nn\.Module"),
+        (
+            nn.Linear,
+            (2, 3),
+            r"an exported program or an ONNX model: found the class Linear.*make one of the class first",
+        ),
         (traced(), (2, 3), "TorchScript"),
         (small(), None, r"inputs of a module cannot be known in module Sequential.*torch\.randn"),
         (small(), torch.ones(2, 7, 6, 6), r"raises on inputs of 2x7x6x6 torch\.float32.*7 channels"),
@@ -384,7 +388,7 @@ def branching_line() -> int:
         (nn.Linear(3, 4, device="meta"), (2, 3), "parameters on the device meta"),
         (nn.LazyLinear(4), (2, 3), "parameters without a shape"),
         (Unpicklable(), (2, 3), r"cannot be copied.*generator"),
-        (Text(), (2, 3), r"returns something that is no tensor.*output_1: str"),
+        (Text(), (2, 3), r"returns something that is not a tensor.*output_1: str"),
         (nn.BatchNorm1d(3, track_running_stats=False), (2, 3), "uses the statistics of the batch"),
         (with_nan(), X, r"parameters are not finite in 0\.weight"),
         (Branching(), (2, 3), rf"decides by the values.*test_in_memory\.py line {branching_line()}, in forward"),
@@ -407,11 +411,11 @@ def test_bad_networks_and_examples_end_in_a_sentence(network: Any, example: Any,
         ({"dynamic_shapes": {"input": 5}}, r"must be a dict from axis to name, got int"),
         ({"dynamic_shapes": {"input": {2: "height"}}}, r"static shape of 6.*leave height out of dynamic_shapes"),
         ({"input_names": ["a", "b"]}, r"number of input names does not fit.*2: a, b, expected 1, for input"),
-        ({"output_names": [""]}, r"different and not empty"),
-        ({"input_names": ["x"], "output_names": ["x"]}, r"names of their own.*found x"),
-        ({"weights": "x.pt"}, r"has this already in module Sequential: found weights"),
-        ({"input_shapes": [X]}, r"two ways to say the same"),
-        ({"dims": {"a": 3}}, r"has this already.*dims"),
+        ({"output_names": [""]}, r"distinct and not empty"),
+        ({"input_names": ["x"], "output_names": ["x"]}, r"must have different names.*found x"),
+        ({"weights": "x.pt"}, r"states these itself in module Sequential: found weights"),
+        ({"input_shapes": [X]}, r"an example and input shapes exclude each other"),
+        ({"dims": {"a": 3}}, r"states these itself.*dims"),
     ],
 )
 def test_bad_options_end_in_a_sentence(options: dict[str, Any], says: str) -> None:
@@ -424,7 +428,7 @@ def test_two_folders_and_a_candidate_that_is_none(tmp_path: Path) -> None:
         bnfold.fold_export(small(), tmp_path / "a", tmp_path / "b")
     with pytest.raises(InputRefused, match="must be a folder, got int"):
         bnfold.fold_export(small(), torch.ones(X), 5)  # type: ignore[arg-type]
-    with pytest.raises(InputRefused, match=r"candidate is no ONNX model.*give the reference first"):
+    with pytest.raises(InputRefused, match=r"candidate is not an ONNX model.*give the reference first"):
         bnfold.verify(small(), small(), X)
 
 

@@ -65,7 +65,7 @@ def test_what_is_missing_is_named(network: Path, tmp_path: Path, monkeypatch: py
     assert [(peer.name, peer.reason) for peer in missing] == [
         ("openvino", "the package openvino is not installed"),
         ("ort-offline", "ZeroDivisionError: division by zero"),
-        ("torch", "the source is no PyTorch network"),
+        ("torch", "the source is not a PyTorch network"),
     ]
 
 

@@ -185,7 +185,7 @@ def test_dry_run_and_default_name(short_run: Path, cli: Cli) -> None:
         ({"prior": 3.0}, "the weight of the old statistics"),
         ({"adapt": True, "data": "digits", "prior": -1.0}, "found -1"),
         ({"data": "digit"}, "did you mean digits"),
-        ({"n_samples": 1}, "two samples at least"),
+        ({"n_samples": 1}, "at least two samples"),
     ],
 )
 def test_refusals(short_run: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -63,7 +63,7 @@ def batchnorm_parameters(node: ir.Node) -> BatchNormParameters | Refusal:
     return BatchNormParameters(gamma, beta, mean, variance, epsilon if is_double else float(np.float32(epsilon)))
 
 
-@relation("BatchNormalization", kind="site")
+@relation("BatchNormalization", kind="affine")
 def relate_batchnorm(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX BatchNormalization in inference: axis 1 of x (N, C, ...)."""
     parameters = batchnorm_parameters(node)
@@ -139,7 +139,7 @@ def _fresh_for(units: Units, ids: Ids, array: Float64, axis: int | None) -> Ids:
     return units.fresh(shape)
 
 
-@relation("Add", "Sub", kind="site")
+@relation("Add", "Sub", kind="affine")
 def relate_add(node: ir.Node, units: Units) -> Refusal | None:
     """y = x + K or x - K: equal scales, K' = a_y (K - d_x) + c_y takes any offset. Without a constant: a sum."""
     operands = constant_operand(node)
@@ -162,7 +162,7 @@ def relate_add(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@relation("Mul", "Div", kind="site")
+@relation("Mul", "Div", kind="affine")
 def relate_mul(node: ir.Node, units: Units) -> Refusal | None:
     """y = K x or x / K: free scales, K' = a_y K / a_x, and d_y = K d_x. Without a constant: a gate."""
     operands = constant_operand(node)

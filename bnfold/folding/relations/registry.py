@@ -1,8 +1,8 @@
 """Which rule speaks for which operator.
 
 A rule relates the units around one node (`relate`) and, where the node has parameters, recomputes them in the chosen
-units (`rewrite`, pure NumPy). Kinds: `carry` rearranges elements, `linear` reads channels through weights, `site` is an
-affine map that may vanish, `other` restricts units. Where a node is of another kind than its operator's rule, the
+units (`rewrite`, pure NumPy). Kinds: `carry` rearranges elements, `linear` reads channels through weights, `affine` may
+vanish, `other` restricts units. Where a node is of another kind than its operator's rule, the
 relation returns it.
 """
 
@@ -23,7 +23,7 @@ from bnfold.records.causes import Cause
 
 __all__ = ["RULES", "Kind", "Parameters", "Rewrite", "Rule", "relation", "rewrites"]
 
-Kind = Literal["carry", "linear", "site", "other"]
+Kind = Literal["carry", "linear", "affine", "other"]
 Relate = Callable[[ir.Node, Units], Refusal | Kind | None]
 _Related = TypeVar("_Related", bound=Relate)
 # New parameters by input index.

@@ -78,13 +78,13 @@ def _read(path: Path) -> Mapping[Split, tuple[np.ndarray, np.ndarray]]:
     import numpy as np
 
     if not path.is_file():
-        raise InputRefused("there is no such file", where=str(path), remedy="check the path behind npz:")
+        raise InputRefused("no such file", where=str(path), remedy="check the path behind npz:")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputRefused(
-            "the file is no .npz of plain arrays", where=str(path), found=str(error)[:200], remedy=_REMEDY
+            "the file is not an .npz of plain arrays", where=str(path), found=str(error)[:200], remedy=_REMEDY
         ) from error
     found: dict[Split, tuple[np.ndarray, np.ndarray]] = {}
     for split in SPLITS:

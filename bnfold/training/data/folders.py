@@ -36,7 +36,7 @@ def image_folder(place: str, recipe: Recipe, input_shapes: tuple[tuple[int, ...]
     require_pillow(f"the data set {recipe.data}")
     root = Path(place).expanduser()
     if not root.is_dir():
-        raise InputRefused("there is no such folder", where=str(root), remedy="check the path behind folder:")
+        raise InputRefused("no such folder", where=str(root), remedy="check the path behind folder:")
     given: dict[Split, Path] = {split: root / split for split in SPLITS if (root / split).is_dir()}
     training = given.get("train", root)
     classes = _classes(training)

@@ -99,7 +99,7 @@ def _columns(features: Mapping[str, Any], name: str) -> tuple[str, str]:
     label = next((column for column, kind in kinds.items() if kind == "ClassLabel"), None)
     if image is None or label is None:
         raise InputRefused(
-            f"{name} is no data set of images and classes",
+            f"{name} is not a data set of images and classes",
             found=", ".join(f"{column} ({kind})" for column, kind in kinds.items()),
             expected="a column of kind Image and one of kind ClassLabel",
             remedy="take another data set, or write its images to folders and train on folder:PATH",

@@ -69,7 +69,7 @@ def refuse_labels(labels: np.ndarray, n_classes: int, *, where: str) -> None:
     """
     if labels.dtype.kind not in "iu":
         raise InputRefused(
-            "the labels are no integers", where=where, found=str(labels.dtype), remedy="number the classes"
+            "the labels are not integers", where=where, found=str(labels.dtype), remedy="number the classes"
         )
     outside = labels[(labels < 0) | (labels >= n_classes)]
     if len(outside):

@@ -107,7 +107,7 @@ def _part(module: nn.Module, name: str) -> nn.Module:
     part = getattr(module, name, None)
     if part is None:
         raise InputRefused(
-            f"a network that generates needs a submodule `{name}`",
+            f"a network for the task generation needs a submodule `{name}`",
             found=", ".join(key for key, _ in module.named_children()) or "none",
             expected="generator and discriminator",
             remedy="see models/dcgan.py",

@@ -45,7 +45,7 @@ def evaluate(
     try:
         return Float64Graph(model, tensors or {"": onnx.TensorProto()}).evaluate(feed)
     except ValueError as error:  # a sequence of tensors is no array
-        raise InputRefused("a value is no tensor", where=nodes[-1].output[0], found=f"{error}"[:200]) from error
+        raise InputRefused("a value is not a tensor", where=nodes[-1].output[0], found=f"{error}"[:200]) from error
 
 
 def evaluate_as_written(

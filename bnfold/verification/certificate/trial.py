@@ -72,7 +72,7 @@ class Trial:
         """
         for graph, part in ((self.file, region.file), (self.source, region.source)):
             if not all(map(graph.ends, part.nodes)):
-                raise InputRefused("a loop whose number of turns is not known cannot be run", where=part.target)
+                raise InputRefused("a loop whose number of iterations is not known cannot be run", where=part.target)
         kinks = inner_kinks(region.source)
         inner = {name for node in region.source.nodes for name in node.output}
         failure: InputRefused | None = None

@@ -87,7 +87,7 @@ class BatchInvariance:
         if moved is None or moved.size <= allowed:  # not so for NaN
             return None
         return (
-            f"output {errors.name}: row {moved.row} alone and the same row in a batch of {moved.batch} differ "
-            f"by {moved.size:.3g} in {side}, where rounding allows {allowed:.3g}: rows depend on each other, as in "
-            "train mode or with batch statistics, or the axis that counts them is no batch"
+            f"output {errors.name}: sample {moved.row} alone and the same sample in a batch of {moved.batch} differ "
+            f"by {moved.size:.3g} in {side}, where rounding allows {allowed:.3g}: samples depend on each other, as in "
+            "train mode or with batch statistics, or the axis that counts them is not the batch"
         )

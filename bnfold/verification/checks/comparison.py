@@ -71,7 +71,7 @@ def compare(
         candidate: the file.
         reference: its source.
         inputs: of the source, in order.
-        samples: real inputs by name, rows first; None takes random ones.
+        samples: real inputs by name, samples first; None takes random ones.
         batches: sizes to compare at besides 1, 2 and 3.
         seed: of the random inputs.
         extent: all inputs; or few or one of them, where what fails is to be compared on all.

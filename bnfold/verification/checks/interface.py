@@ -73,7 +73,7 @@ def differing_outputs(found: Mapping[str, Declared], reference: Reference) -> Di
     """Other names than the source's, or another order.
 
     Raises:
-        InputRefused: an output is no tensor of numbers.
+        InputRefused: an output is not a tensor of numbers.
     """
     expected = list(reference.output_names)
     if list(found) != expected:
@@ -81,7 +81,7 @@ def differing_outputs(found: Mapping[str, Declared], reference: Reference) -> Di
     for name, declared in found.items():
         if not declared.type.startswith("tensor(") or declared.type == "tensor(string)":
             raise InputRefused(
-                "an output is no tensor of numbers, and others cannot be compared",
+                "an output is not a tensor of numbers, and others cannot be compared",
                 where=f"output {name}",
                 found=declared.type,
                 remedy="take it off the outputs of the graph",

@@ -68,7 +68,7 @@ def make_feeds(
 
     Args:
         inputs: with every axis but the batch fixed.
-        samples: real inputs by name, rows first.
+        samples: real inputs by name, samples first.
         facts: by input name; an input may be missing.
         batches: sizes, ascending.
         seed: of everything random.

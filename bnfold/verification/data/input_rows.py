@@ -25,7 +25,7 @@ class InputRows:
 
     Args:
         spec: with every axis but the batch fixed.
-        samples: real inputs by name, rows first, or None.
+        samples: real inputs by name, samples first, or None.
         facts: of this input.
         seed: of the random rows, and of the order of the samples.
 
@@ -148,8 +148,9 @@ def _dtype(spec: InputSpec) -> np.dtype[Any]:
     dtype = np.dtype(spec.dtype)  # onnx has registered bfloat16 with NumPy, through ml_dtypes, as kind "V"
     if dtype.kind not in "fiub":
         raise InputRefused(
-            "no inputs can be made up", where=f"input {spec.name}", found=spec.dtype, expected="numbers or booleans"
-        )
+            "no inputs can be made up", where=f"input {spec.name}", found=spec.dtype, expected="numbers or booleans",
+            remedy="give them with --inputs FILE.npz",
+        )  # fmt: skip
     return dtype
 
 
@@ -167,7 +168,7 @@ def _fitting_samples(spec: InputSpec, samples: Mapping[str, np.ndarray], shape: 
             "the samples do not fit",
             where=f"input {spec.name}",
             found=f"{rows.dtype.name} {rows.shape}",
-            expected=f"{spec.dtype} (rows, {', '.join(map(str, shape))})",
-            remedy="store at least one row as the network reads it",
+            expected=f"{spec.dtype} (samples, {', '.join(map(str, shape))})",
+            remedy="store at least one sample as the network reads it",
         )
     return rows

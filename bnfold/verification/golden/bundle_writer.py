@@ -42,7 +42,7 @@ def write_bundle(
         reference: the source.
         report: on the file; the batches it was compared at are those of the bundle.
         inputs: of the source, in order.
-        samples: real inputs by name, rows first; None takes random ones.
+        samples: real inputs by name, samples first; None takes random ones.
         seed: of the random inputs.
     """
     inputs = as_compared(inputs, report.verify.values)

@@ -43,7 +43,7 @@ def explain(
         candidate: the file.
         reference: its source.
         inputs: that it was compared on.
-        samples: real inputs by name, rows first; None takes random ones.
+        samples: real inputs by name, samples first; None takes random ones.
         seed: of the random inputs and of the roundings.
         reproduction: the folder to write the diverging layer to; None for none.
 
