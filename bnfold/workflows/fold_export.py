@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from bnfold.sources.interface import DynamicShapes
 
 __all__ = ["fold_export"]
-
-logger = logging.getLogger("bnfold.workflows")
 
 
 @runs_user_code()
@@ -153,7 +150,7 @@ def fold_export(
         undisturbed(network),
         place(folder, force=force) as stage,
     ):
-        watch = Stopwatch(told or _log_stage)
+        watch = Stopwatch(told)
         output_folder = folder or stage
         with watch.stage("load"):
             loaded = loaded_network(
@@ -201,7 +198,3 @@ def fold_export(
             options={"opset": opset, "static_batch": static_batch}, seed=seed,
         )  # fmt: skip
     return report
-
-
-def _log_stage(stage: str) -> None:
-    logger.info("%s", stage)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 from pathlib import Path
@@ -49,8 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["MIN_SQNR_DB", "quantize"]
 
 MIN_SQNR_DB = 15.0
-
-log = logging.getLogger("bnfold.workflows")
 
 
 @runs_user_code()
@@ -163,7 +160,7 @@ def quantize(
         staged_folder(folder, OUTPUT_NAMES, force=force) as stage,
         tempfile.TemporaryDirectory() as place,
     ):
-        watch = Stopwatch(told or _log_stage)
+        watch = Stopwatch(told)
         with watch.stage("load"):
             loaded = settled(
                 load_source(
@@ -247,7 +244,3 @@ def _keep_or_remove(
         file.unlink()
     if keep_failed:
         write_model(model, stage / failed_name(report.precision), output=output)
-
-
-def _log_stage(stage: str) -> None:
-    log.info("%s", stage)
