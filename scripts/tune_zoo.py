@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from common.tables import markdown_table
+
 import bnfold
 from bnfold.benchmarking.axes import Cell
 from bnfold.benchmarking.halving import Halving
@@ -114,19 +116,26 @@ def against(lines: list[dict[str, Any]], file: Path, budget_s: float) -> dict[st
 
 def table(lines: list[dict[str, Any]]) -> str:
     """The record as Markdown."""
-    rows = [
-        "| network | default ms | session | time / default (99 %) | cold start / default (99 %) | second run |",
-        "|---|---:|---|---|---|---|",
-    ]
+    headings = (
+        "network",
+        "default ms",
+        "session",
+        "time / default (99 %)",
+        "cold start / default (99 %)",
+        "second run",
+    )
+    rows = []
     for name in dict.fromkeys(line["name"] for line in lines):
         runs = [find(lines, name, f"run {number}") for number in range(1, RUNS + 1)]
         first, *rest = [run["files"][0] for run in runs if run is not None]
         cold = first["cold_start"]
         rows.append(
-            f"| {name} | {first['steady']['default_ms']:.2f} | {words(first)} | {interval(first['steady'])} | "
-            f"{'-' if cold is None else interval(cold)} | {second_run(lines, name, first, rest)} |"
-        )
-    return "\n".join(rows)
+            (
+                name, f"{first['steady']['default_ms']:.2f}", words(first), interval(first["steady"]),
+                "-" if cold is None else interval(cold), second_run(lines, name, first, rest),
+            )
+        )  # fmt: skip
+    return markdown_table(headings, rows, right=[1])
 
 
 def words(found: dict[str, Any]) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import onnx
 import onnx.version_converter
 import onnx_ir as ir
-import onnx_ir.passes.common as passes
 
 from bnfold.errors import InputRefused
 from bnfold.export.older_opsets import NoWay, lower_opset
 from bnfold.export.sizes import fits_protobuf
 from bnfold.graph.inference import infer_shapes
+from bnfold.graph.inlined import inline_functions
 
 __all__ = ["OLDEST", "OLDEST_NATIVE", "convert_opset", "newest_opset", "refuse_other_opset", "refuse_unknown_opset"]
 
@@ -79,8 +79,7 @@ def convert_opset(model: ir.Model, opset: int, *, where: str) -> ir.Model:
     if opset > current:
         return _raised(model, opset, where)
     lowered = model.clone()
-    if lowered.functions:
-        passes.InlinePass()(lowered)
+    inline_functions(lowered)
     infer_shapes(lowered)
     try:
         lower_opset(lowered, opset)

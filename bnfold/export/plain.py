@@ -9,7 +9,8 @@ from bnfold.export.metadata import keep_layer_names
 from bnfold.export.opsets import refuse_unknown_opset
 from bnfold.export.zero_bias import drop_zero_biases
 from bnfold.graph import operators as op
-from bnfold.graph.canonical import canonicalise, inline_functions
+from bnfold.graph.canonical import canonicalise
+from bnfold.graph.inlined import inline_functions
 from bnfold.graph.operators import kind_of
 from bnfold.graph.preprocessing_nodes import insert_preprocessing
 from bnfold.sources.onnx_checks import refuse_training_mode

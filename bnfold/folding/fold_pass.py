@@ -25,9 +25,10 @@ from bnfold.folding.shifted_relu import move_behind_relu
 from bnfold.folding.units import Deviations
 from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure
-from bnfold.graph.canonical import canonicalise, inline_functions
+from bnfold.graph.canonical import canonicalise
 from bnfold.graph.constants import round_constants, unrounded
 from bnfold.graph.edit import drop_unused_initializers
+from bnfold.graph.inlined import inline_functions
 from bnfold.graph.kernels import fused_kernels
 from bnfold.graph.operators import kind_of
 from bnfold.graph.subgraphs import subgraphs

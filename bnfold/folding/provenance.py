@@ -3,6 +3,10 @@
     v'' = a_1 (v' + d_1),  v' = a_0 (v + d_0)   ->   v'' = a_1 a_0 (v + d_0 + d_1 / a_0)
 
 Nothing here is trusted: `bnfold.verification.certificate` proves each statement, or the file fails.
+
+What a value stands for is kept at the value (`ir.Value.meta`), and written and read in this module alone. A table
+beside the graph would have to follow every value that a stage or a pass of onnx_ir adds, replaces or clones, through
+the five stages that change the graph, and would hold on to those that are gone.
 """
 
 from __future__ import annotations

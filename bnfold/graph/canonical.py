@@ -15,16 +15,10 @@ from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import static_length
 from bnfold.graph.subgraphs import subgraphs
 
-__all__ = ["canonicalise", "inline_functions"]
+__all__ = ["canonicalise"]
 
 _NO_LIMIT = 1 << 62
 _TO_THE_END = np.iinfo(np.int32).max  # from which on exporters mean the end of an axis, however long it is
-
-
-def inline_functions(model: ir.Model) -> None:
-    """Write the functions of a model where they are called, in place: rules read operators of ONNX."""
-    if model.functions:
-        passes.InlinePass()(model)
 
 
 def canonicalise(model: ir.Model) -> None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
 from bnfold.graph.float64_nodes import REMEDY, evaluator_of, own_operators, place, rounded, run_node
 from bnfold.graph.float64_values import Parameters, last_readers, reads, widened
+from bnfold.graph.inlined import inlined
 from bnfold.graph.operators import Trait, is_onnx, kind_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def to_float64(model: onnx.ModelProto) -> onnx.ModelProto:
         InputRefused: an operator has no float64 meaning: random, batch statistics, or of another domain.
     """
     work = onnx.ModelProto()
-    work.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)
+    work.CopyFrom(inlined(model))
     _convert_graph(work.graph)
     return work
 
@@ -65,8 +65,7 @@ class Float64Graph:
     def __init__(
         self, model: onnx.ModelProto, tensors: Mapping[str, TensorProto | ir.TensorProtocol] | None = None
     ) -> None:
-        if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
+        model = inlined(model)
         self._parameters = Parameters(tensors or {tensor.name: tensor for tensor in model.graph.initializer})
         structure = _without_initializers(model)
         _convert_graph(structure.graph)

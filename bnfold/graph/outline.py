@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import onnx_ir as ir
 
 from bnfold.graph import operators as op
-from bnfold.graph.canonical import inline_functions
+from bnfold.graph.inlined import inline_functions
 from bnfold.graph.layers import layer_name, parameter_layer, scope_of
 from bnfold.graph.operators import kind_of
 from bnfold.graph.subgraphs import held

@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
-import onnx
-import onnx.inliner
 import onnx_ir as ir
 from onnx import (
     AttributeProto,
@@ -27,6 +25,7 @@ from onnx import (
 
 from bnfold.errors import InputRefused
 from bnfold.graph.float64_values import reads
+from bnfold.graph.inlined import inlined_in_one_opset
 
 __all__ = ["read_model", "tidied"]
 
@@ -54,8 +53,7 @@ def tidied(proto: ModelProto) -> ModelProto:
 
     Nodes that read each other in a circle stay as they are.
     """
-    if _mixes_opsets(proto):
-        proto = _inlined(proto)
+    proto = inlined_in_one_opset(proto)
     if not any(_is_untidy(graph) for graph in _graphs(proto.graph)):
         return proto
     copy = ModelProto()
@@ -67,30 +65,6 @@ def tidied(proto: ModelProto) -> ModelProto:
         for size in _negative_sizes(graph):
             size.Clear()
     return copy
-
-
-def _mixes_opsets(proto: ModelProto) -> bool:
-    versions = {entry.domain: entry.version for entry in proto.opset_import}
-    return any(
-        versions.get(entry.domain, entry.version) != entry.version
-        for function in proto.functions
-        for entry in function.opset_import
-    )
-
-
-def _inlined(proto: ModelProto) -> ModelProto:
-    typed = ModelProto()
-    typed.CopyFrom(proto)
-    for tensor in proto.graph.initializer:  # the converter asks for the types of what it meets
-        typed.graph.value_info.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    try:
-        return onnx.inliner.inline_local_functions(typed, convert_version=True)
-    except (RuntimeError, ValueError) as error:
-        raise InputRefused(
-            "functions of the model are written in another opset than its graph, and cannot be converted",
-            found=" ".join(str(error).split())[:200],
-            remedy="export it again with one opset",
-        ) from error
 
 
 def _graphs(graph: GraphProto) -> Iterator[GraphProto]:

@@ -21,8 +21,9 @@ from bnfold.folding.relate import relate_graph
 from bnfold.folding.relations import Rewrite
 from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.graph import operators as op
-from bnfold.graph.canonical import canonicalise, inline_functions
+from bnfold.graph.canonical import canonicalise
 from bnfold.graph.constants import attribute, float64_constant, round_constants, unrounded
+from bnfold.graph.inlined import inline_functions
 from bnfold.graph.operators import kind_of
 from bnfold.modules.elements import elements_of
 from bnfold.modules.holding import restrict

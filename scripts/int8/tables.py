@@ -50,8 +50,7 @@ if TYPE_CHECKING:
 N_INVARIANCE = 2_000  # test images for the second table
 METHODS = ("bnfold", "quantize_static", "equalization and quantize_static")
 SCALES: tuple[WeightScales, ...] = ("per-channel", "per-tensor")
-MOST_DROP = 0.003
-MOST_MOVED, MOST_DB = 0.005, 1.0
+MOST_DROP, MOST_MOVED, MOST_DB = 0.003, 0.005, 1.0
 
 
 class Network:
@@ -241,10 +240,8 @@ def main(show: Callable[[str], None] = print) -> None:
     for sentence in missed:
         show(f"MISSED {sentence}")
     if arguments.write is not None:
-        page = arguments.write.read_text()
-        before, _, rest = page.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        arguments.write.write_text(f"{before}{BEGIN}\n{tables(done)}\n{END}{after}")
+        before, _, rest = arguments.write.read_text().partition(BEGIN)
+        arguments.write.write_text(f"{before}{BEGIN}\n{tables(done)}\n{END}{rest.partition(END)[2]}")
     if missed:
         raise SystemExit(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -49,7 +50,12 @@ PRIVATE = {
 def files(*folders: str) -> dict[Path, ast.Module]:
     """The Python of these folders of the repository, parsed."""
     paths = [path for folder in folders for path in sorted((REPOSITORY / folder).rglob("*.py"))]
-    return {path.relative_to(REPOSITORY): ast.parse(path.read_text()) for path in paths}
+    return {path.relative_to(REPOSITORY): parsed(path) for path in paths}
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def imported(tree: ast.AST) -> Iterator[str]:

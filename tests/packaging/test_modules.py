@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,3 +81,12 @@ def test_no_module_is_long(folder: Path) -> None:
     }
     assert lengths
     assert [name for name, length in lengths.items() if length > MAX_LINES] == []
+
+
+def test_one_module_inlines() -> None:
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if {"inliner", "InlinePass"} & set(re.findall(r"\w+", path.read_text("utf-8")))
+    }
+    assert found == {"graph/inlined.py"}

@@ -104,7 +104,10 @@ def required(lines: Iterable[str], extras: Collection[str] = ()) -> set[str]:
 
 
 def link_dependencies(wheel: Path, packages: Path) -> None:
-    """Link what the wheel requires from this environment: what lies here already need not be unpacked again."""
+    """Link what the wheel requires from this environment: what lies here already need not be unpacked again.
+
+    ONNX Runtime is copied: bnfold asks where it really lies.
+    """
     with zipfile.ZipFile(wheel) as archive:
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         lines = message_from_bytes(archive.read(metadata)).get_all("Requires-Dist", [])
@@ -116,8 +119,11 @@ def link_dependencies(wheel: Path, packages: Path) -> None:
                 found = distribution(name)
                 wanted |= required(found.requires or ())
                 for entry in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
-                    if not (packages / entry).exists():
-                        (packages / entry).symlink_to(found.locate_file(entry))
+                    here, there = Path(str(found.locate_file(entry))), packages / entry
+                    if name == "onnxruntime" and here.is_dir():
+                        shutil.copytree(here, there)
+                    elif not there.exists():
+                        there.symlink_to(here)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     import torch
     from click.testing import Result
 
+    from bnfold.records import RecalibrationReport
+
     Cli = Callable[..., Result]
+    Repair = Callable[[bool], tuple[RecalibrationReport, Path]]
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,20 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def repair(short_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Repair:
+    """The ResNet with its statistics measured anew, pooled or layer by layer, once each; it stays as it was."""
+
+    @functools.cache
+    def repaired(layerwise: bool) -> tuple[RecalibrationReport, Path]:
+        before, folder = _contents(short_run), tmp_path_factory.mktemp("repaired") / "new"
+        report = recalibrate(short_run, folder, layerwise=layerwise)
+        assert _contents(short_run) == before
+        return report, folder
+
+    return repaired
+
+
 def _state(run: Path) -> Mapping[str, torch.Tensor]:
     return read_run(run).state
 
@@ -46,31 +64,30 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("layerwise", [False, True])
-def test_stale_statistics_are_repaired(short_run: Path, tmp_path: Path, layerwise: bool) -> None:
-    before = _contents(short_run)
-    report = recalibrate(short_run, tmp_path / "new", layerwise=layerwise)
+def test_stale_statistics_are_repaired(short_run: Path, repair: Repair, layerwise: bool) -> None:
+    report, new_run = repair(layerwise)
     assert report.after["accuracy"] - report.before["accuracy"] >= 0.1
     assert report.mode == ("layerwise" if layerwise else "pooled")
     assert (report.n_samples, report.n_batches) == (1259, 20)
     assert len(report.layers) == 15
     assert all(layer.initial_share == pytest.approx(0.9**20) for layer in report.layers)
     assert any("too few updates" in warning for warning in report.warnings)
-    assert _contents(short_run) == before
-    run = read_run(tmp_path / "new")
+    run = read_run(new_run)
     assert run.metadata["metrics"]["test"] == report.after
     assert run.metadata["recalibration"]["before"] == report.before
     assert run.metadata["files"]["model.safetensors"] == report.weights_sha256
-    assert json.loads((tmp_path / "new" / "metrics.jsonl").read_text().splitlines()[-1])["test"] == report.after
+    assert json.loads((new_run / "metrics.jsonl").read_text().splitlines()[-1])["test"] == report.after
     old, new = _state(short_run), run.state
     changed = {name.rpartition(".")[2] for name in old if not old[name].equal(new[name])}
     assert changed <= {"running_mean", "running_var", "num_batches_tracked"}
     assert {"running_mean", "running_var"} <= changed
 
 
-def test_new_run_is_a_source_and_can_be_measured_again(short_run: Path, tmp_path: Path) -> None:
-    recalibrate(short_run, tmp_path / "new", layerwise=True)
-    assert inspect(tmp_path / "new").ledger.kept == 0
-    again = recalibrate(tmp_path / "new", layerwise=True, dry_run=True)
+def test_new_run_is_a_source_and_can_be_measured_again(repair: Repair) -> None:
+    report, new_run = repair(True)
+    assert inspect(new_run).ledger.kept == 0
+    again = recalibrate(new_run, layerwise=True, dry_run=True)
+    assert again.before == report.after
     assert again.after == again.before
     assert max(layer.mean_drift for layer in again.layers) < 1e-6
     assert again.warnings == ()
@@ -113,11 +130,12 @@ class _Shifted:
         return data_sets.MemoryData(splits=splits, n_classes=10, facts=digits.facts)
 
 
-@pytest.fixture
-def good_run(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def good_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ResNet after four epochs."""
-    train("resnet", tmp_path / "good", epochs=4)
-    return tmp_path / "good"
+    folder = tmp_path_factory.mktemp("runs") / "good"
+    train("resnet", folder, epochs=4)
+    return folder
 
 
 def test_adaptation_to_darker_images(good_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def test_standard_output_holds_json_and_nothing_else(cli: Cli, write_net: Callab
         ("inspect", run),
         ("verify", run, model),
         ("recalibrate", run, "-o", tmp_path / "again"),
-        ("bench", model, "--against", "torch", "--source", run, "--budget", "2"),
+        ("bench", model, "--against", "torch", "--source", run, "--budget", "0.2"),
     ):
         result = cli(*arguments, "--json", "-", "-q")
         assert result.exit_code == 0, result.output
