@@ -31,7 +31,8 @@ SCRIPTS = {"check.py": "triton_check.py", "golden_values.py": "golden_values.py"
 NAMES = (*SCRIPTS, "README.md", "requirements.txt", GOLDEN, REPOSITORY)
 
 TYPES = {"float16": "FP16", "float32": "FP32", "float64": "FP64", "bool": "BOOL"}
-ACCELERATORS = {"cuda": "cuda", "tensorrt": "tensorrt"}
+ACCELERATORS = ("cuda", "tensorrt", "openvino")
+"""Providers besides the CPU's that the backend has, which it calls as bnfold does."""
 LEVELS = {"basic": -1, "extended": 1, "disabled": 2}
 """Of the graph, as the backend numbers them; its default is all."""
 PARAMETERS = {
@@ -99,15 +100,19 @@ def _configuration(
     max_batch = (content.max_batch or 0) if has_batch else 0
     batching, notes = _batching(content, max_batch)
     parameters, graph, left_out = _session(content.session)
-    accelerator = ACCELERATORS.get(content.provider)
+    on_host = provider_spec(content.provider).on_host
     optimization: dict[str, Any] = {"graph": graph}
-    if accelerator is not None:
+    if content.provider in ACCELERATORS:
         options = {} if content.session is None else content.session.provider_options
         given = [{"key": key, "value": str(value)} for key, value in options.items()]
+        if on_host:
+            left_out += options  # the backend reads parameters of accelerators on the GPU alone
         optimization["execution_accelerators"] = {
-            "gpu_execution_accelerator": {"name": accelerator, "parameters": given}
+            f"{'cpu' if on_host else 'gpu'}_execution_accelerator": {
+                "name": content.provider,
+                "parameters": [] if on_host else given,
+            }
         }
-    on_host = provider_spec(content.provider).on_host
     config = {
         "name": content.name,
         "backend": "onnxruntime",

@@ -193,6 +193,16 @@ def test_a_server_on_cuda_computes_float32(network: Path, tmp_path: Path) -> Non
     assert 'name: "cuda"\n      parameters {\n        key: "use_tf32"\n        value: "0"' in text
 
 
+def test_openvino_is_an_accelerator_of_the_cpu(network: Path, tmp_path: Path) -> None:
+    report = bundle(network, "triton", tmp_path / "triton", provider="openvino", threads=1)
+    text = (tmp_path / "triton" / "models" / "network" / "config.pbtxt").read_text()
+    assert 'execution_accelerators {\n    cpu_execution_accelerator {\n      name: "openvino"\n    }' in text
+    assert "kind: KIND_CPU" in text
+    assert any("leaves out precision" in note for note in report.notes)
+    with pytest.raises(InputRefused, match="no server is written for the provider: found openvino"):
+        bundle(network, "onnxruntime", tmp_path / "no", provider="openvino", threads=1)
+
+
 def test_a_browser_has_the_cpu_alone(network: Path, tmp_path: Path, stub_runtime: Path) -> None:
     with pytest.raises(InputRefused, match="browser has no such provider"):
         bundle(network, "web", tmp_path / "no", provider="cuda", web_runtime=stub_runtime, threads=1)
