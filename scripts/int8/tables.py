@@ -93,10 +93,8 @@ class Network:
         """The int8 file of a method."""
         if method == "bnfold":
             known = self.known if model is self.folded else None
-            made = quantise(
-                model, self.samples, self.specs, weights=scales, kept={}, sensitivities=known, threads=1,
-                where=self.name,
-            )  # fmt: skip
+            options: Any = {"kept": {}, "sensitivities": known, "threads": 1, "where": self.name}
+            made = quantise(model, self.samples, self.specs, weights=scales, **options)
             save(made.model, file)
             return
         plain = file.with_suffix(".float.onnx")
@@ -192,11 +190,8 @@ def tables(lines: list[dict[str, Any]]) -> str:
         data, values = f"{own['data']}, {own['n']:,}", (f"{100 * own[key]:.2f} %" for key in ("float", "int8"))
         accuracy.append((own["network"], data, own["metric"], *values, interval, f"{own['sqnr_db']:.1f}"))
         called = f"{own['network']}, {own['data']}"
-        units += [
-            (called, scales, *(_moved(own, method, scales) for method in METHODS))
-            for scales in SCALES
-            if "cells" in own
-        ]
+        measured_too = SCALES if "cells" in own else ()
+        units += [(called, scales, *(_moved(own, method, scales) for method in METHODS)) for scales in measured_too]
     headings = ("network", "data, test samples", "metric", "float", "int8", "points (99 %)", "dB")
     between = "Units as trained -> every free class of channels 2^U(-4,4) times as large:"
     return "\n\n".join([

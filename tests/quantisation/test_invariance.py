@@ -74,7 +74,7 @@ def rescaled(network: onnx.ModelProto, seed: int) -> onnx.ModelProto:
 def sqnr_db(source: onnx.ModelProto, network: onnx.ModelProto, weights: WeightScales, *, choose: bool) -> float:
     x = {"x": np.random.default_rng(2).standard_normal((80, 3, 9, 9)).astype(np.float32)}
     samples = split_samples(x, seed=0, where="test")
-    made = quantise(source, samples, SPECS, weights=weights, choose_units=choose, threads=1)
+    made = quantise(source, samples, SPECS, weights=weights, kept={}, choose_units=choose, threads=1)
     exact, own = (model.SerializeToString() for model in (network, made.model))
     (error,) = output_errors(own, exact, samples.held_out, SPECS, threads=1)
     return error.sqnr_db
