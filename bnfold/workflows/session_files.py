@@ -133,7 +133,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(report, dict) or report.get("schema") != TuneReport.schema:
         found = report.get("schema") if isinstance(report, dict) else type(report).__name__
         raise InputRefused(
-            "this is no session file", where=str(path), found=f"schema {found!r}",
+            "the file is not a session file", where=str(path), found=f"schema {found!r}",
             expected=f"schema {TuneReport.schema!r}", remedy=REMEDY,
         )  # fmt: skip
     files = _required(report, "files", str(path))

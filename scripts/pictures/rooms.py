@@ -24,6 +24,7 @@ WORDS = {
     "verification": "is it equal",
     "benchmarking": "what it is worth",
     "report": "tables, pages",
+    "bundles": "files to serve",
     "calibration": "running statistics: measured, adapted, judged",
     "derivation": "parameters of int8 files, computed a second time",
     "sources": "what the user names: a module, an exported program, a file",

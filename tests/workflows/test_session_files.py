@@ -107,7 +107,7 @@ def test_another_file_and_another_machine_are_warned_of(
     ("text", "says"),
     [
         ("{", "cannot read the session file"),
-        ("[]", "this is no session file"),
+        ("[]", "the file is not a session file"),
         ('{"schema": "bnfold.bench/1"}', "found schema 'bnfold.bench/1', expected schema 'bnfold.tune/1'"),
         ('{"schema": "bnfold.tune/1", "fils": []}', "it has no 'files' in .*found 'fils'"),
         ('{"schema": "bnfold.tune/1", "files": {}}', "files must be a list"),
