@@ -63,7 +63,7 @@ def test_a_file_that_is_read_is_not_overwritten(
 
 
 def test_a_budget_that_is_not_kept_is_said(cli: Callable[..., Result], relu: Path) -> None:
-    assert "more than the budget: 6 loads are the least" in cli("bench", relu, "--budget", "1ms").stderr
+    assert "more than the budget: 6 session restarts are the least" in cli("bench", relu, "--budget", "1ms").stderr
 
 
 def test_a_grid(cli: Callable[..., Result], relu: Path) -> None:
