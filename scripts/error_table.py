@@ -16,6 +16,8 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 
+from common.tables import markdown_table
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "errors.md"
 EXIT_CODES = {
@@ -37,21 +39,21 @@ ROOMS = (
     ("Verification", ("verification/",)),
     ("Measuring and the machine", ("benchmarking/", "runtime/")),
     ("Training and running statistics", ("training/", "calibration/")),
+    ("Bundles", ("bundles/",)),
     ("Accuracy, int8 and float16", ("evaluation/", "quantisation/", "derivation/")),
 )
 HEAD = """# Errors
 
 Every error of bnfold is one line, `error: what in where: found X, expected Y; what to do`, and one exit code. These are
 all of them, as the code has them; *slanted* is what differs from case to case. `scripts/error_table.py` writes it.
-
-| exit code | Python exception (`bnfold.errors`) | meaning |
-|---|---|---|
-| 1 | `GateFailed` | a check failed: not equal, slower than allowed, accuracy lost |
-| 2 | | wrong usage of the command line, said by the usage itself |
-| 3 | `InputRefused` | unreadable, damaged, not foldable safely, unsupported |
-| 4 | `EnvironmentNotReady` | a missing package, a provider that does not load, a full disk |
-| 70 | any other | a fault of bnfold: `-v` prints the traceback to report |
 """
+CODES = (
+    ("1", "`GateFailed`", "a check failed: not equal, slower than allowed, accuracy lost"),
+    ("2", "", "wrong usage of the command line, said by the usage itself"),
+    ("3", "`InputRefused`", "unreadable, damaged, not foldable safely, unsupported"),
+    ("4", "`EnvironmentNotReady`", "a missing package, a provider that does not load, a full disk"),
+    ("70", "any other", "a fault of bnfold: `-v` prints the traceback to report"),
+)
 
 
 @dataclass(frozen=True)
@@ -151,26 +153,27 @@ def errors(package: Path = ROOT / "bnfold") -> tuple[Raised, ...]:
 
 def page() -> str:
     """The page: a table for each room."""
-    lines = [HEAD]
+    codes = markdown_table(("exit code", "Python exception (`bnfold.errors`)", "meaning"), CODES)
+    lines = [HEAD, f"{codes}\n"]
     all_of_them = errors()
     for heading, begins in ROOMS:
         own = [raised for raised in all_of_them if raised.file.startswith(begins)]
-        lines += [f"## {heading}\n", "| code | what | where | found | expected | do |", "|---:|---|---|---|---|---|"]
-        lines += [row for row, _ in groupby(sorted(_row(raised) for raised in own))]
-        lines.append("")
+        rows = [row for row, _ in groupby(sorted(_row(raised) for raised in own))]
+        table = markdown_table(("code", "what", "where", "found", "expected", "do"), rows, right=(0,))
+        lines += [f"## {heading}\n", f"{table}\n"]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _row(raised: Raised) -> str:
+def _row(raised: Raised) -> list[str]:
     cells = [EXIT_CODES[raised.kind], raised.what, *(raised.texts[field] or "" for field in FIELDS)]
-    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+    return [_cell(cell) for cell in cells]
 
 
 def _cell(text: str) -> str:
     """A text that a table can hold."""
     once = re.sub(r"(\*[\w ]+\*)\1", r"\1", " ".join(text.split())).replace("**", "* *")
     plain = re.sub(r"(?<=[\w:/])_(?=\w)", r"\_", once)
-    return plain.replace("|", "\\|").replace("<", "&lt;")
+    return plain.replace("<", "&lt;")
 
 
 def main() -> int:

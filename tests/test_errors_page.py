@@ -49,7 +49,7 @@ def test_every_error_is_on_the_page() -> None:
 def test_errors_are_read_from_code(code: str, cells: list[str], tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(f'REMEDY = "go"\ndef f():\n    raise {code}\n')
     (found,) = TABLE.errors(tmp_path)
-    assert TABLE._row(found) == "| " + " | ".join(cells) + " |"
+    assert TABLE._row(found) == cells
 
 
 def test_the_line_is_built_as_the_page_says() -> None:

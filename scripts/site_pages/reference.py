@@ -6,6 +6,8 @@ import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from common.tables import markdown_table
+
 import bnfold
 from bnfold.cli.main import main
 
@@ -43,10 +45,10 @@ def _command(name: str, command: click.Command) -> list[str]:
     with command.make_context(name, [], resilient_parsing=True) as context:
         usage = " ".join(["bnfold", name, *command.collect_usage_pieces(context)])
         records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
-    rows = [f"| `{_cell(option)}` | {_words(text)} |" for option, text in filter(None, records) if text]
+    rows = [(f"`{_cell(option)}`", _words(text)) for option, text in filter(None, records) if text]
     help_text = inspect.cleandoc(command.help or "").replace("\b\n", "")
-    table = "\n".join(["| option | |", "|---|---|", *rows])
-    return [f"## bnfold {name}", f"```text\n{usage}\n```", _paragraphs(help_text), table]
+    options = markdown_table(("option", ""), rows)
+    return [f"## bnfold {name}", f"```text\n{usage}\n```", _paragraphs(help_text), options]
 
 
 def _paragraphs(text: str) -> str:
@@ -60,7 +62,7 @@ def _paragraphs(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(text.split())
 
 
 def _words(text: str) -> str:
@@ -68,7 +70,7 @@ def _words(text: str) -> str:
     parts = " ".join(text.split()).split("`")
     for sign in ("\\", "*", "_", "<", "["):
         parts[::2] = [part.replace(sign, "\\" + sign) for part in parts[::2]]
-    return "`".join(parts).replace("|", "\\|")
+    return "`".join(parts)
 
 
 def python_reference() -> str:
