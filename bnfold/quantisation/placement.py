@@ -27,6 +27,13 @@ __all__ = ["WRITE_FLOAT", "Placement", "integer_inputs", "output_of", "place"]
 
 WRITE_FLOAT = WEIGHTED - {op.Conv}  # and integers too: as their readers ask
 
+_FUSED_WITH_GEMM = frozenset(
+    {
+        op.Elu, op.HardSigmoid, op.LeakyRelu, op.Relu, op.Selu, op.Sigmoid, op.Softplus, op.Softsign, op.Tanh,
+        op.ThresholdedRelu,
+    }
+)  # fmt: skip
+
 
 class Placement:
     """The operators in integers, in graph order, and why each other layer is not.
@@ -95,7 +102,8 @@ def output_of(node: ir.Node) -> ir.Value:
 def _writes_output(node: ir.Node) -> PrecisionReason | None:
     """Outputs stay float: only a kernel that writes float may end in one, through whatever moves elements."""
     if kind_of(node) in WRITE_FLOAT:
-        return None
+        fused = _is_fused_in_float(node) and _reaches_output(output_of(node))
+        return "graph_output" if fused else None
     return "graph_output" if _reaches_output(output_of(node)) else None
 
 
@@ -146,7 +154,16 @@ def _has_grid(node: ir.Node, chosen: Collection[ir.Node]) -> bool:
     y = output_of(node)
     if _reaches_output(y):
         return False
-    return any(_reads_integers(use.node, use.idx, chosen) for use in y.uses())
+    return _is_fused_in_float(node) or any(_reads_integers(use.node, use.idx, chosen) for use in y.uses())
+
+
+def _is_fused_in_float(node: ir.Node) -> bool:
+    """Whether ONNX Runtime would fuse a Gemm that writes float with what reads it (GemmActivationFusion).
+
+    It does so before it looks for integers: such a Gemm has to write integers, or stays float.
+    """
+    users = list(node.outputs[0].uses())
+    return kind_of(node) == op.Gemm and len(users) == 1 and kind_of(users[0].node) in _FUSED_WITH_GEMM
 
 
 def _integer_node(node: ir.Node, chosen: Collection[ir.Node]) -> IntegerNode:
