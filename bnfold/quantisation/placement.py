@@ -27,13 +27,6 @@ __all__ = ["WRITE_FLOAT", "Placement", "integer_inputs", "output_of", "place"]
 
 WRITE_FLOAT = WEIGHTED - {op.Conv}  # and integers too: as their readers ask
 
-_FUSED_WITH_GEMM = frozenset(
-    {
-        op.Elu, op.HardSigmoid, op.LeakyRelu, op.Relu, op.Selu, op.Sigmoid, op.Softplus, op.Softsign, op.Tanh,
-        op.ThresholdedRelu,
-    }
-)  # fmt: skip
-
 
 class Placement:
     """The operators in integers, in graph order, and why each other layer is not.
@@ -158,12 +151,11 @@ def _has_grid(node: ir.Node, chosen: Collection[ir.Node]) -> bool:
 
 
 def _is_fused_in_float(node: ir.Node) -> bool:
-    """Whether ONNX Runtime would fuse a Gemm that writes float with what reads it (GemmActivationFusion).
+    """Whether ONNX Runtime would fuse a Gemm that writes float with the Relu or Clip behind it, and miss its integers.
 
-    It does so before it looks for integers: such a Gemm has to write integers, or stays float.
+    Such a Gemm writes integers, whose range stands for the activation, or stays float.
     """
-    users = list(node.outputs[0].uses())
-    return kind_of(node) == op.Gemm and len(users) == 1 and kind_of(users[0].node) in _FUSED_WITH_GEMM
+    return kind_of(node) == op.Gemm and activation_of(node) is not None
 
 
 def _integer_node(node: ir.Node, chosen: Collection[ir.Node]) -> IntegerNode:
