@@ -95,7 +95,8 @@ def output_of(node: ir.Node) -> ir.Value:
 def _writes_output(node: ir.Node) -> PrecisionReason | None:
     """Outputs stay float: only a kernel that writes float may end in one, through whatever moves elements."""
     if kind_of(node) in WRITE_FLOAT:
-        return None
+        fused = _is_fused_in_float(node) and _reaches_output(output_of(node))
+        return "graph_output" if fused else None
     return "graph_output" if _reaches_output(output_of(node)) else None
 
 
@@ -146,7 +147,15 @@ def _has_grid(node: ir.Node, chosen: Collection[ir.Node]) -> bool:
     y = output_of(node)
     if _reaches_output(y):
         return False
-    return any(_reads_integers(use.node, use.idx, chosen) for use in y.uses())
+    return _is_fused_in_float(node) or any(_reads_integers(use.node, use.idx, chosen) for use in y.uses())
+
+
+def _is_fused_in_float(node: ir.Node) -> bool:
+    """Whether ONNX Runtime would fuse a Gemm that writes float with the Relu or Clip behind it, and miss its integers.
+
+    Such a Gemm writes integers, whose range stands for the activation, or stays float.
+    """
+    return kind_of(node) == op.Gemm and activation_of(node) is not None
 
 
 def _integer_node(node: ir.Node, chosen: Collection[ir.Node]) -> IntegerNode:

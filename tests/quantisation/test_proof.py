@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
+from int8_networks import with_parameters
 from onnx import numpy_helper
 
 from bnfold.quantisation.kernels import executed_nodes, kernel_counts, wrong_kernels
@@ -119,3 +120,32 @@ def test_a_small_share_off_by_one_passes_and_a_larger_one_fails(made: Quantised)
         compared = Compared()
         _compare(compared, {"y": runtime}, "layer", "y", own)
         assert bool(compared.failures) is fails
+
+
+HEAD = """
+<ir_version: 10, opset_import: ["" : 20]>
+net (float[N, 3, 13, 13] x) => (float[N, 5] y) {
+  [a] a = GlobalAveragePool (x)              [flat] b = Flatten (a)
+  [one] c = Gemm <transB = 1> (b, w1, b1)    [act] d = ACT (c)
+  [two] y = Gemm <transB = 1> (d, w2, b2)
+}
+"""
+
+
+@pytest.mark.parametrize("act", ["Relu", "Sigmoid", "Tanh", "HardSwish"])
+def test_a_gemm_in_front_of_an_activation_and_a_float_layer_is_an_integer_kernel(
+    make: Callable[..., Quantised], feeds: list[dict[str, np.ndarray]], tmp_path: Path, act: str
+) -> None:
+    shapes = {"w1": (8, 3), "b1": (8,), "w2": (5, 8), "b2": (5,)}
+    made = make(with_parameters(HEAD.replace("ACT", act), shapes), keep_float=["two"])
+    assert "one" in {plan.name for plan in made.recipe.nodes}
+    assert prove(saved(made.model, tmp_path), made.source, made.recipe, feeds, threads=1).failures == ()
+
+
+def test_a_gemm_whose_activation_writes_the_output_stays_float(make: Callable[..., Quantised]) -> None:
+    shapes = {"w1": (5, 3), "b1": (5,), "w2": (5, 5), "b2": (5,)}
+    text = HEAD.replace("[act] d = ACT (c)", "").replace("Gemm <transB = 1> (d", "Gemm <transB = 1> (c")
+    made = make(
+        with_parameters(text.replace("[two] y", "[two] z").replace("\n}", "\n  [last] y = Relu (z)\n}"), shapes)
+    )
+    assert made.recipe.reasons == {"two": "graph_output"}
