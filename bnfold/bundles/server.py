@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 from bnfold.bundles.content import Content, Made, copied
 from bnfold.errors import InputRefused
-from bnfold.runtime.providers import provider_spec
+from bnfold.runtime.providers import provider_names, provider_spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 __all__ = ["NAMES", "write_server"]
-
-RUNTIMES = {"cpu": "onnxruntime==1.32.0", "cuda": "onnxruntime-gpu[cuda,cudnn]==1.32.0"}
-"""What installs ONNX Runtime with a provider."""
 
 MODEL, GOLDEN = "model.onnx", "golden"
 SCRIPTS = {
@@ -36,16 +33,16 @@ def write_server(stage: Path, content: Content) -> Made:
     Raises:
         InputRefused: there is no package of ONNX Runtime with the provider to install.
     """
-    runtime = RUNTIMES.get(content.provider)
-    if runtime is None:
+    spec = provider_spec(content.provider)
+    if not spec.wheel:
+        served = [name for name in provider_names() if provider_spec(name).wheel]
         raise InputRefused(
-            "no server is written for the provider", found=content.provider, expected=" or ".join(RUNTIMES),
+            "no server is written for the provider", found=content.provider, expected=" or ".join(served),
             remedy="give one of these with --provider",
         )  # fmt: skip
-    spec = provider_spec(content.provider)
     words = {
         "NAME": content.name,
-        "RUNTIME": runtime,
+        "RUNTIME": spec.wheel,
         "PROVIDER": spec.ort_name,
         "MAX_BATCH": "the file's own" if content.max_batch is None else str(content.max_batch),
         "CHECK": "RUN python check.py" if spec.on_host else "# check.py needs the device: run it in the container",
@@ -57,7 +54,7 @@ def write_server(stage: Path, content: Content) -> Made:
         copied(ours, stage / name, words)
     copy_model(content.files, stage / MODEL)
     shutil.copytree(content.golden, stage / GOLDEN)
-    return Made(GOLDEN, MODEL, {"runtime": runtime, "runs": content.instances})
+    return Made(GOLDEN, MODEL, {"runtime": spec.wheel, "runs": content.instances})
 
 
 def copy_model(files: Sequence[Path], target: Path) -> None:

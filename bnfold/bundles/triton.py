@@ -15,7 +15,7 @@ from bnfold.bundles.content import Content, Made, copied
 from bnfold.bundles.pbtxt import Enum, as_text
 from bnfold.bundles.server import copy_model
 from bnfold.errors import InputRefused
-from bnfold.runtime.providers import provider_spec
+from bnfold.runtime.providers import provider_names, provider_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +31,6 @@ SCRIPTS = {"check.py": "triton_check.py", "golden_values.py": "golden_values.py"
 NAMES = (*SCRIPTS, "README.md", "requirements.txt", GOLDEN, REPOSITORY)
 
 TYPES = {"float16": "FP16", "float32": "FP32", "float64": "FP64", "bool": "BOOL"}
-ACCELERATORS = ("cuda", "tensorrt", "openvino")
-"""Providers besides the CPU's that the backend has, which it calls as bnfold does."""
 LEVELS = {"basic": -1, "extended": 1, "disabled": 2}
 """Of the graph, as the backend numbers them; its default is all."""
 PARAMETERS = {
@@ -55,10 +53,11 @@ def write_repository(stage: Path, content: Content) -> Made:
     Raises:
         InputRefused: the provider is none that the backend has, or an input has no axis at all.
     """
-    if content.provider != "cpu" and content.provider not in ACCELERATORS:
+    accelerators = [name for name in provider_names() if provider_spec(name).triton]
+    if content.provider not in ("cpu", *accelerators):
         raise InputRefused(
             "Triton's backend is not configured for the provider", found=content.provider,
-            expected=" or ".join(("cpu", *ACCELERATORS)), remedy="give one of these with --provider",
+            expected=" or ".join(("cpu", *accelerators)), remedy="give one of these with --provider",
         )  # fmt: skip
     folder = stage / REPOSITORY / content.name
     (folder / "1").mkdir(parents=True)
@@ -102,7 +101,7 @@ def _configuration(
     parameters, graph, left_out = _session(content.session)
     on_host = provider_spec(content.provider).on_host
     optimization: dict[str, Any] = {"graph": graph}
-    if content.provider in ACCELERATORS:
+    if provider_spec(content.provider).triton:
         options = {} if content.session is None else content.session.provider_options
         given = [{"key": key, "value": str(value)} for key, value in options.items()]
         if on_host:

@@ -174,7 +174,7 @@ def test_a_session_that_cannot_be_used(network: Path, tmp_path: Path) -> None:
     misspelt = session_file(path, {"sha256": None, "session": {"spining": False}})
     with pytest.raises(InputRefused, match="'spining', expected 'spinning'"):
         bundle(network, "onnxruntime", tmp_path / "no", session=misspelt)
-    for text, sentence in (("{", "cannot read"), ('{"schema": "bnfold.bench/1", "files": []}', "no session file")):
+    for text, sentence in (("{", "cannot read"), ('{"schema": "bnfold.bench/1", "files": []}', "not a session file")):
         path.write_text(text)
         with pytest.raises(InputRefused, match=sentence):
             bundle(network, "onnxruntime", tmp_path / "no", session=path)

@@ -135,7 +135,7 @@ def test_ctrl_c_prints_what_was_measured_so_far(relu: Path, tmp_path: Path) -> N
         env={**os.environ, "PYTHONPATH": str(Path(bnfold.__file__).parents[1])},
     )  # fmt: skip
     assert process.stderr is not None
-    assert any("load 1 of" in line for line in process.stderr)  # reads on until there is such a line
+    assert any("session 1 of" in line for line in process.stderr)  # reads on until there is such a line
     time.sleep(2)  # a round takes some hundredths of a second
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)

@@ -91,7 +91,7 @@ def test_reports_are_shown_as_pages_and_the_measurement_as_a_picture(outputs: li
 @pytest.mark.slow
 def test_bars_are_shown_while_something_runs_and_are_gone_afterwards(outputs: list[dict[str, Any]]) -> None:
     """A display that was updated to nothing is left in the outputs, empty."""
-    assert len([page for page in shown(outputs, "text/html") if not page]) == 2
+    assert len([page for page in shown(outputs, "text/html") if not page]) == 3
     assert not [page for page in shown(outputs, "text/html") if "<progress" in page]
 
 

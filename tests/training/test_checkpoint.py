@@ -136,7 +136,7 @@ def test_bad_record(copy: Path, text: str, message: str) -> None:
 def test_no_run_folder(tmp_path: Path, path: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").touch()
-    with pytest.raises(InputRefused, match="no run folder"):
+    with pytest.raises(InputRefused, match="not a run folder"):
         read_run(tmp_path / path)
 
 

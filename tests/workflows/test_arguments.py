@@ -28,7 +28,7 @@ WRONG = [
     ({"threads": 1025}, "the number of threads must be a whole number from 1 to 1024, got 1025"),
     ({"threads": 0}, "the number of threads must be a whole number from 1 to 1024, got 0"),
     ({"threads": -3}, "the number of threads must be a whole number"),
-    ({"provider": "nosuch"}, "the provider must be cpu or cuda"),
+    ({"provider": "nosuch"}, "the provider must be cpu, cuda,"),
 ]
 
 

@@ -133,8 +133,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     [
         ({"spining": False}, "found 'spining', expected 'spinning', the nearest"),
         ({"denormal": True}, "expected 'denormals_as_zero', the nearest"),
-        ({"provider": "tpu"}, "no such provider"),
-        ({"threads": 0}, "number of threads is none"),
+        ({"provider": "tpu"}, "the provider must be"),
+        ({"threads": 0}, "the number of threads must be"),
         ({"spinning": 1}, "spinning is none in .*found 1, expected true or false"),
         ({"inter_op_threads": True}, "expected a whole number"),
         ({"opt_level": "most"}, "expected disabled or basic or extended or all"),

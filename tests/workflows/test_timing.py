@@ -203,7 +203,7 @@ def test_budgets_and_limits_that_are_none(cli: Callable[..., Result], network: P
         {"budget_s": 1.0, "fail_if_slower": -0.1}, {"budget_s": 0, "fail_if_slower": 0.03},
     ]  # fmt: skip
     for arguments in wrong:
-        with pytest.raises(InputRefused, match=r"must be a number|wants a measurement"):
+        with pytest.raises(InputRefused, match=r"must be a number|needs a measurement"):
             bnfold.fold_export(network, tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()
 

@@ -97,7 +97,7 @@ def test_what_python_refuses(network: Path) -> None:
         bnfold.tune()
     with pytest.raises(InputRefused, match="one batch size"):
         bnfold.tune(network, batch=(1, 2))
-    with pytest.raises(InputRefused, match="no such mode"):
+    with pytest.raises(InputRefused, match="the mode must be"):
         bnfold.tune(network, mode="open-loop")
 
 

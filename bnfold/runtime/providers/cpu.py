@@ -11,5 +11,6 @@ SPEC = ProviderSpec(
     ort_name="CPUExecutionProvider",
     label="the CPU",
     extra="cpu",
+    wheel="onnxruntime==1.32.0",
     falls_back=False,  # it is what others fall back to
 )

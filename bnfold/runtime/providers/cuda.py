@@ -44,6 +44,7 @@ SPEC = ProviderSpec(
 Ort::CUDAProviderOptions cuda;
 cuda.Update({options});
 options.AppendExecutionProvider_CUDA_V2(*cuda);""",
+    wheel="onnxruntime-gpu[cuda,cudnn]==1.32.0",
     triton="gpu cuda",
     rounds_to_tf32=_rounds_to_tf32,
     fault=cuda_fault,
