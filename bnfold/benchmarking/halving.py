@@ -180,7 +180,7 @@ def _compared(own: FileTimes, default: FileTimes, noise: str | None, seed: int) 
 
 
 def fastest(entries: Sequence[Tried], default: SessionSettings, seed: int) -> Tried | None:
-    """The session to recommend: faster than the default by the whole interval; None where there is none.
+    """The session to recommend: faster than the default by the whole interval; None where no other is.
 
     Of several that are, those that are not to be told from the fastest have a say, too: the one that changes least.
 

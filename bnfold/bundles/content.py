@@ -33,7 +33,7 @@ class Content:
         golden: the folder of golden values.
         facts: of the file's metadata.
         provider: ONNX Runtime's provider that it is served on, by bnfold's name.
-        max_batch: the largest batch that is served; None where the batch is not dynamic, or there is none.
+        max_batch: the largest batch that is served; None where the batch is not dynamic, or is missing.
         session: the options of the session; None for ONNX Runtime's own, with the threads of the machine.
         curve: how the time of a batch grows with it; None where it was not measured.
         instances: sessions side by side.

@@ -39,7 +39,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """What the manifest of a bundle says, every file of which has the digest that it gives.
 
     Raises:
-        InputRefused: there is none, or a file is missing or is not as it was written; names the file.
+        InputRefused: the manifest or a file is missing or not as it was written; names the file.
     """
     path = folder / MANIFEST
     try:

@@ -47,7 +47,7 @@ def known_target(name: str) -> Target:
     """The target of a name.
 
     Raises:
-        InputRefused: there is none; says which there are.
+        InputRefused: no target has the name; says which there are.
     """
     if name not in TARGETS:
         *first, last = TARGETS

@@ -51,7 +51,7 @@ def write_repository(stage: Path, content: Content) -> Made:
         content: the file, judged.
 
     Raises:
-        InputRefused: the provider is none that the backend has, or an input has no axis at all.
+        InputRefused: the backend does not have the provider, or an input has no axis at all.
     """
     accelerators = [name for name in provider_names() if provider_spec(name).triton]
     if content.provider not in ("cpu", *accelerators):

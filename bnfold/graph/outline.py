@@ -17,7 +17,7 @@ from bnfold.records.network import GraphNodes, NetworkNode, module_path
 
 __all__ = ["batchnorm_names", "module_of", "outline"]
 
-_SHAPES = ("Shape", "Size")  # what they give depends on no value
+_SHAPES = frozenset({op.Shape, op.Size})  # what they give depends on no value
 _COUNTED = re.compile(r"_\d+$")
 
 
@@ -73,7 +73,7 @@ def outline(model: ir.Model, *, is_source: bool) -> GraphNodes:
     nodes = []
     for node in _inside_out(model.graph):
         reads = tuple(dict.fromkeys(written[value] for value in _read(node) if value in written))
-        if node.op_type in _SHAPES or (not reads and _is_constant(node, model.graph)):
+        if kind_of(node) in _SHAPES or (not reads and _is_constant(node, model.graph)):
             continue
         name = names.new(node.name or node.op_type)
         written |= dict.fromkeys(node.outputs, name)
@@ -125,4 +125,4 @@ def _read(node: ir.Node) -> Iterator[ir.Value]:
 
 def _is_constant(node: ir.Node, graph: ir.Graph) -> bool:
     """Whether a node that reads no data gives the same every time; in a subgraph it is part of a choice."""
-    return node.op_type == "Constant" or (node.graph is graph and any(value is not None for value in node.inputs))
+    return kind_of(node) == op.Constant or (node.graph is graph and any(value is not None for value in node.inputs))

@@ -197,7 +197,7 @@ class QuantizeReport(Shown):
 
     `failures` says in a clause each what held a file back, and is empty if it passed. `int8_share`: that of the
     multiply-adds in integers. `plans`: those that were timed. `float_operators`: every operator on floats that stays so
-    and is none of `layers`. `ledger` and `network` are those of the fold: `network.after` is the float file, whose
+    and is not among `layers`. `ledger` and `network` are those of the fold: `network.after` is the float file, whose
     operators `layers` names.
     """
 

@@ -86,11 +86,10 @@ def check_positive(name: str, value: Any) -> None:
 
 
 def check_time_gate(budget_s: Any, fail_if_slower: Any) -> None:
-    """Refuse a budget or a limit of `fold_export` that is none, and a limit that nothing is measured for.
+    """Refuse a budget or a limit of `fold_export` out of range, and a limit that nothing is measured for.
 
     Raises:
-        InputRefused: a budget that is no finite number of at least 0, a limit that is none either, or a limit without a
-            budget.
+        InputRefused: a budget or a limit must be a finite number of at least 0; a limit needs a budget.
     """
     for name, value in (("budget_s", budget_s), ("fail_if_slower", 0.0 if fail_if_slower is None else fail_if_slower)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value >= 0):
@@ -122,7 +121,7 @@ def check_names(what: str, names: Any, known: Sequence[str]) -> None:
         known: those there are.
 
     Raises:
-        InputRefused: a name is none of `known`.
+        InputRefused: a name is not among `known`.
     """
     for name in _several(names):
         if name not in known:

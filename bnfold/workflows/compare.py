@@ -178,7 +178,7 @@ def verify_bundle(
 
 
 def _deployment(file: Path, settings: SessionSettings | None, folder: Path) -> Deployment | None:
-    """The session of a session file, None where there is none."""
+    """The session of a session file, None without a file."""
     return None if settings is None else Deployment(settings, offline_file(file, settings, folder))
 
 

@@ -200,9 +200,7 @@ def _check_value(key: str, value: Any, where: str) -> None:
         kind, expected = KINDS[key]
         is_right = isinstance(value, kind) and isinstance(value, bool) == (kind is bool) and value is not None
     if not is_right:
-        raise InputRefused(
-            f"the session's {key} is none", where=where, found=repr(value), expected=expected, remedy="correct it"
-        )
+        raise InputRefused(f"the session's {key} must be {expected}, got {value!r}", where=where, remedy="correct it")
 
 
 def _warn_of_another_machine(machine: Any, path: Path) -> None:

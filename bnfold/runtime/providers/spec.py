@@ -62,7 +62,7 @@ class ProviderSpec:
         tf32_options: those with which float32 is rounded to TF32; None where there is no such option.
         tuned_options: those that `bnfold tune` tries, one after the other, with each on its own.
         cpp: the C++ that appends it to `options`, a line each; `{options}` stands for its options as pairs of texts.
-        wheel: the requirement of pip that installs ONNX Runtime with it in a server, "" where there is none.
+        wheel: the requirement of pip that installs ONNX Runtime with it in a server, "" where pip has no such package.
         triton: its place in the optimization section of Triton's config.pbtxt ("gpu tensorrt"), "" for none.
 
     How it is proven that it ran:

@@ -60,7 +60,7 @@ class SizeTrials:
         self._process.close()
 
     def first(self, inputs: Inputs, known: Known, limit: int) -> Inputs | None:
-        """The inputs in the first sizes at which the source runs, None where there is none within the limits."""
+        """The inputs in the first sizes at which the source runs, None where it runs at no sizes within the limits."""
         symbols = open_symbols(inputs)
         is_length = not any(spec.has_batch for spec in inputs)
         choices: dict[str, Sequence[int | None]] = {
