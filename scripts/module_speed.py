@@ -40,7 +40,7 @@ NETWORKS = (
     "torchvision:mobilenet_v3_small", "torchvision:shufflenet_v2_x0_5",
 )  # fmt: skip
 KINDS = ("eager", "compile")
-BUDGET_S = 30.0
+BUDGET_S = 12.0
 HEAD = """| network | kind | module | folded | ratio | 99 % interval | |
 | --- | --- | ---: | ---: | ---: | --- | --- |"""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnfold.errors import InputRefused
@@ -18,13 +19,27 @@ from bnfold.sources.types import OnnxSource
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    import torch
 
     from bnfold.sources.types import Source
 
-__all__ = ["plain_graph"]
+__all__ = ["PlainExport", "plain_export", "plain_graph"]
+
+
+@dataclass(frozen=True)
+class PlainExport:
+    """The plain graph, and the program that PyTorch's exporter made it from, if it did: their values share names."""
+
+    model: ir.Model
+    program: torch.export.ExportedProgram | None = None
 
 
 def plain_graph(source: Source, *, opset: int | None = None, static_batch: int | None = None) -> ir.Model:
+    """The graph of `plain_export`, with its arguments."""
+    return plain_export(source, opset=opset, static_batch=static_batch).model
+
+
+def plain_export(source: Source, *, opset: int | None = None, static_batch: int | None = None) -> PlainExport:
     """The unoptimized ONNX graph of a source: every BatchNorm is still a node, the batch axis is dynamic.
 
     Nodes keep the name of their layer in the metadata (`bnfold.export.layer_of`), nothing else of the metadata is left.
@@ -47,20 +62,22 @@ def plain_graph(source: Source, *, opset: int | None = None, static_batch: int |
     if isinstance(source, OnnxSource):
         if opset is not None and opset != source.model.opset_imports.get(""):
             refuse_unknown_opset(opset)
-        model = _from_onnx(source, static_batch=static_batch)
+        plain = PlainExport(_from_onnx(source, static_batch=static_batch))
     else:
         from bnfold.export.torch_export import export_torch
 
-        model = export_torch(source.without_form, opset=opset, static_batch=static_batch)
+        exported = export_torch(source.without_form, opset=opset, static_batch=static_batch)
+        plain = PlainExport(exported.model, exported.exported_program)
         if source.form is not None:
-            insert_preprocessing(model, source.form)
-        refuse_training_mode(model, source.facts.spec)
+            insert_preprocessing(plain.model, source.form)
+        refuse_training_mode(plain.model, source.facts.spec)
+    model = plain.model
     drop_zero_biases(model)
     if any(_normalizes_constant(node) for node in model.graph):
         inline_functions(model)
         canonicalise(model)  # weight standardization: a batch norm over a weight, which is no layer of the network
     keep_layer_names(model, keep_model_properties=isinstance(source, OnnxSource))
-    return model
+    return plain
 
 
 def _normalizes_constant(node: ir.Node) -> bool:

@@ -21,12 +21,11 @@ from bnfold.sources.usercode import described
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
+
     from bnfold.sources.types import TorchSource
 
-__all__ = ["PROGRAM", "default_opset", "export_torch"]
-
-PROGRAM = "bnfold.program"
-"""Where `meta` of an exported model holds the program that it was made from, whose values have the same names."""
+__all__ = ["default_opset", "export_torch"]
 
 log = logging.getLogger("bnfold.export")
 
@@ -42,7 +41,7 @@ _SPECIALIZED = (
 )
 
 
-def export_torch(source: TorchSource, *, opset: int | None, static_batch: int | None) -> ir.Model:
+def export_torch(source: TorchSource, *, opset: int | None, static_batch: int | None) -> torch.onnx.ONNXProgram:
     """Export with `torch.onnx.export(dynamo=True, optimize=False)`.
 
     https://docs.pytorch.org/docs/stable/onnx_export.html
@@ -52,19 +51,23 @@ def export_torch(source: TorchSource, *, opset: int | None, static_batch: int | 
         opset: as asked, None for the exporter's own; the oldest that the exporter writes where that is newer.
         static_batch: a fixed batch size; None for a dynamic batch axis.
 
+    Returns:
+        The graph (`model`) and the program that it was made from (`exported_program`), whose values have its names.
+
     Raises:
         InputRefused: the exporter fails, cannot keep the batch dynamic, or cannot write the opset.
     """
     if opset is not None:
         refuse_unknown_opset(opset)
     native = opset if opset is None or opset >= OLDEST_NATIVE else OLDEST_NATIVE
-    model = _call_exporter(source, opset=native, static_batch=static_batch)
+    exported = _call_exporter(source, opset=native, static_batch=static_batch)
+    model = exported.model
     _restore_interface(model, [spec.name for spec in source.inputs], source.output_names)
     refuse_other_opset(model, native, native=f"opset {default_opset()}, the exporter's own")
     if source.program is None:
         _refuse_fixed_axes(model, source, static_batch)
     name_axes(model, source.inputs)
-    return model
+    return exported
 
 
 def default_opset() -> int:
@@ -74,7 +77,7 @@ def default_opset() -> int:
     return int(ONNX_DEFAULT_OPSET)
 
 
-def _call_exporter(source: TorchSource, *, opset: int | None, static_batch: int | None) -> ir.Model:
+def _call_exporter(source: TorchSource, *, opset: int | None, static_batch: int | None) -> torch.onnx.ONNXProgram:
     import torch
 
     arguments: dict[str, Any] = {}
@@ -110,8 +113,7 @@ def _call_exporter(source: TorchSource, *, opset: int | None, static_batch: int 
         raise RuntimeError("torch.onnx.export(dynamo=True) returned no program")
     if program.exported_program is not None:
         refuse_batch_statistics(program.exported_program, source.facts.spec)
-        program.model.meta[PROGRAM] = program.exported_program
-    return program.model
+    return program
 
 
 def _export_failed(error: Exception, source: TorchSource, static_batch: int | None) -> InputRefused:

@@ -126,11 +126,11 @@ def _exported(source: TorchSource) -> tuple[Any, int | None]:
     """The graph of a module, with a dynamic batch where it can be exported so; else the batch that it has."""
     batch = None
     try:
-        model = export_torch(source, opset=None, static_batch=None)
+        model = export_torch(source, opset=None, static_batch=None).model
     except InputRefused as refused:
         batch = source.example[0].shape[0] if source.example and source.example[0].ndim else TRIAL_BATCH
         log.info("%s; it is folded at a batch of %d", refused, batch)
-        model = export_torch(source, opset=None, static_batch=batch)
+        model = export_torch(source, opset=None, static_batch=batch).model
     refuse_training_mode(model, source.facts.spec)
     drop_zero_biases(model)
     keep_layer_names(model, keep_model_properties=False)

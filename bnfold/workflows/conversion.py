@@ -54,19 +54,18 @@ def convert(
     """
     import onnx_ir as ir
 
-    from bnfold.export import finish, graph_facts, plain_graph
-    from bnfold.export.torch_export import PROGRAM
+    from bnfold.export import finish, graph_facts, plain_export
 
     with watch.stage("export"):
-        model = plain_graph(source, opset=opset, static_batch=static_batch)
-        plain, program = ir.to_proto(model), model.meta.pop(PROGRAM, None)
+        exported = plain_export(source, opset=opset, static_batch=static_batch)
+        model, plain = exported.model, ir.to_proto(exported.model)
     with watch.stage("fold"):
         ledger = fold_accounted(model, provider=provider, pixels=source.form.input if source.form else None)
     with watch.stage("simplify"):
         folded = finish(model, opset=opset, where=source.facts.spec, simplify=simplify)
         graph = graph_facts(plain, folded)
     check_file(ledger, n_left=graph.batchnorm_after)
-    return Conversion(plain, folded, ledger, graph, program)
+    return Conversion(plain, folded, ledger, graph, exported.program)
 
 
 def measured_conversion(conversion: Conversion, **options: Any) -> Conversion:
