@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnfold.benchmarking.schedule import MIN_LOADS, N_LOADS, WARM_UP_SHARE, Plan, Timings, in_turn
+from bnfold.benchmarking.file_times import Timings
+from bnfold.benchmarking.schedule import MIN_LOADS, N_LOADS, WARM_UP_SHARE, Plan, in_turn
 from bnfold.benchmarking.timing import garbage_collection_paused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bnfold.benchmarking.schedule import FileTimes
+    from bnfold.benchmarking.file_times import FileTimes
     from bnfold.benchmarking.timing import Runner
 
 __all__ = ["time_alone"]

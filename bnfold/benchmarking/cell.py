@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnfold.benchmarking.cold_start import ColdStart, measure_cold_start
+from bnfold.benchmarking.file_times import FileTimes, Timings
 from bnfold.benchmarking.inputs import random_inputs
 from bnfold.benchmarking.noise import CpuMeter, Noise
 from bnfold.benchmarking.open_loop import time_open_loop
 from bnfold.benchmarking.profile import profile_file
-from bnfold.benchmarking.schedule import FileTimes, Timings, time_files
+from bnfold.benchmarking.schedule import time_files
 from bnfold.benchmarking.statistics import dispersion
 from bnfold.benchmarking.subjects import optimized_offline
 from bnfold.benchmarking.workers import Workers

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnfold.benchmarking.cell import CellResult
-    from bnfold.benchmarking.schedule import FileTimes
+    from bnfold.benchmarking.file_times import FileTimes
     from bnfold.benchmarking.subjects import Subject
     from bnfold.records import BenchRatio
 

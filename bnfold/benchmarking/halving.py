@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bnfold.benchmarking.schedule import FileTimes
+    from bnfold.benchmarking.file_times import FileTimes
     from bnfold.benchmarking.timing import Runner
     from bnfold.records.benchmark import Leaning, RatioVerdict
     from bnfold.records.tuning import SessionSettings

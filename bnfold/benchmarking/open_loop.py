@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnfold.benchmarking.schedule import N_LOADS, WARM_UP_SHARE, Timings, in_turn, open_all
+from bnfold.benchmarking.file_times import Timings
+from bnfold.benchmarking.schedule import N_LOADS, WARM_UP_SHARE, in_turn, open_all
 from bnfold.benchmarking.timing import garbage_collection_paused, n_runs_for
 from bnfold.benchmarking.workers import Workers
 

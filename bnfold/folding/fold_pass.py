@@ -13,7 +13,8 @@ from bnfold.folding.blocked_scales import scales_as_convolutions
 from bnfold.folding.blocks import CHANNEL_BLOCK
 from bnfold.folding.choose import choose
 from bnfold.folding.compose import compose_batchnorms, restore_digits
-from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
+from bnfold.folding.found import Found, find_batchnorms
+from bnfold.folding.ledger import Fate, account
 from bnfold.folding.merge import merge_branches
 from bnfold.folding.preprocessing import fold_preprocessing
 from bnfold.folding.provenance import Digits, begin, certify
@@ -22,6 +23,7 @@ from bnfold.folding.ranges import beyond_range
 from bnfold.folding.relate import part_of, relate_graph
 from bnfold.folding.relations.affine import batchnorm_parameters
 from bnfold.folding.shifted_relu import move_behind_relu
+from bnfold.folding.takers import Takers
 from bnfold.folding.units import Deviations
 from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure

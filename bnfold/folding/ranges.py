@@ -7,8 +7,8 @@ import onnx_ir as ir
 
 from bnfold.folding.apply import parameter_type
 from bnfold.folding.choose import Choice
-from bnfold.folding.ledger import Takers
 from bnfold.folding.relations import Rewrite
+from bnfold.folding.takers import Takers
 from bnfold.folding.units import Site
 from bnfold.graph.layers import layer_name
 from bnfold.graph.scaled import Scaled, fits, largest

@@ -14,12 +14,14 @@ import onnx_ir.passes.common as passes
 from bnfold.folding.apply import apply_choice, plan_parameters
 from bnfold.folding.choose import Choice, choose
 from bnfold.folding.compose import compose_batchnorms, restore_digits
-from bnfold.folding.ledger import Fate, Found, Takers, account, find_batchnorms
+from bnfold.folding.found import Found, find_batchnorms
+from bnfold.folding.ledger import Fate, account
 from bnfold.folding.provenance import begin, certify
 from bnfold.folding.ranges import beyond_range
 from bnfold.folding.relate import relate_graph
 from bnfold.folding.relations import Rewrite
 from bnfold.folding.relations.affine import batchnorm_parameters
+from bnfold.folding.takers import Takers
 from bnfold.graph import operators as op
 from bnfold.graph.canonical import canonicalise
 from bnfold.graph.constants import attribute, float64_constant, round_constants, unrounded

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnfold.benchmarking.schedule import MIN_LOADS, MIN_ROUNDS, N_LOADS, Plan, Timings, in_turn, time_files
+from bnfold.benchmarking.file_times import Timings
+from bnfold.benchmarking.schedule import MIN_LOADS, MIN_ROUNDS, N_LOADS, Plan, in_turn, time_files
 from bnfold.benchmarking.timing import BLOCK_MS, Runner
 
 

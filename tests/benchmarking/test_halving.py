@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from bnfold.benchmarking import halving
+from bnfold.benchmarking.file_times import FileTimes
 from bnfold.benchmarking.halving import Halving, Tried, fastest
 from bnfold.benchmarking.noise import CpuMeter, Noise
-from bnfold.benchmarking.schedule import MIN_LOADS, FileTimes, Plan
+from bnfold.benchmarking.schedule import MIN_LOADS, Plan
 from bnfold.benchmarking.session_options import merged
 from bnfold.errors import InputRefused
 from bnfold.records.tuning import SessionSettings
