@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import inspect
 import io
+import json
 import os
 import shlex
 import signal
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from click.testing import Result
+
+    from bnfold.benchmarking.cold_start import ColdStart
 
 # A deadline measures the machine, not the code.
 settings.register_profile("bnfold", deadline=None)
@@ -113,6 +116,19 @@ def no_measurement_by_default() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(inspect.unwrap(fold_export).__kwdefaults__, "budget_s", 0.0)
         yield
+
+
+@pytest.fixture(autouse=True)
+def cold_starts_without_a_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cold start opens its file in this process, but where the process is what is tested: test_cold_start.py."""
+    if request.path.name == "test_cold_start.py":
+        return
+    from bnfold.benchmarking import cold_start
+
+    def start(_path: Path, job: str) -> ColdStart:
+        return cold_start._cold_start(json.loads(job))
+
+    monkeypatch.setattr(cold_start, "_start_process", start)
 
 
 @pytest.fixture

@@ -128,7 +128,13 @@ def test_an_interrupt_gives_what_was_measured(double: Path, monkeypatch: pytest.
     monkeypatch.setattr(statistics, "ratio_interval", lambda *_args: (0.5, 0.4, 0.6))
     parts: list[BenchReport] = []
     with pytest.raises(Interrupted):
-        bench_files([double, double], Axes(threads=1, batch=(1, 2, 3)), budget_s=0.1, partial=parts.append)
+        bench_files(
+            [double, double],
+            Axes(threads=1, batch=(1, 2, 3)),
+            cold_starts=False,
+            budget_s=0.1,
+            partial=parts.append,
+        )
     (report,) = parts
     assert not report.complete
     assert [run.batch for run in report.runs] == [1, 1, 2, 2]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +13,8 @@ import pytest
 
 import bnfold
 from bnfold.errors import EnvironmentNotReady
-from bnfold.export import count_batchnorms, finish, plain_graph, save
+from bnfold.export import count_batchnorms, finish, save
 from bnfold.export import sizes as limits
-from bnfold.sources import load_source
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -75,21 +72,6 @@ def test_the_folded_graph_is_not_changed(plain: ir.Model, finished: onnx.ModelPr
 
     assert finish(plain).SerializeToString(deterministic=True) == finished.SerializeToString(deterministic=True)
     assert ir.to_proto(plain).SerializeToString(deterministic=True) == before
-
-
-PROCESS = """
-import hashlib
-from bnfold.export import finish, plain_graph
-from bnfold.sources import load_source
-print(hashlib.sha256(finish(plain_graph(load_source("bnnet"))).SerializeToString(deterministic=True)).hexdigest())
-"""
-
-
-def test_another_process_writes_the_same_bytes() -> None:
-    other = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, check=True).stdout.strip()
-    here = finish(plain_graph(load_source("bnnet"))).SerializeToString(deterministic=True)
-
-    assert other == hashlib.sha256(here).hexdigest()
 
 
 def test_a_free_dimension_must_stay_free(plain: ir.Model) -> None:
