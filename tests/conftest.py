@@ -120,8 +120,8 @@ def no_measurement_by_default() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def cold_starts_without_a_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cold start opens its file in this process, but where the process is what is tested: test_cold_start.py."""
-    if request.path.name == "test_cold_start.py":
+    """A cold start opens its file in this process, but where the process is what is tested: marked `cold_process`."""
+    if request.node.get_closest_marker("cold_process") is not None:
         return
     from bnfold.benchmarking import cold_start
 

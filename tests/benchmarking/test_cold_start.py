@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.cold_process
+
 SPEC = InputSpec("x", (None, 3), "float32")
 CELL = Cell("cpu", 1, "all", None, 2)
 

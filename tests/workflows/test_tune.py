@@ -229,6 +229,7 @@ def test_denormals_are_taken_where_they_help_and_change_no_bit() -> None:
     assert (found.settings, found.denormals.outcome) == (DEFAULT, "tie")  # type: ignore[union-attr]
 
 
+@pytest.mark.cold_process
 def test_a_process_of_its_own_takes_denormals_for_zero(tmp_path: Path) -> None:
     """In this one ONNX Runtime has long decided: the answers of the process tell."""
     text = '<ir_version: 8, opset_import: ["" : 17]> net (float[1, 3] x) => (float[1, 3] y)'
