@@ -127,8 +127,10 @@ class ExpectedParameters:
 
     def in_units(self, source: NodeProto, w: np.ndarray, axis: int) -> np.ndarray:
         """W' = a_y W / a_x."""
-        read, written = (self._recipe.gauge.get(name) for name in (source.input[0], self.written(source)))
-        if read is None and written is None:
+        name = source.input[0]
+        read = self._recipe.gauge.get(name, self._recipe.pixels.get(name))
+        written = self._recipe.gauge.get(self.written(source))
+        if (read is None or (read == 1).all()) and written is None:
             return w
         rows = np.moveaxis(w, axis, 0).copy()
         m, per_group = rows.shape[:2]

@@ -1,0 +1,190 @@
+"""Bytes that a file is given are the integers of its first convolutions: what is quantised already is not quantised again.
+
+    x (u8) -> Pad (1) -> Cast -> Conv (W)    =    x (u8) -> Pad (255) -> DequantizeLinear (1, 0) -> Conv (W / a)
+
+where a is 255 for a channel of ones and 1 for any other: with steps of 1 a channel of ones has one step, and its weights,
+which hold the mean of all pixels, would have the largest scale. (`bnfold.folding.preprocessing` writes such channels.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from bnfold.graph import operators as op
+from bnfold.graph.constants import attribute, constant, parameter, store_constant
+from bnfold.graph.edit import drop_unused_initializers
+from bnfold.graph.operators import kind_of
+from bnfold.quantisation.digits import digits_to_units
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from bnfold.records.recipes import Recipe
+
+__all__ = ["BYTES", "cast_last", "only_integers", "with_pixels"]
+
+BYTES = (0.0, 255.0)
+_CHANNEL = 1
+Array = np.ndarray
+
+
+def cast_last(graph: ir.Graph) -> None:
+    """Cast bytes to float behind a Pad of zeros, not in front of it; in place."""
+    for pad in list(graph):
+        cast = pad.inputs[0].producer() if kind_of(pad) == op.Pad and pad.inputs[0] is not None else None
+        if cast is None or not _makes_floats(cast) or _fill(pad) != 0 or pad.graph is not cast.graph:
+            continue
+        x, y, fill = cast.inputs[0], pad.outputs[0], pad.inputs[2] if len(pad.inputs) > 2 else None
+        zero = [] if fill is None else [store_constant(graph, f"{y.name}/zero", np.zeros(()), ir.DataType.UINT8)]
+        others = [pad.inputs[1], *(zero or ([None] if len(pad.inputs) > 3 else [])), *pad.inputs[3:]]
+        moved = ir.node(op.Pad, [x, *others], attributes=dict(pad.attributes), name=pad.name)
+        out = moved.outputs[0]
+        out.name, out.type, out.shape = f"{y.name}/bytes", ir.TensorType(ir.DataType.UINT8), y.shape
+        floats = ir.node(op.Cast, [out], attributes=dict(cast.attributes), name=f"{pad.name}/{cast.name}")
+        last = floats.outputs[0]
+        last.type, last.shape = y.type, y.shape
+        graph.insert_before(pad, [moved, floats])
+        ir.convenience.replace_all_uses_with(y, last, replace_graph_outputs=True)
+        last.name, y.name = y.name, None
+        graph.remove(pad, safe=True)
+        if not cast.outputs[0].uses() and not cast.outputs[0].is_graph_output():
+            graph.remove(cast, safe=True)
+
+
+def with_pixels(recipe: Recipe, graph: ir.Graph) -> Recipe:
+    """The recipe with the values of bytes that integer kernels read; channels of ones become 255 for it, in place.
+
+    Args:
+        recipe: what is in integers.
+        graph: as `prepared` made it, with `bnfold.quantisation.digits` attached.
+    """
+    integer = {plan.name for plan in recipe.nodes}
+    found: dict[str, Array] = {}
+    for cast in list(graph):
+        y = cast.outputs[0]
+        if str(y.name) in found or not _makes_floats(cast) or not any(_is_integer(use, integer) for use in y.uses()):
+            continue
+        pad = _pad_of_ones(cast.inputs[0])
+        behind = None if pad is None else _stretched(pad, integer)
+        if pad is None or behind is None:
+            channels = y.shape[_CHANNEL] if y.shape is not None and len(y.shape) > 1 else None
+            found[str(y.name)] = np.ones(channels if isinstance(channels, int) else 1)
+            continue
+        full = store_constant(graph, f"{pad.outputs[0].name}/255", np.array(int(BYTES[1])), ir.DataType.UINT8)
+        pad.replace_input_with(2, full)
+        found |= {str(value.name): scale for value, scale in behind.items()}
+        _divide_weights(graph, behind)
+    recipe = dataclasses.replace(recipe, pixels=found)
+    gone = [str(node.name) for node in graph if node.outputs[0].name in recipe.bytes and only_integers(node, integer)]
+    others = {name: reason for name, reason in recipe.others.items() if name not in gone}
+    return dataclasses.replace(recipe, others=others)
+
+
+def only_integers(cast: ir.Node, integer: Collection[str]) -> bool:
+    """Whether none but integer kernels read what a Cast of bytes writes.
+
+    Args:
+        cast: the node.
+        integer: the names of the nodes in integers.
+    """
+    y = cast.outputs[0]
+    return not y.is_graph_output() and all(_is_integer(use, integer) for use in y.uses())
+
+
+def _makes_floats(node: ir.Node) -> bool:
+    """Whether a node turns bytes into float32."""
+    x, y = (node.inputs[0] if node.inputs else None), node.outputs[0]
+    return kind_of(node) == op.Cast and x is not None and x.dtype == ir.DataType.UINT8 and y.dtype == ir.DataType.FLOAT
+
+
+def _is_integer(use: ir.Usage, integer: Collection[str]) -> bool:
+    return use.idx == 0 and kind_of(use.node) == op.Conv and str(use.node.name) in integer
+
+
+def _fill(pad: ir.Node) -> int | None:
+    """What a Pad writes; None where that is computed, or not one number."""
+    if attribute(pad, "mode", "constant") != "constant":
+        return None
+    value = pad.inputs[2] if len(pad.inputs) > 2 else None
+    stored = constant(value)
+    return 0 if value is None else int(stored.reshape(-1)[0]) if stored is not None and stored.size == 1 else None
+
+
+def _pad_of_ones(value: ir.Value | None) -> ir.Node | None:
+    """The Pad that adds channels of one number above 0 to bytes, behind which nothing but channels and borders change."""
+    while value is not None and (node := value.producer()) is not None:
+        fill = _fill(node) if kind_of(node) == op.Pad else 0
+        if fill:
+            return node if _added_channels(node) is not None else None
+        if kind_of(node) not in (op.Pad, op.Gather):
+            return None
+        value = node.inputs[0]
+    return None
+
+
+def _added_channels(pad: ir.Node) -> tuple[int, int] | None:
+    """How many channels a Pad adds in front and behind; None where it pads anything else."""
+    widths, x = constant(pad.inputs[1]), pad.inputs[0]
+    if widths is None or len(widths) % 2 or x is None or x.shape is None or len(pad.inputs) > 3:
+        return None
+    by_end = widths.reshape(2, -1)
+    elsewhere = np.delete(by_end, _CHANNEL, axis=1) if by_end.shape[1] > _CHANNEL else by_end
+    if elsewhere.any() or (by_end < 0).any() or not isinstance(x.shape[_CHANNEL], int):
+        return None
+    return int(by_end[0, _CHANNEL]), int(by_end[1, _CHANNEL])
+
+
+def _stretched(pad: ir.Node, integer: Collection[str]) -> dict[ir.Value, Array] | None:
+    """The channels of each value of floats behind a Pad, were it to fill 255; None where others than integers read it."""
+    added, fill, x = _added_channels(pad), _fill(pad), pad.inputs[0]
+    if added is None or not fill or x is None or x.shape is None:
+        return None
+    before, behind = (np.full(n, BYTES[1] / fill) for n in added)
+    return _floats_behind(pad.outputs[0], np.concatenate([before, np.ones(int(x.shape[_CHANNEL])), behind]), integer)  # type: ignore[arg-type]
+
+
+def _floats_behind(value: ir.Value, scale: Array, integer: Collection[str]) -> dict[ir.Value, Array] | None:
+    if value.is_graph_output():
+        return None
+    found: dict[ir.Value, Array] = {}
+    for use in value.uses():
+        node, out = use.node, use.node.outputs[0]
+        if _makes_floats(node):
+            if not only_integers(node, integer):
+                return None
+            found[out] = scale
+            continue
+        kind = kind_of(node)
+        picked = constant(node.inputs[1]) if kind == op.Gather and attribute(node, "axis", 0) == _CHANNEL else None
+        added = _fill(node) == 0 and _pads_space(node) if kind == op.Pad else False
+        if use.idx or not (picked is not None or added):
+            return None
+        inner = _floats_behind(out, scale if picked is None else scale[picked], integer)
+        if inner is None:
+            return None
+        found |= inner
+    return found
+
+
+def _pads_space(pad: ir.Node) -> bool:
+    widths = constant(pad.inputs[1])
+    return widths is not None and len(pad.inputs) < 4 and not widths.reshape(2, -1)[:, : _CHANNEL + 1].any()
+
+
+def _divide_weights(graph: ir.Graph, scales: Mapping[ir.Value, Array]) -> None:
+    """W / a of the convolutions that read values stored a times as large, in place."""
+    for value, scale in scales.items():
+        for node in dict.fromkeys(use.node for use in value.uses()):
+            weight = parameter(node, 1)
+            m, per_group = weight.shape[:2]
+            groups = int(attribute(node, "group", 1))
+            own = scale.reshape(groups, per_group)[np.arange(m) // (m // groups)]
+            divided = weight / own.reshape(m, per_group, *(1,) * (weight.ndim - 2))
+            stored = store_constant(graph, f"{node.name}/weight/bytes", divided, ir.DataType.FLOAT)
+            node.replace_input_with(1, stored)
+    digits_to_units(graph, {str(value.name): scale for value, scale in scales.items()})
+    drop_unused_initializers(graph)
