@@ -2,8 +2,8 @@
 
     q = a v        scale 1, zero point 0, where v is made by a Cast in the folded graph
 
-asked of the file itself: what stands between its input and q is run on random bytes beside what stands between the input
-and v, and every byte must be the same. Nothing may stand there but what moves bytes or writes constants.
+asked of the file itself: what stands between its input and q is run on random bytes beside what stands between the
+input and v, and every byte must be the same. Nothing may stand there but what moves bytes or writes constants.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ExpectedBytes:
         strange = [node.name for node in (*expected, *found) if node.op_type not in _MOVES]
         if strange:
             return f"{strange[0]} stands between it and the input, and does not only move bytes"
-        feed = {graph_input.name: _random_bytes(graph_input) for graph_input in self._source.graph.input}
+        feed = {str(given.name): _random_bytes(given) for given in self._source.graph.input}
         v = _evaluate(self._source, expected, value, feed)
         q = _evaluate(self._written, found, own, feed)
         wanted = np.rint(v.astype(np.float64) * scale.reshape(1, -1, *(1,) * (v.ndim - 2)))
@@ -104,9 +104,7 @@ def _random_bytes(value: onnx.ValueInfoProto) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, sizes).astype(dtype)
 
 
-def _evaluate(
-    model: ModelProto, nodes: list[NodeProto], name: str, feed: Mapping[str, np.ndarray]
-) -> np.ndarray:
+def _evaluate(model: ModelProto, nodes: list[NodeProto], name: str, feed: Mapping[str, np.ndarray]) -> np.ndarray:
     """A value in ONNX's reference evaluator."""
     if not nodes:
         return feed[name]
@@ -119,5 +117,6 @@ def _evaluate(
         [tensor for tensor in model.graph.initializer if tensor.name in read],
     )
     alone = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, graph=graph)
-    given = {value.name: feed[value.name] for value in graph.input}
-    return np.asarray(ReferenceEvaluator(alone).run([name], given)[0])
+    given = {name: array for name, array in feed.items() if name in read}
+    (found,) = ReferenceEvaluator(alone).run([name], given)
+    return np.asarray(found)

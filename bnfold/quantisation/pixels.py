@@ -1,9 +1,9 @@
-"""Bytes that a file is given are the integers of its first convolutions: what is quantised already is not quantised again.
+"""Bytes that a file is given are the integers of its first convolutions: they are not quantised again.
 
     x (u8) -> Pad (1) -> Cast -> Conv (W)    =    x (u8) -> Pad (255) -> DequantizeLinear (1, 0) -> Conv (W / a)
 
-where a is 255 for a channel of ones and 1 for any other: with steps of 1 a channel of ones has one step, and its weights,
-which hold the mean of all pixels, would have the largest scale. (`bnfold.folding.preprocessing` writes such channels.)
+where a is 255 for a channel of ones and 1 for any other. `bnfold.folding.preprocessing` writes such a channel for the
+mean: its weights are up to 255 times as large as those of pixels, and would leave these no digits of 8 bits.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def cast_last(graph: ir.Graph) -> None:
         if cast is None or not _makes_floats(cast) or _fill(pad) != 0 or pad.graph is not cast.graph:
             continue
         x, y, fill = cast.inputs[0], pad.outputs[0], pad.inputs[2] if len(pad.inputs) > 2 else None
-        zero = [] if fill is None else [store_constant(graph, f"{y.name}/zero", np.zeros(()), ir.DataType.UINT8)]
-        others = [pad.inputs[1], *(zero or ([None] if len(pad.inputs) > 3 else [])), *pad.inputs[3:]]
+        zero = None if fill is None else store_constant(graph, f"{y.name}/zero", np.zeros(()), ir.DataType.UINT8)
+        others = [pad.inputs[1], zero, *pad.inputs[3:]]
         moved = ir.node(op.Pad, [x, *others], attributes=dict(pad.attributes), name=pad.name)
         out = moved.outputs[0]
         out.name, out.type, out.shape = f"{y.name}/bytes", ir.TensorType(ir.DataType.UINT8), y.shape
@@ -66,7 +66,11 @@ def with_pixels(recipe: Recipe, graph: ir.Graph) -> Recipe:
     found: dict[str, Array] = {}
     for cast in list(graph):
         y = cast.outputs[0]
-        if str(y.name) in found or not _makes_floats(cast) or not any(_is_integer(use, integer) for use in y.uses()):
+        if (
+            str(y.name) in found
+            or not _makes_floats(cast)
+            or not any(_is_integer(use.node, use.idx, integer) for use in y.uses())
+        ):
             continue
         pad = _pad_of_ones(cast.inputs[0])
         behind = None if pad is None else _stretched(pad, integer)
@@ -92,7 +96,7 @@ def only_integers(cast: ir.Node, integer: Collection[str]) -> bool:
         integer: the names of the nodes in integers.
     """
     y = cast.outputs[0]
-    return not y.is_graph_output() and all(_is_integer(use, integer) for use in y.uses())
+    return not y.is_graph_output() and all(_is_integer(use.node, use.idx, integer) for use in y.uses())
 
 
 def _makes_floats(node: ir.Node) -> bool:
@@ -101,8 +105,8 @@ def _makes_floats(node: ir.Node) -> bool:
     return kind_of(node) == op.Cast and x is not None and x.dtype == ir.DataType.UINT8 and y.dtype == ir.DataType.FLOAT
 
 
-def _is_integer(use: ir.Usage, integer: Collection[str]) -> bool:
-    return use.idx == 0 and kind_of(use.node) == op.Conv and str(use.node.name) in integer
+def _is_integer(node: ir.Node, index: int, integer: Collection[str]) -> bool:
+    return index == 0 and kind_of(node) == op.Conv and str(node.name) in integer
 
 
 def _fill(pad: ir.Node) -> int | None:
@@ -115,7 +119,7 @@ def _fill(pad: ir.Node) -> int | None:
 
 
 def _pad_of_ones(value: ir.Value | None) -> ir.Node | None:
-    """The Pad that adds channels of one number above 0 to bytes, behind which nothing but channels and borders change."""
+    """The Pad that adds channels of one number above 0 to bytes, behind which only channels and borders change."""
     while value is not None and (node := value.producer()) is not None:
         fill = _fill(node) if kind_of(node) == op.Pad else 0
         if fill:
@@ -139,7 +143,7 @@ def _added_channels(pad: ir.Node) -> tuple[int, int] | None:
 
 
 def _stretched(pad: ir.Node, integer: Collection[str]) -> dict[ir.Value, Array] | None:
-    """The channels of each value of floats behind a Pad, were it to fill 255; None where others than integers read it."""
+    """How many times as large channels are if a Pad fills 255; None where others than integer kernels read them."""
     added, fill, x = _added_channels(pad), _fill(pad), pad.inputs[0]
     if added is None or not fill or x is None or x.shape is None:
         return None

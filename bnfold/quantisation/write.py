@@ -51,7 +51,7 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """The quantised graph, by steps in graph order; of each value that is stored in integers its grid, and their name."""
+    """The quantised graph, by steps in graph order; of values in integers their grids and the names of the integers."""
 
     model: ir.Model
     steps: tuple[Step, ...]
