@@ -17,7 +17,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from bnfold.derivation.integer_parameters import SMALLEST_SCALE, ExpectedParameters, even
-from bnfold.derivation.pixels import ExpectedBytes
+from bnfold.derivation.pixels import ExpectedPixels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,7 @@ class Derivation:
         self._expected = ExpectedParameters(
             self._source, self._source_constants, self._source_reader, recipe, digits or {}
         )
-        self._pixels = ExpectedBytes(folded, written, recipe)
+        self._pixels = ExpectedPixels(folded, written, recipe)
         self.differences += self._pixels.differences
         self._values = {integers: value for value, integers in self._pixels.integers.items()}
         for name in self._expected.misstored():

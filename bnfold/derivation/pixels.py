@@ -1,9 +1,10 @@
-"""Bytes that a file is given as the integers of what the folded graph makes float of them.
+"""Pixels in a quantised file beside those of the folded graph.
 
-    q = a v        scale 1, zero point 0, where v is made by a Cast in the folded graph
+    q = a v        and of bytes that the file is given, q itself: scale 1, zero point 0, where v is made by a Cast
 
-asked of the file itself: what stands between its input and q is run on random bytes beside what stands between the
-input and v, and every byte must be the same. Nothing may stand there but what moves bytes or writes constants.
+asked of the file: what stands between its input and q is run on random pixels beside what stands between the input and
+v, and every number must be the same. What does more than move pixels and write constants (Resize) must be there by the
+same name; from there on is compared.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
 
     from bnfold.records.recipes import Recipe
 
-__all__ = ["ExpectedBytes"]
+__all__ = ["ExpectedPixels"]
 
 _MOVES = frozenset({"Cast", "Gather", "Pad", "Transpose", "Constant", "Identity"})
 _SIZES = (5, 7, 6, 4)  # of axes whose length is open
 _RANGE = (0.0, 255.0)
 
 
-class ExpectedBytes:
-    """The values that a file stores as the bytes that it is given.
+class ExpectedPixels:
+    """The values of pixels that integer kernels read.
 
     Args:
         source: the folded graph.
@@ -37,8 +38,8 @@ class ExpectedBytes:
         recipe: what it was made with.
 
     Attributes:
-        integers: the name of the bytes in the file, by that of the value.
-        nodes: of the file, that stand between its input and these.
+        integers: the name of the bytes in the file, by that of the value, for those that are stored as they are given.
+        nodes: of the file, that are compared here.
         differences: a sentence for each value that is not as recorded.
     """
 
@@ -48,53 +49,65 @@ class ExpectedBytes:
         self.nodes: set[str] = set()
         self.differences: list[str] = []
         makes = {name: node for node in source.graph.node for name in node.output}
+        given = {value.name: value for value in source.graph.input}
         for value, scale in recipe.pixels.items():
-            cast = makes.get(value)
-            if cast is None or cast.op_type != "Cast":
-                self.differences.append(f"{value}: the folded graph makes it of no bytes")
-                continue
-            if recipe.ranges.get(value) != _RANGE:
-                self.differences.append(f"{value}: its range is {recipe.ranges.get(value)}, that of bytes is {_RANGE}")
-            is_byte = recipe.activations == "u8"
-            if is_byte:
-                self.integers[value] = cast.input[0]
-            found = self._compare(value, cast.input[0] if is_byte else value, scale)
+            nodes, roots = _between(source, value)
+            are_bytes = {name for name in roots if name in given} == roots and all(
+                given[name].type.tensor_type.elem_type == onnx.TensorProto.UINT8 for name in roots
+            )
+            own = value
+            if are_bytes and value in makes and makes[value].op_type == "Cast":
+                if recipe.ranges.get(value) != _RANGE:
+                    self.differences.append(f"{value}: its range is {recipe.ranges.get(value)}, bytes have {_RANGE}")
+                if recipe.activations == "u8":
+                    own = self.integers[value] = makes[value].input[0]
+            found = self._compare(value, own, scale, nodes, roots)
             if found is not None:
                 self.differences.append(f"{value}: {found}")
 
-    def _compare(self, value: str, own: str, scale: np.ndarray) -> str | None:
-        """What is wrong with the bytes of a value; None where they are right."""
-        expected, found = _between(self._source, value), _between(self._written, own)
+    def _compare(
+        self, value: str, own: str, scale: np.ndarray, expected: list[NodeProto], roots: set[str]
+    ) -> str | None:
+        """What is wrong with the pixels of a value; None where they are right."""
+        found, other_roots = _between(self._written, own)
         self.nodes |= {node.name for node in found}
-        strange = [node.name for node in (*expected, *found) if node.op_type not in _MOVES]
-        if strange:
-            return f"{strange[0]} stands between it and the input, and does not only move bytes"
-        feed = {str(given.name): _random_bytes(given) for given in self._source.graph.input}
+        if other_roots != roots:
+            return f"it is made of {', '.join(sorted(other_roots))} in place of {', '.join(sorted(roots))}"
+        shapes = {each.name: each for each in (*self._source.graph.input, *self._source.graph.value_info)}
+        if not roots <= shapes.keys():
+            return f"nothing says what {', '.join(sorted(roots - shapes.keys()))} is"
+        feed = {name: _random_pixels(shapes[name]) for name in sorted(roots)}
         v = _evaluate(self._source, expected, value, feed)
         q = _evaluate(self._written, found, own, feed)
-        wanted = np.rint(v.astype(np.float64) * scale.reshape(1, -1, *(1,) * (v.ndim - 2)))
+        wanted = v.astype(np.float64) * scale.reshape(1, -1, *(1,) * (v.ndim - 2))
         if q.shape != v.shape or (own != value and q.dtype != np.uint8):
             return f"the file has {q.dtype} {q.shape} in its place, the folded graph {v.shape}"
         wrong = q.astype(np.float64) != wanted
         if wrong.any():
             channel = int(np.argwhere(wrong)[0][1])
-            return f"{int(wrong.sum())} of {wrong.size} bytes are others, the first in channel {channel}"
+            return f"{int(wrong.sum())} of {wrong.size} pixels are others, the first in channel {channel}"
         return None
 
 
-def _between(model: ModelProto, name: str) -> list[NodeProto]:
-    """The nodes that make a value, in graph order."""
+def _between(model: ModelProto, name: str) -> tuple[list[NodeProto], set[str]]:
+    """The nodes that make a value of pixels by moving them, in graph order, and what they begin with."""
     makes = {output: node for node in model.graph.node for output in node.output}
-    wanted, left = set(), [name]
+    stored = {tensor.name for tensor in model.graph.initializer}
+    wanted: set[str] = set()
+    roots: set[str] = set()
+    left = [name]
     while left:
-        node = makes.get(left.pop())
-        if node is not None and node.output[0] not in wanted:
+        last = left.pop()
+        node = makes.get(last)
+        if node is not None and node.op_type in _MOVES:
             wanted.add(node.output[0])
             left += node.input
-    return [node for node in model.graph.node if node.output and node.output[0] in wanted]
+        elif last and last not in stored:
+            roots.add(last)
+    return [node for node in model.graph.node if node.output and node.output[0] in wanted], roots
 
 
-def _random_bytes(value: onnx.ValueInfoProto) -> np.ndarray:
+def _random_pixels(value: onnx.ValueInfoProto) -> np.ndarray:
     kind = value.type.tensor_type
     sizes = [
         dim.dim_value if dim.HasField("dim_value") else 2 if axis == 0 else _SIZES[axis % len(_SIZES)]
@@ -111,12 +124,11 @@ def _evaluate(model: ModelProto, nodes: list[NodeProto], name: str, feed: Mappin
     read = {each for node in nodes for each in node.input}
     graph = onnx.helper.make_graph(
         nodes,
-        "bytes",
-        [value for value in model.graph.input if value.name in read],
+        "pixels",
+        [onnx.ValueInfoProto(name=each) for each in feed],
         [onnx.ValueInfoProto(name=name)],
         [tensor for tensor in model.graph.initializer if tensor.name in read],
     )
     alone = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, graph=graph)
-    given = {name: array for name, array in feed.items() if name in read}
-    (found,) = ReferenceEvaluator(alone).run([name], given)
+    (found,) = ReferenceEvaluator(alone).run([name], dict(feed))
     return np.asarray(found)

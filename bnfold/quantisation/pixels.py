@@ -56,7 +56,7 @@ def cast_last(graph: ir.Graph) -> None:
 
 
 def with_pixels(recipe: Recipe, graph: ir.Graph) -> Recipe:
-    """The recipe with the values of bytes that integer kernels read; channels of ones become 255 for it, in place.
+    """The recipe with the pixels that integer kernels read; channels of ones become 255 for it, in place.
 
     Args:
         recipe: what is in integers.
@@ -64,28 +64,24 @@ def with_pixels(recipe: Recipe, graph: ir.Graph) -> Recipe:
     """
     integer = {plan.name for plan in recipe.nodes}
     found: dict[str, Array] = {}
-    for cast in list(graph):
-        y = cast.outputs[0]
-        if (
-            str(y.name) in found
-            or not _makes_floats(cast)
-            or not any(_is_integer(use.node, use.idx, integer) for use in y.uses())
-        ):
+    for pad in list(graph):
+        behind = _stretched(pad, integer) if kind_of(pad) == op.Pad else None
+        if not behind:
             continue
-        pad = _pad_of_ones(cast.inputs[0])
-        behind = None if pad is None else _stretched(pad, integer)
-        if pad is None or behind is None:
-            channels = y.shape[_CHANNEL] if y.shape is not None and len(y.shape) > 1 else None
-            found[str(y.name)] = np.ones(channels if isinstance(channels, int) else 1)
-            continue
-        full = store_constant(graph, f"{pad.outputs[0].name}/255", np.array(int(BYTES[1])), ir.DataType.UINT8)
+        dtype = pad.outputs[0].dtype or ir.DataType.FLOAT
+        full = store_constant(graph, f"{pad.outputs[0].name}/255", np.array(int(BYTES[1])), dtype)
         pad.replace_input_with(2, full)
         found |= {str(value.name): scale for value, scale in behind.items()}
         _divide_weights(graph, behind)
-    recipe = dataclasses.replace(recipe, pixels=found)
-    gone = [str(node.name) for node in graph if node.outputs[0].name in recipe.bytes and only_integers(node, integer)]
+    casts = [node for node in graph if _makes_floats(node) and _reads_some(node.outputs[0], integer)]
+    for cast in casts:
+        y = cast.outputs[0]
+        channels = y.shape[_CHANNEL] if y.shape is not None and len(y.shape) > 1 else None
+        found.setdefault(str(y.name), np.ones(channels if isinstance(channels, int) else 1))
+    as_they_are = frozenset(str(cast.outputs[0].name) for cast in casts if recipe.activations == "u8")
+    gone = {str(cast.name) for cast in casts if cast.outputs[0].name in as_they_are and only_integers(cast, integer)}
     others = {name: reason for name, reason in recipe.others.items() if name not in gone}
-    return dataclasses.replace(recipe, others=others)
+    return dataclasses.replace(recipe, pixels=found, bytes=as_they_are, others=others)
 
 
 def only_integers(cast: ir.Node, integer: Collection[str]) -> bool:
@@ -109,65 +105,52 @@ def _is_integer(node: ir.Node, index: int, integer: Collection[str]) -> bool:
     return index == 0 and kind_of(node) == op.Conv and str(node.name) in integer
 
 
-def _fill(pad: ir.Node) -> int | None:
+def _reads_some(value: ir.Value, integer: Collection[str]) -> bool:
+    """Whether an integer kernel reads a value."""
+    return any(_is_integer(use.node, use.idx, integer) for use in value.uses())
+
+
+def _fill(pad: ir.Node) -> float | None:
     """What a Pad writes; None where that is computed, or not one number."""
     if attribute(pad, "mode", "constant") != "constant":
         return None
     value = pad.inputs[2] if len(pad.inputs) > 2 else None
     stored = constant(value)
-    return 0 if value is None else int(stored.reshape(-1)[0]) if stored is not None and stored.size == 1 else None
-
-
-def _pad_of_ones(value: ir.Value | None) -> ir.Node | None:
-    """The Pad that adds channels of one number above 0 to bytes, behind which only channels and borders change."""
-    while value is not None and (node := value.producer()) is not None:
-        fill = _fill(node) if kind_of(node) == op.Pad else 0
-        if fill:
-            return node if _added_channels(node) is not None else None
-        if kind_of(node) not in (op.Pad, op.Gather):
-            return None
-        value = node.inputs[0]
-    return None
-
-
-def _added_channels(pad: ir.Node) -> tuple[int, int] | None:
-    """How many channels a Pad adds in front and behind; None where it pads anything else."""
-    widths, x = constant(pad.inputs[1]), pad.inputs[0]
-    if widths is None or len(widths) % 2 or x is None or x.shape is None or len(pad.inputs) > 3:
-        return None
-    by_end = widths.reshape(2, -1)
-    elsewhere = np.delete(by_end, _CHANNEL, axis=1) if by_end.shape[1] > _CHANNEL else by_end
-    if elsewhere.any() or (by_end < 0).any() or not isinstance(x.shape[_CHANNEL], int):
-        return None
-    return int(by_end[0, _CHANNEL]), int(by_end[1, _CHANNEL])
+    return 0.0 if value is None else float(stored.reshape(-1)[0]) if stored is not None and stored.size == 1 else None
 
 
 def _stretched(pad: ir.Node, integer: Collection[str]) -> dict[ir.Value, Array] | None:
-    """How many times as large channels are if a Pad fills 255; None where others than integer kernels read them."""
-    added, fill, x = _added_channels(pad), _fill(pad), pad.inputs[0]
-    if added is None or not fill or x is None or x.shape is None:
+    """How many times as large the channels are that convolutions read, were a Pad of ones to fill 255.
+
+    None where it does anything else, or where others than integer kernels read them.
+    """
+    widths, x = constant(pad.inputs[1]), pad.inputs[0]
+    n = x.shape[_CHANNEL] if x is not None and x.shape is not None and len(x.shape) > _CHANNEL else None
+    if _fill(pad) != 1 or widths is None or len(widths) % 2 or not isinstance(n, int) or len(pad.inputs) > 3:
         return None
-    before, behind = (np.full(n, BYTES[1] / fill) for n in added)
-    return _floats_behind(pad.outputs[0], np.concatenate([before, np.ones(int(x.shape[_CHANNEL])), behind]), integer)  # type: ignore[arg-type]
+    by_end = widths.reshape(2, -1)
+    if (by_end < 0).any() or by_end[:, _CHANNEL].sum() == 0 or np.delete(by_end, _CHANNEL, axis=1).any():
+        return None
+    before, behind = (np.full(int(more), BYTES[1]) for more in by_end[:, _CHANNEL])
+    return _floats_behind(pad.outputs[0], np.concatenate([before, np.ones(n), behind]), integer)
 
 
 def _floats_behind(value: ir.Value, scale: Array, integer: Collection[str]) -> dict[ir.Value, Array] | None:
+    """The values of floats behind one that integer kernels read, and how many times as large their channels are."""
     if value.is_graph_output():
         return None
-    found: dict[ir.Value, Array] = {}
+    found = {value: scale} if value.dtype == ir.DataType.FLOAT and _reads_some(value, integer) else {}
     for use in value.uses():
-        node, out = use.node, use.node.outputs[0]
-        if _makes_floats(node):
-            if not only_integers(node, integer):
-                return None
-            found[out] = scale
+        node = use.node
+        if value.dtype == ir.DataType.FLOAT and _is_integer(node, use.idx, integer):
             continue
-        kind = kind_of(node)
-        picked = constant(node.inputs[1]) if kind == op.Gather and attribute(node, "axis", 0) == _CHANNEL else None
-        added = _fill(node) == 0 and _pads_space(node) if kind == op.Pad else False
-        if use.idx or not (picked is not None or added):
+        picked = (
+            constant(node.inputs[1]) if kind_of(node) == op.Gather and attribute(node, "axis", 0) == _CHANNEL else None
+        )
+        added = kind_of(node) == op.Pad and _fill(node) == 0 and _pads_space(node)
+        if use.idx or not (picked is not None or added or _makes_floats(node)):
             return None
-        inner = _floats_behind(out, scale if picked is None else scale[picked], integer)
+        inner = _floats_behind(node.outputs[0], scale if picked is None else scale[picked], integer)
         if inner is None:
             return None
         found |= inner

@@ -179,7 +179,8 @@ def _calibrated(model: ir.Model, recipe: Recipe, work: _Work, *, correct_biases:
         log.info("biases are corrected on %d of %d samples, which memory holds at once", n, work.samples.n)
     wanted = [*names, *(set(read) - set(names))]
     observed = observe(model, wanted, samples, inputs, means=read, n_means=n, threads=threads)
-    ranges = {name: BYTES if name in recipe.pixels else observed[name].range for name in names}
+    ranges = {name: observed[name].range for name in names}
+    ranges |= {name: (min(ranges[name][0], BYTES[0]), max(ranges[name][1], BYTES[1])) for name in recipe.pixels}
     recipe = dataclasses.replace(recipe, ranges=ranges)
     if not read:
         return recipe

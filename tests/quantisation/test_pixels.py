@@ -233,20 +233,20 @@ def test_changes_of_the_bytes_are_caught_and_told(make):
     model = case.made.model
     (pad,) = (node for node in model.graph.node if node.op_type == "Pad")
     assert case.derived() == []
-    assert "bytes are others, the first in channel 3" in " ".join(case.derived(changed(model, pad.input[2], 254)))
+    assert "pixels are others, the first in channel 3" in " ".join(case.derived(changed(model, pad.input[2], 254)))
     (value,) = case.made.recipe.pixels
     assert f"{value}: scale is 2, derived 1" in case.derived(changed(model, f"{value}/scale", 2.0))
     other = onnx.ModelProto()
     other.CopyFrom(model)
     (moved,) = (node for node in other.graph.node if node.op_type == "Transpose")
     moved.attribute[0].ints[:] = [0, 3, 2, 1]
-    assert "bytes are others" in " ".join(case.derived(other))
+    assert "pixels are others" in " ".join(case.derived(other))
     moved.attribute[0].ints[:] = [0, 3, 1, 2]
     (pad,) = (node for node in other.graph.node if node.op_type == "Pad")
     other.graph.node.insert(0, onnx.helper.make_node("Relu", ["x"], ["positive"], name="strange"))
     moved = next(node for node in other.graph.node if node.op_type == "Transpose")
     moved.input[0] = "positive"
-    assert "strange stands between" in " ".join(case.derived(other))
+    assert "it is made of positive in place of x" in " ".join(case.derived(other))
 
 
 def test_a_simulation_that_sees_other_bytes_than_the_runtime_is_caught(make, tmp_path):
