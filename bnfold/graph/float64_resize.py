@@ -67,21 +67,26 @@ def _antialiased(
 ) -> Array:
     """y[i] = sum_k f((k + 1/2 - c_i) / w) x[k] / sum_k f(...), c_i = (i + 1/2) / factor, w = max(1 / factor, 1).
 
-    Cells outside of the image do not count. (Pillow's Resample.c, PyTorch and ONNX Runtime do the same.)
+    Cells outside of the image do not count where they are excluded, as in Pillow and PyTorch; else they are the edge's.
     """
-    mode, a = str(attributes["mode"]), float(attributes["cubic_coeff_a"])
+    mode, a, excluded = str(attributes["mode"]), float(attributes["cubic_coeff_a"]), attributes.get("exclude_outside")
     for axis, length, factor in zip(axes, lengths, factors, strict=True):
         n = x.shape[axis]
         if length == n and factor == 1:
             continue
         wide = max(1 / float(factor), 1.0)
         centre = (np.arange(length)[:, None] + 0.5) / float(factor)
-        cells = np.arange(n)[None]
+        beyond = math.ceil(_SUPPORT[mode] * wide) + 1
+        cells = np.arange(-beyond, n + beyond)[None]
         first, last = (np.floor(centre + end * _SUPPORT[mode] * wide + 0.5) for end in (-1, 1))
         distance = np.abs(cells + 0.5 - centre) / wide
         weights = np.maximum(1 - distance, 0.0) if mode == "linear" else _cubic(distance, a)
         weights = np.where((cells >= first) & (cells < last), weights, 0.0)
-        weights /= weights.sum(axis=1, keepdims=True)
+        inside = weights[:, beyond : beyond + n].copy()
+        if not excluded:
+            inside[:, 0] += weights[:, :beyond].sum(axis=1)
+            inside[:, -1] += weights[:, beyond + n :].sum(axis=1)
+        weights = inside / inside.sum(axis=1, keepdims=True)
         x = np.moveaxis(np.tensordot(weights, x, axes=(1, axis)), 0, axis).astype(x.dtype)
     return x
 

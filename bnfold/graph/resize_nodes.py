@@ -5,8 +5,8 @@
 
 Antialiased: each pixel is the mean, weighted by a filter as wide as the step between the new pixels, of all old ones
 below it (ONNX Resize of opset 18; Pillow; torch.nn.functional.interpolate with antialias=True). Sizes and crop are
-those of torchvision's Resize and CenterCrop. Values are floats: nothing is rounded to 8 bits in between. Channels stand
-in front of height and width: ONNX Runtime 1.32 computes an antialiased Resize of other axes wrongly, without a word.
+those of torchvision's Resize and CenterCrop. Values are floats: nothing is rounded to 8 bits in between.
+`exclude_outside` is what Pillow and PyTorch do at the border; without it the edge would count for all that lies beyond.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ Sizes = list[int | ir.SymbolicDim | None]
 
 OLDEST_OPSET = 18  # antialias
 CUBIC = -0.5  # Keys' kernel, as Pillow and PyTorch have it where they filter
-_AXES = [2, 3]
-_CHANNELS_FIRST, _CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 _MODES = {"bilinear": "linear", "bicubic": "cubic"}
 
 
@@ -70,19 +68,17 @@ def resize_nodes(
 
     dtype = image.dtype or ir.DataType.FLOAT
     dims: Sizes = [*image.shape.dims] if image.shape is not None else [None] * 4
-    if channel != 1:
-        dims = [dims[axis] for axis in _CHANNELS_FIRST]
-        image = then(op.Transpose, image, dtype=dtype, perm=_CHANNELS_FIRST)
-        image.shape = ir.Shape(dims)
-    lengths = then(op.Shape, image, start=_AXES[0], end=_AXES[1] + 1)
+    axes = [2, 3] if channel == 1 else [1, 2]
+    rows = slice(axes[0], axes[1] + 1)
+    lengths = then(op.Shape, image, start=rows.start, end=rows.stop)
     shorter = then(op.ReduceMin, lengths, keepdims=1)
     sizes = then(op.Div, then(op.Mul, lengths, whole("side", [side])), shorter)
     resized = then(
-        op.Resize, image, None, None, sizes, dtype=dtype, axes=_AXES, antialias=1, mode=_MODES[interpolation],
-        coordinate_transformation_mode="half_pixel", cubic_coeff_a=CUBIC,
+        op.Resize, image, None, None, sizes, dtype=dtype, axes=axes, antialias=1, mode=_MODES[interpolation],
+        coordinate_transformation_mode="half_pixel", cubic_coeff_a=CUBIC, exclude_outside=1,
     )  # fmt: skip
     free = [ir.SymbolicDim(f"{name}.resized.{which}") for which in ("height", "width")]
-    dims[_AXES[0] :] = free
+    dims[rows] = free
     resized.shape = ir.Shape(dims)
     if crop is not None:
         kept = whole("crop", crop)
@@ -90,10 +86,7 @@ def resize_nodes(
         half = store_constant(graph, f"{name}.half", np.array(0.5), ir.DataType.FLOAT)
         first = then(op.Round, then(op.Mul, rest, half, dtype=ir.DataType.FLOAT), dtype=ir.DataType.FLOAT)
         start = then(op.Cast, first, to=int(ir.DataType.INT64))
-        resized = then(op.Slice, resized, start, then(op.Add, start, kept), whole("axes", _AXES), dtype=dtype)
-        dims[_AXES[0] :] = crop
+        resized = then(op.Slice, resized, start, then(op.Add, start, kept), whole("axes", axes), dtype=dtype)
+        dims[rows] = crop
         resized.shape = ir.Shape(dims)
-    if channel != 1:
-        last = then(op.Transpose, resized, dtype=dtype, perm=_CHANNELS_LAST)
-        last.shape = ir.Shape([dims[axis] for axis in _CHANNELS_LAST])
     return nodes

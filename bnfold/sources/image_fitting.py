@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from bnfold.records import InputSpec
     from bnfold.records.input_format import InputFormat
 
-__all__ = ["Fitting", "compared_at", "fitted_form", "read_fitting"]
+__all__ = ["RESIZE", "Fitting", "compared_at", "fitted_form", "read_fitting"]
 
-_RESIZE = "resize"
+RESIZE = "resize"
 _CROP = "crop"
 _FILTERS = ("bilinear", "bicubic")
 
@@ -46,12 +46,12 @@ def read_fitting(parts: Sequence[str], where: str) -> tuple[list[str], Fitting]:
     Raises:
         InputRefused: a number is none.
     """
-    given = [part for part in parts if part.partition("=")[0] == _RESIZE]
+    given = [part for part in parts if part.partition("=")[0] == RESIZE]
     if not given:
         return list(parts), Fitting()
     crops = [part for part in parts if part.partition("=")[0] == _CROP]
     rest = [part for part in parts if part not in given and part not in crops]
-    side = _whole(_RESIZE, given[-1], where, "a number of pixels, the shorter side: 256", most=1)[0]
+    side = _whole(RESIZE, given[-1], where, "a number of pixels, the shorter side: 256", most=1)[0]
     crop = _whole(_CROP, crops[-1], where, "pixels beside resize=: 224, or 192x256 (height x width)") if crops else None
     if crop is not None and max(crop) > side:
         raise InputRefused(

@@ -10,7 +10,7 @@ import numpy as np
 from bnfold.errors import InputRefused
 from bnfold.records.file_facts import CHANNELS, Preprocessing
 from bnfold.records.input_format import InputFormat
-from bnfold.sources.image_fitting import compared_at, fitted_form, read_fitting
+from bnfold.sources.image_fitting import RESIZE, compared_at, fitted_form, read_fitting
 from bnfold.sources.model_file import nearest
 from bnfold.sources.preprocessing import KNOWN, parse_preprocessing
 from bnfold.sources.types import TorchSource
@@ -77,7 +77,13 @@ def input_format(text: str, source: Source, facts: FileFacts) -> InputFormat:
             expected="a run, a timm network, or a file with bnfold's metadata",
             remedy="write divide=, mean= and std=, or a name: " + ", ".join(KNOWN),
         )  # fmt: skip
-    network = parse_preprocessing(",".join(rest), option=_OPTION) if rest else own if own is not None else KNOWN["none"]
+    network = (
+        parse_preprocessing(",".join(rest), option=_OPTION, others=(RESIZE,))
+        if rest
+        else own
+        if own is not None
+        else KNOWN["none"]
+    )
     if not rest and SOURCE not in parts:
         raise InputRefused(
             "nothing says how the pixels become the network's input", where=f"{_OPTION} {text}",

@@ -30,19 +30,20 @@ KNOWN = {
 _FORM = "a name and KEY=VALUE, separated by commas: imagenet, or divide=255,mean=0.5:0.5:0.5,std=0.5,crop=0.875"
 
 
-def parse_preprocessing(text: str, *, option: str = "--normalize") -> Preprocessing:
+def parse_preprocessing(text: str, *, option: str = "--normalize", others: Sequence[str] = ()) -> Preprocessing:
     """Read `imagenet`, or `divide=255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,channels=bgr,crop=0.875`.
 
     A name of `KNOWN` may stand in front; keys are the fields of `Preprocessing`, `size` as 224 or 192x256.
 
     Args:
         text: as above.
-        option: that it was given with, for messages.
+        option: that it was given with, and
+        others: keys that it has besides, for messages.
 
     Raises:
         InputRefused: an unknown name or key, or a value that is none.
     """
-    chosen = KNOWN["none"]
+    chosen, known = KNOWN["none"], [*KNOWN, *_VALUES, *others]
     for position, part in enumerate(filter(None, (part.strip() for part in text.split(",")))):
         key, sign, value = part.partition("=")
         if not sign and position == 0 and key in KNOWN:
@@ -50,7 +51,7 @@ def parse_preprocessing(text: str, *, option: str = "--normalize") -> Preprocess
         elif not sign or key not in _VALUES:
             raise InputRefused(
                 "the preprocessing cannot be read", where=f"{option} {text}", found=part, expected=_FORM,
-                remedy=nearest(key, [*KNOWN, *_VALUES], listing=f"known: {', '.join([*KNOWN, *_VALUES])}"),
+                remedy=nearest(key, known, listing=f"known: {', '.join(known)}"),
             )  # fmt: skip
         else:
             chosen = dataclasses.replace(chosen, **{key: _value(key, value, f"{option} {text}")})
