@@ -73,10 +73,9 @@ class ExpectedPixels:
         self.nodes |= {node.name for node in found}
         if other_roots != roots:
             return f"it is made of {', '.join(sorted(other_roots))} in place of {', '.join(sorted(roots))}"
-        shapes = {each.name: each for each in (*self._source.graph.input, *self._source.graph.value_info)}
-        if not roots <= shapes.keys():
-            return f"nothing says what {', '.join(sorted(roots - shapes.keys()))} is"
-        feed = {name: _random_pixels(shapes[name]) for name in sorted(roots)}
+        given = {each.name: each for each in self._source.graph.input}
+        n = scale.size - self._added(expected)
+        feed = {name: _random_pixels(given.get(name), n) for name in sorted(roots)}
         v = _evaluate(self._source, expected, value, feed)
         q = _evaluate(self._written, found, own, feed)
         wanted = v.astype(np.float64) * scale.reshape(1, -1, *(1,) * (v.ndim - 2))
@@ -87,6 +86,16 @@ class ExpectedPixels:
             channel = int(np.argwhere(wrong)[0][1])
             return f"{int(wrong.sum())} of {wrong.size} pixels are others, the first in channel {channel}"
         return None
+
+    def _added(self, nodes: list[NodeProto]) -> int:
+        """How many channels Pads among nodes of the folded graph add."""
+        stored = {tensor.name: tensor for tensor in self._source.graph.initializer}
+        widths = [
+            onnx.numpy_helper.to_array(stored[node.input[1]])
+            for node in nodes
+            if node.op_type == "Pad" and node.input[1] in stored
+        ]
+        return int(sum(each[1] + each[len(each) // 2 + 1] for each in widths))
 
 
 def _between(model: ModelProto, name: str) -> tuple[list[NodeProto], set[str]]:
@@ -107,14 +116,18 @@ def _between(model: ModelProto, name: str) -> tuple[list[NodeProto], set[str]]:
     return [node for node in model.graph.node if node.output and node.output[0] in wanted], roots
 
 
-def _random_pixels(value: onnx.ValueInfoProto) -> np.ndarray:
+def _random_pixels(value: onnx.ValueInfoProto | None, n_channels: int) -> np.ndarray:
+    """Pixels as an input holds them, or in floats, of so many channels, where they come from another operator."""
+    rng = np.random.default_rng(0)
+    if value is None:
+        return rng.integers(0, 256, (2, n_channels, 5, 7)).astype(np.float32)
     kind = value.type.tensor_type
     sizes = [
         dim.dim_value if dim.HasField("dim_value") else 2 if axis == 0 else _SIZES[axis % len(_SIZES)]
         for axis, dim in enumerate(kind.shape.dim)
     ]
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
-    return np.random.default_rng(0).integers(0, 256, sizes).astype(dtype)
+    return rng.integers(0, 256, sizes).astype(dtype)
 
 
 def _evaluate(model: ModelProto, nodes: list[NodeProto], name: str, feed: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -82,8 +82,8 @@ class _Front:
     def _fit(self, side: int) -> None:
         """The size of the network."""
         fitting = resize_nodes(
-            self._graph, self.last, side=side, crop=self._form.crop, channel=self._channel,
-            interpolation=self._form.network.interpolation, name=f"{self._form.input}.resize",
+            self._graph, self.last, self.pixels, pixels_layout=self._form.layout, side=side, crop=self._form.crop,
+            channel=self._channel, interpolation=self._form.network.interpolation, name=f"{self._form.input}.resize",
         )  # fmt: skip
         self.nodes += fitting
         self.last = fitting[-1].outputs[0]

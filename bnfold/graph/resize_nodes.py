@@ -7,6 +7,8 @@ Antialiased: each pixel is the mean, weighted by a filter as wide as the step be
 below it (ONNX Resize of opset 18; Pillow; torch.nn.functional.interpolate with antialias=True). Sizes and crop are
 those of torchvision's Resize and CenterCrop. Values are floats: nothing is rounded to 8 bits in between.
 `exclude_outside` is what Pillow and PyTorch do at the border; without it the edge would count for all that lies beyond.
+Resize is given the lengths of all axes, and Shape the pixels: moving a Transpose to a Resize or a Shape of some axes,
+ONNX Runtime 1.32 makes a graph of an int8 file that it does not load.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ _MODES = {"bilinear": "linear", "bicubic": "cubic"}
 def resize_nodes(
     graph: ir.Graph,
     image: ir.Value,
+    pixels: ir.Value,
     *,
+    pixels_layout: str,
     side: int,
     crop: tuple[int, int] | None,
     channel: int,
@@ -46,6 +50,8 @@ def resize_nodes(
     Args:
         graph: that takes the constants.
         image: floats, with rank and type known.
+        pixels: the same as the file is given it, whose lengths are asked for.
+        pixels_layout: "nhwc" or "nchw".
         side: the length that the shorter side becomes.
         crop: height and width of what is kept; None for all.
         channel: the axis of the channels, 1 or 3.
@@ -70,12 +76,16 @@ def resize_nodes(
     dims: Sizes = [*image.shape.dims] if image.shape is not None else [None] * 4
     axes = [2, 3] if channel == 1 else [1, 2]
     rows = slice(axes[0], axes[1] + 1)
-    lengths = then(op.Shape, image, start=rows.start, end=rows.stop)
+    first_of_pixels = 1 if pixels_layout == "nhwc" else 2
+    lengths = then(op.Shape, pixels, start=first_of_pixels, end=first_of_pixels + 2)
+    n = then(op.Shape, pixels, start=0, end=1)
+    channels = whole("channels", [dims[channel]])  # type: ignore[list-item]
     shorter = then(op.ReduceMin, lengths, keepdims=1)
     sizes = then(op.Div, then(op.Mul, lengths, whole("side", [side])), shorter)
     resized = then(
-        op.Resize, image, None, None, sizes, dtype=dtype, axes=axes, antialias=1, mode=_MODES[interpolation],
-        coordinate_transformation_mode="half_pixel", cubic_coeff_a=CUBIC, exclude_outside=1,
+        op.Resize, image, None, None, then(op.Concat, *_around(sizes, n, channels, channel), axis=0), dtype=dtype,
+        antialias=1, mode=_MODES[interpolation], coordinate_transformation_mode="half_pixel", cubic_coeff_a=CUBIC,
+        exclude_outside=1,
     )  # fmt: skip
     free = [ir.SymbolicDim(f"{name}.resized.{which}") for which in ("height", "width")]
     dims[rows] = free
@@ -90,3 +100,8 @@ def resize_nodes(
         dims[rows] = crop
         resized.shape = ir.Shape(dims)
     return nodes
+
+
+def _around(sizes: ir.Value, n: ir.Value, channels: ir.Value, channel: int) -> tuple[ir.Value, ...]:
+    """The lengths of all axes, height and width between the others as they stand."""
+    return (n, channels, sizes) if channel == 1 else (n, sizes, channels)

@@ -3,7 +3,9 @@
     x (u8) -> Pad (1) -> Cast -> Conv (W)    =    x (u8) -> Pad (255) -> DequantizeLinear (1, 0) -> Conv (W / a)
 
 where a is 255 for a channel of ones and 1 for any other. `bnfold.folding.preprocessing` writes such a channel for the
-mean: its weights are up to 255 times as large as those of pixels, and would leave these no digits of 8 bits.
+mean: its weights are up to 255 times as large as those of pixels, and would leave these no digits of 8 bits. Where the
+image was resized in between, pixels are floats, and quantised: steps of 257/256 then, and ones of 255 such steps, since
+means of bytes often lie at a half, and ONNX Runtime rounds these to either side.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["BYTES", "cast_last", "only_integers", "with_pixels"]
 
 BYTES = (0.0, 255.0)
+_FLOATS = BYTES[1] * 257 / 256
 _CHANNEL = 1
 Array = np.ndarray
 
@@ -65,12 +68,12 @@ def with_pixels(recipe: Recipe, graph: ir.Graph) -> Recipe:
     integer = {plan.name for plan in recipe.nodes}
     found: dict[str, Array] = {}
     for pad in list(graph):
-        behind = _stretched(pad, integer) if kind_of(pad) == op.Pad else None
+        dtype = pad.outputs[0].dtype or ir.DataType.FLOAT
+        full = BYTES[1] if dtype == ir.DataType.UINT8 else _FLOATS
+        behind = _stretched(pad, full, integer) if kind_of(pad) == op.Pad else None
         if not behind:
             continue
-        dtype = pad.outputs[0].dtype or ir.DataType.FLOAT
-        full = store_constant(graph, f"{pad.outputs[0].name}/255", np.array(int(BYTES[1])), dtype)
-        pad.replace_input_with(2, full)
+        pad.replace_input_with(2, store_constant(graph, f"{pad.outputs[0].name}/255", np.array(full), dtype))
         found |= {str(value.name): scale for value, scale in behind.items()}
         _divide_weights(graph, behind)
     casts = [node for node in graph if _makes_floats(node) and _reads_some(node.outputs[0], integer)]
@@ -119,20 +122,34 @@ def _fill(pad: ir.Node) -> float | None:
     return 0.0 if value is None else float(stored.reshape(-1)[0]) if stored is not None and stored.size == 1 else None
 
 
-def _stretched(pad: ir.Node, integer: Collection[str]) -> dict[ir.Value, Array] | None:
-    """How many times as large the channels are that convolutions read, were a Pad of ones to fill 255.
+def _stretched(pad: ir.Node, full: float, integer: Collection[str]) -> dict[ir.Value, Array] | None:
+    """How many times as large the channels are that convolutions read, were a Pad of ones to fill another number.
 
     None where it does anything else, or where others than integer kernels read them.
     """
     widths, x = constant(pad.inputs[1]), pad.inputs[0]
-    n = x.shape[_CHANNEL] if x is not None and x.shape is not None and len(x.shape) > _CHANNEL else None
-    if _fill(pad) != 1 or widths is None or len(widths) % 2 or not isinstance(n, int) or len(pad.inputs) > 3:
+    if x is None or _fill(pad) != 1 or widths is None or len(widths) % 2 or len(pad.inputs) > 3:
         return None
     by_end = widths.reshape(2, -1)
+    n = _channels(x, pad.outputs[0], int(by_end[:, _CHANNEL].sum()))
+    if n is None:
+        return None
     if (by_end < 0).any() or by_end[:, _CHANNEL].sum() == 0 or np.delete(by_end, _CHANNEL, axis=1).any():
         return None
-    before, behind = (np.full(int(more), BYTES[1]) for more in by_end[:, _CHANNEL])
+    before, behind = (np.full(int(more), full) for more in by_end[:, _CHANNEL])
     return _floats_behind(pad.outputs[0], np.concatenate([before, np.ones(n), behind]), integer)
+
+
+def _channels(value: ir.Value, padded: ir.Value, added: int) -> int | None:
+    """How many channels a value has, by its shape or by the weights of what reads it padded."""
+    n = value.shape[_CHANNEL] if value.shape is not None and len(value.shape) > _CHANNEL else None
+    if isinstance(n, int):
+        return n
+    for use in padded.uses():
+        weight = constant(use.node.inputs[1]) if kind_of(use.node) == op.Conv and use.idx == 0 else None
+        if weight is not None:
+            return int(weight.shape[1] * attribute(use.node, "group", 1)) - added
+    return None
 
 
 def _floats_behind(value: ir.Value, scale: Array, integer: Collection[str]) -> dict[ir.Value, Array] | None:

@@ -180,7 +180,8 @@ def _calibrated(model: ir.Model, recipe: Recipe, work: _Work, *, correct_biases:
     wanted = [*names, *(set(read) - set(names))]
     observed = observe(model, wanted, samples, inputs, means=read, n_means=n, threads=threads)
     ranges = {name: observed[name].range for name in names}
-    ranges |= {name: (min(ranges[name][0], BYTES[0]), max(ranges[name][1], BYTES[1])) for name in recipe.pixels}
+    for name, scale in recipe.pixels.items():
+        ranges[name] = (min(ranges[name][0], BYTES[0]), max(ranges[name][1], BYTES[1], float(scale.max())))
     recipe = dataclasses.replace(recipe, ranges=ranges)
     if not read:
         return recipe
