@@ -82,12 +82,16 @@ def images(shape: tuple[int, int], n_channels: int, seed: int) -> np.ndarray:
 
 
 def loaded(module: torch.nn.Module, image: tuple[int, ...]) -> tuple[Source, tuple[tuple[int, int], ...]]:
-    """The source, with open height and width where it takes any, and the sizes to compare at."""
+    """The source, with open height and width where it takes any, and the sizes to compare at.
+
+    A network that adds a position to each patch is exported with open axes, and takes one size all the same.
+    """
     source = load_network(module, torch.zeros(2, *image))
     height, width = image[1:]
     try:
         free = with_interface(source, dynamic_shapes={source.inputs[0].name: {0: "batch", 2: "height", 3: "width"}})
-        plain_graph(free)
+        graph = Float64Graph(ir.to_proto(plain_graph(free)))
+        graph.evaluate({source.inputs[0].name: np.zeros((1, image[0], *SIZES[0]), np.float32)})
     except InputRefused:
         return source, ((height, width),)
     return free, SIZES
