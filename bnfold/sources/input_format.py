@@ -78,7 +78,7 @@ def input_format(text: str, source: Source, facts: FileFacts) -> InputFormat:
             remedy="write divide=, mean= and std=, or a name: " + ", ".join(KNOWN),
         )  # fmt: skip
     network = (
-        parse_preprocessing(",".join(rest), option=_OPTION, others=(RESIZE,))
+        parse_preprocessing(",".join(rest), where=f"{_OPTION} {text}", others=(RESIZE,))
         if rest
         else own
         if own is not None
