@@ -10,8 +10,8 @@ Files take bytes, height, width, channels, blue first, normalised as for ImageNe
     explicit    nodes of its own in front of the folded network
     subtracted  nodes of which the fold could take all but the mean: what `--measure` chooses where it is faster
 
-Networks are random, as those of scripts/fold_zoo.py. One thread, batch 1, 99 % intervals; exit code 1 where a whole
-interval lies above 1.05 of `none`, or above `explicit`.
+NAME is `timm:NAME` or `field:NAME` as in scripts/preprocessing_exact.py. One thread, batch 1, 99 % intervals; exit code
+1 where a whole interval lies above 1.05 of `none`, or above `explicit`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
-from common.networks import build, calibrate, randomise, source_of
+import torch
+from preprocessing_exact import network
 
 from bnfold.benchmarking.schedule import time_files
 from bnfold.benchmarking.statistics import ratio_interval
@@ -33,22 +34,21 @@ from bnfold.export import finish, plain_graph, save
 from bnfold.folding import fold_model
 from bnfold.graph.preprocessing_nodes import insert_preprocessing
 from bnfold.records import FileFacts
+from bnfold.sources import load_network
 from bnfold.sources.input_format import with_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NETWORKS = ("resnet18", "mobilenetv2_100", "repvgg_a0", "efficientnet_lite0")
+NETWORKS = ("timm:resnet18", "timm:mobilenetv2_100", "timm:repvgg_a0", "field:efficientnet_lite0")
 FORMAT = "uint8,nhwc,bgr,imagenet"
 LIMITS = {"none": 1.05, "explicit": 1.0, "subtracted": math.inf}
 
 
 def make(name: str, folder: Path) -> None:
     """Write the files of a network."""
-    module, inputs = build(name)
-    randomise(module, "positive", seed=1)
-    calibrate(module, inputs)
-    source = source_of(name, module, inputs)
+    module, image = network(name)
+    source = load_network(module, torch.zeros(2, *image))
     pixels, _ = with_pixels(source, FileFacts(), FORMAT)
     form = pixels.form
     if form is None:
@@ -58,9 +58,14 @@ def make(name: str, folder: Path) -> None:
         ledger = fold_model(model, pixels=form.input if kind == "folded" else None)
         if kind == "explicit":
             insert_preprocessing(model, form)
-        save(finish(model), folder / f"{name}.{kind}.onnx")
+        save(finish(model), file_of(folder, name, kind))
         if ledger.preprocessing is not None:
             print(f"{name}: preprocessing {ledger.preprocessing.outcome} {', '.join(ledger.preprocessing.into)}")
+
+
+def file_of(folder: Path, name: str, kind: str) -> Path:
+    """Where a file of a network lies."""
+    return folder / f"{name.rpartition(':')[2]}.{kind}.onnx"
 
 
 def opener(file: Path) -> Callable[[], BoundFile]:
@@ -88,7 +93,7 @@ def main() -> int:
         if given.what == "make":
             make(name, given.folder)
             continue
-        folded, *others = time_files([opener(given.folder / f"{name}.{kind}.onnx") for kind in ("folded", *LIMITS)],
+        folded, *others = time_files([opener(file_of(given.folder, name, kind)) for kind in ("folded", *LIMITS)],
                                      given.budget, lambda _: None)  # fmt: skip
         for (kind, limit), other in zip(LIMITS.items(), others, strict=True):
             ratio, low, high = ratio_interval(folded.rounds / other.rounds, seed=0)

@@ -89,7 +89,8 @@ __all__ = ["command"]
 @click.option(
     "--input-format", default=None, metavar="uint8,nhwc,bgr,...",
     help="Let the file take pixels, and fold their preprocessing into the first weights: uint8,nhwc,bgr,divide=255,"
-    "mean=0.485:0.456:0.406,std=0.229:0.224:0.225; imagenet, half or source in the place of the numbers.",
+    "mean=0.485:0.456:0.406,std=0.229:0.224:0.225; imagenet, half or source in the place of the numbers; "
+    "resize=256 for images of any size.",
 )  # fmt: skip
 @click.option("--drop-unused-inputs", is_flag=True, help="Leave out inputs that no output depends on.")
 @click.option("--html", is_flag=True, help="Write report.html too: the report as a page that opens offline.")

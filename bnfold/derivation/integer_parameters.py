@@ -1,6 +1,9 @@
 """The integer weights and biases that follow from folded weights, recorded ranges, units and corrections.
 
 s_w = max_c |w| / n      q_w = round(w / s_w)      q_b = round((b + correction) / (s s_w))
+
+Of layers that read pixels, integers that were rounded furthest are rounded the other way, as many as bring the sum of
+an output channel over all channels of pixels within 1/2 of the exact one.
 """
 
 from __future__ import annotations
@@ -76,6 +79,11 @@ class ExpectedParameters:
         integers = np.stack(
             [even(row / step) for row, step in zip(rows, np.broadcast_to(scales, len(rows)), strict=True)]
         )
+        pixels = self._recipe.pixels.get(source.input[0])
+        if pixels is not None and pixels.size >= w.shape[1]:
+            integers = _of_right_sums(
+                integers, rows / np.broadcast_to(scales, len(rows))[:, None], w.shape, pixels == 1
+            )
         integers = np.clip(integers, -limit, limit).reshape(np.moveaxis(w, axis, 0).shape)
         product = (np.float32(s) * scales.astype(np.float32)).astype(np.float64)
         return ExpectedLayer(
@@ -127,8 +135,10 @@ class ExpectedParameters:
 
     def in_units(self, source: NodeProto, w: np.ndarray, axis: int) -> np.ndarray:
         """W' = a_y W / a_x."""
-        read, written = (self._recipe.gauge.get(name) for name in (source.input[0], self.written(source)))
-        if read is None and written is None:
+        name = source.input[0]
+        read = self._recipe.gauge.get(name, self._recipe.pixels.get(name))
+        written = self._recipe.gauge.get(self.written(source))
+        if (read is None or (read == 1).all()) and written is None:
             return w
         rows = np.moveaxis(w, axis, 0).copy()
         m, per_group = rows.shape[:2]
@@ -146,6 +156,22 @@ class ExpectedParameters:
             return 0
         transposed = any(attribute.name == "transB" and attribute.i for attribute in source.attribute)
         return 0 if transposed else 1
+
+
+def _of_right_sums(integers: np.ndarray, exact: np.ndarray, shape: tuple[int, ...], pixels: np.ndarray) -> np.ndarray:
+    """Rows of integers whose sums over pixels lie next to the exact ones; (M, taps of all channels of a group)."""
+    m, per_group = shape[:2]
+    taps = exact.shape[1] // per_group
+    found = integers.copy()
+    for row in range(m):
+        first = row // (m // (len(pixels) // per_group)) * per_group
+        counted = np.flatnonzero(np.repeat(pixels[first : first + per_group], taps))
+        off = integers[row, counted] - exact[row, counted]
+        surplus = int(even(off.sum()))
+        order = sorted(range(len(counted)), key=lambda k: (-off[k] if surplus > 0 else off[k], k))
+        for k in order[: abs(surplus)]:
+            found[row, counted[k]] -= np.sign(surplus)
+    return found
 
 
 def even(x: np.ndarray | float) -> np.ndarray:

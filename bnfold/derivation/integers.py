@@ -17,6 +17,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from bnfold.derivation.integer_parameters import SMALLEST_SCALE, ExpectedParameters, even
+from bnfold.derivation.pixels import ExpectedPixels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,6 +69,9 @@ class Derivation:
         self._expected = ExpectedParameters(
             self._source, self._source_constants, self._source_reader, recipe, digits or {}
         )
+        self._pixels = ExpectedPixels(folded, written, recipe)
+        self.differences += self._pixels.differences
+        self._values = {integers: value for value, integers in self._pixels.integers.items()}
         for name in self._expected.misstored():
             readers = ", ".join(node.name for node in self._source_reader.get(name, []))
             self.differences.append(f"{readers}: {name} of the folded graph is not what the fold computed, rounded")
@@ -84,13 +88,13 @@ class Derivation:
             if plan.op in ("Conv", "Gemm", "MatMul"):
                 self._compare_parameters(plan)
         for name, source in self._source.items():
-            if name in self._file and name not in self._plans:
+            if name in self._file and name not in self._plans and name not in self._pixels.nodes:
                 self._compare_float(source, self._file[name])
         for node in self._file.values():
             if node.op_type == "QuantizeLinear":
-                self._compare_quantize(node)
+                self._compare_grid(node, node.output[0])
             elif node.op_type == "DequantizeLinear" and node.name not in self._checked:
-                self._compare_dequantize(node)
+                self._compare_grid(node, node.input[0])
 
     # Values: scale and zero point.
 
@@ -106,15 +110,9 @@ class Derivation:
                 return self._grid(self._source[plan.name].input[0], depth + 1)
         return None
 
-    def _compare_quantize(self, node: NodeProto) -> None:
-        self._compare_grid(node, node.output[0])
-
-    def _compare_dequantize(self, node: NodeProto) -> None:
-        self._compare_grid(node, node.input[0])
-
     def _compare_grid(self, node: NodeProto, integers: str) -> None:
-        value = integers.removesuffix("/q8")
-        grid = self._grid(value) if integers.endswith("/q8") else None
+        value = self._values.get(integers, integers.removesuffix("/q8"))
+        grid = self._grid(value) if integers.endswith("/q8") or integers in self._values else None
         if grid is None:
             self.differences.append(f"{integers}: {node.op_type} {node.name} stands for no recorded range")
             return
@@ -149,7 +147,8 @@ class Derivation:
         n = len(source.input) if plan.op in ("Add", "Concat") else 1
         for expected, name in zip(source.input[:n], own.input[:n], strict=True):
             behind = self._makes.get(name)
-            if behind is None or behind.op_type != "DequantizeLinear" or behind.input[0] != f"{expected}/q8":
+            integers = self._pixels.integers.get(expected, f"{expected}/q8")
+            if behind is None or behind.op_type != "DequantizeLinear" or behind.input[0] != integers:
                 self.differences.append(f"{plan.name}: it does not read the integers of {expected}")
 
     def _compare_float(self, source: NodeProto, own: NodeProto) -> None:

@@ -6,7 +6,8 @@ The second sum is a convolution of ones, padded alike: one more channel of ones,
 tap by tap. So it is exact at the border for every height and width. Where nothing is padded all taps lie inside, and a
 bias takes it. An order of channels, `y_c = s_c x_o(c) + t_c`, reorders the weights. A grouped convolution has a channel
 of ones in each group. A Pad of zeros over space in front of the convolution, as networks from TensorFlow have it, is a
-border like any other: it pads the ones too. ONNX: Conv, Pad, Cast, Transpose, Gather.
+border like any other: it pads the ones too. What resizes and crops the image stands in front of all this, as it is.
+ONNX: Conv, Pad, Cast, Transpose, Gather.
 """
 
 from __future__ import annotations
@@ -46,18 +47,34 @@ def fold_preprocessing(model: ir.Model, name: str) -> PreprocessingFold:
         The layers that took it, or why the nodes stay.
     """
     graph = model.graph
-    pixels = next(value for value in graph.inputs if value.name == name)
+    given = next(value for value in graph.inputs if value.name == name)
+    pixels = _fitted(given)
     nodes, end = _chain(pixels)
     readers = _readers(end)
     found = _map(pixels, nodes, end)
     reason = _obstacle(found, end, readers, model.opset_imports.get("", 0))
     if reason is not None or found is None:
-        return PreprocessingFold("explicit", reason=reason)
+        return PreprocessingFold("explicit", reason=reason, resized=pixels is not given)
     writer = PixelWriter(graph, pixels, found, readers, model.opset_imports.get("", 0))
     for reader in readers:
         writer.take(reader)
     passes.RemoveUnusedNodesPass()(model)
-    return PreprocessingFold("folded", into=tuple(layer_name(reader.node) for reader in readers))
+    into = tuple(layer_name(reader.node) for reader in readers)
+    return PreprocessingFold("folded", into=into, resized=pixels is not given)
+
+
+def _fitted(pixels: ir.Value) -> ir.Value:
+    """The image behind the nodes that resize and crop it; the pixels where there are none."""
+    fitted = value = pixels
+    while True:
+        users = [(node, index) for node, index in value.uses() if kind_of(node) != op.Shape]
+        if value.is_graph_output() or len(users) != 1:
+            return fitted
+        ((node, index),) = users
+        if index != 0 or kind_of(node) not in (op.Transpose, op.Cast, op.Resize, op.Slice):
+            return fitted
+        value = node.outputs[0]
+        fitted = value if kind_of(node) in (op.Resize, op.Slice) else fitted
 
 
 def _chain(pixels: ir.Value) -> tuple[list[ir.Node], ir.Value]:

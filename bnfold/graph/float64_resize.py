@@ -18,13 +18,14 @@ from onnx.reference.ops.op_resize import Resize as OnnxResize
 __all__ = ["Resize", "Upsample"]
 
 Array = np.ndarray
+_SUPPORT = {"linear": 1.0, "cubic": 2.0}  # where a filter ends
 _WITH_ROI = 11  # the opset from which inputs are (X, roi, scales, sizes), before: (X, scales)
 
 
 class Resize(OpRun):
     """y[i] = sum_k w_k(i) x[clip(k)] along each axis, with the coordinate of i as coordinate_transformation_mode says.
 
-    https://onnx.ai/onnx/operators/onnx__Resize.html. Antialiased ones are the evaluator's.
+    https://onnx.ai/onnx/operators/onnx__Resize.html. Antialiased ones of other coordinates are ONNX's.
     """
 
     def _run(
@@ -37,12 +38,14 @@ class Resize(OpRun):
     ) -> tuple[Array]:
         if self.run_params["opsets"].get("", _WITH_ROI) < _WITH_ROI:
             return (_simple(x, roi, str(attributes["mode"])),)
+        axes = [axis % x.ndim for axis in attributes.get("axes") or range(x.ndim)]
+        lengths, factors = _lengths(x, axes, scales, sizes, attributes.get("keep_aspect_ratio_policy"))
         if attributes.get("antialias"):
+            if attributes["coordinate_transformation_mode"] == "half_pixel" and attributes["mode"] in _SUPPORT:
+                return (_antialiased(x, axes, lengths, factors, attributes),)
             original: Any = OnnxResize(self.onnx_node, self.run_params)
             antialiased: tuple[Array] = original._run(x, roi, scales, sizes, **attributes)
             return antialiased
-        axes = [axis % x.ndim for axis in attributes.get("axes") or range(x.ndim)]
-        lengths, factors = _lengths(x, axes, scales, sizes, attributes.get("keep_aspect_ratio_policy"))
         cropped = attributes["coordinate_transformation_mode"] == "tf_crop_and_resize"
         for k, (axis, length, factor) in enumerate(zip(axes, lengths, factors, strict=True)):
             if not cropped and length == x.shape[axis] and factor == 1:
@@ -57,6 +60,35 @@ class Upsample(OpRun):
 
     def _run(self, x: Array, scales: Any = None, mode: str | None = None) -> tuple[Array]:
         return (_simple(x, scales, mode or "nearest"),)
+
+
+def _antialiased(
+    x: Array, axes: Sequence[int], lengths: Sequence[int], factors: Sequence[Any], attributes: dict[str, Any]
+) -> Array:
+    """y[i] = sum_k f((k + 1/2 - c_i) / w) x[k] / sum_k f(...), c_i = (i + 1/2) / factor, w = max(1 / factor, 1).
+
+    Cells outside of the image do not count where they are excluded, as in Pillow and PyTorch; else they are the edge's.
+    """
+    mode, a, excluded = str(attributes["mode"]), float(attributes["cubic_coeff_a"]), attributes.get("exclude_outside")
+    for axis, length, factor in zip(axes, lengths, factors, strict=True):
+        n = x.shape[axis]
+        if length == n and factor == 1:
+            continue
+        wide = max(1 / float(factor), 1.0)
+        centre = (np.arange(length)[:, None] + 0.5) / float(factor)
+        beyond = math.ceil(_SUPPORT[mode] * wide) + 1
+        cells = np.arange(-beyond, n + beyond)[None]
+        first, last = (np.floor(centre + end * _SUPPORT[mode] * wide + 0.5) for end in (-1, 1))
+        distance = np.abs(cells + 0.5 - centre) / wide
+        weights = np.maximum(1 - distance, 0.0) if mode == "linear" else _cubic(distance, a)
+        weights = np.where((cells >= first) & (cells < last), weights, 0.0)
+        inside = weights[:, beyond : beyond + n].copy()
+        if not excluded:
+            inside[:, 0] += weights[:, :beyond].sum(axis=1)
+            inside[:, -1] += weights[:, beyond + n :].sum(axis=1)
+        weights = inside / inside.sum(axis=1, keepdims=True)
+        x = np.moveaxis(np.tensordot(weights, x, axes=(1, axis)), 0, axis).astype(x.dtype)
+    return x
 
 
 def _simple(x: Array, scales: Any, mode: str) -> Array:

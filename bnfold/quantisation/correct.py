@@ -26,7 +26,7 @@ from bnfold.quantisation.operators import WEIGHTED, channel_axis
 from bnfold.quantisation.samples import batches
 from bnfold.quantisation.steps import StepRunner
 from bnfold.quantisation.stored import store_bias, weight_name
-from bnfold.quantisation.write import integers_name, write
+from bnfold.quantisation.write import write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +109,7 @@ def _correction(
     """The correction of one layer, which also goes into the graph that runs."""
     graph, name = written.model.graph, str(node.name)
     grid = written.grids[source]
-    seen = _mean_of(runner, integers_name(source))
+    seen = _mean_of(runner, written.integers[source])
     if seen is None or seen.shape != mean.shape:
         return None
     weight, offset, axis = digits_of(node, 1), digits_of(node, 2), channel_axis(node)

@@ -1,6 +1,7 @@
 """The folded graph in the form that has integer kernels: the same function, in float.
 
     ReduceMean over space = GlobalAveragePool           MatMul + Add of constants = Gemm
+    Cast of bytes, Pad of zeros = Pad, Cast
 
 ONNX Runtime fuses a pooling between DequantizeLinear and QuantizeLinear, and a Gemm with its bias; the left hand sides
 stay several kernels, or float.
@@ -20,6 +21,7 @@ from bnfold.graph.constants import attribute, constant, is_float
 from bnfold.graph.edit import drop_unused_initializers
 from bnfold.graph.operators import Trait, having, is_onnx, kind_of
 from bnfold.graph.reading import read_model
+from bnfold.quantisation.pixels import cast_last
 
 __all__ = ["OLDEST_OPSET", "prepared"]
 
@@ -54,6 +56,7 @@ def prepared(folded: onnx.ModelProto, *, where: str) -> ir.Model:
             _pool_instead(model, node)
         elif kind_of(node) == op.MatMul:
             _gemm_instead(model, node)
+    cast_last(model.graph)
     drop_unused_initializers(model.graph)
     return model
 

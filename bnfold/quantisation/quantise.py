@@ -18,6 +18,7 @@ from bnfold.quantisation.first_recipe import recipe_of
 from bnfold.quantisation.gauge import choose_gauge, with_statistics
 from bnfold.quantisation.measure_error import output_errors
 from bnfold.quantisation.operators import WEIGHTED
+from bnfold.quantisation.pixels import BYTES, with_pixels
 from bnfold.quantisation.placement import place
 from bnfold.quantisation.prepare import prepared
 from bnfold.quantisation.write import write
@@ -112,7 +113,7 @@ def quantise(
             expected="at least one Conv, Gemm or MatMul with constant weights in float32",
             remedy="keep the float file",
         )  # fmt: skip
-    recipe = recipe_of(model.graph, placement, weights=weights, target=target)
+    recipe = with_pixels(recipe_of(model.graph, placement, weights=weights, target=target), model.graph)
     work = _Work(samples, inputs, threads)
     chosen = _gauge_worth_taking(model, recipe, work, sensitivities) if choose_units else None
     gauge = GaugeFacts(taken=False, predicted_gain_db=None, n_classes=0)
@@ -123,7 +124,7 @@ def quantise(
     recipe = _calibrated(model, recipe, work, correct_biases=correct_biases)
     reference = ir.to_proto(model)
     del reference.graph.value_info[:]
-    source = ir.to_proto(prepared(folded, where=where)) if gauge.taken else reference
+    source = ir.to_proto(prepared(folded, where=where)) if gauge.taken or recipe.pixels else reference
     return Quantised(_finished(write(model, recipe).model), recipe, reference, source, gauge, digits or {})
 
 
@@ -178,7 +179,10 @@ def _calibrated(model: ir.Model, recipe: Recipe, work: _Work, *, correct_biases:
         log.info("biases are corrected on %d of %d samples, which memory holds at once", n, work.samples.n)
     wanted = [*names, *(set(read) - set(names))]
     observed = observe(model, wanted, samples, inputs, means=read, n_means=n, threads=threads)
-    recipe = dataclasses.replace(recipe, ranges={name: observed[name].range for name in names})
+    ranges = {name: observed[name].range for name in names}
+    for name, scale in recipe.pixels.items():
+        ranges[name] = (min(ranges[name][0], BYTES[0]), max(ranges[name][1], BYTES[1], float(scale.max())))
+    recipe = dataclasses.replace(recipe, ranges=ranges)
     if not read:
         return recipe
     first = {name: array[:n] for name, array in samples.items()}

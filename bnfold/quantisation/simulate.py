@@ -71,6 +71,13 @@ class Simulation:
             for node in model.graph.node
             if kind_of(node) == op.QuantizeLinear
         }
+        given = {
+            node.input[0]: self._constants[node.input[2]].dtype
+            for node in model.graph.node
+            if kind_of(node) == op.DequantizeLinear and node.input[0] in self._producer.keys() - self.stored.keys()
+        }
+        self._bytes = frozenset(given)  # that come from an input, as they are
+        self.stored = {**given, **self.stored}
 
     def run(
         self, feed: Mapping[str, np.ndarray], seen: Seen | None = None, *, also: Collection[str] = ()
@@ -102,7 +109,7 @@ class Simulation:
                     values[node.output[0]] = self._operand(node, values).real()
             else:
                 values.update(self._floats.run(node, values))
-            self._show(node, values, seen, also)
+            self._show(node, values, seen, self._bytes.union(also))
         return {name: values[name] for name in (value.name for value in self._model.graph.output)}
 
     def _show(

@@ -6,6 +6,8 @@
 
 An operator has DequantizeLinears of its own, so that ONNX Runtime finds the whole pattern with one reader for each
 value. A Relu or Clip is not written at all where the range of the output ends at its bounds: saturation does its work.
+Bytes that the file is given are integers of step 1 already: a Cast of them is not written where all that read it do in
+integers.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ import numpy as np
 import onnx_ir as ir
 
 from bnfold.graph import operators as op
-from bnfold.graph.constants import constant
+from bnfold.graph.constants import constant, operand
 from bnfold.graph.edit import drop_unused_initializers
 from bnfold.graph.operators import Trait, kind_of
 from bnfold.quantisation.grids import Grid, grid_of
 from bnfold.quantisation.operators import WEIGHTED
+from bnfold.quantisation.pixels import only_integers
 from bnfold.quantisation.placement import integer_inputs
 from bnfold.quantisation.stored import stored_constant, write_parameters
 
@@ -48,11 +51,12 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """The quantised graph, by steps in graph order, and the grid of each value that is stored in integers."""
+    """The quantised graph, by steps in graph order; of values in integers their grids and the names of the integers."""
 
     model: ir.Model
     steps: tuple[Step, ...]
     grids: Mapping[str, Grid]
+    integers: Mapping[str, str]
 
 
 def integers_name(value: str) -> str:
@@ -77,6 +81,7 @@ class _Writer:
         self.grids: dict[str, Grid] = {name: grid_of(*ends, recipe.activations) for name, ends in recipe.ranges.items()}
         self.stored: dict[str, ir.Value] = {}  # by the name of the value: its integers
         self.steps: list[Step] = []
+        self.dropped: list[ir.Node] = []
 
     def run(self) -> Written:
         nodes = list(self.graph)
@@ -88,16 +93,21 @@ class _Writer:
             plan = self.integer.get(str(node.name))
             if node.graph is None:  # an activation that was taken in
                 continue
-            if plan is None:
+            if plan is None and node.outputs[0].name in self.recipe.bytes:
+                self._take_bytes(node)
+            elif plan is None:
                 self._keep_float(node)
                 for output in node.outputs:
                     if output.name in readers:
                         self._store(output, node)
             else:
                 self._write_integer(node, plan)
+        for cast in self.dropped:
+            self.graph.remove(cast, safe=True)
         self.model.graph.sort()
         drop_unused_initializers(self.graph)
-        return Written(self.model, tuple(self.steps), self.grids)
+        integers = {name: str(value.name) for name, value in self.stored.items()}
+        return Written(self.model, tuple(self.steps), self.grids, integers)
 
     def _float_produced(self) -> set[str]:
         """Values that an integer kernel reads and none writes."""
@@ -139,6 +149,15 @@ class _Writer:
         else:
             self.graph.insert_after(behind, node)
         self.steps.append(Step("", (node,)))
+
+    def _take_bytes(self, cast: ir.Node) -> None:
+        """What a Cast reads are the integers of what it writes; it stays for those that read floats."""
+        y = cast.outputs[0]
+        self.stored[str(y.name)] = operand(cast)
+        if only_integers(cast, self.integer):
+            self.dropped.append(cast)
+        else:
+            self.steps.append(Step(str(cast.name), (cast,)))
 
     def _keep_float(self, node: ir.Node) -> None:
         """A float operator reads in float what is stored in integers."""
@@ -184,7 +203,9 @@ class _Writer:
             made.append(twin)
             node.replace_input_with(index, twin.outputs[0])
         if plan.op in WEIGHTED:
-            made += write_parameters(self.graph, node, self.recipe, self.grids[source])
+            made += write_parameters(
+                self.graph, node, self.recipe, self.grids[source], pixels=self.recipe.pixels.get(source)
+            )
         self.graph.insert_before(node, made)
         self.steps.append(Step(plan.name, (*made, node, *self._end(node, plan, source))))
 

@@ -20,6 +20,8 @@ class InputFormat:
         dtype: of the pixels, by NumPy's name.
         layout: of the pixels.
         channels: the order of the pixels' channels.
+        resize: the shorter side of the image in the network, which the file resizes it to; None leaves it as it is.
+        crop: height and width of the centred part of that which the network reads; None for all.
     """
 
     input: str
@@ -27,6 +29,8 @@ class InputFormat:
     dtype: Literal["uint8", "float32"] = "uint8"
     layout: Literal["nchw", "nhwc"] = "nhwc"
     channels: str = "rgb"
+    resize: int | None = None
+    crop: tuple[int, int] | None = None
 
     @property
     def n_channels(self) -> int:
@@ -48,17 +52,22 @@ class InputFormat:
 
     @property
     def of_file(self) -> Preprocessing:
-        """What is left to do in front of the file: decode, and fit to the size."""
-        return dataclasses.replace(
+        """What is left to do in front of the file: decode, and fit to the size where the file does not."""
+        left = dataclasses.replace(
             self.network, divide=1.0, mean=(0.0,), std=(1.0,), channels=self.channels, layout=self.layout,
             dtype=self.dtype,
         )  # fmt: skip
+        return left if self.resize is None else dataclasses.replace(left, size=None, crop=1.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessingFold:
-    """What became of the preprocessing: in the weights of these layers, or in nodes of its own, and why."""
+    """What became of the preprocessing: in the weights of these layers, or in nodes of its own, and why.
+
+    `resized` says that nodes in front of all that resize the image.
+    """
 
     outcome: Literal["folded", "explicit"]
     into: tuple[str, ...] = ()
     reason: str | None = None
+    resized: bool = False

@@ -77,6 +77,9 @@ class Recipe:
         activations: the integers of activations: unsigned, or signed, with zero points that are smaller by 128.
         gauge: how many times as large as in the folded graph a value is stored that a layer reads or writes, by name,
             one number for each channel; 1 where absent. Ranges and corrections are those of what is stored.
+        pixels: values of 0 to 255 that integer kernels read; by name, how many times as large each channel is as in the
+            folded graph: 255 for one of ones.
+        bytes: those that the file is given as bytes and stores as they are; the folded graph has a Cast there.
     """
 
     nodes: tuple[IntegerNode, ...]
@@ -88,6 +91,8 @@ class Recipe:
     gauge: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     activations: Activations = "u8"
     others: Mapping[str, PrecisionReason] = dataclasses.field(default_factory=dict)
+    pixels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    bytes: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -153,6 +153,7 @@ def _use(holder: Holder) -> str:
 
 def preprocessing_sentence(fold: PreprocessingFold) -> str:
     """Where the preprocessing of pixels is."""
+    resized = "; nodes in front resize the image, compared on inputs" if fold.resized else ""
     if fold.outcome == "folded":
-        return f"in the weights of {', '.join(fold.into)}"
-    return f"in nodes of its own, since {fold.reason}"
+        return f"in the weights of {', '.join(fold.into)}{resized}"
+    return f"in nodes of its own, since {fold.reason}{resized}"

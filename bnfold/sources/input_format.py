@@ -10,8 +10,10 @@ import numpy as np
 from bnfold.errors import InputRefused
 from bnfold.records.file_facts import CHANNELS, Preprocessing
 from bnfold.records.input_format import InputFormat
+from bnfold.sources.image_fitting import RESIZE, compared_at, fitted_form, read_fitting
 from bnfold.sources.model_file import nearest
 from bnfold.sources.preprocessing import KNOWN, parse_preprocessing
+from bnfold.sources.types import TorchSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,14 +31,23 @@ _WORDS = ("uint8", "float32", "nhwc", "nchw", *CHANNELS)
 def with_pixels(source: Source, facts: FileFacts, text: str) -> tuple[Source, FileFacts]:
     """The source as it takes the pixels that `text` names, and what is left to do in front of it.
 
+    Args:
+        source: as loaded.
+        facts: of the source.
+        text: as `input_format` reads it, and `resize=256,crop=224` where the file resizes images itself.
+
     Raises:
-        InputRefused: as `input_format`.
+        InputRefused: as `input_format` and `bnfold.sources.image_fitting`.
     """
-    form = input_format(text, source, facts)
+    parts, fitting = read_fitting([part.strip() for part in text.split(",") if part.strip()], f"{_OPTION} {text}")
+    form = input_format(",".join(parts), source, facts)
     spec = next(spec for spec in source.inputs if spec.name == form.input)
     height, width = spec.shape[2:] if form.network.layout == "nchw" else spec.shape[1:3]
+    fixed = height is not None and width is not None
     size = (height, width) if height is not None and width is not None else form.network.size
     form = dataclasses.replace(form, network=dataclasses.replace(form.network, size=size))
+    opset = None if isinstance(source, TorchSource) else source.model.opset_imports.get("", 0)
+    form = fitted_form(form, fitting, size, fixed=fixed, opset=opset, where=f"{_OPTION} {text}")
     return formatted(source, form), dataclasses.replace(facts, preprocessing=form.of_file)
 
 
@@ -66,7 +77,13 @@ def input_format(text: str, source: Source, facts: FileFacts) -> InputFormat:
             expected="a run, a timm network, or a file with bnfold's metadata",
             remedy="write divide=, mean= and std=, or a name: " + ", ".join(KNOWN),
         )  # fmt: skip
-    network = parse_preprocessing(",".join(rest)) if rest else own if own is not None else KNOWN["none"]
+    network = (
+        parse_preprocessing(",".join(rest), where=f"{_OPTION} {text}", others=(RESIZE,))
+        if rest
+        else own
+        if own is not None
+        else KNOWN["none"]
+    )
     if not rest and SOURCE not in parts:
         raise InputRefused(
             "nothing says how the pixels become the network's input", where=f"{_OPTION} {text}",
@@ -136,10 +153,11 @@ def formatted(source: Source, form: InputFormat) -> Source:
 
 def _of_pixels(spec: InputSpec, form: InputFormat) -> InputSpec:
     order = list(range(len(spec.shape))) if form.axes is None else np.argsort(form.axes).tolist()
-    return dataclasses.replace(
+    ordered = dataclasses.replace(
         spec,
         shape=tuple(spec.shape[axis] for axis in order),
         symbols=tuple(spec.symbols[axis] for axis in order) if spec.symbols else (),
         dtype=form.dtype,
         between=None if form.dtype == "uint8" else (0.0, 255.0),
     )
+    return compared_at(ordered, form)

@@ -30,32 +30,39 @@ KNOWN = {
 _FORM = "a name and KEY=VALUE, separated by commas: imagenet, or divide=255,mean=0.5:0.5:0.5,std=0.5,crop=0.875"
 
 
-def parse_preprocessing(text: str) -> Preprocessing:
+def parse_preprocessing(text: str, *, where: str | None = None, others: Sequence[str] = ()) -> Preprocessing:
     """Read `imagenet`, or `divide=255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,channels=bgr,crop=0.875`.
 
     A name of `KNOWN` may stand in front; keys are the fields of `Preprocessing`, `size` as 224 or 192x256.
 
+    Args:
+        text: as above.
+        where: the option and all that was given with it, and
+        others: keys that it has besides, for messages; None for `--normalize`.
+
     Raises:
         InputRefused: an unknown name or key, or a value that is none.
     """
-    chosen = KNOWN["none"]
+    where = f"--normalize {text}" if where is None else where
+    chosen, known = KNOWN["none"], [*KNOWN, *_VALUES, *others]
     for position, part in enumerate(filter(None, (part.strip() for part in text.split(",")))):
         key, sign, value = part.partition("=")
         if not sign and position == 0 and key in KNOWN:
             chosen = KNOWN[key]
         elif not sign or key not in _VALUES:
             raise InputRefused(
-                "the preprocessing cannot be read", where=f"--normalize {text}", found=part, expected=_FORM,
-                remedy=nearest(key, [*KNOWN, *_VALUES], listing=f"known: {', '.join([*KNOWN, *_VALUES])}"),
+                "the preprocessing cannot be read", where=where, found=part, expected=_FORM,
+                remedy=nearest(key, known, listing=f"known: {', '.join(known)}"),
             )  # fmt: skip
         else:
-            chosen = dataclasses.replace(chosen, **{key: _value(key, value, text)})
+            chosen = dataclasses.replace(chosen, **{key: _value(key, value, where)})
     for name in ("mean", "std"):
         n, wanted = len(getattr(chosen, name)), CHANNELS[chosen.channels]
         if n not in (1, wanted):
             raise InputRefused(
-                f"{name} must have one value, or one for each channel", where=f"--normalize {text}", found=str(n),
-                expected=f"1 or {wanted}, for {chosen.channels}", remedy=f"write {name}=A:B:C, or add channels=gray",
+                f"{name} must have one value, or one for each channel", where=where, found=str(n),
+                expected=f"{' or '.join(map(str, sorted({1, wanted})))}, for {chosen.channels}",
+                remedy=f"write {name}=A:B:C, or add channels=gray",
             )  # fmt: skip
     return chosen
 
@@ -65,7 +72,7 @@ def _value(key: str, text: str, where: str) -> Any:
         return _VALUES[key](text)
     except (ValueError, KeyError) as error:
         raise InputRefused(
-            f"{key} cannot be read", where=f"--normalize {where}", found=text, expected=_EXPECTED[key],
+            f"{key} cannot be read", where=where, found=text, expected=_EXPECTED[key],
             remedy="correct it",
         ) from error  # fmt: skip
 

@@ -114,3 +114,17 @@ def test_axes_and_aspect_ratios(x, mode, policy):
 @pytest.mark.parametrize("sizes", [(3, 2), (8, 9)])
 def test_antialiased(x, mode, sizes):
     _agrees(_model(18, mode, sizes=(2, 3, *sizes), antialias=1), x)
+    _agrees(_model(18, mode, sizes=(2, 3, *sizes), antialias=1, exclude_outside=1), x)
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("sizes", [(3, 2), (8, 9), (5, 13)])
+def test_antialiased_is_what_pytorch_computes_in_float64(mode, sizes):
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(4).normal(size=(2, 3, 6, 7))
+    model = _model(18, mode, sizes=sizes, axes=[2, 3], antialias=1, cubic_coeff_a=-0.5, exclude_outside=1)
+    (found,) = evaluate(model, {"x": x}).values()
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(x), size=sizes, mode={"linear": "bilinear", "cubic": "bicubic"}[mode], antialias=True
+    ).numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)

@@ -66,7 +66,9 @@ def test_a_file_takes_pixels_as_its_network_does_and_is_measured(network, tmp_pa
     assert result.passed
     assert result.timing is not None
     report = json.loads((tmp_path / "pixels" / "report.json").read_text())
-    assert report["ledger"]["preprocessing"] == {"outcome": "folded", "into": ["0"], "reason": None}
+    assert report["ledger"]["preprocessing"] == {
+        "outcome": "folded", "into": ["0"], "reason": None, "resized": False,
+    }  # fmt: skip
     again = bnfold.verify(tmp_path / "plain" / "model.onnx", tmp_path / "plain" / "model.onnx")
     assert again.passed
 
