@@ -13,8 +13,8 @@ from bnfold.folding import fold_model
 from bnfold.verification.certificate import prove
 from bnfold.verification.certificate.sequences import part_shape
 
-# As the exporter writes scaled_dot_product_attention of three parts of one Linear (timm's CPUBone): the scale 5^(-1/4) is one of
-# float32, and the fold puts it into the Linear. Inference over the whole graph does not see through Abs.
+# As the exporter writes scaled_dot_product_attention of three parts of one Linear (timm's CPUBone): the scale 5^(-1/4)
+# is rounded to float32, and the fold puts it into the Linear. Inference over the whole graph does not see through Abs.
 SOURCE = """
 <ir_version: 9, opset_import: ["" : 18]>
 net (float[N, 3, 4] x) => (float[N, 3, 5] y, float[N, 3, 5] z) <float[N, 3, 15] h, float[N, 3, 5] q> {

@@ -1,4 +1,4 @@
-"""Shapes of the parts that SplitToSequence makes of a tensor, of which ONNX infers no more than that they are tensors."""
+"""Shapes of the parts that SplitToSequence makes of a tensor; ONNX infers no more than their type."""
 
 from __future__ import annotations
 
