@@ -50,7 +50,7 @@ file in ONNX Runtime, without graph optimizations and as deployed.
 - **BatchNorms left**: of {n_found} in the files that every tool was given and wrote;
 - **time**: median of CPU time on one thread, without the check; **check**: the same for the check.
 
-What the networks take to run, side by side: [times](benchmarks/cpu.md), and
+What the networks take to run, side by side: [times](../benchmarks/cpu.md), and
 `bnfold bench --against onnxsim,onnxslim,ort-offline --source SOURCE` for your own.
 
 ## Files that do not run, or change the function
