@@ -1,4 +1,4 @@
-"""Names in the rows of a picture: both of a ratio, told apart by their beginnings and ends where a row cannot hold them."""
+"""Names in the rows of a picture: both of a ratio, by their beginnings and ends where a row cannot hold them."""
 
 from __future__ import annotations
 
