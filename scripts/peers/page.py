@@ -47,7 +47,7 @@ file in ONNX Runtime, without graph optimizations and as deployed.
 - **own check**: what the tool says of its file: `onnxsim.simplify(certify=True)` (SMT over real numbers),
   `onnxslim.slim(model_check=True)` (one random input), `torch.onnx.verification` with the exporter's limits, the proof
   of bnfold; ONNX Runtime has none;
-- **BatchNorms left**: of {n_found} in the files that every tool was given and wrote;
+- **BatchNorms left**: of {n_found} in the networks of which every tool wrote a file;
 - **time**: median of CPU time on one thread, without the check; **check**: the same for the check.
 
 What the networks take to run, side by side: [times](../benchmarks/cpu.md), and
@@ -77,11 +77,11 @@ def line(row: Mapping[str, Any]) -> str:
 
 def write_page(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the page on what was measured."""
-    whole = [row for row in rows if all("left" in row["tools"][tool] for tool in NAMES if _given(row, tool))]
+    whole = [row for row in rows if all("left" in row["tools"][tool] for tool in NAMES)]
     text = PAGE.format(
         n_files=sum(row["network"] in FIELD for row in rows),
         n_networks=sum(row["network"] not in FIELD for row in rows),
-        versions=versions(PACKAGES), n_found=sum(row["found"] for row in whole if _given(row, "export")),
+        versions=versions(PACKAGES), n_found=sum(row["found"] for row in whole),
         tools=markdown_table(
             (
                 "tool", "given", "written", "do not run", "change the function", "own check: equal", "different",
@@ -114,7 +114,7 @@ def _tool(tool: str, rows: Sequence[Mapping[str, Any]], whole: Sequence[Mapping[
         NAMES[tool], len(given), len(made), sum(not one["runs"] for one in made),
         sum(one["runs"] and not one["equal"] for one in made),
         *((own["equal"], own["different"], own["undecided"]) if checked else ("-", "-", "-")),
-        sum(row["tools"][tool]["left"] for row in whole if _given(row, "export")),
+        sum(row["tools"][tool]["left"] for row in whole),
         f"{median(one['tool_s'] for one in made):.1f}" if made else "-",
         f"{median(checked):.1f}" if checked else "-",
     )  # fmt: skip
