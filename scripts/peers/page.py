@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -138,13 +139,19 @@ def _said(rows: Sequence[Mapping[str, Any]]) -> str:
             if "failure" in one:
                 words[NAMES[tool], f"no file: {one['failure']}"] += 1
             elif one.get("own") in ("different", "undecided"):
-                words[NAMES[tool], f"{one['own']}: {_without_names(one['detail'])}"] += 1
-    return _list(f"{name}, {n} times: {text}" for (name, text), n in sorted(words.items(), key=lambda one: -one[1]))
+                words[NAMES[tool], _without_names(one["detail"])] += 1
+            if one.get("said"):
+                words[NAMES[tool], f"on standard error: {_without_names(one['said'])}"] += 1
+    return _list(
+        f"{name}, {n} of {len(rows)}: {text}" for (name, text), n in sorted(words.items(), key=lambda one: -one[1])
+    )
 
 
 def _without_names(text: str) -> str:
-    """The same sentence for two files: up to the first number or name in it."""
-    return text if len(text) < 90 else f"{text[:90]}..."
+    """What is said of several files alike: onnxsim names values on the way to its reason, and adds a second attempt."""
+    status, _, rest = text.partition("; zonotope")[0].partition(": ")
+    reason = re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?", "N", rest.rpartition(": ")[2])
+    return f"{status}: {reason}"[:200] if reason else status
 
 
 def _list(lines: Iterable[str]) -> str:
