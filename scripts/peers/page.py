@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from common.tables import markdown_table
 from common.versions import versions
 
-from peers.cases import FIELD
+from peers.cases import CASES, FIELD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ PAGE = """\
 # Beside other tools
 
 {n_files} files and trained networks of the field ([field](field.md)) and {n_networks} networks of timm and torchvision,
-through five tools. Each is given the same file: that of the field, or the unoptimized export of the network, with
+{n_cases} cases of the {n_listed} of scripts/peers/cases.py, through five tools. Each is given the same file: that of the field, or the unoptimized export of the network, with
 gammas from 0.5 to 1.5 and measured statistics; `torch.onnx.export` is given the network. `bnfold.verify` holds each
 file that comes out against what the tool was given ([what is compared](verification.md)): the source in float64, the
 file in ONNX Runtime, without graph optimizations and as deployed.
@@ -82,6 +82,7 @@ def write_page(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     text = PAGE.format(
         n_files=sum(row["network"] in FIELD for row in rows),
         n_networks=sum(row["network"] not in FIELD for row in rows),
+        n_cases=len(rows), n_listed=len(CASES),
         versions=versions(PACKAGES), n_found=sum(row["found"] for row in whole),
         tools=markdown_table(
             (
@@ -151,7 +152,7 @@ def _without_names(text: str) -> str:
     """What is said of several files alike: onnxsim names values on the way to its reason, and adds a second attempt."""
     status, _, rest = text.partition("; zonotope")[0].partition(": ")
     reason = re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?", "N", rest.rpartition(": ")[2])
-    return f"{status}: {reason}"[:200] if reason else status
+    return f"{status}: {reason}"[:200] if reason and "~" not in reason else status
 
 
 def _list(lines: Iterable[str]) -> str:
