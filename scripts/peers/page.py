@@ -30,10 +30,11 @@ PAGE = """\
 # Beside other tools
 
 {n_files} files and trained networks of the field ([field](field.md)) and {n_networks} networks of timm and torchvision,
-{n_cases} cases of the {n_listed} of scripts/peers/cases.py, through five tools. Each is given the same file: that of the field, or the unoptimized export of the network, with
-gammas from 0.5 to 1.5 and measured statistics; `torch.onnx.export` is given the network. `bnfold.verify` holds each
-file that comes out against what the tool was given ([what is compared](verification.md)): the source in float64, the
-file in ONNX Runtime, without graph optimizations and as deployed.
+{n_cases} cases of the {n_listed} of scripts/peers/cases.py, through five tools. Each is given the same file: that of
+the field, or the unoptimized export of the network, with gammas from 0.5 to 1.5 and measured statistics;
+`torch.onnx.export` is given the network. `bnfold.verify` holds each file that comes out against what the tool was given
+([what is compared](verification.md)): the source in float64, the file in ONNX Runtime, without graph optimizations and
+as deployed.
 
     ./scripts/fetch_field.sh
     cd scripts && python peers.py --json peers.jsonl --missing --markdown ../docs/peers.md
