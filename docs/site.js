@@ -1,7 +1,7 @@
 // What scrolls can be reached by the keyboard, what is hidden cannot, and the search has a name.
 function reachable() {
   document.querySelector(".md-search[role='dialog']")?.setAttribute("aria-label", "Search");
-  for (const box of document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset pre > code, .highlight code, .md-sidebar__scrollwrap")) {
+  for (const box of document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset pre > code, .highlight code, .md-sidebar__scrollwrap, .md-typeset p:has(> img[src$='.svg'])")) {
     if (box.tabIndex < 0) box.tabIndex = 0;
   }
   for (const hidden of document.querySelectorAll("[aria-hidden='true'], .md-toggle")) {

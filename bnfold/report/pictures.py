@@ -28,6 +28,8 @@ Facts = Mapping[str, Any]
 
 WIDTH_IN = 5.0
 ROW_IN = 0.48
+NAME_LENGTH = 42  # letters that a row has room for beside its numbers
+SHORTEST_NAME = 8
 AXIS_IN = 0.62  # ticks, label and title around the rows
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f", "#e69f00")
 """Colours that the colour-blind can tell apart (Okabe and Ito), in tones that show on white and on black."""
@@ -113,13 +115,23 @@ def _draw_ratios(figure: FigureBase, report: Facts) -> None:
         axes.plot([ratio["low"], ratio["high"]], [row, row], color=colour, linewidth=2.5, solid_capstyle="butt")
         axes.plot([ratio["ratio"]], [row], color=colour, marker="o", markersize=6, linestyle="none")
         where = f", {label(ratio, varying)}" if varying else ""
-        name = shortened(f"{ratio['a']} / {ratio['b']}{where}", 42)
+        name = _pair(ratio["a"], ratio["b"], where)
         _name_row(axes, row, f"{ratio['ratio']:.3f}, {verdict_in_words(ratio)}: {name}")
         axes.plot([1, 1], [row - 0.2, row + 0.2], color="black", linewidth=1.2)
     ends = [1.0, *(ratio[key] for ratio in ratios for key in ("low", "high"))]
     margin = max(0.01, 0.1 * (max(ends) - min(ends)))
     axes.set_xlim(min(ends) - margin, max(ends) + margin)
     _finish(axes, len(ratios), "time ratio; left of 1 the first file is faster", "Time ratios")
+
+
+def _pair(a: str, b: str, where: str) -> str:
+    """Both names, each with its own beginning and end where a line has no room for them whole."""
+    whole = f"{a} / {b}{where}"
+    if len(whole) <= NAME_LENGTH:
+        return whole
+    room = max(NAME_LENGTH - len(f" / {where}"), 2 * SHORTEST_NAME)
+    first = min(len(a), max(room // 2, room - len(b)))
+    return shortened(f"{shortened(a, first)} / {shortened(b, room - first)}{where}", NAME_LENGTH)
 
 
 def _draw_spreads(figure: FigureBase, report: Facts) -> None:

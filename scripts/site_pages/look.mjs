@@ -3,10 +3,10 @@
 //   npm install --prefix FOLDER playwright-core axe-core
 //   NODE_PATH=FOLDER/node_modules node scripts/site_pages/look.mjs build/site SCREENSHOTS [PAGE ...]
 //
-// LOOK=390-dark,1280-light takes these views only. Exit code 1 for a serious or critical finding, for a page that fetches from elsewhere, or for one that is wider than
-// its window.
+// Any folder of pages will do, one with a report.html, too. LOOK=390-dark,1280-light takes these views only. Exit code 1
+// for a serious or critical finding, for a page that fetches from elsewhere, or for one that is wider than its window.
 import { createRequire } from "node:module";
-import { readdirSync, readFileSync, mkdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -15,7 +15,7 @@ const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
 const [site, shots, ...asked] = process.argv.slice(2);
-const every = ["", "benchmarks", "reference"].flatMap((folder) =>
+const every = ["", "benchmarks", "reference"].filter((folder) => existsSync(join(site, folder))).flatMap((folder) =>
   readdirSync(join(site, folder)).filter((name) => name.endsWith(".html") && name !== "404.html").map((name) => join(folder, name)));
 const pages = asked.length ? asked : every;
 mkdirSync(shots, { recursive: true });

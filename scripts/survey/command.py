@@ -1,26 +1,29 @@
 """Count the BatchNorms that each tool leaves in the networks of timm and torchvision.
 
-    python scripts/survey.py [--json FILE] [--missing] [--markdown FILE] [NAME ...]
+    python scripts/survey.py [--json FILE] [--missing] [--measured] [--markdown FILE] [NAME ...]
 
-NAME is `timm:NAME` or `torchvision:NAME`; without names, the list of scripts/survey/networks.py. Weights are random,
+NAME is `timm:NAME` or `torchvision:NAME`; without names, the list of scripts/survey/networks.txt. Weights are random,
 gamma and beta are drawn and statistics measured as in scripts/fold_zoo.py. What is counted are the nodes
 BatchNormalization: those of the unoptimized export are `found`, the others are what is left in
 
     export              what `torch.onnx.export` writes by default: its graph after onnxscript's optimizer and fusions,
     onnxsim, onnxslim   the unoptimized export after either,
     ort                 the file that ONNX Runtime writes of `export` at its level "extended",
-    bnfold              the folded file.
+    bnfold              the folded file, proven operator by operator by its certificate, and loaded by ONNX Runtime.
 
 A tool that fails on a network is told on standard error and has a dash there; totals are over the networks that every
-tool handled. --json appends a line for every network, so that several runs may share a file; --missing takes up what it
-has; --markdown writes docs/survey.md.
+tool handled. Each network has a process of its own, with a limit of memory and of CPU time, and the reason where it
+has no counts. --json appends a line for every network, so that several runs may share a file; --missing takes up what
+it has, but failures; --measured measures nothing and writes the page of what it has; --markdown writes docs/survey.md.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections import Counter
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,50 +33,30 @@ import onnx_ir as ir
 import onnxscript.optimizer
 import onnxscript.rewriter.onnx_fusions
 import torch
-from common.networks import calibrate, randomise, source_of
+from common.isolated import Limits, isolated
+from common.networks import calibrate, names, randomise, source_of
 from common.rows import measured_rows, parse
-from common.tables import markdown_table
-from common.versions import versions
 
 from bnfold.benchmarking.offline import write_offline
 from bnfold.export import finish, plain_graph, save
 from bnfold.folding import fold_model
+from bnfold.graph.inlined import inlined
 from bnfold.records.causes import Held
+from bnfold.runtime import open_session
 from bnfold.sources.library import build_timm, build_torchvision
+from bnfold.verification.certificate import prove
 from survey.networks import NETWORKS
+from survey.page import OTHERS, TOOLS, line, totals, write_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from bnfold.records import Ledger
     from bnfold.records.causes import Stays
+    from bnfold.verification.certificate import Proof
 
-OTHERS = ("export", "onnxsim", "onnxslim", "ort")
-TOOLS = (*OTHERS, "bnfold")
 ROW = "{:40} {:>6}" + " {:>8}" * len(TOOLS)
-PACKAGES = {
-    "torch": "PyTorch", "torchvision": "torchvision", "timm": "timm", "onnxscript": "onnxscript",
-    "onnxsim": "onnxsim", "onnxslim": "onnxslim", "onnxruntime": "ONNX Runtime",
-}  # fmt: skip
-PAGE = """\
-# BatchNorms that stay
-
-Of the networks of timm and torchvision: nodes BatchNormalization in the unoptimized export (`found`), and what is left
-of them in the default file of `torch.onnx.export`, after onnxsim or onnxslim, in what ONNX Runtime writes at its level
-"extended", and in the file of bnfold. Taken are the smallest network with BatchNorms of each module of timm and of each
-family of torchvision (classification, video, segmentation), and those of scripts/fold_zoo.py. Weights are random,
-gammas from 0.5 to 1.5, statistics measured on random data.
-
-    cd scripts && python survey.py --json survey.jsonl --markdown ../docs/survey.md
-
-{n_networks} networks, {versions}.
-
-{table}
-
-Why bnfold leaves these, by cause (docs/causes.md) and by the operators that hold them:
-
-{reasons}
-"""
+LIMITS = Limits(memory_gib=10, cpu_s=600)
 
 
 def build(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
@@ -90,15 +73,37 @@ def build(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
 
 
 def measure(name: str) -> dict[str, Any]:
-    """What each tool leaves of the BatchNorms of one network."""
+    """What each tool leaves of the BatchNorms of one network, and whether the folded file is proven."""
+    start = time.process_time()
     module, inputs = build(name)
     model = plain_graph(source_of(name, module, inputs))
     unfolded = ir.to_proto(model)
     with tempfile.TemporaryDirectory() as folder:
         left = {tool: _left(name, tool, unfolded, Path(folder)) for tool in OTHERS}
+    began = time.process_time()
     ledger = fold_model(model)
-    left["bnfold"] = n_batchnorms(finish(model))
-    return {"network": name, "found": ledger.found, "left": left, "kept": ledger.kept, "reasons": reasons(ledger)}
+    fold_s = time.process_time() - began
+    file = finish(model)
+    proof = _proof(file, unfolded, ledger, inputs)
+    if proof.failed is not None and not proof.failed.is_known:  # as `fold-export` does
+        file = finish(model, simplify=False)
+        proof = _proof(file, unfolded, ledger, inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        (path, *_) = save(file, Path(folder) / "model.onnx")
+        open_session(path, threads=1)
+    left["bnfold"] = n_batchnorms(file)
+    return {
+        "network": name, "found": ledger.found, "left": left, "kept": ledger.kept, "reasons": reasons(ledger),
+        "proven": True if proof.failed is None else proof.failed.reason,
+        "n_parameters": sum(weight.numel() for weight in module.parameters()),
+        "fold_s": round(fold_s, 2), "cpu_s": round(time.process_time() - start, 1),
+    }  # fmt: skip
+
+
+def _proof(file: onnx.ModelProto, unfolded: onnx.ModelProto, ledger: Ledger, inputs: tuple[torch.Tensor, ...]) -> Proof:
+    """That the folded file computes the unfolded graph, by the fold's certificate; its parameters to half a ULP."""
+    sizes = {name: (None, *x.shape[1:]) for name, x in zip(names(inputs), inputs, strict=True)}
+    return prove(file, inlined(unfolded), ledger.certificate, sizes=sizes, seed=0, max_ulps=0.5)
 
 
 def _left(name: str, tool: str, unfolded: onnx.ModelProto, folder: Path) -> int | None:
@@ -156,35 +161,11 @@ def kind(stays: Stays) -> str:
     return f"`{stays.cause}`: {stays.units} held by {' and '.join(texts) or 'a cycle'}"
 
 
-def totals(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """The last line: sums over the networks that every tool handled."""
-    whole = [row for row in rows if all(row["left"][tool] is not None for tool in TOOLS)]
-    sums = (sum(row["left"][tool] for row in whole) for tool in TOOLS)
-    return (f"total of {len(whole)}", str(sum(row["found"] for row in whole)), *map(str, sums))
-
-
-def cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """One network of the table."""
-    return (row["network"], str(row["found"]), *("-" if row["left"][t] is None else str(row["left"][t]) for t in TOOLS))
-
-
-def write_page(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the page on what was counted."""
-    lines = [cells(row) for row in rows] + [tuple(f"**{cell}**" for cell in totals(rows))]
-    table = markdown_table(("network", "found", *TOOLS), lines, right=range(1, 2 + len(TOOLS)))
-    why: Counter[str] = sum((Counter(row["reasons"]) for row in rows), Counter())
-    text = PAGE.format(
-        n_networks=len(rows), versions=versions(PACKAGES), table=table,
-        reasons="\n".join(f"- {n}: {reason}" for reason, n in why.most_common()),
-    )  # fmt: skip
-    path.write_text(text, encoding="utf-8")
-
-
 def main() -> None:
     """Count, print the table, and write JSON and Markdown."""
-    arguments = parse(__doc__, NETWORKS)
+    arguments = parse(__doc__, list(NETWORKS))
     print(ROW.format("network", "found", *TOOLS), flush=True)
-    rows = measured_rows(arguments, measure, lambda row: ROW.format(*cells(row)))
+    rows = measured_rows(arguments, partial(isolated, measure, limits=LIMITS), lambda row: ROW.format(*line(row)))
     print(ROW.format(*totals(rows)))
     if arguments.markdown:
         write_page(arguments.markdown, rows)

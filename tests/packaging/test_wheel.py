@@ -14,6 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from email import message_from_bytes
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distributions as distributions_here
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,13 @@ def required(lines: Iterable[str], extras: Collection[str] = ()) -> set[str]:
     return found
 
 
+def versions_here(file: Path) -> Path:
+    """Constraints to what is installed here: pip would write another version through its link."""
+    versions = {found.name: found.version for found in distributions_here() if found.name != "bnfold"}
+    file.write_text("".join(f"{name}=={version}\n" for name, version in versions.items()), encoding="utf-8")
+    return file
+
+
 def link_dependencies(wheel: Path, packages: Path) -> None:
     """Link what the wheel requires from this environment: what lies here already need not be unpacked again.
 
@@ -132,7 +140,7 @@ def installation(distributions: dict[str, Path], tmp_path_factory: pytest.TempPa
     venv, work = tmp_path_factory.mktemp("venv"), tmp_path_factory.mktemp("work")
     succeed(sys.executable, "-m", "venv", venv, cwd=work)
     python, bnfold = venv / "bin" / "python", venv / "bin" / "bnfold"
-    wheel, constraints = distributions["wheel"], REPOSITORY / "scripts" / "constraints.txt"
+    wheel, constraints = distributions["wheel"], versions_here(work / "constraints.txt")
     packages = Path(succeed(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=work).strip())
     link_dependencies(wheel, packages)
     succeed(python, "-m", "pip", "install", "-q", "-c", constraints, f"{wheel}[cpu,train]", cwd=work)

@@ -17,6 +17,7 @@ from bnfold.verification.certificate.branches import branch_of, handed_out
 from bnfold.verification.certificate.evaluation import Arrays, evaluate
 from bnfold.verification.certificate.graph_values import GraphValues
 from bnfold.verification.certificate.nodes import attributes_of, bodies_of, holds_graph, node_reads, type_of
+from bnfold.verification.certificate.sequences import part_shape
 from bnfold.verification.certificate.sizes import FEW, kinds_of, node_kinds, prod
 
 if TYPE_CHECKING:
@@ -137,6 +138,9 @@ class Graph(GraphValues):
                     if array.size > _MOST:
                         self._known.discard(name)
             return
+        if kind_of(node) == op.SequenceAt:
+            self._complete_part(node)
+            return
         small = {n: self.constant(n) for n in self._reads[k] if self.is_known(n) and prod(self.shape(n)) <= FEW}
         kinds = {name: (self.type(name) or type_of(small.get(name)), self.shape(name)) for name in self._reads[k]}
         for name, (type_, shape) in node_kinds(node, self.opsets, kinds, small).items():
@@ -145,6 +149,20 @@ class Graph(GraphValues):
                 self.shapes[name] = shape
         if any(None in (self.shapes.get(name) or (None,)) for name in missing):
             self._run_for_shapes(k)
+
+    def _complete_part(self, node: NodeProto) -> None:
+        """The shape of what a SequenceAt takes out of a tensor that was split."""
+        split = self.nodes[self.writers[node.input[0]]] if node.input[0] in self.writers else None
+        if split is None or kind_of(split) != op.SplitToSequence or not self.is_known(node.input[1]):
+            return
+        whole, lengths = self.shape(split.input[0]), split.input[1] if len(split.input) > 1 else ""
+        if whole is None or None in whole or (lengths and not self.is_known(lengths)):
+            return
+        sizes = [length for length in whole if length is not None]
+        shape = part_shape(split, sizes, self.constant(lengths) if lengths else None, int(self.constant(node.input[1])))
+        if shape is not None:
+            self.shapes[node.output[0]] = shape
+            self.types.setdefault(node.output[0], self.type(split.input[0]))
 
     def _run_for_shapes(self, k: int) -> None:
         """Run a node whose shapes ONNX does not infer, as that of a loop, on ones."""
