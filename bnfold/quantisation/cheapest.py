@@ -7,6 +7,12 @@
 over the sets F of layers that stay float. A border is paid once for each value, however many read it. A join or a pool
 is in integers only where all that it reads is. T is a sum of terms of two labels, each submodular, so that a minimum
 cut of a graph with a node for each layer is its minimum (Kolmogorov and Zabih 2004).
+
+Noise has a price too: with F_0 of least T, and N its noise at the outputs, a sum of such terms as well,
+
+    T(F) / T(F_0) + WORTH N(F) / N(F_0)
+
+is least for layers that stay float where they make more of the noise than of the time.
 """
 
 from __future__ import annotations
@@ -19,6 +25,8 @@ import numpy as np
 
 from bnfold.graph.operators import kind_of
 from bnfold.quantisation.costs import elements_of, table_of
+from bnfold.quantisation.first_recipe import own_ranges
+from bnfold.quantisation.noise_by_layer import NoiseByLayer
 from bnfold.quantisation.operators import CARRIERS, JOINS, POOLS, WEIGHTED, activation_of
 from bnfold.quantisation.placement import WRITE_FLOAT, integer_inputs, output_of, place
 
@@ -30,10 +38,13 @@ if TYPE_CHECKING:
     from bnfold.quantisation.costs import CostTable
     from bnfold.records.recipes import IntegerNode, Target
 
-__all__ = ["float_by_cost", "least_time"]
+__all__ = ["WORTH", "float_by_cost", "float_by_error", "least_time"]
 
 INTEGER, FLOAT = 0, 1  # source and sink
 _NEVER = 2**28  # ns: more than any network takes
+WORTH = 0.5
+"""All noise in parts of all time: a layer that makes 20 % of the noise may take 10 % of the time more in float."""
+NOTHING = NoiseByLayer({}, {})
 log = logging.getLogger("bnfold.quantisation")
 
 
@@ -57,18 +68,45 @@ def float_by_cost(graph: ir.Graph, target: Target, kept: Collection[str] = ()) -
     return found
 
 
-def least_time(graph: ir.Graph, table: CostTable, possible: Mapping[str, IntegerNode]) -> tuple[str, ...]:
+def float_by_error(
+    graph: ir.Graph, target: Target, noise: NoiseByLayer, fastest: Collection[str], kept: Collection[str] = ()
+) -> tuple[str, ...]:
+    """The nodes that stay float where noise has a price, in graph order; those of the fastest plan if that were all.
+
+    Args:
+        graph: as `prepared` made it; every node has a name.
+        target: the processor whose costs count.
+        noise: of every value and layer that can be in integers.
+        fastest: the nodes that `float_by_cost` leaves float.
+        kept: the names of nodes that stay float whatever they cost.
+    """
+    possible = place(graph, dict.fromkeys(kept, "asked")).nodes
+    nodes = place(graph, dict.fromkeys([*kept, *fastest], "cost")).nodes
+    total = sum(noise.values.get(name, 0.0) for name in own_ranges(graph, nodes))
+    total += sum(noise.weights.get(name, 0.0) for name in nodes)
+    ns = _Cut(graph, table_of(target), possible, NOTHING).integer_side()[1]
+    if total <= 0:
+        return tuple(fastest)
+    found = least_time(graph, table_of(target), possible, noise.times(WORTH * ns / total))
+    layers = {name for name, plan in possible.items() if plan.op in WEIGHTED}
+    return tuple(fastest) if set(found) >= layers else found
+
+
+def least_time(
+    graph: ir.Graph, table: CostTable, possible: Mapping[str, IntegerNode], prices: NoiseByLayer = NOTHING
+) -> tuple[str, ...]:
     """The layers and joins that stay float in the plan of least time, in graph order.
 
     Args:
         graph: as `prepared` made it.
         table: of costs.
         possible: what can be in integers, by name.
+        prices: what noise costs besides, in nanoseconds.
     """
-    cut = _Cut(graph, table, possible)
+    cut = _Cut(graph, table, possible, prices)
     if cut.n_far:
         log.info("%d layers are far from any shape whose cost was measured", cut.n_far)
-    integer = cut.integer_side()
+    integer, _ = cut.integer_side()
     return tuple(name for name, plan in possible.items() if plan.op in WEIGHTED | JOINS and name not in integer)
 
 
@@ -88,8 +126,8 @@ class _Edges:
 class _Cut:
     """The graph of the cut: what lies on the source's side is in integers."""
 
-    def __init__(self, graph: ir.Graph, table: CostTable, possible: Collection[str]) -> None:
-        self._table, self._edges = table, _Edges()
+    def __init__(self, graph: ir.Graph, table: CostTable, possible: Collection[str], prices: NoiseByLayer) -> None:
+        self._table, self._prices, self._edges = table, prices, _Edges()
         absorbed = {
             activation for node in graph if str(node.name) in possible and kind_of(node) in WEIGHTED | JOINS
             if (activation := activation_of(node)) is not None
@@ -107,21 +145,23 @@ class _Cut:
         for value in graph.inputs:
             self._between(value, FLOAT, self._readers(value))
 
-    def integer_side(self) -> set[str]:
-        """The names of the nodes in integers."""
+    def integer_side(self) -> tuple[set[str], float]:
+        """The names of the nodes in integers, and what the plan costs."""
         from scipy.sparse import csr_array
         from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
         if not self._edges.ends:
-            return set()
+            return set(), 0.0
         starts, ends = (np.array(each) for each in zip(*self._edges.ends, strict=True))
         capacities = csr_array((np.array(self._edges.capacities, np.int32), (starts, ends)), shape=(self._n, self._n))
         capacities.sum_duplicates()
-        rest = capacities - csr_array(maximum_flow(capacities, INTEGER, FLOAT).flow)
+        flow = maximum_flow(capacities, INTEGER, FLOAT)
+        rest = capacities - csr_array(flow.flow)
         rest.data = np.maximum(rest.data, 0)
         rest.eliminate_zeros()
         reached = set(breadth_first_order(rest, INTEGER, return_predecessors=False).tolist())
-        return {str(node.name) for node, number in self._number.items() if number in reached and number != FLOAT}
+        side = {str(node.name) for node, number in self._number.items() if number in reached and number != FLOAT}
+        return side, float(flow.flow_value)
 
     def _new(self) -> int:
         self._n += 1
@@ -132,7 +172,7 @@ class _Cut:
         cost = self._table.of(node)
         self.n_far += cost.is_far and kind in WEIGHTED
         self._edges.add(INTEGER, number, cost.exact)  # cut where it is float
-        self._edges.add(number, FLOAT, cost.integer)
+        self._edges.add(number, FLOAT, cost.integer + self._prices.weights.get(str(node.name), 0.0))
         if kind in JOINS | POOLS | CARRIERS:
             for value in integer_inputs(node):
                 self._edges.add(number, self._writer(value), _NEVER)
@@ -152,7 +192,9 @@ class _Cut:
         if not readers:
             return
         ns = self._table.border(max(1.0, elements_of(value)))
-        if writer != FLOAT and not free:
+        writes_integers = writer != FLOAT and not free
+        self._rounded(value, [writer] if writes_integers else [], readers)
+        if writes_integers:
             outside = self._new()  # on the float side where a reader is
             self._edges.add(writer, outside, ns)
             for reader, reads_integers in readers:
@@ -162,6 +204,16 @@ class _Cut:
         for reader, reads_integers in readers:
             if reads_integers and reader != FLOAT:
                 self._edges.add(reader, inside, _NEVER)
+
+    def _rounded(self, value: ir.Value, writers: Sequence[int], readers: Sequence[tuple[int, bool]]) -> None:
+        """What the noise of a value costs, once, where anything has it in integers."""
+        price = self._prices.values.get(str(value.name), 0.0)
+        if price <= 0:
+            return
+        stored = self._new()
+        self._edges.add(stored, FLOAT, price)
+        for node in [*writers, *(reader for reader, reads in readers if reads and reader != FLOAT)]:
+            self._edges.add(node, stored, _NEVER)
 
     def _readers(self, value: ir.Value) -> list[tuple[int, bool]]:
         found = []

@@ -4,7 +4,7 @@
 
 over the entries k of the layer's class, where d_k is the distance in octaves of channels and positions: at a measured
 shape it is what was measured. Work is multiply-adds, for an addition elements. A border between integers and float
-costs by elements alone: its entries agree across classes. `scripts/int8_costs.py` measures a table.
+costs by elements alone: its entries agree across classes. `scripts/int8/costs.py` measures a table.
 """
 
 from __future__ import annotations

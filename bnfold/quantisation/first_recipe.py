@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bnfold.quantisation.placement import Placement
     from bnfold.records.recipes import Activations, IntegerNode, Target, WeightScales
 
-__all__ = ["ACTIVATIONS", "WEIGHT_LIMITS", "recipe_of"]
+__all__ = ["ACTIVATIONS", "WEIGHT_LIMITS", "own_ranges", "recipe_of"]
 
 WEIGHT_LIMITS: Mapping[str, int] = {"x86-vnni": 127, "arm": 127, "x86": 63}
 """Without VNNI an x86 processor adds two products u8 s8 in 16 bits: 2 * 255 * 63 < 2^15 < 2 * 255 * 127."""
@@ -38,7 +38,7 @@ def recipe_of(graph: ir.Graph, placement: Placement, *, weights: WeightScales, t
     """
     return Recipe(
         tuple(placement.nodes.values()),
-        dict.fromkeys(_own_ranges(graph, placement.nodes), UNSEEN),
+        dict.fromkeys(own_ranges(graph, placement.nodes), UNSEEN),
         weights=weights,
         weight_limit=WEIGHT_LIMITS[target],
         activations=ACTIVATIONS[target],
@@ -47,7 +47,7 @@ def recipe_of(graph: ir.Graph, placement: Placement, *, weights: WeightScales, t
     )
 
 
-def _own_ranges(graph: ir.Graph, nodes: Mapping[str, IntegerNode]) -> list[str]:
+def own_ranges(graph: ir.Graph, nodes: Mapping[str, IntegerNode]) -> list[str]:
     """The values that have a scale of their own, in graph order: outputs of integer kernels, and inputs from float."""
     own = {plan.output for plan in nodes.values() if plan.grid == "own"}
     written = {plan.output for plan in nodes.values() if plan.grid != "none"}

@@ -127,7 +127,13 @@ def least_noise(terms: Sequence[Term], n_classes: int) -> Array:
     start = _even_peaks(terms, n_classes)[1:]
     if not start.size:
         return np.zeros(1)
-    found = minimize(logarithm, start, jac=True, method="L-BFGS-B", options={"maxiter": MOST_ITERATIONS})
+    found = minimize(
+        logarithm,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": MOST_ITERATIONS, "maxfun": 10 * MOST_ITERATIONS, "ftol": 1e-13, "gtol": 1e-9},
+    )
     return np.concatenate([[0.0], found.x])
 
 

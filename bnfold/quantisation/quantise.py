@@ -11,12 +11,13 @@ import onnx_ir as ir
 
 from bnfold.errors import InputRefused
 from bnfold.quantisation.calibrate import observe, observe_channels
-from bnfold.quantisation.cheapest import float_by_cost
+from bnfold.quantisation.cheapest import float_by_cost, float_by_error
 from bnfold.quantisation.correct import bias_corrections, corrected_inputs, samples_that_fit
 from bnfold.quantisation.digits import attach_digits
 from bnfold.quantisation.first_recipe import recipe_of
 from bnfold.quantisation.gauge import choose_gauge, with_statistics
 from bnfold.quantisation.measure_error import output_errors
+from bnfold.quantisation.noise_by_layer import noise_by_layer
 from bnfold.quantisation.operators import WEIGHTED
 from bnfold.quantisation.pixels import BYTES, with_pixels
 from bnfold.quantisation.placement import place
@@ -38,6 +39,7 @@ __all__ = ["Quantised", "kept_layers", "layer_of_node", "quantise"]
 
 LEAST_GAIN_DB = 1.0
 N_STATISTICS = 32  # samples that the units are chosen by
+N_NOISE = 4  # samples that noise is measured on, layer by layer
 
 log = logging.getLogger("bnfold.quantisation")
 
@@ -88,7 +90,8 @@ def quantise(
         weights: one scale for each output channel of a weight, or one for all.
         target: the processor that the file is for.
         keep_float: layers that stay float, as `kept_layers` reads them.
-        kept: nodes that stay float for other reasons; None for those in front of or behind which integers are slower.
+        kept: nodes that stay float for other reasons; None for those where integers are slower, or make more noise
+            than the time that they save is worth.
         correct_biases: whether what layers are off by on average goes into their biases.
         choose_units: whether channels may be stored in other units, where that makes less noise.
         sensitivities: of the outputs to values of the graph, by name, from gradients; the others are propagated.
@@ -103,9 +106,8 @@ def quantise(
     model = prepared(folded, where=where)
     attach_digits(model.graph, digits or {})
     asked: dict[str, PrecisionReason] = dict.fromkeys(kept_layers(model.graph, keep_float, where), "asked")
-    if kept is None:
-        kept = dict.fromkeys(float_by_cost(model.graph, target, asked), "cost")
-    placement = place(model.graph, {**kept, **asked})
+    fastest = float_by_cost(model.graph, target, asked) if kept is None else ()
+    placement = place(model.graph, {**(kept or {}), **dict.fromkeys(fastest, "cost"), **asked})
     if not any(plan.op in WEIGHTED for plan in placement.nodes.values()):
         raise InputRefused(
             "no layer can be computed in integers", where=where,
@@ -115,12 +117,16 @@ def quantise(
         )  # fmt: skip
     recipe = with_pixels(recipe_of(model.graph, placement, weights=weights, target=target), model.graph)
     work = _Work(samples, inputs, threads)
-    chosen = _gauge_worth_taking(model, recipe, work, sensitivities) if choose_units else None
+    chosen = (
+        _gauge_worth_taking(model, recipe, work, sensitivities, correct_biases=correct_biases) if choose_units else None
+    )
     gauge = GaugeFacts(taken=False, predicted_gain_db=None, n_classes=0)
     if chosen is not None:
         gauge = chosen.facts
         if gauge.taken:
             model, recipe = chosen.model, dataclasses.replace(recipe, gauge=chosen.scales)
+    if kept is None:
+        recipe = _without_the_noisiest(model, recipe, work, target, asked)
     recipe = _calibrated(model, recipe, work, correct_biases=correct_biases)
     reference = ir.to_proto(model)
     del reference.graph.value_info[:]
@@ -144,26 +150,44 @@ class _Units:
     facts: GaugeFacts
 
 
-def _gauge_worth_taking(model: ir.Model, recipe: Recipe, work: _Work, known: Mapping[str, np.ndarray] | None) -> _Units:
+def _gauge_worth_taking(
+    model: ir.Model, recipe: Recipe, work: _Work, known: Mapping[str, np.ndarray] | None, *, correct_biases: bool
+) -> _Units:
     """The units of least noise; they are taken where they gain more than a decibel on the samples held out."""
     first = {name: array[:N_STATISTICS] for name, array in work.samples.calibration.items()}
     wanted = with_statistics(recipe, model.graph)
     statistics = observe_channels(model, wanted, first, work.inputs, threads=work.threads)
     chosen = choose_gauge(model, recipe, statistics, known)
-    gain = 0.0
+    gain = min(chosen.gain_db, LEAST_GAIN_DB)
     if chosen.gain_db > LEAST_GAIN_DB:
+        few = dataclasses.replace(work, samples=dataclasses.replace(work.samples, calibration=first))
         exact = ir.to_proto(model).SerializeToString()
         found = []
         for own in (model, chosen.model):
-            ranged = _calibrated(own, recipe, work, correct_biases=False)
+            ranged = _calibrated(own, recipe, few, correct_biases=correct_biases)
             file = _finished(write(own.clone(), ranged).model).SerializeToString(deterministic=True)
             errors = output_errors(file, exact, work.samples.held_out, work.inputs, threads=work.threads)
             found.append(min(error.sqnr_db for error in errors))
         gain = found[1] - found[0]
-    else:
-        gain = min(chosen.gain_db, LEAST_GAIN_DB)
     facts = GaugeFacts(taken=gain > LEAST_GAIN_DB, predicted_gain_db=round(gain, 3), n_classes=chosen.n_classes)
     return _Units(chosen.model, chosen.scales, facts)
+
+
+def _without_the_noisiest(
+    model: ir.Model, recipe: Recipe, work: _Work, target: Target, asked: Mapping[str, PrecisionReason]
+) -> Recipe:
+    """The recipe, the layers left float too whose noise outweighs the time that integers save."""
+    everything = recipe_of(model.graph, place(model.graph, asked), weights=recipe.weights, target=target)
+    few = {name: array[:N_NOISE] for name, array in work.samples.calibration.items()}
+    observed = observe(model, list(everything.ranges), few, work.inputs, threads=work.threads)
+    everything = dataclasses.replace(everything, ranges={name: observed[name].range for name in everything.ranges})
+    noise = noise_by_layer(model, everything, few, work.inputs, threads=work.threads)
+    fastest = [name for name, reason in recipe.reasons.items() if reason == "cost"]
+    left = float_by_error(model.graph, target, noise, fastest, asked)
+    reasons: dict[str, PrecisionReason] = {name: "cost" if name in fastest else "error" for name in left}
+    placement = place(model.graph, {**reasons, **asked})
+    found = recipe_of(model.graph, placement, weights=recipe.weights, target=target)
+    return dataclasses.replace(found, gauge=recipe.gauge)
 
 
 def _calibrated(model: ir.Model, recipe: Recipe, work: _Work, *, correct_biases: bool) -> Recipe:

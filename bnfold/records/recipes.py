@@ -36,6 +36,7 @@ PrecisionReason = Literal[
     "float_neighbours",  # an addition or pooling of values that are float anyway
     "accumulator",  # a sum could leave int32
     "cost",  # int8 is slower there
+    "error",  # int8 makes more noise there than its time is worth
     "plan",  # the plan says so
     "range",  # a value or a parameter leaves the range of float16
 ]

@@ -46,6 +46,7 @@ SENTENCES: Mapping[PrecisionReason, str] = {
     "float_neighbours": "what it reads is float anyway",
     "accumulator": "its sums could leave 32 bits",
     "cost": "int8 is slower there",
+    "error": "int8 costs more accuracy there than its time is worth",
     "plan": "the plan says so",
     "range": "its values leave the range of the precision",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,11 +60,11 @@ def feeds(samples: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def mutants() -> Any:
-    """scripts/int8_mutants.py."""
-    folder = str(Path(__file__).parents[2] / "scripts")
-    sys.path.insert(0, folder)
-    try:
-        import int8_mutants
-    finally:
-        sys.path.remove(folder)
-    return int8_mutants
+    """scripts/int8/mutants.py."""
+    file = Path(__file__).parents[2] / "scripts" / "int8" / "mutants.py"
+    spec = importlib.util.spec_from_file_location("int8_mutants", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

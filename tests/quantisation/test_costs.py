@@ -14,6 +14,7 @@ from int8_networks import with_parameters
 from bnfold.quantisation import cheapest
 from bnfold.quantisation.cheapest import float_by_cost, least_time
 from bnfold.quantisation.costs import SCHEMA, CostTable, elements_of, table_of
+from bnfold.quantisation.noise_by_layer import NoiseByLayer
 from bnfold.quantisation.placement import integer_inputs, output_of, place
 from bnfold.quantisation.prepare import prepared
 
@@ -97,7 +98,9 @@ SHAPES = {
 }  # fmt: skip
 
 
-def seconds(graph: ir.Graph, costs: CostTable, possible: Iterable[str], integer: set[str]) -> float:
+def seconds(
+    graph: ir.Graph, costs: CostTable, possible: Iterable[str], integer: set[str], prices: NoiseByLayer
+) -> float:
     """What a network takes with these nodes in integers, by the definition; infinite where that is no placement."""
     nodes = {str(node.name): node for node in graph}
     taken_in = {id(output_of(nodes[name]).producer()): name for name in possible}
@@ -106,6 +109,7 @@ def seconds(graph: ir.Graph, costs: CostTable, possible: Iterable[str], integer:
         name = taken_in.get(id(node), str(node.name))
         cost = costs.of(node)
         total += cost.integer if name in integer else cost.exact
+        total += prices.weights.get(str(node.name), 0.0) if node.name in integer else 0.0
         written = [output_of(node)] if name in possible and name == node.name else list(node.outputs)
         if name in possible and name != node.name:
             continue  # an activation that its layer takes in
@@ -117,18 +121,21 @@ def seconds(graph: ir.Graph, costs: CostTable, possible: Iterable[str], integer:
                 total += costs.border(elements_of(value))
             if not from_integers and any(in_integers):
                 total += costs.border(elements_of(value))
+            if (from_integers and node.op_type != "Gemm") or any(in_integers):
+                total += prices.values.get(str(value.name), 0.0)
         if name in integer and node.op_type in ("Add", "Concat", "GlobalAveragePool", "Flatten"):
             writers = [value.producer() for value in integer_inputs(node)]
             if any(w is None or taken_in.get(id(w), str(w.name)) not in integer for w in writers):
                 return math.inf
     for value in graph.inputs:
         if any(str(use.node.name) in integer for use in value.uses()):
-            total += costs.border(elements_of(value))
+            total += costs.border(elements_of(value)) + prices.values.get(str(value.name), 0.0)
     return total
 
 
+@pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize("seed", range(12))
-def test_no_other_plan_is_faster_by_the_table(seed: int) -> None:
+def test_no_other_plan_is_faster_by_the_table(seed: int, *, noisy: bool) -> None:
     rng = np.random.default_rng(seed)
     border = int(10 ** rng.uniform(2, 4.5))
     costs = table(
@@ -141,15 +148,22 @@ def test_no_other_plan_is_faster_by_the_table(seed: int) -> None:
     graph = prepared(with_parameters(HEAD + BODY, SHAPES), where="test").graph
     possible = place(graph).nodes
     free = list(place(graph).nodes) + [name for name in ("add", "cat", "pool", "flat") if name not in possible]
-    kept = set(least_time(graph, costs, possible))
+    prices = NoiseByLayer({}, {})
+    if noisy:
+        prices = NoiseByLayer(
+            *({name: int(10 ** rng.uniform(1, 4)) for name in names} for names in ("xbdfgh", "acefj"))
+        )
+    kept = set(least_time(graph, costs, possible, prices))
     layers = [name for name in possible if name not in ("pool", "flat")]
     best = math.inf
     for labels in itertools.product((False, True), repeat=len(free)):
-        best = min(best, seconds(graph, costs, possible, {n for n, own in zip(free, labels, strict=True) if own}))
+        best = min(
+            best, seconds(graph, costs, possible, {n for n, own in zip(free, labels, strict=True) if own}, prices)
+        )
     own = math.inf
     for labels in itertools.product((False, True), repeat=2):  # the pools follow their neighbours
         pools = {name for name, label in zip(("pool", "flat"), labels, strict=True) if label and name in possible}
-        own = min(own, seconds(graph, costs, possible, (set(layers) - kept) | pools))
+        own = min(own, seconds(graph, costs, possible, (set(layers) - kept) | pools, prices))
     assert own == pytest.approx(best, rel=1e-3)
 
 

@@ -1,7 +1,7 @@
 """Quantise random networks of timm to int8, and print what is in integers, the noise, and the time against float.
 
-    python scripts/int8_speed.py make DIR [NAME ...]      NAME.float.onnx and NAME.int8.onnx into DIR, with their proof
-    python scripts/int8_speed.py time DIR [NAME ...]      int8 over folded float, interleaved, one thread
+    python scripts/int8/speed.py make DIR [NAME ...]      NAME.float.onnx and NAME.int8.onnx into DIR, with their proof
+    python scripts/int8/speed.py time DIR [NAME ...]      int8 over folded float, interleaved, one thread
 
 Gammas are drawn from 0.5 to 1.5 and the statistics calibrated on random data, as scripts/fold_zoo.py does: a ResNet of
 timm begins with gammas of 0, whose blocks would be pruned away. LIMITS: ratios that each network has to stay below.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import onnx
 import torch
+
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # where common/ lies
 from common.networks import build, calibrate, randomise, source_of
 
 from bnfold.benchmarking import Axes, bench_files

@@ -1,6 +1,6 @@
 """What int8 loses on crops of photographs, for a file with trained weights; ONNX Runtime's own quantiser beside it.
 
-    python scripts/int8_accuracy.py MODEL.onnx [--mean 127 --divide 128] PHOTO|FOLDER ...
+    python scripts/int8/accuracy.py MODEL.onnx [--mean 127 --divide 128] PHOTO|FOLDER ...
 
 MODEL is a folded float file that reads (N, 3, H, W). Crops of random size and place are cut from the photographs: 256
 to calibrate on, 100 others to judge by. Printed for each file: signal over quantisation noise of the output in

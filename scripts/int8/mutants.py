@@ -1,6 +1,6 @@
 """Change an int8 file in one place at a time, and print by which check of its proof the change is caught, and where.
 
-    python scripts/int8_mutants.py MODEL.onnx SAMPLES.npz
+    python scripts/int8/mutants.py MODEL.onnx SAMPLES.npz
 
 MODEL is a folded float file, SAMPLES has an array for each input. The layers that are changed lie in its middle.
 """

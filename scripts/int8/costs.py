@@ -1,6 +1,6 @@
 """Measure what layers cost in integers and in float, and what a border between the two costs: the planner's table.
 
-    python scripts/int8_costs.py OUT.json [--budget SECONDS]
+    python scripts/int8/costs.py OUT.json [--budget SECONDS]
 
 OUT.json is bnfold/quantisation/costs/TARGET.json. What it holds already is not measured again, so that a run that ended
 early (--budget) goes on where it stopped. A layer's time is the slope of a chain of equal ones, convolution and Relu
