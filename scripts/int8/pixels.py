@@ -3,7 +3,7 @@
     python scripts/int8/pixels.py [--json FILE [--missing]] PHOTOS [NAME ...]
 
 NAME is `timm:NAME` (random weights, gammas of 0.5 to 1.5) or `field:NAME`, a function of scripts/field_networks.py
-with weights that others trained. Crops are cut from the photographs in the folder PHOTOS (scripts/int8_accuracy.py),
+with weights that others trained. Crops are cut from the photographs in the folder PHOTOS (scripts/int8/accuracy.py),
 96, of which a quarter is held out. Files take bytes, height, width, channels, blue first. Printed: signal over noise in
 decibels of the first layer and of the output, of the file with its own input and of that with pixels; exit code 1 where
 the first layer loses more than 0.5 dB, a file is not proven, or anything is quantised in front of it.
@@ -22,8 +22,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from accuracy import crops, photographs
 from common.rows import measured_rows, parse
-from int8_accuracy import crops, photographs
 from preprocessing_exact import network
 
 import bnfold
