@@ -2,7 +2,8 @@
 
     python scripts/int8/mutants.py MODEL.onnx SAMPLES.npz
 
-MODEL is a folded float file, SAMPLES has an array for each input. The layers that are changed lie in its middle.
+MODEL is a folded float file, SAMPLES has an array for each input. All that can be is in integers, and the
+layers that are changed lie in the middle.
 """
 
 from __future__ import annotations
@@ -167,9 +168,9 @@ def main(show: Callable[[str], None] = print) -> None:
             {name: stored[name][:32] for name in stored.files}, seed=0, where=str(arguments.samples)
         )
     feeds = list(batches({name: array[:1] for name, array in samples.held_out.items()}, inputs, 1))
-    made = quantise(folded, samples, inputs, threads=1)
+    made = quantise(folded, samples, inputs, kept={}, threads=1)
     layer, float_layer = middle_layer(made), next_layer(made)
-    mixed = quantise(folded, samples, inputs, keep_float=[float_layer], threads=1)
+    mixed = quantise(folded, samples, inputs, kept={}, keep_float=[float_layer], threads=1)
     right = [texts for own in (made, mixed) for texts in caught_by(own.model, own, feeds).values()]
     show(f"as written: {sum(map(len, right))} differences; the layers that are changed: {layer}, {float_layer}")
     for name, mutate in MUTANTS.items():
