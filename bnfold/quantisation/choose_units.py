@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from bnfold.quantisation.calibrate import observe_channels
 from bnfold.quantisation.calibrated import Work, calibrated, finished, measured_noise
-from bnfold.quantisation.gauge import choose_gauge, with_statistics
+from bnfold.quantisation.gauge import choose_gauge, in_units, with_statistics
 from bnfold.quantisation.measure_error import output_errors
 from bnfold.quantisation.write import write
 from bnfold.records.quantisation import GaugeFacts
@@ -24,7 +24,7 @@ __all__ = ["N_STATISTICS", "Units", "units_worth_taking"]
 
 LEAST_GAIN_DB = 1.0
 N_STATISTICS = 32  # samples that the units are chosen by
-ROUNDS = 2  # what noise is made of is seen better in units that are near the best
+ROUNDS = 2  # by the model of noise, and from there again by the noise that is measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ def units_worth_taking(
 ) -> Units:
     """The units of least noise; they are taken where they gain more than a decibel on the samples held out.
 
-    Units that gained so much are a better place to look from: they are searched again from there, and the best that was
-    measured is taken.
+    First those of the model of noise; near these, the noise of each place says where the model is wrong, and units are
+    searched once more. Both files are measured, and the better one is taken.
 
     Args:
         model: the prepared float graph; unchanged.
@@ -60,24 +60,24 @@ def units_worth_taking(
         errors = output_errors(file, exact, work.samples.held_out, work.inputs, threads=work.threads)
         return min(error.sqnr_db for error in errors)
 
-    best, before, n_classes = Units(model, {}, _facts(0.0, 0)), None, 0
-    start, scales = model, dict[str, np.ndarray]()
-    for _ in range(ROUNDS):
-        statistics = observe_channels(
-            start, with_statistics(recipe, start.graph), first, work.inputs, threads=work.threads
-        )
-        chosen = choose_gauge(start, recipe, statistics, _in_units(known, scales), measured_noise(start, recipe, work))
-        n_classes = chosen.n_classes
-        if before is None and chosen.gain_db <= LEAST_GAIN_DB:
-            return Units(model, {}, _facts(chosen.gain_db, n_classes))
-        before = measured(model) if before is None else before
-        scales = {name: scales.get(name, 1.0) * chosen.scales.get(name, 1.0) for name in {**scales, **chosen.scales}}
-        start, gain = chosen.model, measured(chosen.model) - before
-        if gain <= LEAST_GAIN_DB:
-            break
-        if gain > (best.facts.predicted_gain_db or 0.0):
-            best = Units(start, scales, _facts(gain, n_classes))
-    return best if best.facts.taken else Units(model, {}, _facts(gain, n_classes))
+    best, before, gain = Units(model, {}, _facts(0.0, 0)), 0.0, 0.0
+    start, scales, total = model, dict[str, np.ndarray](), np.ones(1)
+    for k in range(ROUNDS):
+        wanted = with_statistics(recipe, start.graph)
+        statistics = observe_channels(start, wanted, first, work.inputs, threads=work.threads)
+        seen = measured_noise(start, recipe, work) if k else None
+        chosen = choose_gauge(start, recipe, statistics, _in_units(known, scales), seen)
+        if not k:
+            if chosen.gain_db <= LEAST_GAIN_DB:
+                return Units(model, {}, _facts(chosen.gain_db, chosen.n_classes))
+            before = measured(model)
+        start, total = model.clone(), total * chosen.by_class
+        scales = in_units(start, total)  # from the first graph: its parameters are rounded once
+        gain = measured(start) - before
+        if not best.facts.taken or gain > (best.facts.predicted_gain_db or 0.0):
+            facts = _facts(gain, chosen.n_classes)
+            best = Units(start, scales, facts) if facts.taken else Units(model, {}, facts)
+    return best
 
 
 def _facts(gain: float, n_classes: int) -> GaugeFacts:

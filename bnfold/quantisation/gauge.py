@@ -51,12 +51,14 @@ class Chosen:
         scales: a of what layers read and write, by the value's name, one number for each channel; 1 where absent.
         gain_db: how much less noise that makes, as far as the model of it says.
         n_classes: of channels whose units are free.
+        by_class: a of every class of `free_classes`.
     """
 
     model: ir.Model
     scales: Mapping[str, Array]
     gain_db: float
     n_classes: int
+    by_class: Array
 
 
 def choose_gauge(
@@ -89,8 +91,8 @@ def choose_gauge(
     u = least_noise(terms, len(known))
     before, after = noise(terms, np.zeros(len(known))), noise(terms, u)
     gain = 10 * math.log10(before / after) if after > 0 else 0.0
-    scales = in_units(model, np.exp(u)[number])
-    return Chosen(model, scales, gain, len(known) - 1)
+    by_class = np.exp(u)[number]
+    return Chosen(model, in_units(model, by_class), gain, len(known) - 1, by_class)
 
 
 def in_units(model: ir.Model, scale: Array) -> dict[str, Array]:

@@ -136,16 +136,27 @@ def caught_by(
 
 
 def middle_layer(made: Quantised) -> str:
-    """A convolution in integers in the middle that is read in integers."""
-    layers = [plan.name for plan in made.recipe.nodes if plan.op == "Conv"]
+    """A convolution in integers in the middle that another one reads in integers, if possible one that a third reads.
+
+    A float layer whose output is not stored in integers, as in front of an addition, is never quantised again.
+    """
+    pairs = {
+        plan.name: readers[0] for plan in made.recipe.nodes
+        if plan.op == "Conv" and (readers := _readers(made, plan.output))
+    }  # fmt: skip
+    layers = [name for name, reader in pairs.items() if reader in pairs] or list(pairs)
     return layers[len(layers) // 2]
 
 
 def next_layer(made: Quantised) -> str:
     """The convolution that reads what the middle layer writes."""
-    value = _output(made, middle_layer(made))
-    integers = {plan.name for plan in made.recipe.nodes}
-    return str(next(node.name for node in made.reference.graph.node if value in node.input and node.name in integers))
+    return _readers(made, _output(made, middle_layer(made)))[0]
+
+
+def _readers(made: Quantised, value: str) -> list[str]:
+    """The convolutions in integers that read a value."""
+    integers = {plan.name for plan in made.recipe.nodes if plan.op == "Conv"}
+    return [str(node.name) for node in made.reference.graph.node if value in node.input and node.name in integers]
 
 
 def _output(made: Quantised, layer: str) -> str:
