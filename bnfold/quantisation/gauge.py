@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bnfold.folding.units import Units
     from bnfold.quantisation.calibrate import ChannelStatistics
     from bnfold.quantisation.noise import Term
+    from bnfold.quantisation.noise_by_layer import NoiseByLayer
     from bnfold.records.recipes import Recipe
 
 __all__ = ["Chosen", "choose_gauge", "free_classes", "in_units", "unit_classes", "with_statistics"]
@@ -50,12 +51,14 @@ class Chosen:
         scales: a of what layers read and write, by the value's name, one number for each channel; 1 where absent.
         gain_db: how much less noise that makes, as far as the model of it says.
         n_classes: of channels whose units are free.
+        by_class: a of every class of `free_classes`.
     """
 
     model: ir.Model
     scales: Mapping[str, Array]
     gain_db: float
     n_classes: int
+    by_class: Array
 
 
 def choose_gauge(
@@ -63,18 +66,24 @@ def choose_gauge(
     recipe: Recipe,
     statistics: Mapping[str, ChannelStatistics],
     measured: Mapping[str, Array] | None = None,
+    noise_of: NoiseByLayer | None = None,
 ) -> Chosen:
     """The units of least noise, and the graph in them.
+
+    What the model of noise leaves out (a wrong weight is wrong at all positions alike, which a mean over space does not
+    take away) is measured: each term is scaled to the noise that its place was seen to make.
 
     Args:
         model: the prepared float graph; unchanged.
         recipe: what is in integers.
         statistics: of every value that has a scale of its own or that a layer reads, by name.
         measured: sensitivities of values by name, see `sensitivities`.
+        noise_of: each place, as the network is; None takes the model's.
     """
     model = model.clone()
     units, classes = unit_classes(model.graph)
-    terms = _terms(model.graph, recipe, statistics, _Ids(units, classes), measured)
+    named = _terms(model.graph, recipe, statistics, _Ids(units, classes), measured)
+    terms = _as_measured(named, noise_of, len(classes)) if noise_of is not None else [term for _, term in named]
     known = np.unique(np.concatenate([np.zeros(1, np.int64), *(_classes_of(term) for term in terms)]))
     number = np.zeros(int(classes.max()) + 1, np.int64)
     number[known] = np.arange(len(known))  # classes that no term knows keep their units
@@ -82,8 +91,8 @@ def choose_gauge(
     u = least_noise(terms, len(known))
     before, after = noise(terms, np.zeros(len(known))), noise(terms, u)
     gain = 10 * math.log10(before / after) if after > 0 else 0.0
-    scales = in_units(model, np.exp(u)[number])
-    return Chosen(model, scales, gain, len(known) - 1)
+    by_class = np.exp(u)[number]
+    return Chosen(model, in_units(model, by_class), gain, len(known) - 1, by_class)
 
 
 def in_units(model: ir.Model, scale: Array) -> dict[str, Array]:
@@ -135,25 +144,41 @@ def _terms(
     statistics: Mapping[str, ChannelStatistics],
     ids: _Ids,
     measured: Mapping[str, Array] | None,
-) -> list[Term]:
+) -> list[tuple[str, Term]]:
+    """What makes noise, by the name of the value or of the layer."""
     positions = {name: own.positions for name, own in statistics.items()}
     s = sensitivities(graph, positions, measured)
     values = {str(value.name): value for node in graph for value in node.outputs}
     values |= {str(value.name): value for value in graph.inputs}
-    terms: list[Term] = []
+    terms: list[tuple[str, Term]] = []
     for name in recipe.ranges:
         own = statistics.get(name)
         if own is None or name not in s or len(s[name]) != len(own.high):
             continue
         classes = ids.of_channels(values[name], len(own.high))
         if classes is not None:
-            terms.append(ActivationNoise(classes, -own.low, own.high, s[name] * own.positions))
+            terms.append((name, ActivationNoise(classes, -own.low, own.high, s[name] * own.positions)))
     integer = {plan.name for plan in recipe.nodes}
     for node in graph:
         if str(node.name) in integer and kind_of(node) in WEIGHTED:
             term = _weight_term(node, recipe, statistics, ids, s)
-            terms += [] if term is None else [term]
+            terms += [] if term is None else [(str(node.name), term)]
     return terms
+
+
+def _as_measured(named: Sequence[tuple[str, Term]], seen: NoiseByLayer, n_classes: int) -> list[Term]:
+    """The terms with the noise that was measured; one without takes the typical factor of the others."""
+    start = np.zeros(n_classes)
+    predicted = [noise([term], start) for _, term in named]
+    found = [{**seen.values, **seen.weights}.get(name, 0.0) for name, _ in named]
+    factors = [own / own_model for own, own_model in zip(found, predicted, strict=True) if own > 0 and own_model > 0]
+    typical = float(np.exp(np.mean(np.log(factors)))) if factors else 1.0
+    return [
+        dataclasses.replace(
+            term, sensitivity=term.sensitivity * (own / own_model if own > 0 and own_model > 0 else typical)
+        )
+        for (_, term), own, own_model in zip(named, found, predicted, strict=True)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)

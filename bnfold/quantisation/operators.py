@@ -35,7 +35,7 @@ WEIGHTED = in_integers("weights")
 JOINS = in_integers("join")
 POOLS = in_integers("pool")
 CARRIERS = in_integers("move")
-_ALL = in_integers("weights", "join", "pool", "move", "table") | {op.Relu}  # Relu and Clip: see `activation_of`
+_ALL = in_integers("weights", "join", "pool", "move", "table")  # Relu and Clip: see `activation_of`
 LAYERS = (op.Conv, op.Gemm, op.MatMul, op.Add)  # that the report names
 
 _UNSIMULATED = frozenset(

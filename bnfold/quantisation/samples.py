@@ -66,14 +66,12 @@ def split_samples(samples: Mapping[str, np.ndarray], *, seed: int, where: str) -
                 found=f"{len(bad)} such values, the first in sample {bad[0][0]}", remedy="leave these samples out",
             )  # fmt: skip
     if all((array == array[:1]).all() for array in samples.values()):
-        raise InputRefused(
-            "all samples are the same", where=where, found=f"{n} samples of one value each", remedy=_REMEDY
-        )
+        raise InputRefused("all samples are the same", where=where, found=f"{n} equal samples", remedy=_REMEDY)
     floats = [array for array in samples.values() if array.dtype.kind == "f"]
     if floats and all(_is_constant(array) for array in floats):
         raise InputRefused(
             "every sample is constant, which excites no range", where=where,
-            found=f"{n} samples of one number each", remedy=_REMEDY,
+            found=f"{n} samples, each of one number", remedy=_REMEDY,
         )  # fmt: skip
     order = np.random.default_rng(seed).permutation(n)
     n_held_out = max(1, min(round(HELD_OUT * n), MOST_HELD_OUT))

@@ -23,7 +23,7 @@ from bnfold.graph.constants import constant, operand
 from bnfold.graph.edit import drop_unused_initializers
 from bnfold.graph.operators import Trait, kind_of
 from bnfold.quantisation.grids import Grid, grid_of
-from bnfold.quantisation.operators import WEIGHTED
+from bnfold.quantisation.operators import JOINS, POOLS, WEIGHTED
 from bnfold.quantisation.pixels import only_integers
 from bnfold.quantisation.placement import integer_inputs
 from bnfold.quantisation.stored import stored_constant, write_parameters
@@ -178,14 +178,15 @@ class _Writer:
         """The scale once for each channel, in front of a float layer.
 
         ONNX Runtime's WeightBiasQuantization quantises the weight of a float layer again, per tensor, where its input
-        is a DequantizeLinear of a single scale and its output ends in a QuantizeLinear. Scales per axis, all equal, are
-        the same numbers and leave the layer as it is.
+        is a DequantizeLinear of a single scale and its output ends in a QuantizeLinear; an addition, a concatenation or
+        a pool between the two becomes an integer kernel. Scales per axis, all equal, are the same numbers and leave the
+        layer as it is.
         """
-        value = node.inputs[index]
-        if index or value is None or not kind_of(node).has(Trait.LINEAR):
+        value, kind = node.inputs[index], kind_of(node)
+        is_layer = kind.has(Trait.LINEAR) and index == 0 and constant(node.inputs[1]) is not None
+        if not (is_layer or kind in JOINS | POOLS) or value is None or value.shape is None:
             return None
-        weight = constant(node.inputs[1])
-        if weight is None or value.shape is None or len(value.shape) < 2 or not isinstance(value.shape[1], int):
+        if len(value.shape) < 2 or not isinstance(value.shape[1], int):
             return None
         grid, name, channels = self.grids[str(value.name)], str(value.name), value.shape[1]
         return [

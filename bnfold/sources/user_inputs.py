@@ -86,9 +86,9 @@ def _loaded(path: Path) -> dict[str, np.ndarray]:
                 raise InputRefused("this is not an .npz file", where=str(path), found="one array", remedy=_REMEDY)
             return {name: _array(path, file, name) for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputRefused(
-            "the .npz file cannot be read", where=str(path), found=" ".join(str(error).split())[:200], remedy=_REMEDY
-        ) from error
+        is_archive = isinstance(error, OSError) or zipfile.is_zipfile(path)
+        found = " ".join(str(error).split())[:200] if is_archive else "no archive of arrays"
+        raise InputRefused("the .npz file cannot be read", where=str(path), found=found, remedy=_REMEDY) from error
 
 
 def _array(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:

@@ -83,8 +83,8 @@ def sensitivities_of(
     certificate = conversion.ledger.certificate
     if precision == "fp16" or conversion.program is None or certificate is None or source.form is not None:
         return {}
+    from bnfold.quantisation.choose_units import N_STATISTICS
     from bnfold.quantisation.gradients import in_folded_units, squared_gradients
-    from bnfold.quantisation.quantise import N_STATISTICS
 
     first = {name: array[:N_STATISTICS] for name, array in samples.calibration.items()}
     try:

@@ -1,10 +1,10 @@
 """What int8 loses on crops of photographs, for a file with trained weights; ONNX Runtime's own quantiser beside it.
 
-    python scripts/int8/accuracy.py MODEL.onnx [--mean 127 --divide 128] PHOTO|FOLDER ...
+    python scripts/int8/accuracy.py MODEL.onnx [--mean 127 --divide 128] [--judged 100] PHOTO|FOLDER ...
 
 MODEL is a folded float file that reads (N, 3, H, W). Crops of random size and place are cut from the photographs: 256
 to calibrate on, 100 others to judge by. Printed for each file: signal over quantisation noise of the output in
-decibels, and on how many of the 100 the largest class is that of the float file.
+decibels, and on how many of those that judge the largest class is that of the float file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bnfold.records import InputSpec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-N_CALIBRATION, N_JUDGED = 256, 100
+N_CALIBRATION = 256
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 SMALLEST_SIDE = 200  # pixels of a photograph
 
@@ -79,19 +79,20 @@ def main(show: Callable[[str], None] = print) -> None:
     parser.add_argument("photographs", type=Path, nargs="+")
     parser.add_argument("--mean", type=float, default=127.0)
     parser.add_argument("--divide", type=float, default=128.0)
+    parser.add_argument("--judged", type=int, default=100, metavar="N", help="crops to judge by")
     parser.add_argument("--own", action="store_true", help="leave ONNX Runtime's quantiser out")
     arguments = parser.parse_args()
-    folded = onnx.load(arguments.model)
+    folded, n_judged = onnx.load(arguments.model), arguments.judged
     (value,) = folded.graph.input
     height, width = (dim.dim_value for dim in value.type.tensor_type.shape.dim[2:])
     specs = (InputSpec(value.name, (None, 3, height, width), "float32"),)
     images = photographs(arguments.photographs)
     scaled = [
         {value.name: (crops(images, n, (height, width), seed) - arguments.mean) / arguments.divide}
-        for seed, n in enumerate((N_CALIBRATION, N_JUDGED))
+        for seed, n in enumerate((N_CALIBRATION, n_judged))
     ]
     samples = split_samples(scaled[0], seed=0, where="crops")
-    show(f"{len(images)} photographs; {samples.n} crops give the ranges, {N_JUDGED} others judge")
+    show(f"{len(images)} photographs; {samples.n} crops give the ranges, {n_judged} others judge")
     with tempfile.TemporaryDirectory() as place:
         files: dict[str, Path | bytes] = {}
         for name, corrected in (("bnfold", True), ("bnfold, biases as they are", False)):
@@ -104,7 +105,7 @@ def main(show: Callable[[str], None] = print) -> None:
             files["quantize_static, per channel, u8 s8"] = by_runtime(arguments.model, Path(place), scaled[0], **best)
         for name, file in files.items():
             for error in output_errors(file, arguments.model, scaled[1], specs):
-                same = "-" if error.agreement is None else f"{N_JUDGED * error.agreement:.0f} of {N_JUDGED}"
+                same = "-" if error.agreement is None else f"{n_judged * error.agreement:.0f} of {n_judged}"
                 show(f"{name:40} {error.name:12} {error.sqnr_db:6.2f} dB   same class {same}")
 
 

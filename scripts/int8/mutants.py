@@ -2,7 +2,8 @@
 
     python scripts/int8/mutants.py MODEL.onnx SAMPLES.npz
 
-MODEL is a folded float file, SAMPLES has an array for each input. The layers that are changed lie in its middle.
+MODEL is a folded float file, SAMPLES has an array for each input. All that can be is in integers, and the
+layers that are changed lie in the middle.
 """
 
 from __future__ import annotations
@@ -135,16 +136,27 @@ def caught_by(
 
 
 def middle_layer(made: Quantised) -> str:
-    """A convolution in integers in the middle that is read in integers."""
-    layers = [plan.name for plan in made.recipe.nodes if plan.op == "Conv"]
+    """A convolution in integers in the middle that another one reads in integers, if possible one that a third reads.
+
+    A float layer whose output is not stored in integers, as in front of an addition, is never quantised again.
+    """
+    pairs = {
+        plan.name: readers[0] for plan in made.recipe.nodes
+        if plan.op == "Conv" and (readers := _readers(made, plan.output))
+    }  # fmt: skip
+    layers = [name for name, reader in pairs.items() if reader in pairs] or list(pairs)
     return layers[len(layers) // 2]
 
 
 def next_layer(made: Quantised) -> str:
     """The convolution that reads what the middle layer writes."""
-    value = _output(made, middle_layer(made))
-    integers = {plan.name for plan in made.recipe.nodes}
-    return str(next(node.name for node in made.reference.graph.node if value in node.input and node.name in integers))
+    return _readers(made, _output(made, middle_layer(made)))[0]
+
+
+def _readers(made: Quantised, value: str) -> list[str]:
+    """The convolutions in integers that read a value."""
+    integers = {plan.name for plan in made.recipe.nodes if plan.op == "Conv"}
+    return [str(node.name) for node in made.reference.graph.node if value in node.input and node.name in integers]
 
 
 def _output(made: Quantised, layer: str) -> str:
@@ -167,9 +179,9 @@ def main(show: Callable[[str], None] = print) -> None:
             {name: stored[name][:32] for name in stored.files}, seed=0, where=str(arguments.samples)
         )
     feeds = list(batches({name: array[:1] for name, array in samples.held_out.items()}, inputs, 1))
-    made = quantise(folded, samples, inputs, threads=1)
+    made = quantise(folded, samples, inputs, kept={}, threads=1)
     layer, float_layer = middle_layer(made), next_layer(made)
-    mixed = quantise(folded, samples, inputs, keep_float=[float_layer], threads=1)
+    mixed = quantise(folded, samples, inputs, kept={}, keep_float=[float_layer], threads=1)
     right = [texts for own in (made, mixed) for texts in caught_by(own.model, own, feeds).values()]
     show(f"as written: {sum(map(len, right))} differences; the layers that are changed: {layer}, {float_layer}")
     for name, mutate in MUTANTS.items():

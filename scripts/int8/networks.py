@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["CANVASES", "CLASSIFIERS"]
 
 CLASSIFIERS = {
-    "resnet": 2, "preact_resnet": 3, "repvgg": 4, "mobilenet": 4, "mobilenet_v3": 4, "densenet": 3,
+    "resnet": 2, "preact_resnet": 3, "repvgg": 4, "mobilenet": 4, "mobilenet_v3": 4, "densenet": 2,
 }  # fmt: skip
 """Epochs by the name of the network."""
 CANVASES = ("unet", "detector")
+SMALLER = {"densenet": ("n_stem, 3, padding=1", "n_stem, 3, stride=2, padding=1")}
+"""What is written otherwise than in the zoo: a stem of stride 2, as the paper has it for larger images."""
 ZOO = Path(__file__).parents[2] / "models"
 
 
@@ -39,6 +41,7 @@ def train(name: str, fashion: Path, runs: Path) -> Path:
     text = (own if own.is_file() else ZOO / f"{name}.py").read_text()
     if name in CLASSIFIERS:
         text = text.replace("INPUT_SHAPE = (1, 1, 8, 8)", "INPUT_SHAPE = (1, 1, 28, 28)")
+        text = text.replace(*SMALLER.get(name, ("", "")))
     runs.mkdir(parents=True, exist_ok=True)
     file = runs / f"{name}.py"
     file.write_text(text)

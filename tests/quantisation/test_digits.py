@@ -47,7 +47,7 @@ def test_a_file_is_derived_from_the_digits_that_it_was_rounded_from(
         del model.graph.value_info[:]
     digits = digits_for(model)
     made = make(model, digits=digits)
-    assert made.gauge.taken
+    assert made.gauge.taken or not rescaled
     assert Derivation(made.source, made.model, made.recipe, made.digits).differences == []
 
 
