@@ -97,7 +97,7 @@ def test_scripts_of_the_readme() -> None:
 def test_links_lead_to_files(document: str) -> None:
     text = (REPOSITORY / document).read_text()
     targets = [target for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
-    mentioned = re.findall(r"(?<=[`/])(scripts/[\w.-]+\w)", text)
+    mentioned = re.findall(r"(?<=[`/])(scripts/[\w./-]+\w)", text)
     assert targets
     assert mentioned
     assert [target for target in (*targets, *mentioned) if not (REPOSITORY / target).is_file()] == []

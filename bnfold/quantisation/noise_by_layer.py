@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import constant
 from bnfold.quantisation.digits import digits_of
 from bnfold.quantisation.operators import WEIGHTED, channel_axis
@@ -168,7 +169,7 @@ def _adding(node: onnx.NodeProto, places: set[str]) -> list[onnx.NodeProto]:
     for k, name in enumerate(node.output):
         if name in places:
             copy.output[k] = f"{name}/exact"
-            added.append(onnx.helper.make_node("Add", [copy.output[k], _error_name(name)], [name]))
+            added.append(onnx.helper.make_node(op.Add, [copy.output[k], _error_name(name)], [name]))
     return [copy, *added]
 
 
