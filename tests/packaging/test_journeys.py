@@ -17,7 +17,7 @@ from torch import nn
 import bnfold
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = Path(bnfold.__file__).parent
+PACKAGE = f"{Path(bnfold.__file__).parent}/"
 Stop = tuple[str, str]
 Cli = Callable[..., Result]
 
@@ -34,9 +34,8 @@ def calls(run: Callable[[], object]) -> list[Stop]:
     made: list[Stop] = []
 
     def note(frame: FrameType, event: str, _argument: object) -> None:
-        path = Path(frame.f_code.co_filename)
-        if event == "call" and path.is_relative_to(PACKAGE):
-            made.append((path.relative_to(PACKAGE).as_posix(), frame.f_code.co_name))
+        if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
+            made.append((frame.f_code.co_filename.removeprefix(PACKAGE), frame.f_code.co_name))
 
     before = sys.getprofile()
     sys.setprofile(note)

@@ -12,6 +12,7 @@ import onnxruntime as ort
 import pytest
 
 import bnfold
+from bnfold.benchmarking import session_runs
 from bnfold.benchmarking.axes import Cell
 from bnfold.benchmarking.cold_start import ColdStart
 from bnfold.benchmarking.halving import Measured, Tried
@@ -43,6 +44,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CpuMeter, "noise_since", lambda *_arguments: Noise())
 
 
+@pytest.mark.alone
 def test_a_file_is_tuned_and_the_session_read_again(
     network: Path, tmp_path: Path, cli: Callable[..., Result], quiet: None
 ) -> None:
@@ -230,7 +232,7 @@ def test_denormals_are_taken_where_they_help_and_change_no_bit() -> None:
 
 
 @pytest.mark.cold_process
-def test_a_process_of_its_own_takes_denormals_for_zero(tmp_path: Path) -> None:
+def test_a_process_of_its_own_takes_denormals_for_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this one ONNX Runtime has long decided: the answers of the process tell."""
     text = '<ir_version: 8, opset_import: ["" : 17]> net (float[1, 3] x) => (float[1, 3] y)'
     model = onnx.parser.parse_model(text + " <float tiny = {1e-39}> { h = Mul (x, tiny) y = Mul (h, big) }")
@@ -238,6 +240,7 @@ def test_a_process_of_its_own_takes_denormals_for_zero(tmp_path: Path) -> None:
     file = tmp_path / "tiny.onnx"
     onnx.save(model, file)
     spec = InputSpec("x", (1, 3), "float32")
+    monkeypatch.setattr(session_runs, "MIN_LOADS", 1)  # one process of each
     runs = SessionRuns(file, Cell("cpu", 1, "all", None, 1), [spec], {"x": (1, 3)}, {}, tmp_path, 0)
     kept, flushed = (runs.cold_starts([own], 0.0)[0][0] for own in (DEFAULT, FLUSHED))
     assert kept.steady_ms is not None
