@@ -3,8 +3,8 @@
 
 MIB_A_WORKER=3072 # the largest networks of the zoo lane take this much
 
-# run_pytest PYTHON OPTION ...: pytest with a worker for each CPU that this process may use and one more, since some tests
-# wait, as far as memory goes, each of one thread; the slowest tests at the end. Of several options -n the last counts: -n 0 is one process, as for pdb.
+# run_pytest PYTHON OPTION ...: pytest with a worker for each CPU that this process may use, as far as memory goes, each
+# of one thread; the slowest tests at the end. Of several options -n the last counts: -n 0 is one process, as for pdb.
 # A test marked `alone` runs while the other workers wait (tests/conftest.py).
 run_pytest() {
   local python="$1" n_workers
@@ -16,7 +16,7 @@ import psutil
 
 from bnfold.runtime import available_threads
 
-print(max(1, min(available_threads() + 1, psutil.virtual_memory().available // 2**20 // int(sys.argv[1]))))
+print(max(1, min(available_threads(), psutil.virtual_memory().available // 2**20 // int(sys.argv[1]))))
 PYTHON
   )"
   say "pytest, $n_workers workers"

@@ -59,14 +59,13 @@ def made(folder: Path) -> list[Stop]:
 
 
 def assert_straight(name: str, made: list[Stop]) -> None:
-    """The first and the last calls of the stops of a journey are in their order."""
+    """The last that enters the first room comes through all others in their order, and none is entered again."""
     route = journeys()[name]
     missing = [stop for stop in route if stop not in made]
     assert missing == []
-    first = [made.index(stop) for stop in route]
-    last = [len(made) - made[::-1].index(stop) for stop in route]
-    assert first == sorted(first), [route[i] for i in sorted(range(len(route)), key=first.__getitem__)]
-    assert last == sorted(last), [route[i] for i in sorted(range(len(route)), key=last.__getitem__)]
+    way = made[-1 - made[::-1].index(route[0]) :]
+    for positions in ([way.index(stop) for stop in route], [len(way) - way[::-1].index(stop) for stop in route]):
+        assert positions == sorted(positions), [route[i] for i in sorted(range(len(route)), key=positions.__getitem__)]
     modules = [module for module, _ in route]
     assert len(set(modules)) == len(modules)
 
