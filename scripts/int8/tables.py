@@ -76,11 +76,13 @@ class Network:
         called, arrays = calibration_samples(None, self.data, self.float_file, self.specs, facts, where=name)
         self.samples = split_samples(arrays, seed=0, where=called)
         self.known = sensitivities_of(conversion, source, self.samples, "int8")
+        self.known_rescaled: dict[str, np.ndarray] = {}
 
     def rescaled(self) -> onnx.ModelProto:
-        """The same function, every free class of channels 2^U(-4,4) times as large."""
+        """The same function, every free class of channels 2^U(-4,4) times as large; its gradients are smaller by that."""
         model = prepared(self.folded, where=self.name)
-        in_units(model, 2.0 ** np.random.default_rng(0).uniform(-4, 4, free_classes(model)))
+        scales = in_units(model, 2.0 ** np.random.default_rng(0).uniform(-4, 4, free_classes(model)))
+        self.known_rescaled = {name: s / scales[name] ** 2 for name, s in self.known.items() if name in scales}
         return self._finished(model)
 
     def _finished(self, model: ir.Model) -> onnx.ModelProto:
@@ -92,7 +94,7 @@ class Network:
     def write(self, method: str, scales: WeightScales, model: onnx.ModelProto, file: Path) -> None:
         """The int8 file of a method."""
         if method == "bnfold":
-            known = self.known if model is self.folded else None
+            known = self.known if model is self.folded else self.known_rescaled
             options: Any = {"kept": {}, "sensitivities": known, "threads": 1, "where": self.name}
             made = quantise(model, self.samples, self.specs, weights=scales, **options)
             save(made.model, file)
