@@ -79,7 +79,7 @@ class Network:
         self.known_rescaled: dict[str, np.ndarray] = {}
 
     def rescaled(self) -> onnx.ModelProto:
-        """The same function, every free class of channels 2^U(-4,4) times as large; its gradients are smaller by that."""
+        """The same function, every free class of channels 2^U(-4,4) times as large; gradients follow."""
         model = prepared(self.folded, where=self.name)
         scales = in_units(model, 2.0 ** np.random.default_rng(0).uniform(-4, 4, free_classes(model)))
         self.known_rescaled = {name: s / scales[name] ** 2 for name, s in self.known.items() if name in scales}
