@@ -13,7 +13,7 @@ ONNX Runtime 1.32 makes a graph of an int8 file that it does not load.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -61,9 +61,9 @@ def resize_nodes(
     nodes: list[ir.Node] = []
 
     def then(
-        op_type: str, *inputs: ir.Value | None, dtype: ir.DataType = ir.DataType.INT64, **attributes: object
+        op_type: str, *inputs: ir.Value | None, dtype: ir.DataType = ir.DataType.INT64, **attributes: Any
     ) -> ir.Value:
-        node = ir.node(op_type, list(inputs), attributes=attributes, name=f"{name}.{len(nodes)}.{op_type.lower()}")  # type: ignore[arg-type]
+        node = ir.node(op_type, list(inputs), attributes=attributes, name=f"{name}.{len(nodes)}.{op_type.lower()}")
         nodes.append(node)
         out = node.outputs[0]
         out.name, out.type = node.name, ir.TensorType(dtype)
@@ -79,7 +79,10 @@ def resize_nodes(
     first_of_pixels = 1 if pixels_layout == "nhwc" else 2
     lengths = then(op.Shape, pixels, start=first_of_pixels, end=first_of_pixels + 2)
     n = then(op.Shape, pixels, start=0, end=1)
-    channels = whole("channels", [dims[channel]])  # type: ignore[list-item]
+    n_channels = dims[channel]
+    if not isinstance(n_channels, int):
+        raise TypeError(f"the number of channels must be an int, got {n_channels}")
+    channels = whole("channels", [n_channels])
     shorter = then(op.ReduceMin, lengths, keepdims=1)
     sizes = then(op.Div, then(op.Mul, lengths, whole("side", [side])), shorter)
     resized = then(

@@ -127,6 +127,7 @@ def least_noise(terms: Sequence[Term], n_classes: int) -> Array:
     start = _even_peaks(terms, n_classes)[1:]
     if not start.size:
         return np.zeros(1)
+    # Past SciPy's own limits (2.2e-9 and 1e-5), at which the units still depended on where the search began.
     found = minimize(
         logarithm,
         start,

@@ -104,7 +104,7 @@ def curve(folder: Path, network: Path) -> Path:
     return folder / "bench.json"
 
 
-@pytest.mark.skipif(PYTHON is None, reason="TRITON_PYTHON names no environment with nvidia-pytriton")
+@pytest.mark.skipif(PYTHON is None, reason="TRITON_PYTHON is not set; scripts/test_triton.sh sets it")
 def test_triton_serves_the_repository(bundled: Callable[..., Path], network: Path, tmp_path: Path) -> None:
     folder = bundled("triton", bench=curve(tmp_path, network))
     with server(folder / "models", tmp_path) as (http, grpc):

@@ -5,12 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from click.testing import Result
+
+
+@pytest.fixture(scope="session")
+def convnet() -> Callable[[int], nn.Module]:
+    """Make a network of images of three channels, whose statistics are those of square images of a side."""
+
+    def make(side: int) -> nn.Module:
+        torch.manual_seed(3)
+        module = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 5, 3),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        )  # fmt: skip
+        module.train()(torch.randn(16, 3, side, side))
+        return module.eval()
+
+    return make
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from bnfold.sources import load_network
 from bnfold.sources.input_format import with_pixels
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -33,14 +34,8 @@ FORMAT = "uint8,nhwc,bgr,imagenet,resize=36"
 
 
 @pytest.fixture(scope="module")
-def network() -> nn.Module:
-    torch.manual_seed(3)
-    module = nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 5, 3),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-    )  # fmt: skip
-    module.train()(torch.randn(16, 3, 32, 32))
-    return module.eval()
+def network(convnet: Callable[[int], nn.Module]) -> nn.Module:
+    return convnet(32)
 
 
 def images(size: tuple[int, int], seed: int = 0) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
@@ -14,19 +15,16 @@ import bnfold
 from bnfold.errors import InputRefused
 from bnfold.records.file_facts import from_properties
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FORMAT = "uint8,nhwc,bgr,divide=255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225"
 
 
 @pytest.fixture(scope="module")
-def network() -> nn.Module:
-    torch.manual_seed(3)
-    module = nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 5, 3),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-    )  # fmt: skip
-    module.train()(torch.randn(16, 3, 16, 16))
-    return module.eval()
+def network(convnet: Callable[[int], nn.Module]) -> nn.Module:
+    return convnet(16)
 
 
 def run(model: bytes, pixels: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ __all__ = ["part_shape"]
 def part_shape(
     node: NodeProto, shape: Sequence[int], split: np.ndarray | None, position: int
 ) -> tuple[int, ...] | None:
-    """The shape of one part; None where there is none at this position.
+    """The shape of one part; None beyond the last.
 
     `torch.export` writes `x.split(n, dim)` like that: https://onnx.ai/onnx/operators/onnx__SplitToSequence.html
 
