@@ -1,10 +1,11 @@
 """The folded graph in the form that has integer kernels: the same function, in float.
 
     ReduceMean over space = GlobalAveragePool           MatMul + Add of constants = Gemm
-    Cast of bytes, Pad of zeros = Pad, Cast
+    Cast of bytes, Pad of zeros = Pad, Cast             Concat(a, b, c) = Concat(Concat(a, b), c), where a, b is one
 
 ONNX Runtime fuses a pooling between DequantizeLinear and QuantizeLinear, and a Gemm with its bias; the left hand sides
-stay several kernels, or float.
+stay several kernels, or float. It gives every reader of integers a DequantizeLinear of its own: in a DenseNet, where
+the Concat before a layer takes all earlier layers' outputs, their number grows with the square of the depth.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def prepared(folded: onnx.ModelProto, *, where: str) -> ir.Model:
             _pool_instead(model, node)
         elif kind_of(node) == op.MatMul:
             _gemm_instead(model, node)
+    _concatenate_once(model.graph)
     cast_last(model.graph)
     drop_unused_initializers(model.graph)
     return model
@@ -108,6 +110,22 @@ def _gemm_instead(model: ir.Model, node: ir.Node) -> None:
     gemm = ir.node(op.Gemm, [x, w, b], name=node.name)
     _replace(model.graph, add, [gemm])
     model.graph.remove(node, safe=True)
+
+
+def _concatenate_once(graph: ir.Graph) -> None:
+    """A Concat whose inputs begin with those of one before it, over the same axis, takes that one's output instead."""
+    written: dict[tuple[object, ...], ir.Value] = {}
+    for node in graph:
+        if kind_of(node) != op.Concat:
+            continue
+        axis, inputs = attribute(node, "axis", 0), list(node.inputs)
+        shared = (n for n in range(len(inputs) - 1, 1, -1) if (axis, *inputs[:n]) in written)
+        written.setdefault((axis, *inputs), node.outputs[0])
+        n = next(shared, 0)
+        if n:
+            for index, value in enumerate([written[axis, *inputs[:n]], *inputs[n:]]):
+                node.replace_input_with(index, value)
+            node.resize_inputs(1 + len(inputs) - n)
 
 
 def _replace(graph: ir.Graph, node: ir.Node, made: list[ir.Node]) -> None:

@@ -2,8 +2,8 @@
 
     python scripts/int8/mutants.py MODEL.onnx SAMPLES.npz
 
-MODEL is a folded float file, SAMPLES has an array for each input. All that can be is in integers, and the
-layers that are changed lie in the middle.
+MODEL is a folded float file, SAMPLES has an array for each input. All that can be is in integers; the layer that is
+changed lies in the middle.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from bnfold.quantisation.quantise import Quantised
 
-__all__ = ["MUTANTS", "caught_by", "middle_layer", "next_layer"]
+__all__ = ["MUTANTS", "caught_by", "middle_layer"]
 
 
 def _copy(made: Quantised) -> ModelProto:
@@ -136,27 +136,18 @@ def caught_by(
 
 
 def middle_layer(made: Quantised) -> str:
-    """A convolution in integers in the middle that another one reads in integers, if possible one that a third reads.
+    """A convolution in integers in the middle that another one reads in integers.
 
-    A float layer whose output is not stored in integers, as in front of an addition, is never quantised again.
+    Left in float, one whose output is not stored in integers, as in front of an addition, is never quantised again.
     """
-    pairs = {
-        plan.name: readers[0] for plan in made.recipe.nodes
-        if plan.op == "Conv" and (readers := _readers(made, plan.output))
-    }  # fmt: skip
-    layers = [name for name, reader in pairs.items() if reader in pairs] or list(pairs)
+    layers = [plan.name for plan in made.recipe.nodes if plan.op == "Conv" and _is_read(made, plan.output)]
     return layers[len(layers) // 2]
 
 
-def next_layer(made: Quantised) -> str:
-    """The convolution that reads what the middle layer writes."""
-    return _readers(made, _output(made, middle_layer(made)))[0]
-
-
-def _readers(made: Quantised, value: str) -> list[str]:
-    """The convolutions in integers that read a value."""
+def _is_read(made: Quantised, value: str) -> bool:
+    """Whether a convolution in integers reads a value."""
     integers = {plan.name for plan in made.recipe.nodes if plan.op == "Conv"}
-    return [str(node.name) for node in made.reference.graph.node if value in node.input and node.name in integers]
+    return any(value in node.input for node in made.reference.graph.node if node.name in integers)
 
 
 def _output(made: Quantised, layer: str) -> str:
@@ -180,15 +171,15 @@ def main(show: Callable[[str], None] = print) -> None:
         )
     feeds = list(batches({name: array[:1] for name, array in samples.held_out.items()}, inputs, 1))
     made = quantise(folded, samples, inputs, kept={}, threads=1)
-    layer, float_layer = middle_layer(made), next_layer(made)
-    mixed = quantise(folded, samples, inputs, kept={}, keep_float=[float_layer], threads=1)
+    layer = middle_layer(made)
+    mixed = quantise(folded, samples, inputs, kept={}, keep_float=[layer], threads=1)
     right = [texts for own in (made, mixed) for texts in caught_by(own.model, own, feeds).values()]
-    show(f"as written: {sum(map(len, right))} differences; the layers that are changed: {layer}, {float_layer}")
+    show(f"as written: {sum(map(len, right))} differences; the layer that is changed: {layer}")
     for name, mutate in MUTANTS.items():
-        subject, changed = (mixed, float_layer) if mutate is quantised_again else (made, layer)
-        found = caught_by(mutate(subject, changed), subject, feeds)
+        subject = mixed if mutate is quantised_again else made
+        found = caught_by(mutate(subject, layer), subject, feeds)
         by = [check for check, sentences in found.items() if sentences]
-        named = any(changed in text or _names(made, changed, text) for texts in found.values() for text in texts)
+        named = any(layer in text or _names(made, layer, text) for texts in found.values() for text in texts)
         show(f"{name:32} {'caught' if by else 'MISSED':7} by {', '.join(by) or '-':40} layer named: {named}")
 
 
