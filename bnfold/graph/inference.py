@@ -53,7 +53,7 @@ def infer_shapes(model: ir.Model) -> None:
         value.shape = shape
     for _ in range(_ROUNDS):
         gaps = _gaps(model)
-        if not any([_complete(node, model) for node in gaps] + [_complete_inputs(node) for node in _readers(gaps)]):
+        if not any([_complete(node, model) for node in gaps] + [_complete_inputs(node, model) for node in _readers(gaps)]):
             return
 
 
@@ -115,15 +115,27 @@ def _complete(node: ir.Node, model: ir.Model) -> bool:
     return before != [(value.shape, value.dtype) for value in node.outputs]
 
 
-def _complete_inputs(node: ir.Node) -> bool:
+def _complete_inputs(node: ir.Node, model: ir.Model) -> bool:
     """Fill in the inputs of one node, as far as they follow from its operator; whether anything was found."""
     found = False
     for index, shape in _told(node, inputs_by_operator).items():
         value = node.inputs[index] if index < len(node.inputs) else None
         if value is not None and value.shape is None and not value.is_graph_input():
-            _state(value, shape, None)
+            _state(value, shape, _type_of_input(node, index, model))
             found = True
     return found
+
+
+def _type_of_input(node: ir.Node, index: int, model: ir.Model) -> ir.DataType | None:
+    """The type of another value of the node that ONNX's schema gives the same type variable; None if none is known."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, model.opset_imports.get(node.domain, 1), node.domain)
+    except onnx.defs.SchemaError:
+        return None
+    ends = [*zip(schema.inputs, node.inputs, strict=False), *zip(schema.outputs, node.outputs, strict=False)]
+    own = schema.inputs[min(index, len(schema.inputs) - 1)].type_str
+    known = (value.dtype for formal, value in ends if formal.type_str == own and value is not None)
+    return next((dtype for dtype in known if dtype is not None), None)
 
 
 def _told(node: ir.Node, rule: Callable[[ir.Node], Shapes]) -> Shapes:
