@@ -53,7 +53,9 @@ def infer_shapes(model: ir.Model) -> None:
         value.shape = shape
     for _ in range(_ROUNDS):
         gaps = _gaps(model)
-        if not any([_complete(node, model) for node in gaps] + [_complete_inputs(node, model) for node in _readers(gaps)]):
+        if not any(
+            [_complete(node, model) for node in gaps] + [_complete_inputs(node, model) for node in _readers(gaps)]
+        ):
             return
 
 

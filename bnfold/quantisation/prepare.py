@@ -2,6 +2,7 @@
 
     ReduceMean over space = GlobalAveragePool           MatMul + Add of constants = Gemm
     Cast of bytes, Pad of zeros = Pad, Cast             Concat(a, b, c) = Concat(Concat(a, b), c), where a, b is one
+    Conv 1x1, AveragePool = AveragePool, Conv 1x1
 
 ONNX Runtime fuses a pooling between DequantizeLinear and QuantizeLinear, and a Gemm with its bias; the left hand sides
 stay several kernels, or float. It gives every reader of integers a DequantizeLinear of its own: in a DenseNet, where
@@ -11,6 +12,7 @@ the Concat before a layer takes all earlier layers' outputs, their number grows 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import onnx
 import onnx.shape_inference
@@ -22,6 +24,7 @@ from bnfold.graph.constants import attribute, constant, is_float
 from bnfold.graph.edit import drop_unused_initializers
 from bnfold.graph.operators import Trait, having, is_onnx, kind_of
 from bnfold.graph.reading import read_model
+from bnfold.quantisation.operators import WEIGHTED
 from bnfold.quantisation.pixels import cast_last
 
 __all__ = ["OLDEST_OPSET", "prepared"]
@@ -57,6 +60,8 @@ def prepared(folded: onnx.ModelProto, *, where: str) -> ir.Model:
             _pool_instead(model, node)
         elif kind_of(node) == op.MatMul:
             _gemm_instead(model, node)
+        elif kind_of(node) == op.AveragePool:
+            _pool_first(model.graph, node)
     _concatenate_once(model.graph)
     cast_last(model.graph)
     drop_unused_initializers(model.graph)
@@ -110,6 +115,49 @@ def _gemm_instead(model: ir.Model, node: ir.Node) -> None:
     gemm = ir.node(op.Gemm, [x, w, b], name=node.name)
     _replace(model.graph, add, [gemm])
     model.graph.remove(node, safe=True)
+
+
+def _pool_first(graph: ir.Graph, pool: ir.Node) -> None:
+    """AveragePool(W x + b) = W AveragePool(x) + b of a convolution with a 1x1 kernel, where no layer writes x.
+
+    A transition of a DenseNet is one. The convolution and the QuantizeLinear in front of it then have fewer positions,
+    and the pool, which is slow in integers, is float.
+    """
+    y, out = pool.inputs[0], pool.outputs[0]
+    conv = y.producer() if y is not None else None
+    if y is None or conv is None or kind_of(conv) != op.Conv or len(list(y.uses())) != 1 or y.is_graph_output():
+        return
+    weight, x = constant(conv.inputs[1]), conv.inputs[0]
+    if weight is None or set(weight.shape[2:]) != {1} or _is_moved(conv) or _is_moved(pool, steps=False):
+        return
+    if x is None or out.shape is None or y.shape is None or x.shape is None or _is_of_layer(x):
+        return
+    first = ir.node(op.AveragePool, [x], attributes=_attributes(pool), name=pool.name)
+    pooled = first.outputs[0]
+    pooled.name, pooled.type = f"{y.name}/pooled", x.type
+    pooled.shape = ir.Shape([x.shape[0], x.shape[1], *list(out.shape)[2:]])
+    moved = ir.node(op.Conv, [pooled, *conv.inputs[1:]], attributes=_attributes(conv), name=conv.name)
+    _replace(graph, pool, [first, moved])
+    graph.remove(conv, safe=True)
+
+
+def _is_moved(node: ir.Node, *, steps: bool = True) -> bool:
+    """Whether a window of a node may reach over the border, or, where that counts too, leave positions out."""
+    padded = any(attribute(node, "pads", None) or ()) or str(attribute(node, "auto_pad", "NOTSET")) != "NOTSET"
+    strides = attribute(node, "strides", None) or ()
+    return padded or (steps and any(stride != 1 for stride in strides))
+
+
+def _is_of_layer(x: ir.Value) -> bool:
+    """Whether a layer with weights, or the activation behind one, writes a value; or it is an input."""
+    node = x.producer()
+    while node is not None and kind_of(node) in (op.Relu, op.Clip) and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node is None or kind_of(node) in WEIGHTED
+
+
+def _attributes(node: ir.Node) -> dict[str, Any]:
+    return {name: each.value for name, each in node.attributes.items()}
 
 
 def _concatenate_once(graph: ir.Graph) -> None:

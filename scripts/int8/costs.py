@@ -57,7 +57,7 @@ SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {  # channels, side, kerne
         (576, 7, 3), (960, 7, 3), (72, 56, 5), (144, 28, 5), (240, 14, 5), (672, 14, 5), (672, 7, 5), (1152, 7, 5),
     ),
     "grouped": ((128, 56, 3), (256, 28, 3), (512, 14, 3), (1024, 7, 3)),
-    "gate": ((32, 1, 1), (128, 1, 1), (512, 1, 1)),
+    "gate": ((32, 1, 1), (128, 1, 1), (512, 1, 1), (1280, 1, 1)),
     "add": (
         (32, 112, 1), (24, 56, 1), (64, 56, 1), (256, 56, 1), (128, 28, 1), (512, 28, 1), (256, 14, 1), (96, 14, 1),
         (512, 7, 1),
@@ -70,8 +70,11 @@ def chain(kind: str, channels: int, side: int, kernel: int, n: int) -> onnx.Mode
     """n equal layers and a last one, which writes the output and stays float; of `add`, 1x1 and a residual each."""
     rng = np.random.default_rng(0)
     group = {"depthwise": channels, "grouped": GROUPS}.get(kind, 1)
-    nodes, constants, x = [], [], "x"
-    for k in range(n + 1):
+    nodes: list[onnx.NodeProto] = []
+    constants: list[TensorProto] = []
+    x = "x"
+    n_layers = n + (3 if kind == "add" else 1)  # residuals stand between layers in integers
+    for k in range(n_layers):
         shape = (channels, channels // group, kernel, kernel)
         fan_in = math.prod(shape[1:])
         weight = (rng.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(np.float32)
@@ -91,10 +94,10 @@ def chain(kind: str, channels: int, side: int, kernel: int, n: int) -> onnx.Mode
             )
         )
         y = f"c{k}"
-        if kind == "add" and k < n:
+        if kind == "add" and 1 <= k <= n:
             nodes.append(helper.make_node("Add", [y, x], [f"a{k}"], name=f"add{k}"))
             y = f"a{k}"
-        if k < n:
+        if k < n_layers - 1:
             nodes.append(helper.make_node("Relu", [y], [f"r{k}"], name=f"relu{k}"))
             y = f"r{k}"
         x = y
@@ -108,6 +111,10 @@ def in_integers(model: onnx.ModelProto, kept: list[str]) -> onnx.ModelProto:
     """The chain in integers, all ranges the same, but for the layers that are kept in float."""
     graph = prepared(model, where="chain")
     placement = place(graph.graph, dict.fromkeys(kept, "cost"))
+    last = model.graph.node[-1].name
+    wanted = {node.name for node in model.graph.node if node.op_type != "Relu"} - {last, *kept}
+    if set(placement.nodes) != wanted:
+        raise RuntimeError(f"in integers must be {sorted(wanted)}, got {sorted(placement.nodes)}")
     recipe = recipe_of(graph.graph, placement, weights="per-channel", target=this_target())
     proto = ir.to_proto(write(graph, recipe).model)
     del proto.graph.value_info[:]
