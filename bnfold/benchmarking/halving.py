@@ -1,8 +1,9 @@
 """The fastest session of one file: successive halving over paired, interleaved measurements.
 
 In every round all sessions that are left take turns in one process, the default among them, one open at a time
-(`alone`). Behind each round the slower half goes, and what remains is also tried together. The last round is
-measured afresh, and it alone says what is faster: the best of many measured once would look better than it is.
+(`alone`). One whose first runs take several times the default's is dropped behind these. Behind each round the slower
+half goes, and what remains is also tried together. The last round is measured afresh, and it alone says what is faster:
+the best of many measured once would look better than it is. What comes of it is to be confirmed, in another period.
 
 Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", AISTATS 2016.
 """
@@ -10,13 +11,15 @@ Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparamet
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnfold.benchmarking.alone import time_alone
+from bnfold.benchmarking.alone import FirstRuns, first_runs, time_alone
+from bnfold.benchmarking.crowding import Crowding
 from bnfold.benchmarking.noise import CpuMeter
 from bnfold.benchmarking.schedule import MIN_LOADS
 from bnfold.benchmarking.session_options import merged
@@ -42,6 +45,7 @@ SHARES = (0.25, 0.2)  # of the budget, for the first rounds; the last has what i
 EARLY_LOADS = 2  # sessions of each in the first rounds, at the least: they only rank
 FINALISTS = 2
 MOST_TOGETHER = 4  # changes in one session
+HOPELESS = 3.0  # times the default's time, in the better of the first two runs: busy moments do not come to that
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,18 @@ class Measured:
 
 @dataclass(eq=False)
 class Tried:
-    """A session, and what became of it; `times_ms` are its rounds in the last round of the halving that it was in."""
+    """A session, and what became of it.
+
+    `times_ms` are its rounds in the last round of the halving that it was in; `hopeless`, where it was dropped behind
+    its first runs, how many times the default's time they took.
+    """
 
     settings: SessionSettings
     rounds: int = 0
     times_ms: NDArray[np.float64] | None = None
     measured: Measured | None = None
     refused: str | None = None
+    hopeless: float | None = None
 
 
 @dataclass
@@ -127,28 +136,43 @@ class Halving:
         entry.refused = entry.refused or self.accepts(entry.settings)
         return entry.refused is None
 
+    def confirm(self, settings: SessionSettings, budget_s: float) -> Measured | None:
+        """Measure a session beside the default once more, in sessions opened afresh; None where it ran too slowly."""
+        entry = Tried(settings)
+        self._round([entry], budget_s, MIN_LOADS, done=(1.0, 0.0))
+        return entry.measured
+
     def _round(self, entries: Sequence[Tried], budget_s: float, least_loads: int, *, done: tuple[float, float]) -> None:
         """Measure sessions beside the default; one that does not open is refused."""
-        entries = [entry for entry in entries if self._opens(entry)]
-        openers = [partial(self.opener, own) for own in (self.default, *(entry.settings for entry in entries))]
-        meter = CpuMeter.now()
+        start, meter, crowding = time.monotonic(), CpuMeter.now(), Crowding(self.threads)
+        opened = partial(self.opener, self.default)
+        default = first_runs(opened)
+        firsts = [(entry, self._first_runs(entry, default)) for entry in entries if entry.refused is None]
+        left = [(entry, first) for entry, first in firsts if first is not None and not first.is_hopeless]
         times = time_alone(
-            openers, budget_s, lambda share: self.progress(done[0] + share * done[1]), least_loads=least_loads
-        )
-        noise = meter.noise_since([dispersion(own.rounds) for own in times], self.threads).reason()
+            [opened, *(partial(self.opener, entry.settings) for entry, _ in left)],
+            [default, *(first for _, first in left)],
+            max(0.0, budget_s - (time.monotonic() - start)),
+            lambda share: self.progress(done[0] + share * done[1]), least_loads=least_loads, between=crowding.take,
+        )  # fmt: skip
+        noise = meter.noise_since([dispersion(own.rounds) for own in times], self.threads)
+        reason = replace(noise, crowded=crowding.lost).reason()
         self.default_ms = float(np.median(times[0].runs))
-        for entry, own in zip(entries, times[1:], strict=True):
+        for (entry, _), own in zip(left, times[1:], strict=True):
             entry.rounds += 1
             entry.times_ms = own.rounds
-            entry.measured = _compared(own, times[0], noise, self.seed)
+            entry.measured = _compared(own, times[0], reason, self.seed)
 
-    def _opens(self, entry: Tried) -> bool:
-        if entry.refused is None and entry.rounds == 0:
-            try:
-                self.opener(entry.settings)
-            except BnfoldError as error:
-                entry.refused = str(error)
-        return entry.refused is None
+    def _first_runs(self, entry: Tried, default: FirstRuns) -> FirstRuns | None:
+        """Those of a session; one that does not open is refused, and one that is far slower has lost."""
+        try:
+            found = first_runs(partial(self.opener, entry.settings), HOPELESS * default.run_ms)
+        except BnfoldError as error:
+            entry.refused = str(error)
+            return None
+        if found.is_hopeless:
+            entry.hopeless, entry.measured = found.run_ms / default.run_ms, None
+        return found
 
     def _better_half(self, entries: Sequence[Tried]) -> list[Tried]:
         """The faster half, at least the finalists' number, without those that are slower and those not accepted."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from bnfold.benchmarking.crowding import CROWDED_SHARE
 from bnfold.runtime import usable_cpus
 from bnfold.runtime.cpus import group_folders
 
@@ -41,12 +42,14 @@ class Noise:
     displaced: float = 0.0
     stolen: float = 0.0
     throttled: float = 0.0
+    crowded: float = 0.0
     n_hot: int = 0
 
     @property
     def noisy(self) -> bool:
         """Whether no winner may be named."""
-        return max(self.dispersion, self.displaced, self.stolen, self.throttled) >= NOISY_SHARE or self.n_hot > 0
+        shares = (self.dispersion, self.displaced, self.stolen, self.throttled)
+        return max(shares) >= NOISY_SHARE or self.crowded >= CROWDED_SHARE or self.n_hot > 0
 
     def causes(self) -> str:
         """What made it noisy, in words; empty where it was quiet."""
@@ -55,6 +58,7 @@ class Noise:
             (self.displaced >= NOISY_SHARE, f"others kept {self.others:.1f} CPUs busy"),
             (self.stolen >= NOISY_SHARE, f"the hypervisor took {self.stolen:.0%} of our time"),
             (self.throttled >= NOISY_SHARE, f"the control group held us back for {self.throttled:.0%} of the time"),
+            (self.crowded >= CROWDED_SHARE, f"CPUs lost {self.crowded:.0%} of their speed beside each other"),
             (self.n_hot > 0, f"CPUs were hot and slowed down (counted: {self.n_hot})"),
         ]
         return ", ".join(text for holds, text in found if holds)

@@ -91,11 +91,13 @@ def command(file: Path, target: str, output: Path, *, json_file: str | None, **o
 
 
 def _echo(report: BundleReport, output: Path) -> None:
+    from bnfold.report.bundle_lines import settings_lines
+
     golden = report.golden
     click.echo(f"{report.n_bytes:,} bytes in {len(report.files)} files and manifest.json")
     click.echo(f"golden values: {golden.reference}, of {golden.source}; {golden.n_compared:,} values compared here")
-    for name, value in report.settings.items():
-        click.echo(f"{name.replace('_', ' ')}: {value}")
+    for line in settings_lines(report.settings):
+        click.echo(line)
     for note in report.notes:
         click.echo(f"warning: {note}")
     click.echo(str(output / "README.md"))

@@ -11,6 +11,7 @@ import numpy as np
 
 from bnfold.benchmarking.offline import open_deployed
 from bnfold.errors import InputRefused
+from bnfold.evaluation.mixed_sizes import has_several_sizes, run_by_size
 from bnfold.records import InputSpec
 from bnfold.sources.file_facts import facts_in, facts_of, stated
 
@@ -57,9 +58,14 @@ class Contender:
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The outputs for a batch of samples; where the batch is fixed, the last sample fills it up.
 
+        Args:
+            arrays: by input, samples first; of one input also images of several sizes (`mixed_sizes`).
+
         Raises:
             InputRefused: the samples do not fit the inputs.
         """
+        if has_several_sizes(arrays[0]):
+            return run_by_size(self.run, arrays[0], self.path)
         n, fixed = len(arrays[0]), self.fixed_batch
         self._refuse_misfit(arrays)
         given = [array.astype(spec.dtype, copy=False) for array, spec in zip(arrays, self.inputs, strict=True)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnfold.errors import InputRefused
+from bnfold.evaluation.mixed_sizes import stacked
 from bnfold.records.file_facts import CHANNELS
 from bnfold.sources.image_files import SUFFIXES, require_pillow
 from bnfold.sources.preprocessing import normalised, read_image
@@ -104,7 +105,7 @@ def labelled_folder(spec: str, root: Path, contender: Contender, split: str) -> 
     def batches(size: int) -> Batches:
         for start in range(0, len(files), size):
             chosen = files[start : start + size]
-            pixels = np.stack([read_image(file, preprocessing) for file, _ in chosen])
+            pixels = stacked([read_image(file, preprocessing) for file, _ in chosen])
             yield (pixels,), np.array([number for _, number in chosen], np.int64)
 
     digest = hashlib.sha256()

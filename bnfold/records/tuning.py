@@ -22,7 +22,9 @@ __all__ = [
 
 ExecutionMode = Literal["sequential", "parallel"]
 GraphLevel = Literal["disabled", "basic", "extended", "all"]
-OptionOutcome = Literal["recommended", "faster", "tie", "slower", "undecided", "dropped", "refused", "implied"]
+OptionOutcome = Literal[
+    "recommended", "faster", "tie", "slower", "undecided", "unconfirmed", "dropped", "refused", "implied"
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +94,8 @@ class TriedOption:
     """A change of the default session, time(changed) / time(default) from interleaved runs, and what came of it.
 
     `outcome`: `recommended`; `faster`, but another is better; `tie` and `slower`, as the interval says; `undecided`,
-    where the machine was too noisy to say; `dropped` behind a round in which it was not among the faster half;
+    where the machine was too noisy to say; `unconfirmed`, faster in the last round of the halving and not in the period
+    behind it; `dropped` behind a round in which it was not among the faster half, or behind its first runs;
     `refused`, for `reason`: its numbers, or a session that does not open; `implied`: it changes nothing in this file,
     and was not measured. `rounds`: how many rounds of the halving it took part in.
     """
@@ -110,7 +113,7 @@ class TriedOption:
 
 @dataclasses.dataclass(frozen=True)
 class TunedTime:
-    """The steady state: time(recommended) / time(default) of the last round, in which nothing is chosen any more."""
+    """The steady state: time(recommended) / time(default) of the confirming measurement, which chooses nothing."""
 
     ratio: float
     low: float

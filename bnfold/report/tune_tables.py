@@ -56,7 +56,8 @@ def _verdict(file: TunedFile) -> str:
         return f"take the default session: nothing is faster by its whole interval{note}"
     ends = f"{steady.ratio:.3f} ({steady.low:.3f} to {steady.high:.3f})"
     times = f"{number(steady.median_ms, 4)} instead of {number(steady.default_ms, 4)} ms"
-    return f"take {file.session.name(file.default)}: {ends} of the default's time, {times}, {steady.verdict}"
+    why = "it starts faster, " if steady.verdict == "tie" else ""
+    return f"take {file.session.name(file.default)}: {why}{ends} of the default's time, {times}, {steady.verdict}"
 
 
 def _cold(cold: ColdStarts) -> str:

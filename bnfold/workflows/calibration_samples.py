@@ -14,10 +14,30 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnfold.records import FileFacts, InputSpec
+    from bnfold.sources.types import Source
 
-__all__ = ["MOST_SAMPLES", "calibration_samples"]
+__all__ = ["MOST_SAMPLES", "calibration_samples", "sized"]
 
 MOST_SAMPLES = 512  # of a folder or a data set; more change no range that matters
+
+
+def sized(source: Source, inputs: Path | None) -> Source:
+    """The source with a size for every axis but the batch: that of the arrays, else the first at which it runs.
+
+    Args:
+        source: as loaded.
+        inputs: as the user named them, None for none; images of a folder are fitted to the network instead.
+
+    Raises:
+        InputRefused: the arrays cannot be used, or the source runs at none of the sizes tried.
+    """
+    from bnfold.sources.types import OnnxSource
+    from bnfold.sources.user_inputs import with_inputs
+    from bnfold.verification.execution.settled_sizes import settled
+
+    if inputs is None or inputs.suffix.lower() != ".npz" or not isinstance(source, OnnxSource):
+        return settled(source)
+    return dataclasses.replace(settled(with_inputs(source, inputs)), samples=source.samples)
 
 
 def calibration_samples(

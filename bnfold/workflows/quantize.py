@@ -11,7 +11,7 @@ from bnfold.records.quantisation import CalibrationFacts, QuantizeReport
 from bnfold.report.progress import notebook_stages
 from bnfold.workflows.accounts import drawn
 from bnfold.workflows.arguments import require_provider
-from bnfold.workflows.calibration_samples import calibration_samples
+from bnfold.workflows.calibration_samples import calibration_samples, sized
 from bnfold.workflows.conversion import convert, into_metadata
 from bnfold.workflows.files import output_facts, write_model
 from bnfold.workflows.int8_candidate import with_times
@@ -129,7 +129,6 @@ def quantize(
     from bnfold.quantisation.targets import this_target
     from bnfold.report import write_html, write_json
     from bnfold.sources import facts_of, load_source, stated
-    from bnfold.verification.execution.settled_sizes import settled
     from bnfold.workflows.candidates import (
         candidate_of,
         digits_of,
@@ -162,11 +161,12 @@ def quantize(
     ):
         watch = Stopwatch(told)
         with watch.stage("load"):
-            loaded = settled(
+            loaded = sized(
                 load_source(
                     spec, weights=weights_file, pretrained=pretrained, input_shapes=input_shapes,
                     input_dtypes=input_dtypes, dims=dims, batch_dim=batch_dim,
-                )
+                ),
+                inputs,
             )  # fmt: skip
             facts = stated(facts_of(loaded), classes=classes, normalize=normalize)
         conversion = convert(

@@ -18,7 +18,7 @@ from bnfold.benchmarking.subjects import file_subject, read_inputs, shapes_of, w
 from bnfold.records.tuning import TriedOption, TunedFile
 from bnfold.report.session_lines import session_lines
 from bnfold.workflows.same_numbers import SameNumbers
-from bnfold.workflows.tune_decision import decide
+from bnfold.workflows.tune_decision import Decision, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Wish", "tune_file"]
 
-COLD_SHARE = 0.25  # of the budget
+COLD_SHARE = 0.2  # of the budget
+CONFIRMED_SHARE = 0.2
+HOPELESS = "its first runs took so many times the default's"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,18 +79,21 @@ def tune_file(file: Path, wish: Wish, progress: Callable[[float], None]) -> Tune
             for settings in option_changes(default, allow_tf32=wish.allow_tf32)
         ]
         search = Halving(default, runs.opened, numbers.refusal, wish.threads, wish.seed, progress)
-        share = 1 - COLD_SHARE if wish.cold_starts else 1.0
+        share = 1 - CONFIRMED_SHARE - (COLD_SHARE if wish.cold_starts else 0.0)
         with_offline = wish.cold_starts and effects.is_written
         search.run(
             [settings for settings, matters in changes if matters], wish.budget_s * share,
             lambda best: _offline(default, best) if with_offline else [],
         )  # fmt: skip
-        found = decide(search, runs, seed=wish.seed, budget_s=wish.budget_s * COLD_SHARE if wish.cold_starts else 0.0)
-    options = [*_told(search, found.settings), *([] if found.denormals is None else [found.denormals])]
+        found = decide(
+            search, runs, seed=wish.seed, budget_s=wish.budget_s * COLD_SHARE if wish.cold_starts else 0.0,
+            confirmed_s=wish.budget_s * CONFIRMED_SHARE,
+        )  # fmt: skip
+    options = [*_told(search, found), *([] if found.denormals is None else [found.denormals])]
     return TunedFile(
         name=subject.name, path=str(file), sha256=subject.sha256, batch=wish.batch, input_shapes=shapes,
         default=default, session=found.settings, steady=found.steady, cold_start=found.cold,
-        ties=tuple(_name(own, default) for own in search.last if own.measured and own.measured.verdict == "tie"),
+        ties=tuple(own.name for own in options if own.outcome == "unconfirmed" or own.name in _tied(search)),
         options=(*options, *_implied(changes, default)), lines=session_lines(found.settings, file.name),
         n_measured=len(search.tried), mode=wish.load.mode, concurrency=wish.load.concurrency,
         seconds=time.perf_counter() - start,
@@ -100,26 +105,34 @@ def _offline(default: SessionSettings, best: SessionSettings | None) -> list[Ses
     return [dataclasses.replace(own, optimize="offline") for own in (default, best) if own is not None]
 
 
-def _told(search: Halving, chosen: SessionSettings) -> list[TriedOption]:
+def _tied(search: Halving) -> set[str]:
+    return {_name(own, search.default) for own in search.last if own.measured and own.measured.verdict == "tie"}
+
+
+def _told(search: Halving, found: Decision) -> list[TriedOption]:
     """Every session that was measured or refused, as the report has it."""
-    found = []
-    for name, own in search.tried.items():
-        measured = own.measured
-        outcome: Any = "dropped"
-        if own.settings == chosen:
-            outcome = "recommended"
-        elif own.refused is not None:
-            outcome = "refused"
-        elif own in search.last and measured is not None:
-            outcome = measured.verdict
-        facts: dict[str, Any] = {"reason": own.refused}
-        if measured is not None:
-            facts["ratio"] = measured.ratio
-        if measured is not None and own in search.last:
-            facts = {"ratio": measured.ratio, "low": measured.low, "high": measured.high, "leaning": measured.leaning}
-            facts["reason"] = measured.note
-        found.append(TriedOption(name, own.settings.changes(search.default), outcome, rounds=own.rounds, **facts))
-    return found
+    return [_option(name, own, search, found) for name, own in search.tried.items()]
+
+
+def _option(name: str, own: Tried, search: Halving, found: Decision) -> TriedOption:
+    measured = own.measured
+    outcome: Any = "dropped"
+    facts: dict[str, Any] = {"reason": own.refused}
+    if measured is not None:
+        facts["ratio"] = measured.ratio
+    if own.hopeless is not None:
+        facts |= {"ratio": own.hopeless, "reason": HOPELESS}
+    if measured is not None and own in search.last:
+        outcome = measured.verdict
+        facts = {"ratio": measured.ratio, "low": measured.low, "high": measured.high, "leaning": measured.leaning}
+        facts["reason"] = measured.note
+    if own.refused is not None:
+        outcome = "refused"
+    elif own.settings == found.settings:
+        outcome = "recommended"
+    elif name in found.unconfirmed:
+        outcome, facts["reason"] = "unconfirmed", found.unconfirmed[name]
+    return TriedOption(name, own.settings.changes(search.default), outcome, rounds=own.rounds, **facts)
 
 
 def _implied(changes: Sequence[tuple[SessionSettings, bool]], default: SessionSettings) -> list[TriedOption]:

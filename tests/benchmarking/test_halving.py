@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from bnfold.benchmarking import halving
+from bnfold.benchmarking.alone import FirstRuns
+from bnfold.benchmarking.crowding import Crowding
 from bnfold.benchmarking.file_times import FileTimes
 from bnfold.benchmarking.halving import Halving, Tried, fastest
 from bnfold.benchmarking.noise import CpuMeter, Noise
@@ -35,18 +37,29 @@ class Machine:
     """Times of sessions: the product of what each change is worth, with 1 % of noise; counts what is opened."""
 
     def __init__(self, factors: dict[str, float]) -> None:
-        self.factors = factors
+        self.factors = dict(factors)
         self.rounds: list[tuple[list[str], float, int]] = []
         self._random = np.random.default_rng(0)
 
-    def time_alone(self, openers: Sequence[Any], budget_s: float, progress: Any, *, least_loads: int) -> Any:
+    def first_runs(self, opener: Any, limit_ms: float = np.inf) -> FirstRuns:
+        opener()
+        ms = self._ms(opener.args[0])
+        return FirstRuns(0.0, ms, is_hopeless=ms > limit_ms)
+
+    def _ms(self, own: SessionSettings) -> float:
+        return 10.0 * float(np.prod([self.factors.get(key, 1.0) for key in own.changes(DEFAULT)]))
+
+    def time_alone(
+        self, openers: Sequence[Any], first: Any, budget_s: float, progress: Any, *, least_loads: int, between: Any
+    ) -> Any:
+        assert len(first) == len(openers)
+        between()
         sessions = [opener.args[0] for opener in openers]
         self.rounds.append(([own.name(DEFAULT) for own in sessions], budget_s, least_loads))
         progress(1.0)
         found = []
         for own in sessions:
-            ms = 10.0 * np.prod([self.factors.get(key, 1.0) for key in own.changes(DEFAULT)])
-            times = ms * (1 + 0.01 * self._random.standard_normal((least_loads, 30)))
+            times = self._ms(own) * (1 + 0.01 * self._random.standard_normal((least_loads, 30)))
             found.append(FileTimes(times, times))
         return found
 
@@ -61,10 +74,13 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Halving, Mach
         refused: Sequence[str] = (),
         broken: Sequence[str] = (),
         noise: Noise | None = None,
+        crowded: float = 0.0,
         finals: Any = lambda _best: [],
     ) -> tuple[Halving, Machine]:
         machine = Machine(factors)
         monkeypatch.setattr(halving, "time_alone", machine.time_alone)
+        monkeypatch.setattr(halving, "first_runs", machine.first_runs)
+        monkeypatch.setattr(Crowding, "take", lambda own: own.losses.append(crowded))
         monkeypatch.setattr(CpuMeter, "noise_since", lambda *_arguments: noise or Noise())
 
         def opened(settings: SessionSettings) -> Any:
@@ -95,7 +111,7 @@ def test_what_helps_is_combined_and_found(search: Any) -> None:
 
 def test_the_budget_is_shared_and_the_last_round_has_an_interval(search: Any) -> None:
     _, machine = search(FACTORS)
-    assert sum(budget for _, budget, _ in machine.rounds) == pytest.approx(100.0)
+    assert sum(budget for _, budget, _ in machine.rounds) == pytest.approx(100.0, abs=0.1)
     assert [loads for _, _, loads in machine.rounds] == [halving.EARLY_LOADS, halving.EARLY_LOADS, MIN_LOADS]
 
 
@@ -111,6 +127,32 @@ def test_a_noisy_machine_names_no_winner(search: Any) -> None:
     best = found.tried["threads=2"].measured
     assert (best.verdict, best.leaning) == ("undecided", "faster")
     assert best.note.startswith("noisy machine")
+
+
+def test_cpus_that_are_shared_name_no_winner(search: Any) -> None:
+    found, _ = search(FACTORS, crowded=0.45)
+    assert winner(found) == "default"
+    assert found.tried["threads=2"].measured.note == "noisy machine: CPUs lost 45% of their speed beside each other"
+    found, _ = search(FACTORS, crowded=0.15)  # a core's clock, where all are busy
+    assert winner(found) == "threads=2, denormals_as_zero on"
+
+
+def test_a_session_a_thousand_times_slower_takes_part_in_no_round(search: Any) -> None:
+    found, machine = search({**FACTORS, "arena": 1000.0})
+    assert found.tried["arena off"].hopeless == pytest.approx(1000.0)
+    assert found.tried["arena off"].measured is None
+    assert not any("arena" in name for names, _, _ in machine.rounds for name in names)
+    assert winner(found) == "threads=2, denormals_as_zero on"
+
+
+def test_a_session_is_measured_again_beside_the_default_alone(search: Any) -> None:
+    found, machine = search(FACTORS)
+    again = found.confirm(CHANGES[0], 10.0)
+    assert (again.verdict, round(again.ratio, 1)) == ("faster", 0.9)
+    names, _, least = machine.rounds[-1]
+    assert (names, least) == (["default", "threads=2"], MIN_LOADS)
+    machine.factors["threads"] = 5.0
+    assert found.confirm(CHANGES[0], 10.0) is None
 
 
 def test_wrong_numbers_never_come_to_the_last_round(search: Any) -> None:

@@ -180,6 +180,9 @@ def test_the_command_prints_where_to_begin(network: Path, tmp_path: Path, cli: C
         "bundle", network, "--target", "onnxruntime", "-o", tmp_path / "c", "--name", "net", "--json", "-", "-q"
     )
     assert json.loads(again.stdout) == manifest_of(tmp_path / "c") == manifest_of(tmp_path / "b")
+    triton = cli("bundle", network, "--target", "triton", "-o", tmp_path / "t", "--threads", 1)
+    assert "dynamic batching: off, each request runs on its own" in triton.stdout
+    assert "None" not in triton.stdout
 
 
 def test_the_verdict_of_the_bundle_is_that_of_verify(bundled: Callable[..., Path], network: Path) -> None:

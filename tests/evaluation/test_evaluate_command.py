@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import bnfold
 from bnfold.errors import InputRefused
@@ -43,6 +44,23 @@ def test_a_folder_of_images(cli: Cli, classifier: Callable[..., Path], folder: P
     (mistake,) = own["worst_mistakes"]
     assert (mistake["sample"], mistake["label"], mistake["predicted"]) == ("green/0.png", "green", "blue")
     assert "matched by name" in result.stderr
+
+
+def test_images_of_several_sizes_run_size_by_size(
+    cli: Cli, classifier: Callable[..., Path], folder: Path, tmp_path: Path
+) -> None:
+    """A file that takes any size, as one that resizes images itself does."""
+    for number, file in enumerate(sorted(folder.rglob("*.png"))):
+        Image.open(file).resize((6 + number % 3, 5 + number % 2)).save(file)
+    free = dataclasses.replace(FACTS, preprocessing=Preprocessing(mean=(0.5,), std=(0.25,)))
+    file = classifier(facts=free, text=TEXT.replace("N, 3, 4, 4", "N, 3, H, W"))
+    for batch in (1, 5, 12):
+        out = tmp_path / f"{batch}.json"
+        result = cli("evaluate", file, "--data", f"folder:{folder}", "--batch", batch, "--json", out)
+        assert result.exit_code == 0, result.stderr
+        (own,) = json.loads(out.read_text(encoding="utf-8"))["files"]
+        assert own["confusion"] == [[4, 0, 0], [0, 3, 1], [0, 0, 4]]
+        assert [mistake["sample"] for mistake in own["worst_mistakes"]] == ["green/0.png"]
 
 
 def test_two_files_sample_by_sample(cli: Cli, classifier: Callable[..., Path], folder: Path, tmp_path: Path) -> None:

@@ -71,6 +71,29 @@ def test_a_file_and_a_report_with_the_public_fields(quantize: Callable[..., Resu
     assert "layers: 7 int8, 0 float32" in result.stdout
 
 
+def test_an_open_size_is_that_of_the_samples(
+    quantize: Callable[..., Result], files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Trying would take 224 pixels."""
+    model = onnx.load(files[0])
+    (value,) = model.graph.input
+    dims = value.type.tensor_type.shape.dim
+    sizes = [dims[axis].dim_value for axis in (2, 3)]
+    for axis, name in ((2, "height"), (3, "width")):
+        dims[axis].dim_param = name
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "open.onnx")
+    result = quantize(source=tmp_path / "open.onnx")
+    assert result.exit_code == 0, result.output
+    assert min(sizes) < 224
+    (given,) = onnx.load(tmp_path / "out" / "model.int8.onnx").graph.input
+    assert [dim.dim_param for dim in given.type.tensor_type.shape.dim][2:] == ["height", "width"]
+    np.savez(tmp_path / "flat.npz", **{value.name: np.zeros((8, 9), np.float32)})
+    refused = quantize("--force", source=tmp_path / "open.onnx", inputs=tmp_path / "flat.npz")
+    assert refused.exit_code == 3
+    assert "does not fit its input" in refused.stderr
+
+
 def test_two_runs_give_the_same_bytes(quantize: Callable[..., Result], tmp_path: Path) -> None:
     quantize()
     first = (tmp_path / "out" / "model.int8.onnx").read_bytes()

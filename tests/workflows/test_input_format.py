@@ -13,7 +13,10 @@ from torch import nn
 
 import bnfold
 from bnfold.errors import InputRefused
+from bnfold.records import MeasuredChoice
 from bnfold.records.file_facts import from_properties
+from bnfold.records.input_format import PreprocessingFold
+from bnfold.workflows import measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +72,31 @@ def test_a_file_takes_pixels_as_its_network_does_and_is_measured(network, tmp_pa
     }  # fmt: skip
     again = bnfold.verify(tmp_path / "plain" / "model.onnx", tmp_path / "plain" / "model.onnx")
     assert again.passed
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_nodes_that_are_measured_faster_stay_and_the_ledger_says_so(network, monkeypatch, taken):
+    def pretended(rewrite, _candidate, _folded, axes, _budget_s):
+        return MeasuredChoice(rewrite, taken, axes.provider, 1.0, 1.0, 1.0, 1.0, 1.0, "faster" if taken else "tie")
+
+    monkeypatch.setattr(measured, "_measured", pretended)
+    result = bnfold.fold_export(
+        network, torch.zeros(1, 3, 16, 16), input_format=FORMAT, budget_s=0, measure=True, threads=1
+    )
+    assert result.passed
+    assert [choice.rewrite for choice in result.ledger.choices] == [measured.PREPROCESSING_LEFT]
+    kinds = {node.op_type for node in result.model.graph.node}
+    if not taken:
+        assert result.ledger.preprocessing.outcome == "folded"
+        assert "Pad" in kinds
+        return
+    assert result.ledger.preprocessing == PreprocessingFold("explicit", reason="they were measured faster")
+    assert "Pad" not in kinds
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    rgb = torch.from_numpy(pixels[..., ::-1].copy()).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        expected = network((rgb - torch.tensor(MEAN).reshape(3, 1, 1)) / torch.tensor(STD).reshape(3, 1, 1)).numpy()
+    np.testing.assert_allclose(run(result.model.SerializeToString(), pixels), expected, rtol=0, atol=1e-5)
 
 
 def test_images_are_given_as_pixels(network, tmp_path):

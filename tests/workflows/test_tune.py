@@ -22,6 +22,7 @@ from bnfold.benchmarking.session_runs import SessionRuns
 from bnfold.errors import InputRefused
 from bnfold.records import InputSpec
 from bnfold.records.tuning import SessionSettings
+from bnfold.records.verdicts import decided
 from bnfold.report.session_lines import session_lines
 from bnfold.workflows import tune_decision
 from bnfold.workflows.same_numbers import SameNumbers
@@ -167,12 +168,23 @@ def test_a_session_is_judged_once(network: Path, rounding: Callable[[float], Non
 class Search:
     """A search that has run: what the last round measured, by session."""
 
-    def __init__(self, *tried: tuple[SessionSettings, float, str]) -> None:
+    def __init__(self, *tried: tuple[SessionSettings, float, str], again: dict[str, float] | None = None) -> None:
         self.default, self.default_ms = DEFAULT, 10.0
+        self.again = again or {}
         self.last = [
             Tried(own, 3, np.full((6, 2), ratio), Measured(ratio, ratio - 0.01, ratio + 0.01, 10 * ratio, verdict))
             for own, ratio, verdict in tried
         ]
+
+    def confirm(self, settings: SessionSettings, _budget_s: float) -> Measured | None:
+        """What the last round said, but for those of which `again` says another ratio."""
+        (first,) = (own.measured for own in self.last if own.settings == settings)
+        assert first is not None
+        ratio = self.again.get(settings.name(DEFAULT), first.ratio)
+        if ratio > 3:
+            return None
+        low, high = ratio - 0.01, ratio + 0.01
+        return Measured(ratio, low, high, 10 * ratio, decided(low, high, may_name=True)[0])
 
 
 class Runs:
@@ -194,7 +206,7 @@ class Runs:
 
 
 def decide(search: Search, runs: Runs) -> tune_decision.Decision:
-    return tune_decision.decide(search, runs, seed=0, budget_s=1.0)  # type: ignore[arg-type]
+    return tune_decision.decide(search, runs, seed=0, budget_s=1.0, confirmed_s=1.0)  # type: ignore[arg-type]
 
 
 def test_a_graph_that_loads_faster_is_taken_offline_where_it_answers_no_slower() -> None:
@@ -217,6 +229,62 @@ def test_the_steady_state_decides_before_the_cold_start() -> None:
     search = Search((faster, 0.9, "faster"), (OFFLINE, 1.0, "tie"), (twin, 0.9, "faster"))
     found = decide(search, runs)
     assert (found.settings, found.steady.verdict, found.steady.ratio) == (twin, "faster", 0.9)
+
+
+TWO_THREADS = dataclasses.replace(DEFAULT, threads=2)
+
+
+@pytest.mark.parametrize(
+    ("again", "says"),
+    [
+        (1.6, "0.900 of the default's time at first, 1.600 (1.590 to 1.610) when it was measured again"),
+        (1.0, "1.000 (0.990 to 1.010) when it was measured again"),
+        (4.0, "several times slower when it was measured again"),
+    ],
+)
+def test_what_is_not_faster_again_is_not_recommended(again: float, says: str) -> None:
+    """A machine that others share for one period made a session of fewer threads look better than it is."""
+    search = Search((TWO_THREADS, 0.9, "faster"), again={"threads=2": again})
+    found = decide(search, Runs(other=(100.0, 10.0, "a")))
+    assert (found.settings, found.steady.verdict) == (DEFAULT, "tie")
+    assert says in found.unconfirmed["threads=2"]
+
+
+def test_the_time_that_is_told_is_that_of_the_second_period() -> None:
+    search = Search((TWO_THREADS, 0.9, "faster"), again={"threads=2": 0.95})
+    found = decide(search, Runs(other=(100.0, 10.0, "a")))
+    assert (found.settings, found.steady.ratio, found.unconfirmed) == (TWO_THREADS, 0.95, {})
+
+
+def test_behind_one_that_is_not_confirmed_the_next_has_its_say() -> None:
+    runs = Runs(other=(100.0, 10.0, "a"), offline=(20.0, 10.0, "a"))
+    twin = dataclasses.replace(TWO_THREADS, optimize="offline")
+    search = Search(
+        (TWO_THREADS, 0.9, "faster"), (OFFLINE, 1.0, "tie"), (twin, 0.9, "faster"),
+        again={twin.name(DEFAULT): 1.5, TWO_THREADS.name(DEFAULT): 1.5},
+    )  # fmt: skip
+    found = decide(search, runs)
+    assert (found.settings, found.steady.verdict) == (OFFLINE, "tie")
+    assert found.unconfirmed.keys() == {"threads=2, optimize=offline", "threads=2"}
+    search = Search((OFFLINE, 1.0, "tie"), again={"optimize=offline": 1.2})
+    assert decide(search, runs).settings == DEFAULT
+
+
+def test_denormals_are_confirmed_in_processes_of_their_own() -> None:
+    runs = Runs(other=(100.0, 10.0, "a"), flushed=(100.0, 5.0, "a"))
+    real, n_asked = runs.cold_starts, 0
+
+    def cold_starts(sessions: Any, budget_s: float) -> Any:
+        nonlocal n_asked
+        n_asked += 1
+        if n_asked == 2:
+            runs._times["flushed"] = (100.0, 10.0, "a")
+        return real(sessions, budget_s)
+
+    runs.cold_starts = cold_starts  # type: ignore[method-assign]
+    found = decide(Search(), runs)
+    assert found.settings == DEFAULT
+    assert (found.denormals.outcome, n_asked) == ("unconfirmed", 3)  # type: ignore[union-attr]
 
 
 def test_denormals_are_taken_where_they_help_and_change_no_bit() -> None:
