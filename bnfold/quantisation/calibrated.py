@@ -70,7 +70,8 @@ def _ranged(recipe: Recipe, observed: Mapping[str, Observed]) -> Recipe:
     """The recipe with the ranges that were seen; those of pixels hold every byte."""
     ranges = {name: observed[name].range for name in recipe.ranges}
     for name, scale in recipe.pixels.items():
-        ranges[name] = (min(ranges[name][0], BYTES[0]), max(ranges[name][1], BYTES[1], float(scale.max())))
+        low, high = ranges.get(name, BYTES)  # none was seen where no integer kernel reads them
+        ranges[name] = (min(low, BYTES[0]), max(high, BYTES[1], float(scale.max())))
     return dataclasses.replace(recipe, ranges=ranges)
 
 

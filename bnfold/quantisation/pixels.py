@@ -61,6 +61,8 @@ def cast_last(graph: ir.Graph) -> None:
 def with_pixels(recipe: Recipe, graph: ir.Graph) -> Recipe:
     """The recipe with the pixels that integer kernels read; channels of ones become 255 for it, in place.
 
+    Asked again, of another recipe, channels that are 255 stay so, whoever reads them then.
+
     Args:
         recipe: what is in integers.
         graph: as `prepared` made it, with `bnfold.quantisation.digits` attached.
@@ -70,12 +72,15 @@ def with_pixels(recipe: Recipe, graph: ir.Graph) -> Recipe:
     for pad in list(graph):
         dtype = pad.outputs[0].dtype or ir.DataType.FLOAT
         full = BYTES[1] if dtype == ir.DataType.UINT8 else _FLOATS
-        behind = _stretched(pad, full, integer) if kind_of(pad) == op.Pad else None
+        was_stretched = _was_stretched(pad)
+        readers = {str(node.name) for node in graph} if was_stretched else integer
+        behind = _stretched(pad, full, readers, full if was_stretched else 1.0) if kind_of(pad) == op.Pad else None
         if not behind:
             continue
-        pad.replace_input_with(2, store_constant(graph, f"{pad.outputs[0].name}/255", np.array(full), dtype))
         found |= {str(value.name): scale for value, scale in behind.items()}
-        _divide_weights(graph, behind)
+        if not was_stretched:
+            pad.replace_input_with(2, store_constant(graph, _fill_name(pad), np.array(full), dtype))
+            _divide_weights(graph, behind)
     casts = [node for node in graph if _makes_floats(node) and _reads_some(node.outputs[0], integer)]
     for cast in casts:
         y = cast.outputs[0]
@@ -122,13 +127,30 @@ def _fill(pad: ir.Node) -> float | None:
     return 0.0 if value is None else float(stored.reshape(-1)[0]) if stored is not None and stored.size == 1 else None
 
 
-def _stretched(pad: ir.Node, full: float, integer: Collection[str]) -> dict[ir.Value, Array] | None:
+def _fill_name(pad: ir.Node) -> str:
+    """The name of the number that a Pad of ones gets in its place."""
+    return f"{pad.outputs[0].name}/255"
+
+
+def _was_stretched(pad: ir.Node) -> bool:
+    """Whether a Pad has that number."""
+    fill = pad.inputs[2] if kind_of(pad) == op.Pad and len(pad.inputs) > 2 else None
+    return fill is not None and fill.name == _fill_name(pad)
+
+
+def _stretched(pad: ir.Node, full: float, integer: Collection[str], fill: float) -> dict[ir.Value, Array] | None:
     """How many times as large the channels are that convolutions read, were a Pad of ones to fill another number.
 
     None where it does anything else, or where others than integer kernels read them.
+
+    Args:
+        pad: the node.
+        full: the number.
+        integer: the names of the nodes in integers.
+        fill: what the Pad fills now.
     """
     widths, x = constant(pad.inputs[1]), pad.inputs[0]
-    if x is None or _fill(pad) != 1 or widths is None or len(widths) % 2 or len(pad.inputs) > 3:
+    if x is None or _fill(pad) != fill or widths is None or len(widths) % 2 or len(pad.inputs) > 3:
         return None
     by_end = widths.reshape(2, -1)
     n = _channels(x, pad.outputs[0], int(by_end[:, _CHANNEL].sum()))

@@ -126,7 +126,7 @@ _EXPECTED = {
     "channels": ", ".join(CHANNELS),
     "layout": "nchw or nhwc",
     "size": "224 or 192x256 (height x width)",
-    "crop": "a number above 0, at most 1",
+    "crop": "a number above 0, at most 1 (pixels go with resize= of --input-format)",
     "interpolation": ", ".join(INTERPOLATIONS),
 }
 

@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 
 from bnfold.errors import InputRefused
 from bnfold.records.tuning import CHOICES, SessionSettings, TuneReport
-from bnfold.workflows.arguments import check_provider, check_threads
+from bnfold.runtime import provider_names
+from bnfold.workflows.arguments import MAX_THREADS, check_provider
 
 __all__ = ["Session", "offline_file", "session_axes", "session_settings"]
 
@@ -23,7 +24,6 @@ Session: TypeAlias = str | os.PathLike[str] | SessionSettings
 log = logging.getLogger("bnfold.workflows")
 
 KINDS: Mapping[str, tuple[type, str]] = {
-    "inter_op_threads": (int, "a whole number"),
     "spinning": (bool, "true or false"),
     "arena": (bool, "true or false"),
     "mem_pattern": (bool, "true or false"),
@@ -184,12 +184,11 @@ def _nearest(key: str, known: set[str]) -> str:
 def _check_value(key: str, value: Any, where: str) -> None:
     """Refuse a value that its key does not take."""
     if key == "provider":
-        check_provider(value)
-        return
-    if key == "threads":
-        check_threads(value)
-        return
-    if key in CHOICES:
+        expected, is_right = " or ".join(provider_names()), value in provider_names()
+    elif key in ("threads", "inter_op_threads"):
+        expected = f"a whole number from 1 to {MAX_THREADS}"
+        is_right = (value is None and key == "threads") or (type(value) is int and 1 <= value <= MAX_THREADS)
+    elif key in CHOICES:
         expected, is_right = " or ".join(CHOICES[key]), value in CHOICES[key]
     elif key == "disabled_optimizers":
         expected, is_right = "a list of names", isinstance(value, list) and all(isinstance(own, str) for own in value)

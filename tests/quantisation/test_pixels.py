@@ -17,6 +17,7 @@ from bnfold.derivation.integers import Derivation
 from bnfold.export import finish
 from bnfold.folding import fold_model
 from bnfold.graph.preprocessing_nodes import insert_preprocessing
+from bnfold.quantisation import quantise as quantise_module
 from bnfold.quantisation.kernels import executed_nodes
 from bnfold.quantisation.measure_error import layer_sqnr
 from bnfold.quantisation.prove import prove
@@ -107,10 +108,24 @@ def make() -> Callable[..., Case]:
         spec = (InputSpec("x", (None, *samples["x"].shape[1:]), str(samples["x"].dtype)),)
         parts = split_samples(samples, seed=0, where="test")
         digits = ledger.certificate.parameters
-        made = quantise(finish(model), parts, spec, kept={}, threads=1, digits=digits, **options)
+        made = quantise(finish(model), parts, spec, **{"kept": {}, **options}, threads=1, digits=digits)
         return Case(made, digits, list(batches(parts.held_out, spec, 1)))
 
     return run
+
+
+@pytest.mark.parametrize("left", [(), ("one",), ("other",), ("one", "other"), ("two",)])
+@pytest.mark.parametrize(("stem", "units"), [("padded", True), ("padded", False), ("padded apart and not", False)])
+def test_bytes_stay_as_they_were_made_for_another_recipe(make, tmp_path, monkeypatch, *, left, stem, units):
+    """By cost first, by noise then: the graph whose ones are 255 already is planned again."""
+    names = [name for name in left if f"[{name}]" in STEMS[stem] + HEAD]
+    monkeypatch.setattr(quantise_module, "float_by_cost", lambda *_: ())
+    monkeypatch.setattr(quantise_module, "float_by_error", lambda *_: tuple(names))
+    case = make(stem, kept=None, choose_units=units)
+    assert case.derived() == []
+    assert case.prove(tmp_path).failures == ()
+    floats = {name for name, reason in case.made.recipe.reasons.items() if reason == "error"}
+    assert floats >= set(names)
 
 
 def kinds_in_front(model: onnx.ModelProto, node: onnx.NodeProto) -> list[str]:
