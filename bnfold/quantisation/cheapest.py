@@ -10,9 +10,10 @@ cut of a graph with a node for each layer is its minimum (Kolmogorov and Zabih 2
 
 Noise has a price too: with F_0 of least T, and N its noise at the outputs, a sum of such terms as well,
 
-    T(F) / T(F_0) + WORTH N(F) / N(F_0)
+    T(F) / T(F_0) + WORTH N(F) / max(N(F_0), LOUD)
 
-is least for layers that stay float where they make more of the noise than of the time.
+is least for layers that stay float where they make more of the noise than of the time. What is less than LOUD to begin
+with is worth less.
 """
 
 from __future__ import annotations
@@ -38,12 +39,15 @@ if TYPE_CHECKING:
     from bnfold.quantisation.costs import CostTable
     from bnfold.records.recipes import IntegerNode, Target
 
-__all__ = ["WORTH", "float_by_cost", "float_by_error", "least_time"]
+__all__ = ["LOUD", "WORTH", "float_by_cost", "float_by_error", "least_time"]
 
 INTEGER, FLOAT = 0, 1  # source and sink
 _NEVER = 2**28  # ns: more than any network takes
 WORTH = 0.8
 """All noise in parts of all time: a layer that makes 10 % of the noise may take 8 % of the time more in float."""
+LOUD = 10**-2.5
+"""Noise over signal at the outputs, -25 dB, from which on it has its full worth. Trained EfficientNet-Lite0 is at
+-24 dB in integers, where a decibel less is the same class for 2 % more of 500 crops of photographs."""
 NOTHING = NoiseByLayer({}, {})
 log = logging.getLogger("bnfold.quantisation")
 
@@ -85,9 +89,7 @@ def float_by_error(
     total = sum(noise.values.get(name, 0.0) for name in own_ranges(graph, nodes))
     total += sum(noise.weights.get(name, 0.0) for name in nodes)
     ns = _Cut(graph, table_of(target), possible, NOTHING).integer_side()[1]
-    if total <= 0:
-        return tuple(fastest)
-    found = least_time(graph, table_of(target), possible, noise.times(WORTH * ns / total))
+    found = least_time(graph, table_of(target), possible, noise.times(WORTH * ns / max(total, LOUD)))
     layers = {name for name, plan in possible.items() if plan.op in WEIGHTED}
     return tuple(fastest) if set(found) >= layers else found
 

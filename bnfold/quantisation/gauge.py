@@ -209,15 +209,14 @@ def _weight_term(
     read, written = ids.of_channels(x, per_group * groups), ids.of_channels(y, m)
     if read is None or written is None or len(own.square) != per_group * groups or len(s[str(y.name)]) != m:
         return None
-    group = np.arange(m) // (m // groups)
     taps = math.prod(w.shape[2:])
     out = statistics.get(str(y.name), own)
     return WeightNoise(
-        inputs=read.reshape(groups, per_group)[group],
-        outputs=written,
-        largest=w.reshape(m, per_group, -1).max(axis=2),
-        power=own.square.reshape(groups, per_group)[group] * taps,
-        sensitivity=s[str(y.name)] * out.positions,
+        inputs=read.reshape(groups, per_group),
+        outputs=written.reshape(groups, -1),
+        largest=w.reshape(groups, m // groups, per_group, -1).max(axis=3),
+        power=own.square.reshape(groups, per_group) * taps,
+        sensitivity=s[str(y.name)].reshape(groups, -1) * out.positions,
         limit=recipe.weight_limit,
         per_tensor=recipe.weights == "per-tensor",
     )
@@ -226,7 +225,7 @@ def _weight_term(
 def _classes_of(term: Term) -> Array:
     if isinstance(term, ActivationNoise):
         return term.classes
-    return np.concatenate([term.inputs.ravel(), term.outputs])
+    return np.concatenate([term.inputs.ravel(), term.outputs.ravel()])
 
 
 def _renumbered(term: Term, number: Array) -> Term:

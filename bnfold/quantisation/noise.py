@@ -14,6 +14,8 @@ of maxima of them: convex in u = log a (a geometric program, Boyd et al. 2007). 
 from __future__ import annotations
 
 import dataclasses
+import math
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,11 +60,17 @@ class ActivationNoise:
 
 @dataclasses.dataclass(frozen=True)
 class WeightNoise:
-    """A weight: M rows, each of which reads C channels.
+    """A weight of G groups, each of M rows that read the same C channels.
 
-    `inputs` (M, C) and `outputs` (M,) are classes, `largest` (M, C) magnitudes over the taps, `power` (M, C) mean
-    squares of the channels that are read, times taps, `sensitivity` (M,) that of the outputs, summed over the elements
-    of a channel.
+    `inputs` (G, C) and `outputs` (G, M) are classes, `largest` (G, M, C) magnitudes over the taps, `power` (G, C) mean
+    squares of the channels that are read, times taps, `sensitivity` (G, M) that of the outputs, summed over the
+    elements of a channel.
+
+    With z = log(largest) = column_c + row_m + log(share_mc) a smooth maximum of exp(z - u_c) is
+
+        exp(row_m + top) (sum_c share_mc^beta e_c)^(1/beta)        e_c = exp(beta (column_c - u_c - top)) <= 1
+
+    so that a step of the search multiplies with a matrix that stays, and takes no exponential of it.
     """
 
     inputs: Array
@@ -75,27 +83,43 @@ class WeightNoise:
 
     def add(self, u: Array, gradient: Array) -> float:
         """The weight's noise; its gradient is added to `gradient`."""
+        columns, rows, shares = self._factors
         read = u[self.inputs]
-        z = _log(self.largest) - read
+        reach = columns - read
+        top = reach.max(axis=1, keepdims=True)
+        e = np.exp(BETA * (reach - top))
         powers = self.power * np.exp(2 * read)
+        power = powers.sum(axis=1, keepdims=True)
+        totals = np.einsum("gmc,gc->gm", shares, e)
         scale = 1 / (12 * self.limit**2)
         if self.per_tensor:
             written = u[self.outputs]
-            peak, p = _largest((z + written[:, None]).ravel())
-            p = p.reshape(z.shape)
-            rows = self.sensitivity * np.exp(-2 * written)
-            each = peak**2 * scale * rows * powers.sum(axis=1)
+            z = rows + top + written
+            f = np.exp(BETA * (z - z.max()))
+            total = float((f * totals).sum())
+            squared = math.exp(2 * z.max()) * total ** (2 / BETA) * scale * self.sensitivity * np.exp(-2 * written)
+            weights = f / total if total > 0 else np.zeros_like(f)
+            each = squared * power
             noise = float(each.sum())
-            _add(gradient, self.outputs, 2 * noise * p.sum(axis=1) - 2 * each)
-            slope = 2 * peak**2 * scale * rows[:, None] * powers - 2 * noise * p
+            _add(gradient, self.outputs, 2 * noise * weights * totals - 2 * each)
+            weights = noise * weights
         else:
-            peaks, p = _largest(z)
-            rows = peaks**2 * scale * self.sensitivity
-            each = rows * powers.sum(axis=1)
+            squared = np.exp(2 * (rows + top)) * totals ** (2 / BETA) * scale * self.sensitivity
+            each = squared * power
             noise = float(each.sum())
-            slope = 2 * rows[:, None] * powers - 2 * each[:, None] * p
+            weights = np.divide(each, totals, out=np.zeros_like(each), where=totals > 0)
+        slope = 2 * squared.sum(axis=1, keepdims=True) * powers - 2 * e * np.einsum("gmc,gm->gc", shares, weights)
         _add(gradient, self.inputs, slope)
         return noise
+
+    @cached_property
+    def _factors(self) -> tuple[Array, Array, Array]:
+        """The logarithms of columns (G, C) and rows (G, M), and shares^beta (G, M, C), at most 1."""
+        z = _log(self.largest)
+        columns = z.max(axis=1)
+        rest = np.where(self.largest > 0, z - columns[:, None], _LOWEST)
+        rows = rest.max(axis=2)
+        return columns, rows, np.where(self.largest > 0, np.exp(BETA * (rest - rows[..., None])), 0.0)
 
 
 Term = ActivationNoise | WeightNoise
@@ -155,7 +179,7 @@ def _even_peaks(terms: Sequence[Term], n_classes: int) -> Array:
 
 def _add(gradient: Array, classes: Array, slope: Array) -> None:
     """Add the slope of each class up."""
-    gradient += np.bincount(classes.ravel(), slope.ravel(), minlength=len(gradient))
+    np.add.at(gradient, classes.ravel(), slope.ravel())
 
 
 def _log(x: Array) -> Array:

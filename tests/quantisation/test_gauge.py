@@ -174,8 +174,8 @@ def terms(seed: int = 0) -> list[Any]:
     """Two tensors and the weights between them, with either kind of step; class 0 is pinned."""
     rng = np.random.default_rng(seed)
     activation = ActivationNoise(np.array([0, 1, 2, 2]), rng.random(4), rng.random(4), rng.random(4))
-    inputs, outputs = rng.integers(0, 4, (3, 5)), rng.integers(0, 4, 3)
-    numbers = rng.random((3, 5)), rng.random((3, 5)), rng.random(3)
+    inputs, outputs = rng.integers(0, 4, (2, 5)), rng.integers(0, 4, (2, 3))
+    numbers = rng.random((2, 3, 5)), rng.random((2, 5)), rng.random((2, 3))
     weights = [WeightNoise(inputs, outputs, *numbers, 127, per_tensor) for per_tensor in (False, True)]
     return [activation, *weights]
 

@@ -117,6 +117,7 @@ def test_a_layer_stays_float_where_it_makes_more_of_the_noise_than_of_the_time(m
     assert float_by_error(graph, "x86-vnni", even, ()) == ()
     noisy = NoiseByLayer(values, {**even.weights, "layer0": 5.0})
     assert float_by_error(graph, "x86-vnni", noisy, ()) == ("layer0",)
+    assert float_by_error(graph, "x86-vnni", noisy.times(1e-5), ()) == ()  # 43 dB of signal over all of the noise
     rounded = NoiseByLayer({**values, "x": 5.0}, even.weights)
     assert float_by_error(graph, "x86-vnni", rounded, ()) == ("layer0",)
     between = NoiseByLayer({**values, "r3": 5.0}, even.weights)  # whoever writes or reads it in integers rounds it
