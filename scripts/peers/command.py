@@ -28,6 +28,7 @@ from common.rows import measured_rows, parse
 from survey.command import n_batchnorms
 
 import bnfold
+from bnfold.errors import BnfoldError
 from peers.cases import CASES, module_of, written
 from peers.page import line, write_page
 from peers.tools import TOOLS, Task, made
@@ -72,7 +73,7 @@ def judged(file: Path, given: Path, network: Network | None) -> dict[str, Any]:
         else:
             module, inputs = network
             verdict = bnfold.verify(module, file, inputs, input_names=input_names(inputs), output_names=["output"])
-    except bnfold.BnfoldError as error:
+    except BnfoldError as error:
         return {**facts, "runs": False, "equal": False, "verdict": str(error)[:300]}
     return {
         **facts, "runs": True, "equal": verdict.passed, "verdict": verdict.failure,
