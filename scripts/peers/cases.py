@@ -14,13 +14,15 @@ import torch
 from common.networks import calibrate, randomise, source_of
 from field.sources import field_sources
 
+from bnfold.errors import BnfoldError
 from bnfold.export import plain_graph, save
+from bnfold.runtime import open_session
 from bnfold.sources.library import build_timm, build_torchvision
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["CASES", "FIELD", "NETWORKS", "Network", "module_of", "written"]
+__all__ = ["CASES", "FIELD", "NETWORKS", "Network", "exported", "module_of", "written"]
 
 NETWORKS = (
     "timm:resnet18", "timm:resnetv2_18", "timm:resnetv2_50", "timm:repvgg_a0", "timm:visformer_tiny", "timm:levit_128s",
@@ -54,10 +56,33 @@ def module_of(case: str) -> Network | None:
     return module, inputs
 
 
+def exported(network: Network, file: Path) -> torch.onnx.ONNXProgram:
+    """The default export of a network, written."""
+    module, inputs = network
+    program = torch.onnx.export(
+        module, inputs, file, dynamo=True, optimize=True,
+        input_names=[f"x{k}" for k in range(len(inputs))], output_names=["output"],
+        dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs),
+    )  # fmt: skip
+    if program is None:
+        raise RuntimeError("torch.onnx.export gives a program with dynamo=True")
+    return program
+
+
 def written(case: str, network: Network | None, folder: Path) -> Path:
-    """The file that every tool is given: that of the field, or the unoptimized export of a network."""
+    """The file that every tool is given: that of the field, or the unoptimized export of a network.
+
+    PyTorch's exporter states a tensor where SplitToSequence writes a sequence, which ONNX Runtime refuses: such a
+    network is given as it is exported by default, where Split stands in its place.
+    """
     if network is None:
         given = FIELD[case]
         return given.folder / (given.path or "")
     (path, *_) = save(ir.to_proto(plain_graph(source_of(case, *network))), folder / "unoptimized.onnx")
+    try:
+        open_session(path)
+    except BnfoldError:
+        path = folder / "exported.onnx"
+        exported(network, path)
+        open_session(path)
     return path

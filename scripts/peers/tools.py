@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import onnx
 
-from peers.cases import module_of
+from peers.cases import exported, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,18 +55,11 @@ def _exporter(task: Task) -> Made | None:
     Its check, `torch.onnx.verification`, compares with PyTorch on the example; `verify=True` warns where the difference
     is above `WARNED`.
     """
-    import torch
-
-    made = module_of(task.case)
-    if made is None:
+    network = module_of(task.case)
+    if network is None:
         return None
-    module, inputs = made
     start = time.process_time()
-    program = torch.onnx.export(
-        module, inputs, task.target, dynamo=True, optimize=True,
-        input_names=[f"x{k}" for k in range(len(inputs))], output_names=["output"],
-        dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs),
-    )  # fmt: skip
+    program = exported(network, task.target)
     tool_s = time.process_time() - start
     start = time.process_time()
     found = import_module("torch.onnx.verification").verify_onnx_program(program)
