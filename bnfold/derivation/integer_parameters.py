@@ -137,18 +137,15 @@ class ExpectedParameters:
         """W' = a_y W / a_x."""
         name = source.input[0]
         read = self._recipe.gauge.get(name, self._recipe.pixels.get(name))
-        written = self._recipe.gauge.get(self.written(source))
-        if (read is None or (read == 1).all()) and written is None:
-            return w
-        rows = np.moveaxis(w, axis, 0).copy()
-        m, per_group = rows.shape[:2]
-        if written is not None:
-            rows *= written.reshape(-1, *(1,) * (rows.ndim - 1))
-        if read is not None:
-            groups = read.reshape(-1, per_group)
-            own = groups[np.arange(m) // (m // len(groups))]
-            rows *= (1 / own).reshape(m, per_group, *(1,) * (rows.ndim - 2))
-        return np.moveaxis(rows, 0, axis)
+        return _in_units(w, axis, read, self._recipe.gauge.get(self.written(source)))
+
+    def in_float(self, source: NodeProto, w: np.ndarray, axis: int) -> np.ndarray:
+        """The same of a layer that stayed float, in float32: those of pixels are stored before others are chosen."""
+        name = source.input[0]
+        read = self._recipe.gauge.get(name)
+        if read is None and name in self._recipe.pixels:
+            w = _in_units(w, axis, self._recipe.pixels[name], None).astype(np.float32).astype(np.float64)
+        return _in_units(w, axis, read, self._recipe.gauge.get(self.written(source))).astype(np.float32)
 
     def channel_axis(self, source: NodeProto) -> int:
         """The axis of a weight that counts the output channels."""
@@ -156,6 +153,21 @@ class ExpectedParameters:
             return 0
         transposed = any(attribute.name == "transB" and attribute.i for attribute in source.attribute)
         return 0 if transposed else 1
+
+
+def _in_units(w: np.ndarray, axis: int, read: np.ndarray | None, written: np.ndarray | None) -> np.ndarray:
+    """W' = a_y W / a_x of a weight whose rows lie on an axis."""
+    if (read is None or (read == 1).all()) and written is None:
+        return w
+    rows = np.moveaxis(w, axis, 0).copy()
+    m, per_group = rows.shape[:2]
+    if written is not None:
+        rows *= written.reshape(-1, *(1,) * (rows.ndim - 1))
+    if read is not None:
+        groups = read.reshape(-1, per_group)
+        own = groups[np.arange(m) // (m // len(groups))]
+        rows *= (1 / own).reshape(m, per_group, *(1,) * (rows.ndim - 2))
+    return np.moveaxis(rows, 0, axis)
 
 
 def _of_right_sums(integers: np.ndarray, exact: np.ndarray, shape: tuple[int, ...], pixels: np.ndarray) -> np.ndarray:

@@ -174,7 +174,7 @@ class Derivation:
             written = self._recipe.gauge.get(self._expected.written(source))
             if index == 1:
                 axis = self._expected.channel_axis(source)
-                expected = self._expected.in_units(source, expected.astype(np.float64), axis).astype(np.float32)
+                expected = self._expected.in_float(source, expected.astype(np.float64), axis)
             elif written is not None:
                 expected = (expected.astype(np.float64) * written).astype(np.float32)
         elif self._recipe.gauge:

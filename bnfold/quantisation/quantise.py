@@ -132,9 +132,9 @@ def _without_the_noisiest(
     model: ir.Model, recipe: Recipe, work: Work, target: Target, asked: Mapping[str, PrecisionReason]
 ) -> Recipe:
     """The recipe, the layers left float too whose noise outweighs the time that integers save."""
-    everything = recipe_of(model.graph, place(model.graph, asked), weights=recipe.weights, target=target)
-    everything = with_pixels(everything, model.graph)
-    noise = measured_noise(model, everything, work)
+    tried = model.clone()  # whose pixels are read in integers, also where those of the file are not
+    everything = recipe_of(tried.graph, place(tried.graph, asked), weights=recipe.weights, target=target)
+    noise = measured_noise(tried, with_pixels(everything, tried.graph), work)
     fastest = [name for name, reason in recipe.reasons.items() if reason == "cost"]
     left = float_by_error(model.graph, target, noise, fastest, asked)
     reasons: dict[str, PrecisionReason] = {name: "cost" if name in fastest else "error" for name in left}

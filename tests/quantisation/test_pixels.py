@@ -17,6 +17,7 @@ from bnfold.derivation.integers import Derivation
 from bnfold.export import finish
 from bnfold.folding import fold_model
 from bnfold.graph.preprocessing_nodes import insert_preprocessing
+from bnfold.quantisation import choose_units
 from bnfold.quantisation import quantise as quantise_module
 from bnfold.quantisation.kernels import executed_nodes
 from bnfold.quantisation.measure_error import layer_sqnr
@@ -114,17 +115,20 @@ def make() -> Callable[..., Case]:
     return run
 
 
+@pytest.mark.parametrize("by_cost", [False, True])
 @pytest.mark.parametrize("left", [(), ("one",), ("other",), ("one", "other"), ("two",)])
 @pytest.mark.parametrize(("stem", "units"), [("padded", True), ("padded", False), ("padded apart and not", False)])
-def test_bytes_stay_as_they_were_made_for_another_recipe(make, tmp_path, monkeypatch, *, left, stem, units):
-    """By cost first, by noise then: the graph whose ones are 255 already is planned again."""
+def test_bytes_stay_as_they_were_made_for_another_recipe(make, tmp_path, monkeypatch, *, left, stem, units, by_cost):
+    """By cost first, by noise then: the graph whose ones are 255 already, or are not, is planned again."""
     names = [name for name in left if f"[{name}]" in STEMS[stem] + HEAD]
-    monkeypatch.setattr(quantise_module, "float_by_cost", lambda *_: ())
+    monkeypatch.setattr(quantise_module, "float_by_cost", lambda *_: tuple(names) if by_cost else ())
     monkeypatch.setattr(quantise_module, "float_by_error", lambda *_: tuple(names))
+    monkeypatch.setattr(choose_units, "LEAST_GAIN_DB", -np.inf)
     case = make(stem, kept=None, choose_units=units)
+    assert case.made.gauge.taken is units
     assert case.derived() == []
     assert case.prove(tmp_path).failures == ()
-    floats = {name for name, reason in case.made.recipe.reasons.items() if reason == "error"}
+    floats = {name for name, reason in case.made.recipe.reasons.items() if reason == ("cost" if by_cost else "error")}
     assert floats >= set(names)
 
 
