@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from bnfold.errors import InputRefused
 from bnfold.evaluation.mixed_sizes import has_several_sizes, run_by_size
 from bnfold.records import InputSpec
 from bnfold.sources.file_facts import facts_in, facts_of, stated
+from bnfold.sources.options import source_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bnfold.records.file_facts import FileFacts
     from bnfold.records.tuning import SessionSettings
     from bnfold.runtime import Provider
+    from bnfold.sources.options import SourceOptions
     from bnfold.sources.types import TorchSource
 
     Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
@@ -104,7 +106,7 @@ def open_contender(
     classes: str | os.PathLike[str] | None,
     normalize: str | None,
     settings: SessionSettings | None = None,
-    **source_options: Any,
+    **given: Any,
 ) -> Contender:
     """Open a file or a source.
 
@@ -115,16 +117,18 @@ def open_contender(
         classes: see `bnfold.sources.file_facts.stated`.
         normalize: likewise.
         settings: of the sessions of files, besides provider and threads; None for bnfold's own.
-        source_options: weights, pretrained and input_shapes, for sources that are no file.
+        given: weights, pretrained and input_shapes, for sources that are no file.
 
     Raises:
+        TypeError: there is no such option.
         InputRefused: it cannot be read, or its input is no tensor of numbers.
         EnvironmentNotReady: a package or the provider is missing.
     """
+    options = source_options(cast("SourceOptions", given))
     if Path(spec).suffix == ".onnx":
         opened = _open_file(Path(spec), spec, provider=provider, threads=threads, settings=settings)
     else:
-        opened = _open_source(spec, **source_options)
+        opened = _open_source(spec, **options)
     facts = stated(opened.facts, classes=classes, normalize=normalize)
     return dataclasses.replace(opened, facts=_with_size(facts, opened.inputs))
 

@@ -55,14 +55,14 @@ def quantize(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    inputs: Path | None = None,
+    inputs: str | os.PathLike[str] | None = None,
     data: str | None = None,
     precision: Asked = "int8",
     weights_file: str | os.PathLike[str] | None = None,
     weights: WeightScales = "per-channel",
     target: Target | None = None,
     keep_float: Sequence[str] = (),
-    plan: Path | None = None,
+    plan: str | os.PathLike[str] | None = None,
     measure: bool = False,
     max_drop: float | None = None,
     min_sqnr_db: float = MIN_SQNR_DB,
@@ -139,13 +139,14 @@ def quantize(
     )
 
     spec, folder = os.fspath(source), Path(output)
+    arrays_from, plan_from = (None if place is None else Path(place) for place in (inputs, plan))
     chosen = target_of(precision, target)
     check_options(
         precision,
         min_sqnr_db,
         max_drop,
         data,
-        plan=plan,
+        plan=plan_from,
         measure=measure,
         weights=weights,
         threads=threads,
@@ -166,7 +167,7 @@ def quantize(
                     spec, weights=weights_file, pretrained=pretrained, input_shapes=input_shapes,
                     input_dtypes=input_dtypes, dims=dims, batch_dim=batch_dim,
                 ),
-                inputs,
+                arrays_from,
             )  # fmt: skip
             facts = stated(facts_of(loaded), classes=classes, normalize=normalize)
         conversion = convert(
@@ -177,7 +178,7 @@ def quantize(
         specs = file_inputs(conversion.folded, loaded.inputs)
         with watch.stage("calibrate"):
             called, arrays = calibration_samples(
-                inputs, data, float_file, specs, facts, where=spec, normalize=normalize, download=download
+                arrays_from, data, float_file, specs, facts, where=spec, normalize=normalize, download=download
             )
             samples = split_samples(arrays, seed=seed, where=called)
             search = Search(
@@ -185,7 +186,7 @@ def quantize(
                 sensitivities_of(conversion, loaded, samples, precision), digits_of(conversion),
             )  # fmt: skip
             made, left, tried = lowered(
-                search, precision, plan, measure=measure, keep_float=keep_float, budget_s=budget_s
+                search, precision, plan_from, measure=measure, keep_float=keep_float, budget_s=budget_s
             )  # fmt: skip
         files = write_model(made.model, stage / model_name(precision), output=folder)
         candidate = candidate_of(made, files[0], search, here)
@@ -216,7 +217,7 @@ def quantize(
             accuracy=accuracy,
             timing=timing,
             seconds=watch.seconds,
-            warnings=warnings_of(error, timing, chosen, this_target() if here is None else chosen),
+            warnings=warnings_of(error, accuracy, timing, chosen, this_target() if here is None else chosen),
             failures=failures,
             int8_share=share_of_int8(made),
             plans=tried,

@@ -49,12 +49,17 @@ def failures_of(
 
 
 def warnings_of(
-    error: QuantisationError, timing: QuantizedTiming | None, target: Target, here: Target
+    error: QuantisationError,
+    accuracy: PairedAccuracy | None,
+    timing: QuantizedTiming | None,
+    target: Target,
+    here: Target,
 ) -> tuple[str, ...]:
     """What the user should know of a file that may pass.
 
     Args:
         error: with the share of inputs outside of the calibrated range.
+        accuracy: None where no labels are.
         timing: None where nothing was measured.
         target: the processor that the file is for.
         here: this machine's.
@@ -62,6 +67,10 @@ def warnings_of(
     found = []
     if error.outside_range > 0:
         found.append(f"{error.outside_range:.2%} of the held-out inputs lie outside of the calibrated range")
+    if accuracy is not None and accuracy.limit is not None and accuracy.undecided:
+        found.append(
+            f"{accuracy.n} samples do not decide whether {accuracy.metric} fell by more than {accuracy.limit:.4g}"
+        )
     if timing is not None and timing.verdict in ("undecided", "tie"):
         found.append("whether int8 is faster is not decided on this machine")
     if target != here:

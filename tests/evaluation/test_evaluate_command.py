@@ -227,3 +227,12 @@ def test_a_network_for_masks_on_labels(classifier: Callable[..., Path], folder: 
     file = classifier("pixels", FACTS, f"{PIXELS} {{ scores = Identity (x) }}")
     with pytest.raises(InputRefused, match="the output does not fit a classification"):
         bnfold.evaluate(file, data=f"folder:{folder}")
+
+
+def test_an_option_that_there_is_not_is_refused_from_python(classifier: Callable[..., Path], folder: Path) -> None:
+    file, data = str(classifier()), f"folder:{folder}"
+    assert bnfold.evaluate(file, data=data).files
+    with pytest.raises(TypeError, match="no option 'max_dorp'"):
+        bnfold.evaluate(file, data=data, max_dorp=0.1)
+    with pytest.raises(TypeError, match="no option 'normalise'"):
+        bnfold.predict(file, folder, normalise="imagenet")

@@ -38,7 +38,7 @@ def quantized(operator: str, folder: Path) -> QuantizeReport:
     onnx.save(with_parameters(TEXT.replace("OPERATOR", operator), SHAPES), folder / "net.onnx")
     x = np.random.default_rng(1).standard_normal((16, 3, 12, 12)).astype(np.float32)
     np.savez(folder / "x.npz", x=x)
-    return quantize(folder / "net.onnx", folder / "out", inputs=folder / "x.npz", budget_s=0, threads=1)
+    return quantize(folder / "net.onnx", folder / "out", inputs=str(folder / "x.npz"), budget_s=0, threads=1)
 
 
 @pytest.mark.parametrize(
