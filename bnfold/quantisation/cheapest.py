@@ -107,7 +107,7 @@ def least_time(
     """
     cut = _Cut(graph, table, possible, prices)
     if cut.n_far:
-        log.info("%d layers are far from any shape whose cost was measured", cut.n_far)
+        log.debug("%d layers are far from any shape whose cost was measured", cut.n_far)
     integer, _ = cut.integer_side()
     return tuple(name for name, plan in possible.items() if plan.op in WEIGHTED | JOINS and name not in integer)
 
