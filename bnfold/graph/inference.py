@@ -13,7 +13,7 @@ from bnfold.graph.constants import is_float
 from bnfold.graph.elements import Length
 from bnfold.graph.input_ranks import inputs_by_operator
 from bnfold.graph.layers import layer_name
-from bnfold.graph.operators import kind_of
+from bnfold.graph.operators import is_onnx, kind_of
 from bnfold.graph.ranks import Shapes, outputs_by_operator
 from bnfold.graph.subgraphs import held
 
@@ -49,6 +49,7 @@ def infer_shapes(model: ir.Model) -> None:
     passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
     for value, text in texts.items():
         value.const_value = text
+    _restore_sequences(model)
     for value, shape in stated.items():
         value.shape = shape
     for _ in range(_ROUNDS):
@@ -57,6 +58,23 @@ def infer_shapes(model: ir.Model) -> None:
             [_complete(node, model) for node in gaps] + [_complete_inputs(node, model) for node in _readers(gaps)]
         ):
             return
+
+
+def _restore_sequences(model: ir.Model) -> None:
+    """Give the values of operators that write sequences their type back, which onnx_ir's pass takes for a tensor's."""
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if is_onnx(node.domain) and (schema := _schema(node, model)) is not None:
+            for value, formal in zip(node.outputs, schema.outputs, strict=False):
+                if isinstance(value.type, ir.TensorType) and all(name.startswith("seq(") for name in formal.types):
+                    value.type = ir.SequenceType(value.type)
+
+
+def _schema(node: ir.Node, model: ir.Model) -> onnx.defs.OpSchema | None:
+    """ONNX's schema of a node; None where it has none."""
+    try:
+        return onnx.defs.get_schema(node.op_type, model.opset_imports.get(node.domain, 1), node.domain)
+    except onnx.defs.SchemaError:
+        return None
 
 
 def _gaps(model: ir.Model) -> list[ir.Node]:
@@ -130,9 +148,8 @@ def _complete_inputs(node: ir.Node, model: ir.Model) -> bool:
 
 def _type_of_input(node: ir.Node, index: int, model: ir.Model) -> ir.DataType | None:
     """The type of another value of the node that ONNX's schema gives the same type variable; None if none is known."""
-    try:
-        schema = onnx.defs.get_schema(node.op_type, model.opset_imports.get(node.domain, 1), node.domain)
-    except onnx.defs.SchemaError:
+    schema = _schema(node, model)
+    if schema is None:
         return None
     ends = [*zip(schema.inputs, node.inputs, strict=False), *zip(schema.outputs, node.outputs, strict=False)]
     own = schema.inputs[min(index, len(schema.inputs) - 1)].type_str
