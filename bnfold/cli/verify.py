@@ -29,6 +29,10 @@ __all__ = ["command"]
 
 SCHEMA = "bnfold.verify/1"
 """Of the JSON: a verdict, which fold-export's report holds too, without one."""
+QUANTISED = (
+    "the file is quantised: if bnfold quantize made it from the reference, its report.json has the proof, and bnfold "
+    "evaluate says what it loses; else export it again from this source"
+)
 
 
 @click.command(name="verify")
@@ -87,7 +91,7 @@ def command(
             "the file is not equal to its reference",
             where=candidate,
             found=verdict.failure,
-            remedy=_remedy(verdict),
+            remedy=QUANTISED if _is_quantised(candidate) else _remedy(verdict),
         )
 
 
@@ -110,6 +114,15 @@ def _against_bundle(files: tuple[str, ...], bundle: Path, options: dict[str, Any
     if given:
         raise click.UsageError(f"--against-bundle holds its inputs, and takes no {', '.join(given)}.")
     return verify_bundle(bundle, files[0], **kept)
+
+
+def _is_quantised(file: str) -> bool:
+    import onnx
+
+    from bnfold.graph.operators import Trait, having
+
+    known = {operator.name for operator in having(Trait.QUANTISED)}
+    return any(node.op_type in known for node in onnx.load(file, load_external_data=False).graph.node)
 
 
 def _remedy(verdict: Verdict) -> str:
