@@ -61,12 +61,32 @@ def infer_shapes(model: ir.Model) -> None:
 
 
 def _restore_sequences(model: ir.Model) -> None:
-    """Give the values of operators that write sequences their type back, which onnx_ir's pass takes for a tensor's."""
+    """Give the values of operators that write sequences their type back, which onnx_ir's pass takes for a tensor's.
+
+    A length that ONNX names for all elements of a sequence is none: they may differ in it.
+    """
+    named: set[str] = set()
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if is_onnx(node.domain) and (schema := _schema(node, model)) is not None:
             for value, formal in zip(node.outputs, schema.outputs, strict=False):
                 if isinstance(value.type, ir.TensorType) and all(name.startswith("seq(") for name in formal.types):
                     value.type = ir.SequenceType(value.type)
+                    named |= _names(value.shape)
+    named -= {name for value in model.graph.inputs for name in _names(value.shape)}
+    for node in ir.traversal.RecursiveGraphIterator(model.graph) if named else ():
+        for value in node.outputs:
+            if value.shape is not None and not named.isdisjoint(_names(value.shape)):
+                value.shape = _without(value.shape, named)
+
+
+def _names(shape: ir.Shape | None) -> set[str]:
+    """The names of lengths."""
+    return {str(dim.value) for dim in shape or () if isinstance(dim, ir.SymbolicDim) and dim.value is not None}
+
+
+def _without(shape: ir.Shape, names: set[str]) -> ir.Shape:
+    """The shape, lengths of these names unknown."""
+    return ir.Shape([None if isinstance(dim, ir.SymbolicDim) and dim.value in names else dim for dim in shape])
 
 
 def _schema(node: ir.Node, model: ir.Model) -> onnx.defs.OpSchema | None:
@@ -118,11 +138,12 @@ def _infer_alone(node: ir.Node, model: ir.Model) -> None:
         )
     except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError):
         return  # unknown, wrong, or deprecated as GroupNormalization is from its first opset
+    known = {name for value in inputs for name in _names(value.shape)}  # others are new, the same for every node
     for value in node.outputs:
         if value.name in found and _unknown(value):
             value.type = ir.serde.deserialize_type_proto_for_type(found[value.name])
             shape = ir.serde.deserialize_type_proto_for_shape(found[value.name])
-            value.shape = value.shape if shape is None else shape
+            value.shape = value.shape if shape is None else _without(shape, _names(shape) - known)
 
 
 def _complete(node: ir.Node, model: ir.Model) -> bool:
