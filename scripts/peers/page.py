@@ -100,7 +100,10 @@ def write_page(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         said=_said(rows),
         cases=markdown_table(("case", "found", *NAMES.values()), map(_cells, rows), right=range(1, 7)),
     )  # fmt: skip
-    path.write_text(text, encoding="utf-8")
+    path.write_text(_FOLDERS.sub("", text), encoding="utf-8")
+
+
+_FOLDERS = re.compile(r"(?<=\s)/(?:[\w.+-]+/)+")  # of files on the machine that measured, in what tools said
 
 
 def _given(row: Mapping[str, Any], tool: str) -> bool:
