@@ -71,7 +71,8 @@ def _restore_sequences(model: ir.Model) -> None:
             for value, formal in zip(node.outputs, schema.outputs, strict=False):
                 if isinstance(value.type, ir.TensorType) and all(name.startswith("seq(") for name in formal.types):
                     value.type = ir.SequenceType(value.type)
-                    named |= _names(value.shape)
+        if any(isinstance(value.type, ir.SequenceType) for value in (*node.inputs, *node.outputs) if value is not None):
+            named |= {name for value in node.outputs for name in _names(value.shape)}
     named -= {name for value in model.graph.inputs for name in _names(value.shape)}
     for node in ir.traversal.RecursiveGraphIterator(model.graph) if named else ():
         for value in node.outputs:
