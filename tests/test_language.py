@@ -23,8 +23,7 @@ TERMS = [
 QUOTED = re.compile(
     r"^```.*?^```$|``.*?``|`[^`\n]*`", flags=re.MULTILINE | re.DOTALL
 )  # code; JSON keys and options are in it
-# The glossary and the pages on wrong changes quote what others say, or code.
-PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - {ROOT / "docs" / "glossary.md"})
+PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
 
 
 def pattern(phrase: str) -> re.Pattern[str]:

@@ -63,7 +63,8 @@ def infer_shapes(model: ir.Model) -> None:
 def _restore_sequences(model: ir.Model) -> None:
     """Give the values of operators that write sequences their type back, which onnx_ir's pass takes for a tensor's.
 
-    A length that ONNX names for all elements of a sequence is none: they may differ in it.
+    ONNX gives a length that it does not know one name for all elements of a sequence, which may differ in it: such
+    names are taken away.
     """
     named: set[str] = set()
     for node in ir.traversal.RecursiveGraphIterator(model.graph):

@@ -23,8 +23,9 @@ from bnfold.records.causes import Cause, Refusal, Stays
 
 __all__ = ["Refused", "Vanished", "Writing"]
 
-# Relative. Two uses of one parameter compute it in sums of other orders: roundings of float64, 1e-16 each, are less,
-# and a change of units that is meant is more. What is written is compared with the module in float64 (`checking.py`).
+# Relative. Two uses of one parameter compute it by sums in other orders, which roundings of float64, 1e-16 each, tell
+# apart: one value can be written for both. Values further apart have no parameter in common, and their BatchNorm stays.
+# What was written is compared with the module in float64, to 1e-10 (`checking.py`).
 _SAME = 1e-12
 Float64 = NDArray[np.float64]
 

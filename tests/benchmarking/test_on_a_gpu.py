@@ -12,7 +12,7 @@ from bnfold.benchmarking.axes import Axes
 from bnfold.benchmarking.measure import bench_files
 from bnfold.benchmarking.timing import BoundFile, bind, output_sizes
 from bnfold.runtime import open_session, provider_spec, run_probe
-from bnfold.runtime.cuda_libraries import cuda_fault
+from bnfold.runtime.cuda_libraries import cuda_fault, gpu_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +27,14 @@ CUDA = provider_spec("cuda").ort_name
 
 @pytest.fixture(scope="module", autouse=True)
 def gpu() -> None:
-    """Skip without a GPU, or without an ONNX Runtime that could use one."""
+    """Skip without a GPU, or without an ONNX Runtime that could use one; fail where a GPU is there and not used."""
     if CUDA not in ort.get_available_providers():
         pytest.skip("this build of ONNX Runtime has no CUDA")
     fault = cuda_fault(ort)
+    if fault is not None and (model := gpu_model()) is not None:
+        pytest.fail(f"ONNX Runtime cannot use the GPU that is here, {model}: {fault.found}; {fault.remedy}")
     if fault is not None:
-        pytest.skip(fault.found)
+        pytest.skip(f"nvidia-smi shows no GPU: {fault.found}")
 
 
 def test_the_probe_runs() -> None:

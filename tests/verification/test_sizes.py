@@ -97,6 +97,7 @@ def test_a_source_that_runs_at_one_size_only_is_said_to(tmp_path):
     assert verdict.sizes == {"x": ((1, 6, 5),)}
     (warning,) = verdict.warnings
     assert warning.startswith("dynamic axes were compared at one size only: the source does not run at x 1x12x15; nor")
+    assert ": InputRefused: the unfolded graph does not run in ONNX Runtime" in warning
 
 
 def test_a_batch_that_the_file_has_not_is_refused(tmp_path):

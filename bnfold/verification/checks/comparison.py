@@ -143,13 +143,15 @@ def _axes(reference: Reference) -> dict[str, tuple[int | str | None, ...]]:
 
 def _first_taken(source: SourceRuns, others: Iterable[FeedSeries]) -> tuple[FeedSeries | None, tuple[str, ...]]:
     """The first series at whose size the source runs; and what is said where it runs at none."""
-    tried = []
+    tried, errors = [], []
     for series in others:
-        if source.takes(next(series.made()), series.extent):
+        error = source.error_on(next(series.made()), series.extent)
+        if error is None:
             return series, ()
         tried.append(size_text(series.inputs))
+        errors.append(error)
     sentence = "dynamic axes were compared at one size only: the source does not run at "
-    return None, (sentence + "; nor at ".join(tried),) if tried else ()
+    return None, (f"{sentence}{'; nor at '.join(tried)}: {errors[0]}",) if tried else ()
 
 
 def judge(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["SourceRun", "SourceRuns"]
 
 log = logging.getLogger("bnfold.verification")
+MOST_CHARACTERS = 300  # of an error that a warning tells
 
 
 @dataclass(frozen=True)
@@ -81,21 +82,21 @@ class SourceRuns:
             del exact, executions, answer
             give_back_memory()
 
-    def takes(self, feed: Feed, extent: Extent) -> bool:
-        """Whether the source runs on inputs of this size.
+    def error_on(self, feed: Feed, extent: Extent) -> str | None:
+        """What the source raises on inputs of this size; None where it runs.
 
-        A user's network, and ONNX Runtime, may raise anything where it does not; that the size was not compared is a
-        warning then.
+        A user's network, and ONNX Runtime, may raise any exception where it does not run. The caller warns that the
+        size was not compared, and says why.
         """
         try:
             if extent == "all":
                 self._reference.executions32(feed.arrays)
             else:
                 self._reference.execution32(feed.arrays)
-        except Exception:
+        except Exception as error:
             log.debug("the source does not run on %s", feed, exc_info=True)
-            return False
-        return True
+            return " ".join(f"{type(error).__name__}: {error}".split())[:MOST_CHARACTERS]
+        return None
 
     def end(self) -> None:
         """Ask a network once again that has been asked for no row twice; a file holds no chance that it could hide.
