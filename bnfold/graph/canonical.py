@@ -7,6 +7,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript import optimizer
 
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import attempted
 from bnfold.graph.constants import constant, operand, store_constant
 from bnfold.graph.edit import bypass
@@ -30,7 +31,7 @@ def canonicalise(model: ir.Model) -> None:
     """
     _compute_constants(model)
     infer_shapes(model)
-    if any(kind_of(node) == "CastLike" for node in model.graph):  # to the type of a value that was not known before
+    if any(kind_of(node) == op.CastLike for node in model.graph):  # to the type of a value that was not known before
         _compute_constants(model)
     for graph in (model.graph, *subgraphs(model.graph)):
         _drop_whole_slices(graph)
@@ -61,7 +62,7 @@ def _store_text(graph: ir.Graph) -> None:
 def _drop_whole_slices(graph: ir.Graph) -> None:
     """Take out each ONNX Slice of whole axes: torch.onnx.export writes one for every `:` of an index `x[:, 0]`."""
     for node in list(graph):
-        if kind_of(node) == "Slice" and constant(node.inputs[0]) is None and _takes_all(node):
+        if kind_of(node) == op.Slice and constant(node.inputs[0]) is None and _takes_all(node):
             bypass(graph, node)
 
 
@@ -88,7 +89,7 @@ def _write_reshapes(graph: ir.Graph) -> None:
     leaves out optimizations behind it (Slices of one tensor into a Split, Transpose into MatMul).
     """
     for node in graph:
-        if kind_of(node) != "Reshape" or constant(node.inputs[1]) is not None:
+        if kind_of(node) != op.Reshape or constant(node.inputs[1]) is not None:
             continue
         value = node.outputs[0]
         known = [static_length(value, axis) for axis in range(len(value.shape or ()))]

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.inference import infer_shapes
 from bnfold.graph.operators import kind_of
 
@@ -81,7 +82,7 @@ def _of_output(value: ir.Value, claim: ir.Shape) -> ir.Shape:
     or of what reads it in the graph.
     """
     producer = value.producer()
-    if not value.uses() and (producer is None or kind_of(producer) != "Reshape"):
+    if not value.uses() and (producer is None or kind_of(producer) != op.Reshape):
         return claim
     found = [None] * len(claim) if value.shape is None else [*value.shape]
     pairs = zip(claim, found, strict=True)

@@ -8,14 +8,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.float64 import Float64Graph
 from bnfold.graph.operators import kind_of
 
 __all__ = ["Computed"]
 
 # What parameters pass through on their way to the data: https://onnx.ai/onnx/operators
-_MOVES = frozenset({"Concat", "Constant", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
-_ARITHMETIC = frozenset({"Add", "Cast", "Div", "Mul", "Neg", "Pow", "Reciprocal", "Sqrt", "Sub"})
+_MOVES = frozenset({op.Concat, op.Constant, op.Expand, op.Identity, op.Reshape, op.Squeeze, op.Transpose, op.Unsqueeze})
+_ARITHMETIC = frozenset({op.Add, op.Cast, op.Div, op.Mul, op.Neg, op.Pow, op.Reciprocal, op.Sqrt, op.Sub})
 
 
 class Computed:

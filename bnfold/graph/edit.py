@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import constant
 
 __all__ = ["bypass", "drop_unused_initializers"]
@@ -22,7 +23,7 @@ def bypass(graph: ir.Graph, node: ir.Node) -> tuple[ir.Value, ir.Value]:
     is_output = y.is_graph_output()
     if is_output:
         if x.is_graph_input() or x.is_graph_output() or x.graph is not graph:
-            identity = ir.node("Identity", [x], metadata_props=dict(node.metadata_props))
+            identity = ir.node(op.Identity, [x], metadata_props=dict(node.metadata_props))
             out = identity.outputs[0]
             graph.insert_before(node, identity)
         graph.outputs[:] = [out if output is y else output for output in graph.outputs]

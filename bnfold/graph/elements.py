@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant
 from bnfold.graph.operators import kind_of
 
@@ -12,7 +13,7 @@ __all__ = ["Length", "elements_of"]
 Length = int | ir.SymbolicDim | None
 
 _DEEPEST = 16  # operators between a shape and where its parts come from
-_SAME_ELEMENTS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+_SAME_ELEMENTS = frozenset({op.Cast, op.Identity, op.Reshape, op.Squeeze, op.Unsqueeze})
 
 
 def elements_of(value: ir.Value | None, depth: int = _DEEPEST) -> list[Length] | None:
@@ -34,18 +35,18 @@ def elements_of(value: ir.Value | None, depth: int = _DEEPEST) -> list[Length] |
 
 def _computed(node: ir.Node, depth: int) -> list[Length] | None:
     kind = kind_of(node)
-    if kind == "Concat":
+    if kind == op.Concat:
         parts = [elements_of(part, depth - 1) for part in node.inputs]
         known = [part for part in parts if part is not None]
         return [element for part in known for element in part] if len(known) == len(parts) else None
     x = node.inputs[0] if node.inputs else None
-    if kind == "Shape" and x is not None and x.shape is not None:
+    if kind == op.Shape and x is not None and x.shape is not None:
         return [*x.shape][attribute(node, "start", 0) : attribute(node, "end", None)]
     if kind in _SAME_ELEMENTS:
         return elements_of(x, depth - 1)
-    if kind == "Gather" and attribute(node, "axis", 0) == 0:
+    if kind == op.Gather and attribute(node, "axis", 0) == 0:
         return _picked(elements_of(x, depth - 1), constant(node.inputs[1]))
-    if kind == "Slice":
+    if kind == op.Slice:
         return _sliced(node, elements_of(x, depth - 1))
     return None
 

@@ -13,6 +13,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from bnfold.errors import InputRefused
+from bnfold.graph import operators as op
 from bnfold.graph.float64_nodes import REMEDY, evaluator_of, own_operators, place, rounded, run_node
 from bnfold.graph.float64_values import Parameters, last_readers, reads, widened
 from bnfold.graph.inlined import inlined
@@ -30,7 +31,11 @@ HALF = 0.5
 _NARROW = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 # Inputs that ONNX defines as float32 and nothing else. Resize-10 and Upsample-9 are (X, scales), Resize-11 and later
 # (X, roi, scales, sizes).
-_FLOAT32_INPUTS: Mapping[str, tuple[int, ...]] = {"Resize": (1, 2), "Upsample": (1,), "NonMaxSuppression": (0, 1, 3, 4)}
+_FLOAT32_INPUTS: Mapping[str, tuple[int, ...]] = {
+    op.Resize: (1, 2),
+    op.Upsample: (1,),
+    op.NonMaxSuppression: (0, 1, 3, 4),
+}
 
 
 def to_float64(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -124,7 +129,7 @@ def _as_executed(op_type: str, output: Any) -> Any:
 
     ONNX Runtime adds the half at the end (MlasComputeLogistic), so that near 0 the result has the digits of 1/2 only.
     """
-    if op_type != "Sigmoid":
+    if op_type != op.Sigmoid:
         return output
     centred = rounded(output - HALF, np.dtype(np.float32))
     return rounded(HALF + centred, np.dtype(np.float32))
@@ -197,7 +202,7 @@ def _converted_nodes(node: NodeProto) -> list[NodeProto]:
     for position in _FLOAT32_INPUTS.get(node.op_type, ()):
         if position < len(node.input) and node.input[position]:
             name = f"{node.output[0]}/float32_{position}"
-            casts.append(helper.make_node("Cast", [node.input[position]], [name], to=TensorProto.FLOAT))
+            casts.append(helper.make_node(op.Cast, [node.input[position]], [name], to=TensorProto.FLOAT))
             node.input[position] = name
     return [*casts, node]
 
@@ -211,7 +216,7 @@ def _refuse_unknown(node: NodeProto) -> None:
     if kind_of(node).has(Trait.RANDOM):
         raise InputRefused("a random operator gives no value to compare with", where=where, remedy=remedy)
     batch_statistics = any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute)
-    if node.op_type == "BatchNormalization" and batch_statistics:
+    if node.op_type == op.BatchNormalization and batch_statistics:
         raise InputRefused(
             "a BatchNormalization with training_mode=1 depends on its batch",
             where=where,
@@ -230,7 +235,7 @@ def _convert_attribute(node: NodeProto, attribute: AttributeProto) -> None:
         attribute.t.CopyFrom(_widened_tensor(attribute.t))
     elif attribute.name in {"to", "dtype", "output_dtype", "softmax_precision"} and attribute.i in _NARROW:
         attribute.i = TensorProto.DOUBLE
-    elif node.op_type == "Constant" and attribute.name in {"value_float", "value_floats"}:
+    elif node.op_type == op.Constant and attribute.name in {"value_float", "value_floats"}:
         number = attribute.f if attribute.name == "value_float" else list(attribute.floats)
         value = numpy_helper.from_array(np.asarray(number, dtype=np.float64))
         attribute.CopyFrom(helper.make_attribute("value", value))
@@ -238,6 +243,6 @@ def _convert_attribute(node: NodeProto, attribute: AttributeProto) -> None:
 
 def _spell_out_default_type(node: NodeProto) -> None:
     """ConstantOfShape makes float32 zeros where it says nothing; in float64 it must say so."""
-    if node.op_type == "ConstantOfShape" and not node.attribute:
+    if node.op_type == op.ConstantOfShape and not node.attribute:
         zero = numpy_helper.from_array(np.zeros(1, dtype=np.float64))
         node.attribute.append(helper.make_attribute("value", zero))

@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
+from bnfold.graph import operators as op
 from bnfold.graph.attempts import Failure, attempted
 from bnfold.graph.constants import is_float
 from bnfold.graph.elements import Length
@@ -24,8 +25,8 @@ _ROUNDS = 16  # each takes a rank as far forward as it goes, and one operator ba
 # Operators whose result is of another type than their first input.
 _OTHER_TYPE = frozenset(
     {
-        "ArgMax", "ArgMin", "Cast", "CastLike", "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "EyeLike",
-        "IsInf", "IsNaN", "MatMulInteger", "NonZero", "QLinearConv", "QuantizeLinear",
+        op.ArgMax, op.ArgMin, op.Cast, op.CastLike, op.ConvInteger, op.DequantizeLinear, op.DynamicQuantizeLinear,
+        op.EyeLike, op.IsInf, op.IsNaN, op.MatMulInteger, op.NonZero, op.QLinearConv, op.QuantizeLinear,
     }
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute
 from bnfold.graph.elements import Length
 from bnfold.graph.operators import kind_of
@@ -28,8 +29,8 @@ __all__ = ["inputs_by_operator"]
 
 _BROADCAST = frozenset(
     {
-        "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod",
-        "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+        op.Add, op.And, op.Div, op.Equal, op.Greater, op.GreaterOrEqual, op.Less, op.LessOrEqual, op.Max, op.Mean,
+        op.Min, op.Mod, op.Mul, op.Or, op.PRelu, op.Pow, op.Sub, op.Sum, op.Where, op.Xor,
     }
 )  # fmt: skip
 
@@ -48,7 +49,7 @@ def inputs_by_operator(node: ir.Node) -> Shapes:
         return {} if rank is None else {0: [None] * rank}
     if kind in REDUCTIONS and y is not None:
         return _before_reduction(node, y)
-    if kind == "Concat":
+    if kind == op.Concat:
         rank = y if y is not None else first_rank(node.inputs)
         return {} if rank is None else dict.fromkeys(range(len(node.inputs)), [None] * rank)
     if kind in _BROADCAST and y is not None:
@@ -99,14 +100,14 @@ def _before_product(node: ir.Node) -> Shapes:
     y, ranks = output_rank(node), [rank_of(node, k) for k in range(2)]
     if y is None or y < 3:
         return {}
-    return _operand_of(node, y, ranks) if len(node.inputs) == 2 or kind_of(node) == "MatMulInteger" else {}
+    return _operand_of(node, y, ranks) if len(node.inputs) == 2 or kind_of(node) == op.MatMulInteger else {}
 
 
 _BACKWARD: dict[str, Callable[[ir.Node], Shapes]] = {
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), lambda node: {0: [None] * 3}),  # noqa: ARG005
-    **dict.fromkeys(("MatMul", "MatMulInteger"), _before_product),
-    "Gemm": lambda node: {0: [None, None]},  # noqa: ARG005
-    "Squeeze": _before_squeeze,
-    "Transpose": _before_transpose,
-    "Unsqueeze": _before_unsqueeze,
+    **dict.fromkeys((op.LSTM, op.GRU, op.RNN), lambda node: {0: [None] * 3}),  # noqa: ARG005
+    **dict.fromkeys((op.MatMul, op.MatMulInteger), _before_product),
+    op.Gemm: lambda node: {0: [None, None]},  # noqa: ARG005
+    op.Squeeze: _before_squeeze,
+    op.Transpose: _before_transpose,
+    op.Unsqueeze: _before_unsqueeze,
 }

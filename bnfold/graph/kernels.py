@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import constant
 from bnfold.graph.operators import kind_of
 
@@ -42,11 +43,11 @@ def fused_kernels(graph: ir.Graph) -> Iterator[FusedKernel]:
     """The groups of a graph, not of those inside it; constants must be initializers."""
     for node in graph:
         kind = kind_of(node)
-        if kind == "Erf":
+        if kind == op.Erf:
             found = _gelu(node)
-        elif kind == "Tanh":
+        elif kind == op.Tanh:
             found = _tanh_gelu(node)
-        elif kind == "Sqrt" or (kind == "Pow" and _is(node.inputs[1], 0.5)):
+        elif kind == op.Sqrt or (kind == op.Pow and _is(node.inputs[1], 0.5)):
             found = _normalisation(node)
         else:
             continue
@@ -56,37 +57,37 @@ def fused_kernels(graph: ir.Graph) -> Iterator[FusedKernel]:
 
 def _gelu(erf: ir.Node) -> FusedKernel | None:
     """`x (1 + erf(x / sqrt(2))) / 2` (Hendrycks and Gimpel 2016, arXiv:1606.08415)."""
-    scaled = _writer(erf.inputs[0], "Div", "Mul")
+    scaled = _writer(erf.inputs[0], op.Div, op.Mul)
     if scaled is None:
         return None
-    factor = math.sqrt(2) if kind_of(scaled) == "Div" else math.sqrt(0.5)
+    factor = math.sqrt(2) if kind_of(scaled) == op.Div else math.sqrt(0.5)
     gate = _gate(erf)
-    return FusedKernel("Gelu", (scaled, erf, *gate)) if gate and _other(scaled, factor) is not None else None
+    return FusedKernel(op.Gelu, (scaled, erf, *gate)) if gate and _other(scaled, factor) is not None else None
 
 
 def _tanh_gelu(tanh: ir.Node) -> FusedKernel | None:
     """`x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`, its approximation, in any order of its factors."""
     inside, waiting = list[ir.Node](), [tanh.inputs[0]]
     while waiting:
-        node = _writer(waiting.pop(), "Add", "Mul", "Pow")
+        node = _writer(waiting.pop(), op.Add, op.Mul, op.Pow)
         if node is not None and node not in inside:
             inside.append(node)
-            is_power = kind_of(node) == "Pow" or node.inputs[0] is node.inputs[1]
+            is_power = kind_of(node) == op.Pow or node.inputs[0] is node.inputs[1]
             waiting += [] if is_power else [value for value in node.inputs if constant(value) is None]
         if len(inside) > _MOST:
             return None
     gate = _gate(tanh)
-    scales = any(_other(node, _TANH_SCALE) is not None for node in inside if kind_of(node) == "Mul")
-    return FusedKernel("Gelu", (*inside, tanh, *gate)) if gate and scales else None
+    scales = any(_other(node, _TANH_SCALE) is not None for node in inside if kind_of(node) == op.Mul)
+    return FusedKernel(op.Gelu, (*inside, tanh, *gate)) if gate and scales else None
 
 
 def _gate(function: ir.Node) -> tuple[ir.Node, ...]:
     """`x (1 + f) / 2` behind the node that computes f, wherever it is halved; nothing where that is not there."""
-    plus = _reader(function.outputs[0], "Add")
-    times = _reader(plus.outputs[0], "Mul") if plus is not None and _other(plus, 1.0) is not None else None
+    plus = _reader(function.outputs[0], op.Add)
+    times = _reader(plus.outputs[0], op.Mul) if plus is not None and _other(plus, 1.0) is not None else None
     if plus is None or times is None:
         return ()
-    halves = [_reader(times.outputs[0], "Mul"), *(_writer(value, "Mul") for value in times.inputs)]
+    halves = [_reader(times.outputs[0], op.Mul), *(_writer(value, op.Mul) for value in times.inputs)]
     return (plus, times, *(node for node in halves if node is not None and _other(node, 0.5) is not None))
 
 
@@ -95,27 +96,27 @@ def _normalisation(root: ir.Node) -> FusedKernel | None:
 
     `d / sqrt(mean(d^2) + eps) gamma + beta`, d = x - mean(x), or d = x without beta.
     """
-    plus = _writer(root.inputs[0], "Add")
-    mean = _writer(_data(plus), "ReduceMean") if plus is not None else None
-    square = _writer(mean.inputs[0], "Pow", "Mul") if mean is not None and _is_last(mean) else None
+    plus = _writer(root.inputs[0], op.Add)
+    mean = _writer(_data(plus), op.ReduceMean) if plus is not None else None
+    square = _writer(mean.inputs[0], op.Pow, op.Mul) if mean is not None and _is_last(mean) else None
     if plus is None or mean is None or square is None:
         return None
-    quotient = _reader(root.outputs[0], "Div", "Reciprocal")
-    if quotient is not None and (kind_of(quotient) == "Reciprocal" or constant(quotient.inputs[0]) is not None):
-        quotient = _reader(quotient.outputs[0], "Mul")
+    quotient = _reader(root.outputs[0], op.Div, op.Reciprocal)
+    if quotient is not None and (kind_of(quotient) == op.Reciprocal or constant(quotient.inputs[0]) is not None):
+        quotient = _reader(quotient.outputs[0], op.Mul)
     if quotient is None:
         return None
-    scale = _reader(_uncast(quotient.outputs[0]), "Mul")
+    scale = _reader(_uncast(quotient.outputs[0]), op.Mul)
     if scale is None or _data(scale) is None:
         return None
-    bias = _reader(scale.outputs[0], "Add")
-    name = "RMSNormalization" if bias is None or _data(bias) is None else "LayerNormalization"
+    bias = _reader(scale.outputs[0], op.Add)
+    name = op.RMSNormalization if bias is None or _data(bias) is None else op.LayerNormalization
     affine = (scale,) if bias is None or _data(bias) is None else (scale, bias)
     return FusedKernel(name, (square, mean, plus, root), affine)
 
 
 def _uncast(value: ir.Value) -> ir.Value:
-    cast = _reader(value, "Cast")
+    cast = _reader(value, op.Cast)
     return value if cast is None else cast.outputs[0]
 
 

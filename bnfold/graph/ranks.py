@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant, operand
 from bnfold.graph.elements import Length, elements_of
 from bnfold.graph.operators import kind_of
@@ -38,25 +39,26 @@ _Rule = Callable[[ir.Node], Shapes]
 # y = f(x) with the shape of x.
 SAME_SHAPE = frozenset(
     {
-        "Abs", "Acos", "Asin", "Atan", "BatchNormalization", "BitShift", "Cast", "CastLike", "Ceil", "Celu", "Clip",
-        "Cos", "CumSum", "DequantizeLinear", "Dropout", "DynamicQuantizeLinear", "Elu", "Erf", "Exp", "EyeLike",
-        "Floor", "Gelu", "GroupNormalization", "HardSigmoid", "HardSwish", "Hardmax", "Identity",
-        "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax",
-        "LpNormalization", "MeanVarianceNormalization", "Mish", "Neg", "Not", "QuantizeLinear", "RMSNormalization",
-        "Reciprocal", "Relu", "Round", "ScatterElements", "ScatterND", "Selu", "Shrink", "Sigmoid", "Sign", "Sin",
-        "Softmax", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Trilu",
+        op.Abs, op.Acos, op.Asin, op.Atan, op.BatchNormalization, op.BitShift, op.Cast, op.CastLike, op.Ceil, op.Celu,
+        op.Clip, op.Cos, op.CumSum, op.DequantizeLinear, op.Dropout, op.DynamicQuantizeLinear, op.Elu, op.Erf, op.Exp,
+        op.EyeLike, op.Floor, op.Gelu, op.GroupNormalization, op.HardSigmoid, op.HardSwish, op.Hardmax, op.Identity,
+        op.InstanceNormalization, op.IsInf, op.IsNaN, op.LRN, op.LayerNormalization, op.LeakyRelu, op.Log,
+        op.LogSoftmax, op.LpNormalization, op.MeanVarianceNormalization, op.Mish, op.Neg, op.Not, op.QuantizeLinear,
+        op.RMSNormalization, op.Reciprocal, op.Relu, op.Round, op.ScatterElements, op.ScatterND, op.Selu, op.Shrink,
+        op.Sigmoid, op.Sign, op.Sin, op.Softmax, op.Softplus, op.Softsign, op.Sqrt, op.Swish, op.Tan, op.Tanh,
+        op.ThresholdedRelu, op.Trilu,
     }
 )  # fmt: skip
 # y has the rank of x.
-SAME_RANK = frozenset({"DepthToSpace", "Pad", "Resize", "Slice", "SpaceToDepth", "Split", "Tile", "Upsample"})
-POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "LpPool", "MaxPool"})
+SAME_RANK = frozenset({op.DepthToSpace, op.Pad, op.Resize, op.Slice, op.SpaceToDepth, op.Split, op.Tile, op.Upsample})
+POOLS = frozenset({op.AveragePool, op.GlobalAveragePool, op.GlobalLpPool, op.GlobalMaxPool, op.LpPool, op.MaxPool})
 # Which input is the weight, (M, C / group, ...).
-CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}
+CONVOLUTIONS = {op.Conv: 1, op.ConvInteger: 1, op.QLinearConv: 3, op.ConvTranspose: 1}
 
 REDUCTIONS = frozenset(
     {
-        "ArgMax", "ArgMin", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
-        "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+        op.ArgMax, op.ArgMin, op.ReduceL1, op.ReduceL2, op.ReduceLogSum, op.ReduceLogSumExp, op.ReduceMax,
+        op.ReduceMean, op.ReduceMin, op.ReduceProd, op.ReduceSum, op.ReduceSumSquare,
     }
 )  # fmt: skip
 
@@ -73,7 +75,7 @@ def outputs_by_operator(node: ir.Node) -> Shapes:
         return {} if rank is None else dict.fromkeys(range(len(node.outputs)), [None] * rank)
     if kind in REDUCTIONS and x is not None:
         return _reduced(node, x)
-    if kind == "Concat" and (rank := first_rank(node.inputs)) is not None:
+    if kind == op.Concat and (rank := first_rank(node.inputs)) is not None:
         return {0: [None] * rank}
     return {}
 
@@ -90,7 +92,7 @@ def rank_of(node: ir.Node, index: int) -> int | None:
 
 def output_rank(node: ir.Node) -> int | None:
     """Of the first output, or of any part of a Split: other outputs, as the scale of a quantisation, have their own."""
-    alike = node.outputs if kind_of(node) == "Split" else node.outputs[:1]
+    alike = node.outputs if kind_of(node) == op.Split else node.outputs[:1]
     return first_rank(alike)
 
 
@@ -109,16 +111,16 @@ def list_length(node: ir.Node, index: int, name: str) -> int | None:
 def named_rank(node: ir.Node) -> int | None:
     """The rank that a list with one entry, or two, for each axis has."""
     kind = kind_of(node)
-    if kind in ("DepthToSpace", "SpaceToDepth"):
+    if kind in (op.DepthToSpace, op.SpaceToDepth):
         return 4
     if kind in POOLS:
         return len(attribute(node, "kernel_shape", ())) + 2 if "kernel_shape" in node.attributes else None
-    if kind == "Pad" and (len(node.inputs) < 4 or node.inputs[3] is None):
+    if kind == op.Pad and (len(node.inputs) < 4 or node.inputs[3] is None):
         length = list_length(node, 1, "pads")
         return None if length is None else length // 2
-    if kind == "Tile":
+    if kind == op.Tile:
         return list_length(node, 1, "repeats")
-    if kind in ("Resize", "Upsample") and "axes" not in node.attributes:
+    if kind in (op.Resize, op.Upsample) and "axes" not in node.attributes:
         # Before opset 11 Resize has scales in second place, where the region of interest stands since; neither may be
         # empty then.
         first = 1 if len(node.inputs) < 3 else 2
@@ -134,7 +136,7 @@ def _convolved(node: ir.Node) -> Shapes:
     if weight is None or len(weight) < 3:
         return {}
     channels = weight[0]
-    if kind_of(node) == "ConvTranspose":
+    if kind_of(node) == op.ConvTranspose:
         channels = weight[1] * int(attribute(node, "group", 1)) if isinstance(weight[1], int) else None
     return {0: [x[0] if x else None, channels, *[None] * (len(weight) - 2)]}
 
@@ -214,14 +216,14 @@ def _einsum(node: ir.Node) -> Shapes:
 
 _FORWARD: dict[str, _Rule] = {
     **dict.fromkeys(CONVOLUTIONS, _convolved),
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
-    **dict.fromkeys(("MatMul", "MatMulInteger"), _multiplied),
-    "Einsum": _einsum,
-    "Flatten": lambda node: {0: [None, None]},  # noqa: ARG005
-    "Gemm": _gemm,
-    "NonZero": lambda node: {0: [None, None]},  # noqa: ARG005
-    "Reshape": _reshaped,
-    "Squeeze": _squeezed,
-    "Transpose": _transposed,
-    "Unsqueeze": _unsqueezed,
+    **dict.fromkeys((op.LSTM, op.GRU, op.RNN), _recurrent),
+    **dict.fromkeys((op.MatMul, op.MatMulInteger), _multiplied),
+    op.Einsum: _einsum,
+    op.Flatten: lambda node: {0: [None, None]},  # noqa: ARG005
+    op.Gemm: _gemm,
+    op.NonZero: lambda node: {0: [None, None]},  # noqa: ARG005
+    op.Reshape: _reshaped,
+    op.Squeeze: _squeezed,
+    op.Transpose: _transposed,
+    op.Unsqueeze: _unsqueezed,
 }

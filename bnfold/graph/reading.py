@@ -24,6 +24,7 @@ from onnx import (
 )
 
 from bnfold.errors import InputRefused
+from bnfold.graph import operators as op
 from bnfold.graph.float64_values import reads
 from bnfold.graph.inlined import inlined_in_one_opset
 
@@ -115,7 +116,7 @@ def _sparse_constants(graph: GraphProto) -> list[AttributeProto]:
         attribute
         for node in graph.node
         for attribute in node.attribute
-        if node.op_type == "Constant" and attribute.name == "sparse_value"
+        if node.op_type == op.Constant and attribute.name == "sparse_value"
     ]
 
 

@@ -18,6 +18,7 @@ from bnfold.folding.relations.operands import channel_axis, constant_operand, pe
 from bnfold.folding.relations.pointwise import relate_product, relate_sum
 from bnfold.folding.relations.registry import Rewrite, relation, rewrites
 from bnfold.folding.units import Ids, Refusal, Site, Units
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, float64_constant, operand
 from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
@@ -63,7 +64,7 @@ def batchnorm_parameters(node: ir.Node) -> BatchNormParameters | Refusal:
     return BatchNormParameters(gamma, beta, mean, variance, epsilon if is_double else float(np.float32(epsilon)))
 
 
-@relation("BatchNormalization", kind="affine")
+@relation(op.BatchNormalization, kind="affine")
 def relate_batchnorm(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX BatchNormalization in inference: axis 1 of x (N, C, ...)."""
     parameters = batchnorm_parameters(node)
@@ -92,7 +93,7 @@ def relate_batchnorm(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@rewrites("BatchNormalization")
+@rewrites(op.BatchNormalization)
 def rewrite_batchnorm(node: ir.Node, gauge: Gauge) -> Rewrite:
     """A kept BatchNorm: gamma' = a_y gamma / a_x, beta' = a_y beta + c_y, mean' = a_x (mean + d_x).
 
@@ -111,24 +112,24 @@ def rewrite_batchnorm(node: ir.Node, gauge: Gauge) -> Rewrite:
 def channel_affine(node: ir.Node, channels: int) -> tuple[ir.Value, Float64, Float64] | None:
     """(x, s, t) of a node that computes `y = s x + t` with one s and t per channel of axis 1, each of shape (C,)."""
     kind = kind_of(node)
-    if kind == "BatchNormalization":
+    if kind == op.BatchNormalization:
         parameters = batchnorm_parameters(node)
         if isinstance(parameters, Refusal):
             return None
         return operand(node), *parameters.affine()
-    found = constant_operand(node) if kind in ("Add", "Sub", "Mul", "Div") else None
+    found = constant_operand(node) if kind in (op.Add, op.Sub, op.Mul, op.Div) else None
     if found is None or found[0].shape is None:
         return None
     x, array, index = found
     constant = per_channel(array, len(found[0].shape), channels)
-    if constant is None or (index == 0 and kind in ("Sub", "Div")):
+    if constant is None or (index == 0 and kind in (op.Sub, op.Div)):
         return None
     one, zero = np.ones(channels), np.zeros(channels)
-    if kind in ("Add", "Sub"):
-        return x, one, constant if kind == "Add" else -constant
-    if kind == "Div" and not constant.all():
+    if kind in (op.Add, op.Sub):
+        return x, one, constant if kind == op.Add else -constant
+    if kind == op.Div and not constant.all():
         return None
-    return x, constant if kind == "Mul" else 1 / constant, zero
+    return x, constant if kind == op.Mul else 1 / constant, zero
 
 
 def _fresh_for(units: Units, ids: Ids, array: Float64, axis: int | None) -> Ids:
@@ -139,7 +140,7 @@ def _fresh_for(units: Units, ids: Ids, array: Float64, axis: int | None) -> Ids:
     return units.fresh(shape)
 
 
-@relation("Add", "Sub", kind="affine")
+@relation(op.Add, op.Sub, kind="affine")
 def relate_add(node: ir.Node, units: Units) -> Refusal | None:
     """y = x + K or x - K: equal scales, K' = a_y (K - d_x) + c_y takes any offset. Without a constant: a sum."""
     operands = constant_operand(node)
@@ -148,7 +149,7 @@ def relate_add(node: ir.Node, units: Units) -> Refusal | None:
     x, array, index = operands
     if array.ndim > units.of(x).ndim:
         return Refusal(Cause.NO_RULE, "broadcast")
-    if node.op_type == "Sub" and index == 0:
+    if node.op_type == op.Sub and index == 0:
         return Refusal(Cause.NO_RULE, "minuend")
     ids = units.of(x)
     if ids.ndim == 0:
@@ -158,11 +159,11 @@ def relate_add(node: ir.Node, units: Units) -> Refusal | None:
     units.tie_scales(y_ids, ids)
     units.ids[node.outputs[0]] = y_ids
     units.shifts.append(y_ids.ravel())
-    _offer(node, units, axis, np.ones_like(array), -array if node.op_type == "Sub" else array)
+    _offer(node, units, axis, np.ones_like(array), -array if node.op_type == op.Sub else array)
     return None
 
 
-@relation("Mul", "Div", kind="affine")
+@relation(op.Mul, op.Div, kind="affine")
 def relate_mul(node: ir.Node, units: Units) -> Refusal | None:
     """y = K x or x / K: free scales, K' = a_y K / a_x, and d_y = K d_x. Without a constant: a gate."""
     operands = constant_operand(node)
@@ -171,9 +172,9 @@ def relate_mul(node: ir.Node, units: Units) -> Refusal | None:
     x, array, index = operands
     if array.ndim > units.of(x).ndim:
         return Refusal(Cause.NO_RULE, "broadcast")
-    if node.op_type == "Div" and index == 0:
+    if node.op_type == op.Div and index == 0:
         return Refusal(Cause.NONLINEAR, "divisor")
-    if node.op_type == "Div" and not array.all():
+    if node.op_type == op.Div and not array.all():
         return Refusal(Cause.INVALID, "divisor")
     ids = units.of(x)
     if ids.ndim == 0:
@@ -184,7 +185,7 @@ def relate_mul(node: ir.Node, units: Units) -> Refusal | None:
         units.use(ids)
         units.ids[node.outputs[0]] = ids
         return None
-    factor = 1 / array if node.op_type == "Div" else array
+    factor = 1 / array if node.op_type == op.Div else array
     y_ids = _fresh_for(units, ids, array, axis)
     units.relate_offsets(node, (y_ids.reshape(-1), -1.0), (ids.reshape(-1), factor.reshape(-1)))
     units.ids[node.outputs[0]] = y_ids
@@ -207,11 +208,11 @@ def _offer(node: ir.Node, units: Units, axis: int | None, scale: Float64, shift:
     x, array, _ = operands
     x_ids, y_ids = units.of(x), units.of(node.outputs[0])
     # The bias of a MatMul over more than two axes: without it the MatMul would gain the same Add again.
-    bias = node.op_type == "Add" and y_ids.ndim > 2 and kind_of(x.producer() or node) == "MatMul"
+    bias = node.op_type == op.Add and y_ids.ndim > 2 and kind_of(x.producer() or node) == op.MatMul
     # A constant that is longer than the data broadcasts it: without the node y would have another shape.
     widens = axis is not None and array.size > 1 and static_length(x, axis) != array.size
     if axis is None or y_ids.size != y_ids.shape[axis] or bias or widens:
-        if node.op_type not in ("Add", "Sub"):
+        if node.op_type not in (op.Add, op.Sub):
             units.use(x_ids)
         return
     length = (y_ids.size,)
@@ -220,20 +221,20 @@ def _offer(node: ir.Node, units: Units, axis: int | None, scale: Float64, shift:
     units.sites.append(Site(node, x, ids, y_ids.reshape(-1), scale, shift, static_size(node.outputs[0])))
 
 
-@rewrites("Add", "Sub")
+@rewrites(op.Add, op.Sub)
 def rewrite_add(node: ir.Node, gauge: Gauge) -> Rewrite | None:
     """K' = a_y (K - d_x) + c_y, elementwise over the axes along which any of them varies."""
     operands = constant_operand(node)
     if operands is None:
         return None
     x, array, index = operands
-    sign = -1.0 if node.op_type == "Sub" else 1.0
+    sign = -1.0 if node.op_type == op.Sub else 1.0
     y_ids = gauge.elements(node.outputs[0])
     new = gauge.scale[y_ids] * (sign * array - gauge.offset[gauge.elements(x)]) + gauge.constant[y_ids]
     return Rewrite({index: sign * slim(new, array.ndim)})
 
 
-@rewrites("Mul", "Div")
+@rewrites(op.Mul, op.Div)
 def rewrite_mul(node: ir.Node, gauge: Gauge) -> Rewrite | None:
     """K' = a_y K / a_x; for x / K, K' = a_x K / a_y."""
     operands = constant_operand(node)
@@ -241,4 +242,4 @@ def rewrite_mul(node: ir.Node, gauge: Gauge) -> Rewrite | None:
         return None
     x, array, index = operands
     ratio = gauge.scale[gauge.elements(node.outputs[0])] * gauge.inverse[gauge.elements(x)]
-    return Rewrite({index: slim(array / ratio if node.op_type == "Div" else array * ratio, array.ndim)})
+    return Rewrite({index: slim(array / ratio if node.op_type == op.Div else array * ratio, array.ndim)})

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from bnfold.folding.relations.registry import Kind
 from bnfold.folding.units import Refusal, Units
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant_shape, is_float, operand
 from bnfold.graph.operators import kind_of
 from bnfold.graph.shapes import dims_of
@@ -18,7 +19,7 @@ from bnfold.records.causes import Cause
 
 __all__ = ["relate_weighted_mean", "values_of"]
 
-_SAME_ELEMENTS = ("Cast", "Dropout", "Identity")
+_SAME_ELEMENTS = (op.Cast, op.Dropout, op.Identity)
 
 
 def relate_weighted_mean(node: ir.Node, units: Units) -> Refusal | Kind:
@@ -51,9 +52,9 @@ def _sums_to_one(value: ir.Value, axis: int) -> bool:
         return False
     if kind_of(node) in _SAME_ELEMENTS and len(node.inputs) < 3:
         return _sums_to_one(x, axis)
-    if kind_of(node) == "Transpose":
+    if kind_of(node) == op.Transpose:
         perm = attribute(node, "perm", list(range(rank))[::-1])
         return _sums_to_one(x, perm[axis] - rank)
     # Before opset 13 Softmax sums over all axes from its own one on.
     opset = node.graph.opset_imports.get("", 0) if node.graph is not None else 0
-    return kind_of(node) == "Softmax" and opset >= 13 and attribute(node, "axis", -1) in (axis, axis + rank)
+    return kind_of(node) == op.Softmax and opset >= 13 and attribute(node, "axis", -1) in (axis, axis + rank)

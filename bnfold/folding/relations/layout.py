@@ -8,6 +8,7 @@ import onnx_ir as ir
 from bnfold.folding.relations.operands import input_of, integers
 from bnfold.folding.relations.registry import relation
 from bnfold.folding.units import Ids, Refusal, Units
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant, is_float
 from bnfold.graph.shapes import Group, completed, dims_of, regroup
 from bnfold.records.causes import Cause
@@ -15,17 +16,17 @@ from bnfold.records.causes import Cause
 __all__: list[str] = []
 
 
-@relation("Identity", "Dropout", kind="carry")
+@relation(op.Identity, op.Dropout, kind="carry")
 def relate_identity(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Identity, and Dropout outside training: y = x."""
     training = constant(input_of(node, 2))
-    if node.op_type == "Dropout" and input_of(node, 2) is not None and (training is None or bool(training)):
+    if node.op_type == op.Dropout and input_of(node, 2) is not None and (training is None or bool(training)):
         return Refusal(Cause.TRAINING_MODE)
     units.carry(node, lambda ids: ids)
     return None
 
 
-@relation("Cast", "CastLike", kind="carry")
+@relation(op.Cast, op.CastLike, kind="carry")
 def relate_cast(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Cast between float types: y = x."""
     x, y = node.inputs[0], node.outputs[0]
@@ -35,12 +36,12 @@ def relate_cast(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@relation("Shape", "Size", kind="carry")
+@relation(op.Shape, op.Size, kind="carry")
 def relate_shape(node: ir.Node, units: Units) -> None:
     """ONNX Shape, Size: they read no element."""
 
 
-@relation("Transpose", kind="carry")
+@relation(op.Transpose, kind="carry")
 def relate_transpose(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Transpose: ids_y = ids_x transposed."""
     perm = attribute(node, "perm", None)
@@ -48,7 +49,7 @@ def relate_transpose(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@relation("Reshape", "Flatten", kind="carry")
+@relation(op.Reshape, op.Flatten, kind="carry")
 def relate_reshape(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Reshape, Flatten: within each group of axes that holds the same elements, ids_y = ids_x reshaped."""
     x, y = node.inputs[0], node.outputs[0]
@@ -87,7 +88,7 @@ def _regroup(
     return groups
 
 
-@relation("Squeeze", kind="carry")
+@relation(op.Squeeze, kind="carry")
 def relate_squeeze(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Squeeze: axes of length 1 vanish."""
     x = node.inputs[0]
@@ -104,7 +105,7 @@ def relate_squeeze(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@relation("Unsqueeze", kind="carry")
+@relation(op.Unsqueeze, kind="carry")
 def relate_unsqueeze(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Unsqueeze: axes of length 1 appear."""
     axes = integers(node, 1, "axes")
@@ -114,7 +115,7 @@ def relate_unsqueeze(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@relation("Expand", kind="carry")
+@relation(op.Expand, kind="carry")
 def relate_expand(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Expand: broadcast axes are uniform, so the ids stay."""
     rank = dims_of(node.outputs[0])

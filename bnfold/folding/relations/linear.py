@@ -15,6 +15,7 @@ from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations.attention import relate_weighted_mean
 from bnfold.folding.relations.registry import Kind, Rewrite, relation, rewrites, unhandled_attributes
 from bnfold.folding.units import Ids, Refusal, Units
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant_shape, float64_constant, operand, parameter, tensor_of
 from bnfold.graph.scaled import Scaled
 from bnfold.numerics.affine import Float64
@@ -36,7 +37,7 @@ def _weights(node: ir.Node) -> tuple[int, ...] | Refusal:
         bias = _bias(node)
         if bias is None:
             return Refusal(Cause.NOT_CONSTANT, "bias")
-        if node.op_type != "Gemm" and bias.ndim != 1:
+        if node.op_type != op.Gemm and bias.ndim != 1:
             return Refusal(Cause.INVALID, "bias", str(bias.ndim))
     return weight
 
@@ -64,7 +65,7 @@ def _channels_read(node: ir.Node, units: Units) -> tuple[tuple[int, ...], Ids] |
     return weight, units.channels(x, 1)
 
 
-@relation("Conv", kind="linear")
+@relation(op.Conv, kind="linear")
 def relate_conv(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Conv: x (N, C, ...), W (M, C / group, ...); grouped, depthwise, any spatial rank."""
     found = _channels_read(node, units)
@@ -77,7 +78,7 @@ def relate_conv(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@rewrites("Conv")
+@rewrites(op.Conv)
 def rewrite_conv(node: ir.Node, gauge: Gauge) -> Rewrite:
     """W'[m, c] = a_y[m] W[m, c] / a_x[c of m's group], b' = a_y b - sum(W' a_x d_x) + c_y."""
     weight, group = tensor_of(node, 1), attribute(node, "group", 1)
@@ -108,7 +109,7 @@ def _weight(weight: Scaled) -> dict[int, Float64 | Scaled]:
     return {1: weight} if weight.factors else {}
 
 
-@relation("ConvTranspose", kind="linear")
+@relation(op.ConvTranspose, kind="linear")
 def relate_conv_transpose(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX ConvTranspose: x (N, C, ...), W (C, M / group, ...). Output pixels see unlike numbers of taps, so d_x = 0.
 
@@ -131,7 +132,7 @@ def relate_conv_transpose(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@rewrites("ConvTranspose")
+@rewrites(op.ConvTranspose)
 def rewrite_conv_transpose(node: ir.Node, gauge: Gauge) -> Rewrite:
     """W'[c, m] = W[c, m] a_y[m of c's group] / a_x[c]: the output scale lies on axis 1, per group."""
     weight, group = tensor_of(node, 1), attribute(node, "group", 1)
@@ -151,7 +152,7 @@ def rewrite_conv_transpose(node: ir.Node, gauge: Gauge) -> Rewrite:
     return _rewritten(scaled, scale * (old - shift) + constant, bias)
 
 
-@relation("Gemm", kind="linear")
+@relation(op.Gemm, kind="linear")
 def relate_gemm(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Gemm: y = alpha x W + beta b with x (M, K), W (K, N) or, with transB, (N, K)."""
     weight = _weights(node)
@@ -172,7 +173,7 @@ def relate_gemm(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@rewrites("Gemm")
+@rewrites(op.Gemm)
 def rewrite_gemm(node: ir.Node, gauge: Gauge) -> Rewrite:
     """alpha W' = a_y alpha W / a_x, beta b' = a_y (beta b - alpha W d_x) + c_y.
 
@@ -201,7 +202,7 @@ def _through(node: ir.Node, offset: Float64, *, transposed: bool = False) -> Flo
     return through
 
 
-@relation("MatMul", kind="linear")
+@relation(op.MatMul, kind="linear")
 def relate_matmul(node: ir.Node, units: Units) -> Refusal | Kind | None:
     """ONNX MatMul: x (..., K) times a constant W (K, N). For an offset of y it becomes Gemm, or gains an Add."""
     weight = _weights(node)
@@ -216,7 +217,7 @@ def relate_matmul(node: ir.Node, units: Units) -> Refusal | Kind | None:
     return None
 
 
-@rewrites("MatMul")
+@rewrites(op.MatMul)
 def rewrite_matmul(node: ir.Node, gauge: Gauge) -> Rewrite | None:
     """W' = a_y W / a_x; the bias -a_y W d_x + c_y, of which it has none, is for `apply` to place."""
     if constant_shape(node.inputs[1]) is None:

@@ -8,12 +8,13 @@ from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations.operands import channel_axis, constant_operand, slim
 from bnfold.folding.relations.registry import Rewrite, relation, rewrites
 from bnfold.folding.units import Refusal, Units
+from bnfold.graph import operators as op
 from bnfold.records.causes import Cause
 
 __all__: list[str] = []
 
 
-@relation("Max", kind="other")
+@relation(op.Max, kind="other")
 def relate_max(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Max of data and a constant per channel: max commutes with a > 0 and any d; K' = a (K + d)."""
     found = constant_operand(node)
@@ -28,7 +29,7 @@ def relate_max(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@rewrites("Max")
+@rewrites(op.Max)
 def rewrite_max(node: ir.Node, gauge: Gauge) -> Rewrite | None:
     """K' = a K + c, elementwise over the axes along which any of them varies."""
     found = constant_operand(node)

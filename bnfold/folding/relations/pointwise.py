@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from bnfold.folding.relations.registry import relation
 from bnfold.folding.units import Refusal, Units
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant, float64_constant
 from bnfold.graph.shapes import dims_of
 from bnfold.records.causes import Cause
@@ -14,13 +15,13 @@ from bnfold.records.causes import Cause
 __all__ = ["relate_product", "relate_sum"]
 
 
-@relation("Relu", "LeakyRelu", "PRelu", kind="other")
+@relation(op.Relu, op.LeakyRelu, op.PRelu, kind="other")
 def relate_relu(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Relu, LeakyRelu, PRelu: f(a x) = a f(x) for a > 0, so a > 0 and d = 0; y has the units of x."""
     x = node.inputs[0]
     if x is None:
         return Refusal(Cause.INVALID, "input")
-    if node.op_type == "PRelu" and constant(node.inputs[1]) is None:
+    if node.op_type == op.PRelu and constant(node.inputs[1]) is None:
         return Refusal(Cause.NOT_CONSTANT, "slope")
     ids = units.of(x)
     units.keep_sign(ids, node)
@@ -29,7 +30,7 @@ def relate_relu(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@relation("Clip", kind="other")
+@relation(op.Clip, kind="other")
 def relate_clip(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Clip: ReLU where it clips at 0 from below only; any other bound pins the units."""
     low = constant(node.inputs[1]) if len(node.inputs) > 1 else attribute(node, "min", None)
@@ -48,7 +49,7 @@ def relate_sum(node: ir.Node, units: Units) -> Refusal | None:
         return Refusal(Cause.UNKNOWN_SHAPE, "operands")
     arrays = [units.of(x) for x in operands]
     y_ids = units.fresh(np.broadcast_shapes(*(array.shape for array in arrays)))
-    signs = [1.0, *[-1.0 if node.op_type == "Sub" else 1.0] * (len(arrays) - 1)]
+    signs = [1.0, *[-1.0 if node.op_type == op.Sub else 1.0] * (len(arrays) - 1)]
     for array in arrays:
         units.tie_scales(y_ids, array)
     units.relate_offsets(node, (y_ids, -1.0), *zip(arrays, signs, strict=True))
@@ -62,7 +63,7 @@ def relate_product(node: ir.Node, units: Units) -> Refusal | None:
     if first is None or second is None or dims_of(node.outputs[0]) is None:
         return Refusal(Cause.UNKNOWN_SHAPE, "operands")
     a, b = units.of(first), units.of(second)
-    swap = node.op_type == "Mul" and (a.size < b.size or (a.size == b.size and not a.any()))
+    swap = node.op_type == op.Mul and (a.size < b.size or (a.size == b.size and not a.any()))
     stream, gate = (b, a) if swap else (a, b)
     units.keep_scale(gate, node, Refusal(Cause.NO_RULE, "gate"))
     for ids in (gate, stream):
@@ -72,7 +73,7 @@ def relate_product(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@relation("Sum", kind="other")
+@relation(op.Sum, kind="other")
 def relate_sum_operator(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Sum of data."""
     if any(float64_constant(x) is not None for x in node.inputs):

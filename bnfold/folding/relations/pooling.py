@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from bnfold.folding.relations.registry import relation
 from bnfold.folding.units import Refusal, Units
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant, float64_constant
 from bnfold.graph.shapes import dims_of
 from bnfold.records.causes import Cause
@@ -23,13 +24,13 @@ def _spatial(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@relation("GlobalAveragePool", kind="carry")
+@relation(op.GlobalAveragePool, kind="carry")
 def relate_global_average_pool(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX GlobalAveragePool: the mean of a (x + d) is a (mean(x) + d)."""
     return _spatial(node, units)
 
 
-@relation("AveragePool", kind="carry")
+@relation(op.AveragePool, kind="carry")
 def relate_average_pool(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX AveragePool: as the mean, unless it counts padded zeros, which wants d = 0."""
     refusal = _spatial(node, units)
@@ -41,7 +42,7 @@ def relate_average_pool(node: ir.Node, units: Units) -> Refusal | None:
     return refusal
 
 
-@relation("MaxPool", "GlobalMaxPool", kind="other")
+@relation(op.MaxPool, op.GlobalMaxPool, kind="other")
 def relate_max_pool(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX MaxPool: max(a (x + d)) = a (max(x) + d) for a > 0; it pads with minus infinity."""
     if len(node.outputs) > 1 and node.outputs[1].uses():
@@ -52,7 +53,7 @@ def relate_max_pool(node: ir.Node, units: Units) -> Refusal | None:
     return refusal
 
 
-@relation("ReduceMean", kind="carry")
+@relation(op.ReduceMean, kind="carry")
 def relate_reduce_mean(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX ReduceMean: uniform units over the reduced axes stay."""
     x = node.inputs[0]
@@ -68,7 +69,7 @@ def relate_reduce_mean(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@relation("ReduceMax", kind="other")
+@relation(op.ReduceMax, kind="other")
 def relate_reduce_max(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX ReduceMax: as the mean, with a > 0."""
     refusal = relate_reduce_mean(node, units)
@@ -77,7 +78,7 @@ def relate_reduce_max(node: ir.Node, units: Units) -> Refusal | None:
     return refusal
 
 
-@relation("Resize", "Upsample", kind="carry")
+@relation(op.Resize, op.Upsample, kind="carry")
 def relate_resize(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Resize: the weights of each output pixel sum to 1, so units uniform over space stay."""
     x, y = node.inputs[0], node.outputs[0]

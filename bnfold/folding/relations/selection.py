@@ -8,6 +8,7 @@ import onnx_ir as ir
 from bnfold.folding.relations.operands import has_input, input_of, integers
 from bnfold.folding.relations.registry import relation
 from bnfold.folding.units import Refusal, Units
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant
 from bnfold.graph.shapes import static_length
 from bnfold.records.causes import Cause
@@ -15,7 +16,7 @@ from bnfold.records.causes import Cause
 __all__: list[str] = []
 
 
-@relation("Slice", kind="carry")
+@relation(op.Slice, kind="carry")
 def relate_slice(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Slice with constant bounds: ids_y = ids_x sliced on the axes where units differ."""
     starts, ends = integers(node, 1, "starts"), integers(node, 2, "ends")
@@ -41,7 +42,7 @@ def relate_slice(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@relation("Split", kind="carry")
+@relation(op.Split, kind="carry")
 def relate_split(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Split: each part keeps the ids of its elements."""
     x, axis = node.inputs[0], attribute(node, "axis", 0)
@@ -61,7 +62,7 @@ def relate_split(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@relation("Concat", kind="carry")
+@relation(op.Concat, kind="carry")
 def relate_concat(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Concat: the ids of the parts, joined."""
     y, axis = node.outputs[0], attribute(node, "axis", None)
@@ -84,7 +85,7 @@ def relate_concat(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@relation("DepthToSpace", kind="carry")
+@relation(op.DepthToSpace, kind="carry")
 def relate_depth_to_space(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX DepthToSpace: an output channel gathers blocksize^2 input channels, which must agree."""
     x, block = node.inputs[0], attribute(node, "blocksize", None)
@@ -99,7 +100,7 @@ def relate_depth_to_space(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@relation("Pad", kind="carry")
+@relation(op.Pad, kind="carry")
 def relate_pad(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Pad: edge, reflect, wrap repeat elements of the same channel; zeros want d = 0; other constants refuse."""
     x, pads = node.inputs[0], integers(node, 1, "pads")

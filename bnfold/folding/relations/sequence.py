@@ -8,6 +8,7 @@ import onnx_ir as ir
 from bnfold.folding.gauge import Gauge
 from bnfold.folding.relations.registry import Rewrite, relation, rewrites
 from bnfold.folding.units import Refusal, Units
+from bnfold.graph import operators as op
 from bnfold.graph.constants import attribute, constant, float64_constant, operand, parameter
 from bnfold.graph.shapes import static_length
 from bnfold.records.causes import Cause
@@ -15,7 +16,7 @@ from bnfold.records.causes import Cause
 __all__: list[str] = []
 
 
-@relation("LSTM", "GRU", "RNN", kind="linear")
+@relation(op.LSTM, op.GRU, op.RNN, kind="linear")
 def relate_recurrent(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX LSTM, GRU, RNN: x (..., I) is read by W (directions, gates H, I); the output keeps its units."""
     weight = float64_constant(node.inputs[1])
@@ -33,7 +34,7 @@ def relate_recurrent(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@rewrites("LSTM", "GRU", "RNN")
+@rewrites(op.LSTM, op.GRU, op.RNN)
 def rewrite_recurrent(node: ir.Node, gauge: Gauge) -> Rewrite:
     """W' = W / a_x and Wb' = Wb - W d_x, every direction and gate; B = [Wb, Rb], shape (directions, 2 gates H)."""
     weight = parameter(node, 1)
@@ -47,7 +48,7 @@ def rewrite_recurrent(node: ir.Node, gauge: Gauge) -> Rewrite:
     return Rewrite({1: weight * inverse, 3: old - np.concatenate([shift, np.zeros_like(shift)], axis=1)})
 
 
-@relation("Gather", kind="carry")
+@relation(op.Gather, kind="carry")
 def relate_gather(node: ir.Node, units: Units) -> Refusal | None:
     """ONNX Gather: an embedding (rows of a constant table, output free), or a constant choice of elements (carried)."""
     table = float64_constant(node.inputs[0])
@@ -73,7 +74,7 @@ def relate_gather(node: ir.Node, units: Units) -> Refusal | None:
     return None
 
 
-@rewrites("Gather")
+@rewrites(op.Gather)
 def rewrite_gather(node: ir.Node, gauge: Gauge) -> Rewrite | None:
     """table' = a_y table + c_y for an embedding; a choice of elements has no parameters."""
     table = float64_constant(node.inputs[0])
