@@ -37,7 +37,8 @@ def put_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(operators._TABLE, "Abs", names["Abs"])
     monkeypatch.setitem(RULES, "Abs", None)
     del RULES["Abs"]
-    exec(RULE, {"relation": relation, "ir": ir, "Units": Units, "Refusal": Refusal, "Cause": Cause})  # noqa: S102
+    given = {"relation": relation, "op": operators, "ir": ir, "Units": Units, "Refusal": Refusal, "Cause": Cause}
+    exec(RULE, given)  # noqa: S102
 
 
 def test_the_rule_of_the_page_folds_its_network(network: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
