@@ -134,13 +134,15 @@ def _infer_alone(node: ir.Node, model: ir.Model) -> None:
     inputs = [value for value in node.inputs if value is not None]
     if any(_unknown(value) or value.type is None for value in inputs) or next(held(node), None) is not None:
         return
+    schema = _schema(node, model)
+    if schema is None:
+        return
     try:
-        schema = onnx.defs.get_schema(node.op_type, model.opset_imports.get(node.domain, 1), node.domain)
         found = onnx.shape_inference.infer_node_outputs(
             schema, ir.to_proto(node), {str(value.name): _type_proto(value) for value in inputs}, _small_data(inputs)
         )
-    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError):
-        return  # unknown, wrong, or deprecated as GroupNormalization is from its first opset
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError):
+        return  # wrong, or deprecated as GroupNormalization is from its first opset
     known = {name for value in inputs for name in _names(value.shape)}  # others are new, the same for every node
     for value in node.outputs:
         if value.name in found and _unknown(value):
