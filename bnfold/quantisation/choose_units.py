@@ -67,9 +67,9 @@ def units_worth_taking(
         statistics = observe_channels(start, wanted, first, work.inputs, threads=work.threads)
         seen = measured_noise(start, recipe, work) if k else None
         chosen = choose_gauge(start, recipe, statistics, _in_units(known, scales), seen)
+        if not chosen.n_classes:
+            break
         if not k:
-            if chosen.gain_db <= LEAST_GAIN_DB:
-                return Units(model, {}, _facts(chosen.gain_db, chosen.n_classes))
             before = measured(model)
         start, total = model.clone(), total * chosen.by_class
         scales = in_units(start, total)  # from the first graph: its parameters are rounded once
