@@ -47,3 +47,5 @@ def command(source: str, json_file: str | None, html: Path | None, **options: An
             render_outcomes(report.ledger)
         render_ledger(report.ledger, table=not as_tree)
         render_facts(report.facts)
+        if html is not None:
+            click.echo(html)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,13 +16,38 @@ if TYPE_CHECKING:
 
     from bnfold.records import FileFacts, InputSpec
     from bnfold.sources.types import Source
+    from bnfold.sources.user_inputs import UserInputs
 
-__all__ = ["MOST_SAMPLES", "calibration_samples", "sized"]
+__all__ = ["MOST_SAMPLES", "calibration_samples", "check_samples", "network_and_inputs", "sized"]
 
 MOST_SAMPLES = 512  # of a folder or a data set; more change no range that matters
 
 
-def sized(source: Source, inputs: Path | None) -> Source:
+def network_and_inputs(network: Any, example: Any, inputs: Any, **options: Any) -> tuple[Source, UserInputs | None]:
+    """A network, sized (`sized`), and its samples as the user gave them: a path, or arrays by input name.
+
+    Args:
+        network: in memory, or a SOURCE.
+        example: what a module is called with; None takes two of the samples, where these are in memory.
+        inputs: a path, arrays or tensors by input name, or the one of the one input; None for none.
+        options: of `loaded_network`.
+
+    Raises:
+        InputRefused: one of them cannot be used.
+        EnvironmentNotReady: a package is missing.
+    """
+    from bnfold.sources.in_memory import is_in_memory
+    from bnfold.sources.user_inputs import example_in, user_inputs
+    from bnfold.workflows.networks import loaded_network
+
+    if example is None and is_in_memory(network):
+        example = example_in(inputs)
+    source = loaded_network(network, example, **options)
+    given = user_inputs(inputs, source.inputs, where=source.facts.spec)
+    return sized(source, given), given
+
+
+def sized(source: Source, inputs: UserInputs | None) -> Source:
     """The source with a size for every axis but the batch: that of the arrays, else the first at which it runs.
 
     Args:
@@ -35,13 +61,14 @@ def sized(source: Source, inputs: Path | None) -> Source:
     from bnfold.sources.user_inputs import with_inputs
     from bnfold.verification.execution.settled_sizes import settled
 
-    if inputs is None or inputs.suffix.lower() != ".npz" or not isinstance(source, OnnxSource):
+    holds_arrays = isinstance(inputs, Mapping) or (inputs is not None and inputs.suffix.lower() == ".npz")
+    if not holds_arrays or not isinstance(source, OnnxSource):
         return settled(source)
     return dataclasses.replace(settled(with_inputs(source, inputs)), samples=source.samples)
 
 
 def calibration_samples(
-    inputs: Path | None,
+    inputs: UserInputs | None,
     data: str | None,
     float_file: Path,
     specs: Sequence[InputSpec],
@@ -54,7 +81,7 @@ def calibration_samples(
     """What the samples are called, and arrays by input name, samples first.
 
     Args:
-        inputs: an `.npz` file of arrays by input name, or a folder of images.
+        inputs: arrays by input name, an `.npz` file of such, or a folder of images.
         data: a data set of `bnfold train`, whose training part is read, or `folder:PATH` of images, labelled or not.
         float_file: reads the data set.
         specs: the network's inputs.
@@ -67,12 +94,11 @@ def calibration_samples(
         InputRefused: neither or both are given, or they cannot be used.
         EnvironmentNotReady: a package is missing.
     """
-    if (inputs is None) == (data is None):
-        raise InputRefused(
-            "there are no samples to calibrate on" if inputs is None else "--inputs and --data exclude each other",
-            expected="--inputs or --data",
-            remedy="give one of them: --inputs crops.npz, --inputs FOLDER, or --data folder:flowers",
-        )
+    check_samples(inputs, data)
+    if isinstance(inputs, Mapping):
+        from bnfold.sources.user_inputs import read_inputs
+
+        return "arrays", read_inputs(inputs, specs)
     if inputs is not None:
         if inputs.is_dir() and facts.preprocessing is not None and len(specs) == 1:
             return f"folder:{inputs.name}", _images(inputs, specs, facts)
@@ -86,6 +112,20 @@ def calibration_samples(
         part = root / "train"
         return spec, _images(part if part.is_dir() else root, specs, facts)
     return spec, _of_data_set(spec, float_file, specs, where=where, normalize=normalize, download=download)
+
+
+def check_samples(inputs: Any, data: str | None) -> None:
+    """Refuse neither and both.
+
+    Raises:
+        InputRefused: there are no samples, or too many.
+    """
+    if (inputs is None) == (data is None):
+        raise InputRefused(
+            "there are no samples to calibrate on" if inputs is None else "--inputs and --data exclude each other",
+            expected="--inputs or --data",
+            remedy="give one of them: --inputs crops.npz, --inputs FOLDER, or --data folder:flowers",
+        )
 
 
 def _images(folder: Path, specs: Sequence[InputSpec], facts: FileFacts) -> dict[str, np.ndarray]:

@@ -30,7 +30,7 @@ __all__ = ["doctor", "unable"]
 
 PYTHON = (3, 11)
 NEEDED = ("onnx", "onnx_ir", "onnxscript", "onnxsim", "torch", "safetensors")
-OPTIONAL = ("sklearn", "timm", "torchvision")
+OPTIONAL = ("accelerate", "sklearn", "timm", "torchvision")
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "onnx_ir": "onnx-ir"}  # where the name to install differs
 
 

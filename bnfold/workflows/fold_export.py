@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnfold.workflows.accounts import drawn
@@ -46,7 +45,7 @@ def fold_export(
     static_batch: int | None = None,
     batch: int | Sequence[int] | None = None,
     batches: int | Sequence[int] = (),
-    inputs: Path | None = None,
+    inputs: Any = None,
     classes: str | os.PathLike[str] | None = None,
     normalize: str | None = None,
     input_format: str | None = None,
@@ -94,8 +93,8 @@ def fold_export(
         static_batch: fix the batch dimension to this size; None keeps it dynamic.
         batch: batch sizes at which the file is compared besides 1, 2 and 3, or one of them.
         batches: the same by another name.
-        inputs: an `.npz` file of arrays by input name, or a folder of images, that the file is compared on; see
-            `bnfold.sources.user_inputs`. None takes the source's own samples, or random inputs.
+        inputs: what the file is compared on: arrays by input name, samples first, an `.npz` file of such, or a folder
+            of images; see `bnfold.sources.user_inputs`. None takes the source's own samples, or random inputs.
         classes: for the file's metadata: a file with the class names in the order of the output, or "imagenet"; None
             takes what the source says, see `bnfold.sources.file_facts`.
         normalize: how images become the input, see `bnfold.sources.preprocessing`, likewise.

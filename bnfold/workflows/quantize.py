@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bnfold.records.quantisation import CalibrationFacts, QuantizeReport
 from bnfold.report.progress import notebook_stages
 from bnfold.workflows.accounts import drawn
 from bnfold.workflows.arguments import require_provider
-from bnfold.workflows.calibration_samples import calibration_samples, sized
+from bnfold.workflows.calibration_samples import calibration_samples, network_and_inputs
 from bnfold.workflows.conversion import convert, into_metadata
 from bnfold.workflows.files import output_facts, write_model
 from bnfold.workflows.int8_candidate import with_times
 from bnfold.workflows.int8_plans import Search
+from bnfold.workflows.networks import undisturbed
 from bnfold.workflows.quantize_gates import failures_of, warnings_of
 from bnfold.workflows.quantize_options import (
     HTML_NAME,
@@ -52,10 +53,11 @@ MIN_SQNR_DB = 15.0
 
 @runs_user_code()
 def quantize(
-    source: str | os.PathLike[str],
+    source: Any,
     output: str | os.PathLike[str],
     *,
-    inputs: str | os.PathLike[str] | None = None,
+    example: Any = None,
+    inputs: Any = None,
     data: str | None = None,
     precision: Asked = "int8",
     weights_file: str | os.PathLike[str] | None = None,
@@ -90,9 +92,11 @@ def quantize(
     is no file.
 
     Args:
-        source: see docs/sources.md.
+        source: a network in memory, as `fold_export` takes it, or a SOURCE, see docs/sources.md.
         output: the folder to write to; made where missing.
-        inputs: samples without labels: an `.npz` file of arrays by input name, or a folder of images.
+        example: what a module is called with, see `fold_export`; None takes two of the arrays in `inputs`.
+        inputs: samples without labels: arrays or tensors by input name, samples first, or the one of the one input; an
+            `.npz` file of such arrays, or a folder of images.
         data: samples of a data set, see `evaluate`; its test part says the accuracy of both files, if it has labels.
         precision: "int8" for CPUs, or "fp16" for CUDA, whose ranges are judged on the samples.
         weights_file: parameters for a source that has none of its own.
@@ -128,7 +132,8 @@ def quantize(
     from bnfold.quantisation.samples import split_samples
     from bnfold.quantisation.targets import this_target
     from bnfold.report import write_html, write_json
-    from bnfold.sources import facts_of, load_source, stated
+    from bnfold.sources import facts_of, stated
+    from bnfold.sources.in_memory import named
     from bnfold.workflows.candidates import (
         candidate_of,
         digits_of,
@@ -138,13 +143,13 @@ def quantize(
         share_of_int8,
     )
 
-    spec, folder = os.fspath(source), Path(output)
-    arrays_from, plan_from = (None if place is None else Path(place) for place in (inputs, plan))
+    spec, folder, plan_from = named(source), Path(output), None if plan is None else Path(plan)
     chosen = target_of(precision, target)
     check_options(
         precision,
         min_sqnr_db,
         max_drop,
+        inputs,
         data,
         plan=plan_from,
         measure=measure,
@@ -157,17 +162,15 @@ def quantize(
     here = provider_here(chosen)
     with (
         notebook_stages(f"quantize {spec}", progress, QUANTIZE_STAGES) as told,
+        undisturbed(source),
         staged_folder(folder, OUTPUT_NAMES, force=force) as stage,
         tempfile.TemporaryDirectory() as place,
     ):
         watch = Stopwatch(told)
         with watch.stage("load"):
-            loaded = sized(
-                load_source(
-                    spec, weights=weights_file, pretrained=pretrained, input_shapes=input_shapes,
-                    input_dtypes=input_dtypes, dims=dims, batch_dim=batch_dim,
-                ),
-                arrays_from,
+            loaded, given = network_and_inputs(
+                source, example, inputs, weights=weights_file, pretrained=pretrained, input_shapes=input_shapes,
+                input_dtypes=input_dtypes, dims=dims, batch_dim=batch_dim,
             )  # fmt: skip
             facts = stated(facts_of(loaded), classes=classes, normalize=normalize)
         conversion = convert(
@@ -178,7 +181,7 @@ def quantize(
         specs = file_inputs(conversion.folded, loaded.inputs)
         with watch.stage("calibrate"):
             called, arrays = calibration_samples(
-                arrays_from, data, float_file, specs, facts, where=spec, normalize=normalize, download=download
+                given, data, float_file, specs, facts, where=spec, normalize=normalize, download=download
             )
             samples = split_samples(arrays, seed=seed, where=called)
             search = Search(

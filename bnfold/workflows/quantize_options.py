@@ -11,6 +11,7 @@ from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.quantisation.targets import GPU, this_target
 from bnfold.runtime import Provider
 from bnfold.workflows.arguments import check_threads, check_time_gate, require_provider
+from bnfold.workflows.calibration_samples import check_samples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,14 +113,15 @@ def oldest_opset(source: Source) -> int | None:
 
 
 def check_options(
-    precision: Asked, min_sqnr_db: Any, max_drop: Any, data: str | None, *, plan: Path | None, measure: bool,
-    weights: str, threads: int | None, budget_s: float,
+    precision: Asked, min_sqnr_db: Any, max_drop: Any, inputs: Any, data: str | None, *, plan: Path | None,
+    measure: bool, weights: str, threads: int | None, budget_s: float,
 ) -> None:  # fmt: skip
     """Refuse options that are none, or that do not go together.
 
     Raises:
         InputRefused: the first such option.
     """
+    check_samples(inputs, data)
     check_threads(threads)
     check_time_gate(budget_s, None)
     if plan is not None and measure:

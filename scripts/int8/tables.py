@@ -174,13 +174,11 @@ def misses(facts: dict[str, Any]) -> list[str]:
         found.append(f"{facts['network']}: {facts['metric']} falls by {-100 * facts['difference']:.2f} points")
     for scales in SCALES if "cells" in facts else ():
         before, after = (_cell(facts, "bnfold", scales, units) for units in ("as trained", "rescaled"))
-        if after["value"] < before["value"] - MOST_MOVED:
-            moved = 100 * (before["value"] - after["value"])
-            found.append(f"{facts['network']}, {scales}: rescaled it loses {moved:.2f} points more")
-        if after["sqnr_db"] < before["sqnr_db"] - MOST_DB:
-            found.append(
-                f"{facts['network']}, {scales}: {before['sqnr_db'] - after['sqnr_db']:.1f} dB lost by rescaling"
-            )
+        moved, db = (after[key] - before[key] for key in ("value", "sqnr_db"))
+        if abs(moved) > MOST_MOVED:
+            found.append(f"{facts['network']}, {scales}: rescaling moves it by {100 * moved:+.2f} points")
+        if abs(db) > MOST_DB:
+            found.append(f"{facts['network']}, {scales}: rescaling moves it by {db:+.1f} dB")
     return found
 
 

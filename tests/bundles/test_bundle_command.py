@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
+from torch import nn
 
-from bnfold import bundle, fold_export, verify
+from bnfold import bundle, fold_export, quantize, verify
 from bnfold.errors import GateFailed, InputRefused
 from bnfold.workflows.compare import verify_bundle
 
@@ -74,6 +76,18 @@ def test_a_damaged_file_is_named(
     result = cli("verify", "--against-bundle", folder, model)
     assert result.exit_code == 3
     assert f"missing in {folder / name}" in result.stderr
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_file_in_integers_is_bundled(seed: int, tmp_path: Path) -> None:
+    """Where its last layer is in integers, sums in float32 lie further off than float64 results, rounded once."""
+    torch.manual_seed(seed)
+    module = nn.Sequential(nn.BatchNorm1d(512), nn.Linear(512, 10)).eval()
+    samples = np.random.default_rng(seed).standard_normal((16, 512)).astype(np.float32)
+    report = quantize(module, tmp_path / "int8", inputs=samples, budget_s=0)
+    assert report.output is not None
+    made = bundle(tmp_path / "int8" / report.output.path, "onnxruntime", tmp_path / "bundle", threads=1)
+    assert 8 in made.golden.batches
 
 
 def test_a_bundle_judges_other_files(bundled: Callable[..., Path], network: Path, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_optional_packages_do_not_decide(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(diagnose, "find_spec", lambda _name: None)
     report = bnfold.doctor()
     assert report.able
-    assert {status_of(report)[name] for name in ("scikit-learn", "timm", "torchvision")} == {"missing"}
+    assert {status_of(report)[name] for name in ("accelerate", "scikit-learn", "timm", "torchvision")} == {"missing"}
 
 
 def test_two_builds_of_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:

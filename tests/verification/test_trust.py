@@ -62,6 +62,14 @@ def test_an_execution_far_from_the_first_does_not_widen_the_tolerance() -> None:
     assert "the plain export lies as far off" in str(errors.failure())
 
 
+def test_every_execution_of_the_source_itself_counts() -> None:
+    errors = OutputErrors("y", relative_bound=1e-7, n_own=2)
+    errors.reference.add(np.ones(100))
+    for number, error in enumerate((1e-7, 5e-7, 2e-6)):
+        errors.add_source(number, np.full(100, error))
+    assert errors.e_source == pytest.approx(5e-7)
+
+
 @pytest.mark.parametrize("special", [False, True])
 def test_a_network_that_was_exported_as_another(product: onnx.ModelProto, tmp_path: Path, *, special: bool) -> None:
     onnx.save(product, tmp_path / "product.onnx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnfold.errors import InputRefused
@@ -85,9 +86,13 @@ def make_data(recipe: Recipe, input_shapes: Shapes, *, download: bool = False) -
         data = DATA_SETS[recipe.data].makers[recipe.task](recipe, input_shapes)
     else:
         known = [*DATA_SETS, *(f"{name}:{entry.place}" for name, entry in KINDS.items())]
+        file = Path(recipe.data)
+        of_file = "folder" if file.is_dir() else "npz" if file.suffix == ".npz" else None
         raise InputRefused(
             f"there is no data set {recipe.data!r}",
-            remedy=nearest(recipe.data, known, listing=f"known data sets: {', '.join(known)}"),
+            remedy=nearest(recipe.data, known, listing=f"known data sets: {', '.join(known)}")
+            if of_file is None
+            else f"write {of_file}:{recipe.data}",
         )
     refuse_empty(data.facts["split"]["sizes"], recipe.data)
     return data

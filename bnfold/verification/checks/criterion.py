@@ -66,6 +66,7 @@ class OutputErrors:
         relative_bound: what accumulation alone leaves, relative to the output's size; 0 for whole numbers.
         coarser: unit roundoff of the file's format over that of the source's, at least 1: rounding errors, and with
             them what the source's error says about the conditioning of the network, scale with it.
+        n_own: how many executions of the source, from the first, are its own.
         parameters: the judgement of the file's parameters, where there was need of one.
         worst_order: sqrt(1 + K) for sums of K products at most: what a sum in order leaves over one rounding each.
         absolute_bound: what the runtime's kernel that writes the output leaves, however small its values are.
@@ -75,6 +76,7 @@ class OutputErrors:
     name: str
     relative_bound: float
     coarser: float = 1.0
+    n_own: int = 1
     reference: PooledError = field(default_factory=PooledError)
     source: dict[int, PooledError] = field(default_factory=dict)
     candidate: dict[str, PooledError] = field(default_factory=dict)
@@ -102,16 +104,14 @@ class OutputErrors:
 
     @property
     def trusted(self) -> list[PooledError]:
-        """The executions that count as the source's own: the first, and those that would pass against it.
+        """The executions that count: the source's own, and others that would pass against these.
 
         An export that computes something else than its network must not widen its own tolerance.
         """
         executions = [self.source[number] for number in sorted(self.source)]
-        if not executions:
-            return []
-        first, rest = executions[0], executions[1:]
-        limit = max(K_RMS * first.rms, self._of_accumulation[0])
-        return [first, *(pooled for pooled in rest if pooled.rms <= limit)]
+        own, rest = executions[: self.n_own], executions[self.n_own :]
+        limit = max(K_RMS * max((pooled.rms for pooled in own), default=0.0), self._of_accumulation[0])
+        return [*own, *(pooled for pooled in rest if pooled.rms <= limit)]
 
     @property
     def e_source(self) -> float:

@@ -65,7 +65,7 @@ class PooledErrors:
         self.coarser = max(precision.u / unit_roundoff(reference.stored_format), 1.0)
         self.outputs: dict[str, OutputErrors] = {}
         self.rows = BatchInvariance(source_may_mix=reference.is_file)
-        self._names = reference.output_names
+        self._names, self._n_own = reference.output_names, reference.n_own
 
     def take_source(self, runs: Iterable[SourceRun]) -> NotFinite | None:
         """Take in the errors of the source's own executions, up to an answer that is not finite."""
@@ -90,7 +90,7 @@ class PooledErrors:
 
     def _without_values(self, name: str, answer: Answer) -> OutputErrors:
         is_float = answer.kinds[name].dtype.kind not in "iub"
-        errors = OutputErrors(name, self.precision.relative_bound if is_float else 0.0, self.coarser)
+        errors = OutputErrors(name, self.precision.relative_bound if is_float else 0.0, self.coarser, self._n_own)
         errors.absolute_bound = logistic_error(self.precision.u) if name in self.precision.logistic else 0.0
         return errors
 

@@ -52,6 +52,7 @@ class OnnxReference:
         self._deployed = PlainExecution(model, optimized=True) if quantizes(plain) else None
         if self._deployed is not None:
             self.description = f"{EVALUATOR}; it quantises, and a step that rounding flips is the source's own error"
+        self.n_own = 1 if self._deployed is None else 2
         self.output_names = Float64Graph(plain).output_names
         self.input_facts: Mapping[str, InputFacts] = input_facts(plain)
         self.stored_format = coarsest_format(plain)
@@ -86,7 +87,7 @@ class OnnxReference:
             raise
 
     def executions32(self, feed: Mapping[str, np.ndarray]) -> list[Arrays]:
-        """The graph in ONNX Runtime, graph optimizations off; of one that quantises the other executions, first.
+        """The graph in ONNX Runtime, unoptimized; one that quantises in rounded float64 first, as deployed last.
 
         Raises:
             InputRefused: ONNX Runtime does not load it, or does not run it.
@@ -94,7 +95,7 @@ class OnnxReference:
         found = self._runtime.run(feed)
         if self._deployed is None:
             return [found]
-        return [self._rounded(feed, found), self._deployed.run(feed), found]
+        return [self._rounded(feed, found), found, self._deployed.run(feed)]
 
     def execution32(self, feed: Mapping[str, np.ndarray]) -> Arrays:
         """The graph in ONNX Runtime, graph optimizations off.

@@ -32,6 +32,10 @@ class Reference(Protocol):
         """Whether the source is an `.onnx` file, and no network that somebody may have left in train mode."""
 
     @property
+    def n_own(self) -> int:
+        """How many of `executions32`, from the first, are the source's own; the others are of what was made of it."""
+
+    @property
     def output_names(self) -> tuple[str, ...]:
         """In the order that the file must have."""
 

@@ -40,6 +40,7 @@ class TorchReference:
     """
 
     is_file = False
+    n_own = 1
 
     def __init__(
         self,

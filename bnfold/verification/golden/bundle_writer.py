@@ -106,6 +106,7 @@ def write_values(
         "model": model,
         "facts": facts,
         "reference": reference.description,
+        "n_own": reference.n_own,
         "stored_format": reference.stored_format,
         "inputs": [{name: getattr(spec, name) for name in INPUT_FIELDS} for spec in inputs],
         "outputs": [

@@ -34,6 +34,7 @@ class GoldenReference:
     feeds: tuple[Feed, ...]
     answers: tuple[tuple[Arrays, list[Arrays]], ...]
     constants: Mapping[str, float]
+    n_own: int = 1
     is_file = True  # what it computed has been judged already
     plain = None
     graph64 = None
@@ -102,6 +103,7 @@ def read_bundle(folder: Path) -> GoldenReference:
         return GoldenReference(
             f"{account['reference']}, from the bundle of {account['source']['spec']}",
             tuple(outputs), account["stored_format"], inputs, tuple(feeds), tuple(answers), account["constants"],
+            account.get("n_own", 1),
         )  # fmt: skip
 
 
