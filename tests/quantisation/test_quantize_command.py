@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from int8_networks import with_parameters
+from torch import nn
+
+import bnfold
+from bnfold.errors import InputRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +97,44 @@ def test_an_open_size_is_that_of_the_samples(
     refused = quantize("--force", source=tmp_path / "open.onnx", inputs=tmp_path / "flat.npz")
     assert refused.exit_code == 3
     assert "does not fit its input" in refused.stderr
+
+
+def test_a_network_and_samples_in_memory_make_the_bytes_of_their_files(
+    quantize: Callable[..., Result], network: onnx.ModelProto, samples: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    quantize()
+    wanted = (tmp_path / "out" / "model.int8.onnx").read_bytes()
+    (array,) = samples.values()
+    for number, given in enumerate((samples, array, torch.from_numpy(array))):
+        made = bnfold.quantize(network, tmp_path / str(number), inputs=given, threads=1, budget_s=0)
+        assert (made.calibration.spec, made.source.spec) == ("arrays", "onnx.ModelProto")
+        assert (tmp_path / str(number) / "model.int8.onnx").read_bytes() == wanted
+
+
+def test_a_module_is_called_with_its_samples(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3)).train()
+    x = torch.randn(16, 3, 8, 8)
+    made = bnfold.quantize(module, tmp_path / "int8", inputs=x, threads=1, budget_s=0)
+    assert made.passed
+    assert made.ledger is not None
+    assert made.ledger.absorbed == 1
+    assert module.training
+    with pytest.raises(InputRefused, match=r"float64 .*give them as float32, as .astype"):
+        bnfold.quantize(module, tmp_path / "wide", example=x[:2], inputs={"input": x.double()}, budget_s=0)
+
+
+def test_one_array_is_not_enough_for_two_inputs(tmp_path: Path) -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return torch.as_tensor(self.layer(x + y))
+
+    x = torch.randn(8, 4)
+    with pytest.raises(InputRefused, match=r"several inputs.* expected arrays by name: x, y; give a dict of arrays"):
+        bnfold.quantize(Sum(), tmp_path / "int8", example=(x, x), inputs=x, budget_s=0)
 
 
 def test_two_runs_give_the_same_bytes(quantize: Callable[..., Result], tmp_path: Path) -> None:
