@@ -5,10 +5,10 @@
 
 Files take bytes, height, width, channels, blue first, normalised as for ImageNet:
 
-    folded      the first convolutions have taken it, with a channel of ones
+    folded      the first convolutions have taken it, the mean by a channel of ones or as a node, as fold-export does
     none        the same network on its own float input
     explicit    nodes of its own in front of the folded network
-    subtracted  nodes of which the fold could take all but the mean: what `--measure` chooses where it is faster
+    other       as folded, but the mean as a node in the place of a channel of ones, or the other way round
 
 NAME is `timm:NAME` or `field:NAME` as in scripts/preprocessing_exact.py. One thread, batch 1, 99 % intervals; exit code
 1 where a whole interval lies above 1.05 of `none`, or above `explicit`.
@@ -31,18 +31,19 @@ from bnfold.benchmarking.schedule import time_files
 from bnfold.benchmarking.statistics import ratio_interval
 from bnfold.benchmarking.timing import BoundFile
 from bnfold.export import finish, plain_graph, save
-from bnfold.folding import fold_model
 from bnfold.graph.preprocessing_nodes import insert_preprocessing
 from bnfold.records import FileFacts
+from bnfold.records.sentences import preprocessing_sentence
 from bnfold.sources import load_network
 from bnfold.sources.input_format import with_pixels
+from bnfold.workflows.accounts import fold_accounted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NETWORKS = ("timm:resnet18", "timm:mobilenetv2_100", "timm:repvgg_a0", "field:efficientnet_lite0")
 FORMAT = "uint8,nhwc,bgr,imagenet"
-LIMITS = {"none": 1.05, "explicit": 1.0, "subtracted": math.inf}
+LIMITS = {"none": 1.05, "explicit": 1.0, "other": math.inf}
 
 
 def make(name: str, folder: Path) -> None:
@@ -53,14 +54,17 @@ def make(name: str, folder: Path) -> None:
     form = pixels.form
     if form is None:
         raise RuntimeError(f"{name} takes no pixels")
-    for kind, given in (("none", source), ("explicit", source), ("folded", pixels), ("subtracted", pixels)):
+    other = None
+    for kind, given in (("none", source), ("explicit", source), ("folded", pixels), ("other", pixels)):
         model = plain_graph(given)
-        ledger = fold_model(model, pixels=form.input if kind == "folded" else None)
+        limit = {"ones_limit": other} if kind == "other" else {}
+        ledger = fold_accounted(model, pixels=form.input if given is pixels else None, **limit)
         if kind == "explicit":
             insert_preprocessing(model, form)
         save(finish(model), file_of(folder, name, kind))
         if ledger.preprocessing is not None:
-            print(f"{name}: preprocessing {ledger.preprocessing.outcome} {', '.join(ledger.preprocessing.into)}")
+            print(f"{name}, {kind}: preprocessing {preprocessing_sentence(ledger.preprocessing)}")
+            other = None if ledger.preprocessing.mean_in_node else 0
 
 
 def file_of(folder: Path, name: str, kind: str) -> Path:

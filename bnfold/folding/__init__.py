@@ -50,6 +50,7 @@ def fold_model(
     certified: bool = True,
     channel_block: int = CHANNEL_BLOCK,
     pixels: str | None = None,
+    ones_limit: int | None = None,
 ) -> Ledger:
     """Fold the BatchNorms of a model in place; inputs, outputs and their names stay.
 
@@ -67,6 +68,8 @@ def fold_model(
             that the same source gives the same file on whatever machine.
         pixels: an input of pixels whose preprocessing is to go into the convolutions behind it, see
             `bnfold.folding.preprocessing`.
+        ones_limit: multiply-adds for each pixel that a channel of ones may cost there; where it would cost more, the
+            mean stays a node. None for any number.
 
     Raises:
         InputRefused: a BatchNorm has a negative or non-finite variance, or a weight leaves the range of its type.
@@ -82,6 +85,7 @@ def fold_model(
             certified=certified,
             channel_block=channel_block,
             pixels=pixels,
+            ones_limit=ones_limit,
         )
     )
     step(model)

@@ -53,6 +53,7 @@ class FoldOptions:
     certified: bool = True
     channel_block: int = CHANNEL_BLOCK
     pixels: str | None = None
+    ones_limit: int | None = None
 
 
 class FoldPass(ir.passes.InPlacePass):
@@ -100,7 +101,7 @@ class FoldPass(ir.passes.InPlacePass):
         restore_digits(composed)
         begin(model)
         pixels = self.options.pixels
-        preprocessing = None if pixels is None else fold_preprocessing(model, pixels)
+        preprocessing = None if pixels is None else fold_preprocessing(model, pixels, self.options.ones_limit)
         ledger = _Fold(model, found, self.options).run()
         self.ledger = dataclasses.replace(ledger, preprocessing=preprocessing)
         return ir.passes.PassResult(model, modified=True)

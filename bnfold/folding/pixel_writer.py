@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CHANNEL", "RANK", "PixelMap", "PixelWriter", "Reader"]
+__all__ = ["CHANNEL", "RANK", "PixelMap", "PixelWriter", "Reader", "needs_ones"]
 
 CHANNEL = 1
 RANK = 4
@@ -43,6 +43,11 @@ class PixelMap:
     offset: NDArray[np.float64]
 
 
+def needs_ones(found: PixelMap, readers: Sequence[Reader]) -> bool:
+    """Whether there is a mean that a bias would get wrong at a border."""
+    return bool(found.offset.any()) and any(map(_has_border, readers))
+
+
 def _has_border(reader: Reader) -> bool:
     node = reader.node
     return (
@@ -61,13 +66,15 @@ class PixelWriter:
         found: what the convolutions read of it.
         readers: all that do.
         opset: of the graph.
+        ones: whether a channel of ones takes the mean where zeros are padded; else a node in front subtracts it.
     """
 
     def __init__(
-        self, graph: ir.Graph, pixels: ir.Value, found: PixelMap, readers: Sequence[Reader], opset: int
+        self, graph: ir.Graph, pixels: ir.Value, found: PixelMap, readers: Sequence[Reader], opset: int, *, ones: bool
     ) -> None:
-        self._graph, self._pixels, self._map, self._opset = graph, pixels, found, opset
-        self._ones = bool(found.offset.any()) and any(map(_has_border, readers))
+        self._graph, self._pixels, self._map = graph, pixels, found
+        needed = needs_ones(found, readers)
+        self._ones, self.subtracts = needed and ones, needed and not ones
         self._first = min((reader.pad or reader.node for reader in readers), key=list(graph).index)
         self._sources: dict[tuple[int, ...] | None, ir.Value] = {}
         self._stem = pixels
@@ -79,6 +86,11 @@ class PixelWriter:
             pads = store_constant(graph, f"{pixels.name}.pads", np.array([0, 0, 0, 0, 0, 1, 0, 0]), ir.DataType.INT64)
             one = store_constant(graph, f"{pixels.name}.one", np.ones(()), self._stem.dtype or found.dtype)
             self._stem = self._then(self._stem, "with_ones", op.Pad, pads, one)
+        if self.subtracts:
+            mean = np.empty(len(found.order))
+            mean[found.order] = -found.offset / found.scale
+            stored = store_constant(graph, f"{pixels.name}.mean", mean.reshape(-1, 1, 1), found.dtype, rounded=False)
+            self._stem = self._then(self._as_floats(self._stem), "centred", op.Sub, stored)
 
     def take(self, reader: Reader) -> None:
         """Let a convolution read the pixels: `W'_m = (W_mc s_c by x's channel, sum_c W_mc t_c)`."""
@@ -98,7 +110,7 @@ class PixelWriter:
             new[:, found.order] = new.copy()
         if self._ones:
             new = np.concatenate([new, shift], axis=1)
-        elif found.offset.any():
+        elif found.offset.any() and not self.subtracts:
             bias = float64_constant(node.inputs[2]) if len(node.inputs) > 2 else None
             total = shift.reshape(m, -1).sum(axis=1) + (0.0 if bias is None else bias)
             node.resize_inputs(3)

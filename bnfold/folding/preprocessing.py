@@ -6,21 +6,23 @@ The second sum is a convolution of ones, padded alike: one more channel of ones,
 tap by tap. So it is exact at the border for every height and width. Where nothing is padded all taps lie inside, and a
 bias takes it. An order of channels, `y_c = s_c x_o(c) + t_c`, reorders the weights. A grouped convolution has a channel
 of ones in each group. A Pad of zeros over space in front of the convolution, as networks from TensorFlow have it, is a
-border like any other: it pads the ones too. What resizes and crops the image stands in front of all this, as it is.
+border like any other: it pads the ones too. Where such a channel would take longer than a node that subtracts the mean,
+the mean stays one: `conv(pad(x - m))` with weights W s. What resizes and crops the image stands in front of all this.
 ONNX: Conv, Pad, Cast, Transpose, Gather.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from bnfold.folding.pixel_writer import CHANNEL, RANK, PixelMap, PixelWriter, Reader
+from bnfold.folding.pixel_writer import CHANNEL, RANK, PixelMap, PixelWriter, Reader, needs_ones
 from bnfold.graph import operators as op
-from bnfold.graph.constants import attribute, constant, float64_constant, is_float
+from bnfold.graph.constants import attribute, constant, float64_constant, is_float, parameter
 from bnfold.graph.layers import layer_name
 from bnfold.graph.operators import kind_of
 from bnfold.records.input_format import PreprocessingFold
@@ -36,12 +38,13 @@ _PAD_BY_INPUT = 11  # the opset from which Pad reads its lengths from an input
 _AFFINE = (op.Add, op.Sub, op.Mul, op.Div)
 
 
-def fold_preprocessing(model: ir.Model, name: str) -> PreprocessingFold:
+def fold_preprocessing(model: ir.Model, name: str, ones_limit: int | None = None) -> PreprocessingFold:
     """Fold what stands between an input and the convolutions that read it into these, in place.
 
     Args:
         model: whose input is pixels, as `bnfold.graph.preprocessing_nodes` writes it.
         name: of the input.
+        ones_limit: multiply-adds for each pixel of the image that a channel of ones may cost; None for any number.
 
     Returns:
         The layers that took it, or why the nodes stay.
@@ -55,12 +58,27 @@ def fold_preprocessing(model: ir.Model, name: str) -> PreprocessingFold:
     reason = _obstacle(found, end, readers, model.opset_imports.get("", 0))
     if reason is not None or found is None:
         return PreprocessingFold("explicit", reason=reason, resized=pixels is not given)
-    writer = PixelWriter(graph, pixels, found, readers, model.opset_imports.get("", 0))
+    work = _work_of_ones(readers) if needs_ones(found, readers) else 0
+    can_subtract = bool(found.scale.all())
+    ones = ones_limit is None or work <= ones_limit or not can_subtract
+    writer = PixelWriter(graph, pixels, found, readers, model.opset_imports.get("", 0), ones=ones)
     for reader in readers:
         writer.take(reader)
     passes.RemoveUnusedNodesPass()(model)
     into = tuple(layer_name(reader.node) for reader in readers)
-    return PreprocessingFold("folded", into=into, resized=pixels is not given)
+    return PreprocessingFold(
+        "folded", into=into, resized=pixels is not given, mean_in_node=writer.subtracts,
+        reason=None if ones else f"a channel of ones takes {work} multiply-adds a pixel, a node less than {ones_limit}",
+    )  # fmt: skip
+
+
+def _work_of_ones(readers: Sequence[Reader]) -> int:
+    """Multiply-adds for each pixel of the image that one more channel costs these convolutions."""
+    total = 0.0
+    for reader in readers:
+        outputs, _, *taps = parameter(reader.node, 1).shape
+        total += outputs * math.prod(taps) / math.prod(attribute(reader.node, "strides", (1, 1)))
+    return round(total)
 
 
 def _fitted(pixels: ir.Value) -> ir.Value:

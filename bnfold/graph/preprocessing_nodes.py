@@ -19,7 +19,7 @@ from bnfold.graph.resize_nodes import Sizes, resize_nodes
 if TYPE_CHECKING:
     from bnfold.records.input_format import InputFormat
 
-__all__ = ["insert_preprocessing"]
+__all__ = ["image_of_bytes", "insert_preprocessing"]
 
 
 def insert_preprocessing(model: ir.Model, form: InputFormat) -> None:
@@ -38,6 +38,16 @@ def insert_preprocessing(model: ir.Model, form: InputFormat) -> None:
         graph.extend(front.nodes)
     else:
         graph.insert_before(first, front.nodes)
+
+
+def image_of_bytes(model: ir.Model) -> str | None:
+    """The name of the one input of bytes that has the axes of images; None where there is none, or another one."""
+    found = [
+        str(value.name)
+        for value in model.graph.inputs
+        if value.dtype == ir.DataType.UINT8 and value.shape is not None and len(value.shape) == 4
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 class _Front:

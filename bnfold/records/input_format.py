@@ -64,10 +64,11 @@ class InputFormat:
 class PreprocessingFold:
     """What became of the preprocessing: in the weights of these layers, or in nodes of its own, and why.
 
-    `resized` says that nodes in front of all that resize the image.
+    `mean_in_node`: all but the mean is in the weights, for `reason`. `resized`: nodes in front of all resize the image.
     """
 
     outcome: Literal["folded", "explicit"]
     into: tuple[str, ...] = ()
     reason: str | None = None
     resized: bool = False
+    mean_in_node: bool = False

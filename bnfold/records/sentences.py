@@ -155,5 +155,6 @@ def preprocessing_sentence(fold: PreprocessingFold) -> str:
     """Where the preprocessing of pixels is."""
     resized = "; nodes in front resize the image, compared on inputs" if fold.resized else ""
     if fold.outcome == "folded":
-        return f"in the weights of {', '.join(fold.into)}{resized}"
+        mean = f"; the mean in a node in front, since {fold.reason}" if fold.mean_in_node else ""
+        return f"in the weights of {', '.join(fold.into)}{mean}{resized}"
     return f"in nodes of its own, since {fold.reason}{resized}"

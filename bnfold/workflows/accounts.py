@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import onnx
@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 __all__ = ["check_file", "drawn", "fold_accounted"]
 
 
-def fold_accounted(model: ir.Model, *, provider: str = "cpu", pixels: str | None = None, **rewrites: bool) -> Ledger:
+def fold_accounted(
+    model: ir.Model, *, provider: str = "cpu", pixels: str | None = None, bytes_read: bool = False, **rewrites: Any
+) -> Ledger:
     """Fold a model in place; its ledger has one entry for each BatchNormalization node, or decomposed one, there was.
 
     Args:
         model: the model to fold.
         provider: what the file is made for, which decides in what blocks dead channels leave.
         pixels: the input whose preprocessing is to go into the weights; None for none.
+        bytes_read: whether convolutions are to read its bytes, whatever a channel of ones costs.
         rewrites: which ones to do, by the names that `bnfold.folding.fold_model` has for them.
 
     Raises:
@@ -28,8 +31,12 @@ def fold_accounted(model: ir.Model, *, provider: str = "cpu", pixels: str | None
     from bnfold.folding import CHANNEL_BLOCK, fold_model
     from bnfold.runtime import provider_spec
 
-    block = provider_spec(provider).channel_block or CHANNEL_BLOCK
-    return fold_model(model, channel_block=block, pixels=pixels, **rewrites)
+    spec = provider_spec(provider)
+    limits = {
+        "channel_block": spec.channel_block or CHANNEL_BLOCK,
+        "ones_limit": None if bytes_read else spec.ones_limit,
+    }
+    return fold_model(model, pixels=pixels, **{**limits, **rewrites})
 
 
 def check_file(ledger: Ledger, *, n_left: int) -> None:

@@ -37,6 +37,7 @@ def convert(
     static_batch: int | None,
     provider: str,
     simplify: bool = True,
+    bytes_read: bool = False,
 ) -> Conversion:
     """Export, fold and simplify a source.
 
@@ -47,6 +48,8 @@ def convert(
         static_batch: that the file is fixed at; None leaves it dynamic.
         provider: what the file is made for.
         simplify: whether onnxsim simplifies the folded graph.
+        bytes_read: whether convolutions are to read the bytes of images that a file takes: its nodes that normalise
+            these go into the weights, whatever a channel of ones costs.
 
     Raises:
         InputRefused: the source cannot be exported, folded or converted.
@@ -55,12 +58,14 @@ def convert(
     import onnx_ir as ir
 
     from bnfold.export import finish, graph_facts, plain_export
+    from bnfold.graph.preprocessing_nodes import image_of_bytes
 
     with watch.stage("export"):
         exported = plain_export(source, opset=opset, static_batch=static_batch)
         model, plain = exported.model, ir.to_proto(exported.model)
     with watch.stage("fold"):
-        ledger = fold_accounted(model, provider=provider, pixels=source.form.input if source.form else None)
+        pixels = source.form.input if source.form else image_of_bytes(model) if bytes_read else None
+        ledger = fold_accounted(model, provider=provider, pixels=pixels, bytes_read=bytes_read)
     with watch.stage("simplify"):
         folded = finish(model, opset=opset, where=source.facts.spec, simplify=simplify)
         graph = graph_facts(plain, folded)

@@ -174,8 +174,9 @@ def quantize(
             )  # fmt: skip
             facts = stated(facts_of(loaded), classes=classes, normalize=normalize)
         conversion = convert(
-            loaded, watch, opset=oldest_opset(loaded), static_batch=None, provider=PROVIDERS[precision]
-        )
+            loaded, watch, opset=oldest_opset(loaded), static_batch=None, provider=PROVIDERS[precision],
+            bytes_read=precision == "int8",
+        )  # fmt: skip
         facts = into_metadata(facts, loaded, conversion)
         float_file = write_model(conversion.folded, Path(place) / "float.onnx", output=folder)[0]
         specs = file_inputs(conversion.folded, loaded.inputs)

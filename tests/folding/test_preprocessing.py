@@ -15,7 +15,7 @@ from bnfold.folding import fold_model
 from bnfold.graph.float64 import Float64Graph
 from bnfold.graph.preprocessing_nodes import insert_preprocessing
 from bnfold.records.file_facts import Preprocessing
-from bnfold.records.input_format import InputFormat
+from bnfold.records.input_format import InputFormat, PreprocessingFold
 from bnfold.verification.certificate import prove
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -39,16 +39,19 @@ def network(
     return model
 
 
-def folded(model: ModelProto, form: InputFormat) -> tuple[ModelProto, ModelProto, object]:
+def folded(
+    model: ModelProto, form: InputFormat, ones_limit: int | None = None
+) -> tuple[ModelProto, ModelProto, PreprocessingFold]:
     """The graph with explicit nodes, the folded one, and what became of the nodes; the fold is certified."""
     work = ir.from_proto(model)
     insert_preprocessing(work, form)
     plain = ir.to_proto(work)
-    ledger = fold_model(work, pixels=form.input)
+    ledger = fold_model(work, pixels=form.input, ones_limit=ones_limit)
     file = finish(work)
     assert ledger.certificate is not None
     proof = prove(file, plain, ledger.certificate)
     assert proof, proof.failed
+    assert ledger.preprocessing is not None
     return plain, file, ledger.preprocessing
 
 
@@ -103,16 +106,57 @@ def test_the_file_computes_what_the_network_computes_of_preprocessed_pixels(name
         np.testing.assert_allclose(exact(file, x), exact(plain, x), rtol=0, atol=1e-5 * scale)
 
 
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize(("layout", "channels"), [("nhwc", "bgr"), ("nchw", "rgb")])
+def test_where_ones_would_take_longer_the_mean_is_subtracted_in_front(name, layout, channels):
+    form = InputFormat("x", IMAGENET, layout=layout, channels=channels)
+    model = network(CONVOLUTIONS[name])
+    plain, file, outcome = folded(model, form, ones_limit=0)
+    assert outcome.mean_in_node
+    kinds = [node.op_type for node in file.graph.node]
+    assert not set(kinds) & {"Div", "Mul", "Add", "Gather", "BatchNormalization"}
+    assert kinds.count("Sub") == 1
+    for seed, size in enumerate(SIZES):
+        x = pixels(form, size, seed)
+        expected = exact(plain, x)
+        np.testing.assert_allclose(exact(file, x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("body", "work"),
+    [
+        (CONVOLUTIONS["padded"], 36), (CONVOLUTIONS["strided"], 6), (CONVOLUTIONS["two readers"], 38),
+        ("y = Conv <pads = [1, 1, 1, 1], group = 3> (x, g)", 54),
+    ],
+)  # fmt: skip
+def test_a_channel_of_ones_is_written_where_it_costs_no_more_than_the_limit(body, work):
+    """Outputs times taps over strides, of all that read it."""
+    form = InputFormat("x", IMAGENET)
+    model = network(body.replace("(x, g)", "(x, w)"), weights=(6, 1, 3, 3) if "group" in body else (4, 3, 3, 3))
+    _, _, enough = folded(model, form, ones_limit=work)
+    assert (enough.mean_in_node, enough.reason) == (False, None)
+    _, _, less = folded(model, form, ones_limit=work - 1)
+    assert less.mean_in_node
+    assert f"takes {work} multiply-adds a pixel" in str(less.reason)
+
+
+def test_a_convolution_without_a_border_has_a_bias_whatever_the_limit():
+    _, file, outcome = folded(network("y = Conv (x, w)"), InputFormat("x", IMAGENET), ones_limit=0)
+    assert not outcome.mean_in_node
+    assert {"Sub", "Pad"}.isdisjoint(node.op_type for node in file.graph.node)
+
+
+@pytest.mark.parametrize("limit", [None, 0])
 @pytest.mark.parametrize(("groups", "weights"), [(3, (6, 1, 3, 3)), (1, (4, 3, 3, 3))])
 @pytest.mark.parametrize("pads", [0, 1])
 @pytest.mark.parametrize("mean", [0.0, 0.4])
-def test_before_rounding_they_are_equal_in_float64(groups, weights, pads, mean):
+def test_before_rounding_they_are_equal_in_float64(groups, weights, pads, mean, limit):
     form = InputFormat("x", Preprocessing(mean=(mean, mean / 2, -mean), std=(0.2, 0.3, 0.5), channels="bgr"))
     model = network(f"y = Conv <pads = [{pads}, {pads}, {pads}, {pads}], group = {groups}> (x, w)", weights=weights)
     work = ir.from_proto(model)
     insert_preprocessing(work, form)
     plain = ir.to_proto(work)
-    ledger = fold_model(work, pixels="x", rounded=False)
+    ledger = fold_model(work, pixels="x", rounded=False, ones_limit=limit)
     assert ledger.preprocessing.outcome == "folded"
     stored = {name: value.const_value for name, value in work.graph.initializers.items()}
     proto = ir.to_proto(work)

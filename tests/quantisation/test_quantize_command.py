@@ -14,6 +14,7 @@ from torch import nn
 
 import bnfold
 from bnfold.errors import InputRefused
+from bnfold.records.input_format import PreprocessingFold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,6 +122,21 @@ def test_a_module_is_called_with_its_samples(tmp_path: Path) -> None:
     assert module.training
     with pytest.raises(InputRefused, match=r"float64 .*give them as float32, as .astype"):
         bnfold.quantize(module, tmp_path / "wide", example=x[:2], inputs={"input": x.double()}, budget_s=0)
+
+
+def test_a_mean_in_a_node_goes_into_weights_that_read_bytes(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3), nn.ReLU(), nn.Conv2d(64, 8, 3)).eval()
+    form = "uint8,nhwc,bgr,imagenet"
+    made = bnfold.fold_export(module, torch.zeros(1, 3, 24, 24), tmp_path / "pixels", input_format=form, budget_s=0)
+    assert made.ledger.preprocessing is not None
+    assert made.ledger.preprocessing.mean_in_node
+    images = np.random.default_rng(0).integers(0, 256, (24, 24, 24, 3), dtype=np.uint8)
+    report = bnfold.quantize(tmp_path / "pixels" / "model.onnx", tmp_path / "int8", inputs=images, budget_s=0)
+    assert report.passed
+    assert report.ledger is not None
+    assert report.ledger.preprocessing == PreprocessingFold("folded", into=("0/Conv",))
+    first = [node.op_type for node in onnx.load(tmp_path / "int8" / "model.int8.onnx").graph.node][:3]
+    assert first == ["Transpose", "Pad", "DequantizeLinear"]
 
 
 def test_one_array_is_not_enough_for_two_inputs(tmp_path: Path) -> None:

@@ -68,14 +68,14 @@ def test_a_file_takes_pixels_as_its_network_does_and_is_measured(network, tmp_pa
     assert result.timing is not None
     report = json.loads((tmp_path / "pixels" / "report.json").read_text())
     assert report["ledger"]["preprocessing"] == {
-        "outcome": "folded", "into": ["0"], "reason": None, "resized": False,
+        "outcome": "folded", "into": ["0"], "reason": None, "resized": False, "mean_in_node": False,
     }  # fmt: skip
     again = bnfold.verify(tmp_path / "plain" / "model.onnx", tmp_path / "plain" / "model.onnx")
     assert again.passed
 
 
 @pytest.mark.parametrize("taken", [True, False])
-def test_nodes_that_are_measured_faster_stay_and_the_ledger_says_so(network, monkeypatch, taken):
+def test_a_mean_that_is_measured_faster_as_a_node_stays_one_and_the_ledger_says_so(network, monkeypatch, taken):
     def pretended(rewrite, _candidate, _folded, axes, _budget_s):
         return MeasuredChoice(rewrite, taken, axes.provider, 1.0, 1.0, 1.0, 1.0, 1.0, "faster" if taken else "tie")
 
@@ -84,14 +84,17 @@ def test_nodes_that_are_measured_faster_stay_and_the_ledger_says_so(network, mon
         network, torch.zeros(1, 3, 16, 16), input_format=FORMAT, budget_s=0, measure=True, threads=1
     )
     assert result.passed
-    assert [choice.rewrite for choice in result.ledger.choices] == [measured.PREPROCESSING_LEFT]
+    assert [choice.rewrite for choice in result.ledger.choices] == [measured.MEAN_IN_NODE]
     kinds = {node.op_type for node in result.model.graph.node}
     if not taken:
         assert result.ledger.preprocessing.outcome == "folded"
         assert "Pad" in kinds
         return
-    assert result.ledger.preprocessing == PreprocessingFold("explicit", reason="they were measured faster")
-    assert "Pad" not in kinds
+    assert result.ledger.preprocessing == PreprocessingFold(
+        "folded", into=("0",), reason="it was measured faster", mean_in_node=True
+    )
+    assert kinds.isdisjoint({"Pad", "Gather", "Div"})
+    assert "Sub" in kinds
     pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     rgb = torch.from_numpy(pixels[..., ::-1].copy()).permute(0, 3, 1, 2) / 255
     with torch.no_grad():

@@ -12,5 +12,6 @@ SPEC = ProviderSpec(
     label="the CPU",
     extra="cpu",
     wheel="onnxruntime==1.32.0",
+    ones_limit=120,  # between 96 and 144 on one thread (docs/preprocessing.md)
     falls_back=False,  # it is what others fall back to
 )

@@ -49,6 +49,8 @@ class ProviderSpec:
         device: where its tensors lie, as `OrtValue` and `torch.device` name it; "cpu" is the host's memory.
         channel_block: how many channels its kernels compute at a time: dead channels leave in blocks of as many. None
             is the fold's own number, that of ONNX Runtime's CPU kernels (`bnfold.folding.CHANNEL_BLOCK`).
+        ones_limit: multiply-adds for each pixel that its kernels do in the time of the nodes that normalise an image
+            (`bnfold.folding.preprocessing`); None where that was not measured.
 
     How sessions are opened:
         options: provider options of every session, by its number of threads.
@@ -86,6 +88,7 @@ class ProviderSpec:
     extra: str
     device: str = "cpu"
     channel_block: int | None = None
+    ones_limit: int | None = None
     options: Callable[[int], Mapping[str, str]] = _no_options
     behind: tuple[Provider, ...] = ()
     session_entries: Mapping[str, str] = field(default_factory=dict)
