@@ -31,6 +31,7 @@ from bnfold.quantisation.prove import prove
 from bnfold.quantisation.quantise import quantise
 from bnfold.quantisation.samples import batches, split_samples
 from bnfold.quantisation.targets import this_target
+from bnfold.workflows.candidates import share_of_int8
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +69,7 @@ def make(name: str, folder: Path) -> dict[str, object]:
         "float": dict(Counter(made.recipe.reasons.values())),
         "kernels": dict(proof.facts.integer_kernels),
         "off_by_one": f"{proof.facts.n_off_by_one} of {proof.facts.n_compared}",
+        "share": round(share_of_int8(made) or 0.0, 3),
         "sqnr_db": round(error.sqnr_db, 1),
         "failures": list(proof.failures[:5]),
         "seconds": round(seconds, 1),
