@@ -8,9 +8,8 @@ Files take bytes, height, width, channels, blue first. `float64` is the largest 
 in front of it, its constants computed, and the folded one, relative to the largest output, over noise and images that
 are black but for bright pixels in the corners. `sizes` counts the sizes: five where the network takes any. `certified`
 is the proof of the rounded file against the graph with nodes; both with the mean in a channel of ones, and in a node.
-`passed` is
-the verdict of `bnfold.fold_export` with such pixels. Exit code 1 where a difference is above 1e-10, a file is not
-certified or does not pass.
+`passed` is the verdict of `bnfold.fold_export` with such pixels. Exit code 1 where a difference is above 1e-10, a file
+is not certified or does not pass.
 """
 
 from __future__ import annotations
