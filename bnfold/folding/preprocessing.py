@@ -59,17 +59,16 @@ def fold_preprocessing(model: ir.Model, name: str, ones_limit: int | None = None
     if reason is not None or found is None:
         return PreprocessingFold("explicit", reason=reason, resized=pixels is not given)
     work = _work_of_ones(readers) if needs_ones(found, readers) else 0
-    can_subtract = bool(found.scale.all())
-    ones = ones_limit is None or work <= ones_limit or not can_subtract
+    ones = ones_limit is None or work <= ones_limit or not found.scale.all()
     writer = PixelWriter(graph, pixels, found, readers, model.opset_imports.get("", 0), ones=ones)
     for reader in readers:
         writer.take(reader)
     passes.RemoveUnusedNodesPass()(model)
     into = tuple(layer_name(reader.node) for reader in readers)
+    reason = None if ones else f"a channel of ones takes {work} multiply-adds a pixel, a node the time of {ones_limit}"
     return PreprocessingFold(
-        "folded", into=into, resized=pixels is not given, mean_in_node=writer.subtracts,
-        reason=None if ones else f"a channel of ones takes {work} multiply-adds a pixel, a node less than {ones_limit}",
-    )  # fmt: skip
+        "folded", into=into, reason=reason, resized=pixels is not given, mean_in_node=writer.subtracts
+    )
 
 
 def _work_of_ones(readers: Sequence[Reader]) -> int:
