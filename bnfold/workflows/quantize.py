@@ -146,17 +146,9 @@ def quantize(
     spec, folder, plan_from = named(source), Path(output), None if plan is None else Path(plan)
     chosen = target_of(precision, target)
     check_options(
-        precision,
-        min_sqnr_db,
-        max_drop,
-        inputs,
-        data,
-        plan=plan_from,
-        measure=measure,
-        weights=weights,
-        threads=threads,
-        budget_s=budget_s,
-    )
+        precision, min_sqnr_db, max_drop, inputs, data, plan=plan_from, measure=measure, weights=weights,
+        threads=threads, budget_s=budget_s,
+    )  # fmt: skip
     refuse_to_overwrite(spec, folder)
     require_provider("cpu")
     here = provider_here(chosen)
