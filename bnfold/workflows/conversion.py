@@ -66,6 +66,8 @@ def convert(
     with watch.stage("fold"):
         pixels = source.form.input if source.form else image_of_bytes(model) if bytes_read else None
         ledger = fold_accounted(model, provider=provider, pixels=pixels, bytes_read=bytes_read)
+        if source.form is None and ledger.preprocessing is not None and ledger.preprocessing.outcome == "explicit":
+            ledger = replace(ledger, preprocessing=None)  # nodes of a file's own stay, and nobody asked after them
     with watch.stage("simplify"):
         folded = finish(model, opset=opset, where=source.facts.spec, simplify=simplify)
         graph = graph_facts(plain, folded)
