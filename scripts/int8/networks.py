@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["CANVASES", "CLASSIFIERS"]
 
 CLASSIFIERS = {
-    "resnet": 2, "preact_resnet": 3, "repvgg": 4, "mobilenet": 3, "mobilenet_v3": 4, "densenet": 2,
+    "resnet": 2, "preact_resnet": 3, "repvgg": 4, "mobilenet": 2, "mobilenet_v3": 4, "densenet": 2,
 }  # fmt: skip
 """Epochs by the name of the network."""
 CANVASES = ("unet", "detector")
