@@ -59,6 +59,7 @@ def convert(
 
     from bnfold.export import finish, graph_facts, plain_export
     from bnfold.graph.preprocessing_nodes import image_of_bytes
+    from bnfold.verification.certificate.joined import with_joined
 
     with watch.stage("export"):
         exported = plain_export(source, opset=opset, static_batch=static_batch)
@@ -70,6 +71,7 @@ def convert(
             ledger = replace(ledger, preprocessing=None)  # nodes of a file's own stay, and nobody asked after them
     with watch.stage("simplify"):
         folded = finish(model, opset=opset, where=source.facts.spec, simplify=simplify)
+        ledger = replace(ledger, certificate=with_joined(ledger.certificate, folded, plain))
         graph = graph_facts(plain, folded)
     check_file(ledger, n_left=graph.batchnorm_after)
     return Conversion(plain, folded, ledger, graph, exported.program)

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from bnfold.benchmarking import Axes, bench_files
 from bnfold.export import finish, save
 from bnfold.records import Ledger, MeasuredChoice
+from bnfold.verification.certificate.joined import with_joined
 from bnfold.workflows.accounts import fold_accounted
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def fastest_variant(
         model = ir.from_proto(plain)
         other = fold_accounted(model, provider=provider, **{**options, **changes})
         candidate = finish(model, opset=opset)
+        other = dataclasses.replace(other, certificate=with_joined(other.certificate, candidate, plain))
         if (rewrite == REWRITE and other.kept >= ledger.kept) or _work(candidate) == _work(folded):
             continue
         choice = _measured(
