@@ -45,6 +45,7 @@ from bnfold.records.causes import Held
 from bnfold.runtime import open_session
 from bnfold.sources.library import build_timm, build_torchvision
 from bnfold.verification.certificate import prove
+from bnfold.verification.certificate.joined import with_joined
 from survey.networks import NETWORKS
 from survey.page import OTHERS, TOOLS, line, totals, write_page
 
@@ -103,7 +104,8 @@ def measure(name: str) -> dict[str, Any]:
 def _proof(file: onnx.ModelProto, unfolded: onnx.ModelProto, ledger: Ledger, inputs: tuple[torch.Tensor, ...]) -> Proof:
     """That the folded file computes the unfolded graph, by the fold's certificate; its parameters to half a ULP."""
     sizes = {name: (None, *x.shape[1:]) for name, x in zip(names(inputs), inputs, strict=True)}
-    return prove(file, inlined(unfolded), ledger.certificate, sizes=sizes, seed=0, max_ulps=0.5)
+    certificate = with_joined(ledger.certificate, file, unfolded)
+    return prove(file, inlined(unfolded), certificate, sizes=sizes, seed=0, max_ulps=0.5)
 
 
 def _left(name: str, tool: str, unfolded: onnx.ModelProto, folder: Path) -> int | None:

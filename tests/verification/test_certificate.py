@@ -437,3 +437,25 @@ def test_a_constant_may_be_stored_in_part_and_computed_from_there(off, holds):
     a, b = (numpy_helper.to_array(tensor) for tensor in source.graph.initializer)
     file.graph.initializer.append(numpy_helper.from_array((a * b * (1 + off)).astype(np.float32), "p"))
     assert bool(prove(file, source)) == holds
+
+
+def test_a_scale_of_several_casts_is_what_the_sources_own_precision_computes():
+    """1 / sqrt(96), and the root of that, each rounded to float32: one rounding off what float64 gives, rounded once."""
+    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 20]> net (float[N, 4, 96] x) => (float[N, 4, 96] y) {
+        at = Constant <value = int64 {2}> ()
+        one = Constant <value = float {1.0}> ()
+        shape = Shape (x)
+        length = Gather (shape, at)
+        own = CastLike (length, x)
+        root = Sqrt (own)
+        unit = CastLike (one, x)
+        inverse = Div (unit, root)
+        like = CastLike (inverse, x)
+        scale = Sqrt (like)
+        y = Mul (x, scale)
+    }""")
+    folded = ir.from_proto(model)
+    ledger = fold_model(folded)
+    file = finish(folded)
+    assert [node.op_type for node in file.graph.node] == ["Mul"]
+    assert prove(file, model, ledger.certificate)

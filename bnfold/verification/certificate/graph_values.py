@@ -164,7 +164,7 @@ class GraphValues:
             if kind_of(node) in (op.Shape, op.Size) and not self.is_constant(node.input[0]):
                 leaves[value] = self._of_shape(node)
             elif kind_of(node) == op.CastLike and not self.is_known(node.input[1]):
-                cast = self._cast_like(node)
+                cast = self._cast_like(node, as_written=as_written)
                 leaves[value] = cast if as_written else widened(cast)
             elif k not in nodes:
                 nodes.add(k)
@@ -178,8 +178,8 @@ class GraphValues:
         bounds = {attribute.name: attribute.i for attribute in node.attribute}
         return shape[slice(bounds.get("start", 0), bounds.get("end"))]
 
-    def _cast_like(self, node: NodeProto) -> np.ndarray:
-        """In the type of the other operand."""
+    def _cast_like(self, node: NodeProto, *, as_written: bool) -> np.ndarray:
+        """In the type of the other operand; what is cast is computed as it is written, too, where that is asked for."""
         dtype = helper.tensor_dtype_to_np_dtype(self.type(node.input[1]) or TensorProto.FLOAT)
-        cast: np.ndarray = self.constant(node.input[0]).astype(dtype)
+        cast: np.ndarray = self.constant(node.input[0], as_written=as_written).astype(dtype)
         return cast
