@@ -440,8 +440,9 @@ def test_a_constant_may_be_stored_in_part_and_computed_from_there(off, holds):
 
 
 def test_a_scale_of_several_casts_is_what_the_sources_own_precision_computes():
-    """1 / sqrt(96), and the root of that, each rounded to float32: one rounding off what float64 gives, rounded once."""
-    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 20]> net (float[N, 4, 96] x) => (float[N, 4, 96] y) {
+    """1 / sqrt(96), and the root of that: each is rounded to float32."""
+    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 20]>
+    net (float[N, 4, 96] x) => (float[N, 4, 96] y) {
         at = Constant <value = int64 {2}> ()
         one = Constant <value = float {1.0}> ()
         shape = Shape (x)
