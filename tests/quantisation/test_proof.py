@@ -122,6 +122,28 @@ def test_a_small_share_off_by_one_passes_and_a_larger_one_fails(made: Quantised)
         assert bool(compared.failures) is fails
 
 
+POOLED = """
+<ir_version: 10, opset_import: ["" : 20]>
+net (float[N, 3, 13, 13] x) => (float[N, 8, 1, 1] y) {
+  [one] a = Conv <kernel_shape = [3, 3]> (x, w1, b1)          [act] b = PRelu (a, slope)
+  [pool] c = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (b)
+  [two] d = Conv <kernel_shape = [3, 3]> (c, w2, b2)          [mean] y = GlobalAveragePool (d)
+}
+"""
+
+
+def test_a_float_pool_in_front_of_integers_runs_on_them(
+    make: Callable[..., Quantised], feeds: list[dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    shapes = {"w1": (8, 3, 3, 3), "b1": (8,), "slope": (8, 1, 1), "w2": (8, 8, 3, 3), "b2": (8,)}
+    made = make(with_parameters(POOLED, shapes))
+    assert {plan.name for plan in made.recipe.nodes} == {"one", "two"}
+    file = saved(made.model, tmp_path)
+    assert any((node.kind, node.layer) == ("NhwcMaxPool", "pool") for node in executed_nodes(file, threads=1))
+    proof = prove(file, made.source, made.recipe, feeds, threads=1)
+    assert proof, proof.failures
+
+
 HEAD = """
 <ir_version: 10, opset_import: ["" : 20]>
 net (float[N, 3, 13, 13] x) => (float[N, 5] y) {
