@@ -35,8 +35,10 @@ def _sizes(shape, axes, other=None):
 
 
 def test_dynamic_axes_get_other_sizes_each_its_own():
-    assert _sizes((3, 224, 224), (3, "h", "w")) == [(3, 192, 256), (3, 448, 448), (3, 225, 225)]
-    assert _sizes((3, 32, 48), (3, "h", "w")) == [(3, 64, 144), (3, 64, 96), (3, 33, 49)]
+    together = [(3, 192, 256), (3, 448, 448), (3, 225, 225)]
+    assert _sizes((3, 224, 224), (3, "h", "w")) == [*together, (3, 448, 224), (3, 224, 448)]
+    assert _sizes((3, 32, 48), (3, "h", "w"))[:3] == [(3, 64, 144), (3, 64, 96), (3, 33, 49)]
+    assert _sizes((3, 224, 224), (3, "s", 224)) == [(3, 192, 224), (3, 448, 224), (3, 225, 224)]
     assert _sizes((3, 224, 224), (3, "s", "s"))[0] == (3, 192, 192)  # one name, one size
     assert _sizes((3, 224, 224), (3, None, None))[0] == (3, 192, 256)
     assert _sizes((3, 224, 224), (3, 224, "w"))[0] == (3, 224, 192)
@@ -98,6 +100,15 @@ def test_a_source_that_runs_at_one_size_only_is_said_to(tmp_path):
     (warning,) = verdict.warnings
     assert warning.startswith("dynamic axes were compared at one size only: the source does not run at x 1x12x15; nor")
     assert ": InputRefused: the unfolded graph does not run in ONNX Runtime" in warning
+
+
+def test_an_axis_that_is_dynamic_by_name_only_leaves_the_other_compared_at_two_sizes(tmp_path):
+    rows = _model("y = Sub (x, grid)")
+    rows.graph.initializer.append(helper.make_tensor("grid", onnx.TensorProto.FLOAT, [6, 1], [0.5] * 6))
+    verdict = _verify(tmp_path, rows, rows)
+    assert verdict, verdict.failure
+    assert verdict.sizes == {"x": ((1, 6, 5), (1, 6, 10))}
+    assert verdict.warnings == ()
 
 
 def test_a_batch_that_the_file_has_not_is_refused(tmp_path):

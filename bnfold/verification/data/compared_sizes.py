@@ -62,8 +62,8 @@ def other_sizes(
     """Sizes to try besides those of `inputs`, where an axis besides the batch is dynamic in file and source alike.
 
     First every dynamic axis of its own name gets another size (192 x 256 for 224 x 224: a mix-up of height and width
-    shows), then all grow alike (twice, then by one), for networks that do not run at the first. Nothing comes where no
-    axis is dynamic.
+    shows), then all grow alike (twice, then by one), for networks that do not run at the first, then each alone, for
+    those of which an axis is dynamic by name only. Nothing comes where no axis is dynamic.
 
     Args:
         inputs: sizes compared at already.
@@ -87,7 +87,11 @@ def other_sizes(
             return size * (2 + position)
         return size + STEP * (position if position else -1)
 
-    for rule in (apart, lambda size, _: 2 * size, lambda size, _: size + 1):
+    def alone(name: str) -> Callable[[int, str], int]:
+        return lambda size, other: 2 * size if other == name else size
+
+    each = [alone(name) for name in order] if len(order) > 1 else []
+    for rule in (apart, lambda size, _: 2 * size, lambda size, _: size + 1, *each):
         yield [
             _resized(spec, {axis: name for (own, axis), name in free.items() if own == spec.name}, rule)
             for spec in inputs
