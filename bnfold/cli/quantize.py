@@ -181,7 +181,8 @@ def _echo_summary(report: QuantizeReport, output: Path) -> None:
     if report.error is not None:
         for out in report.error.outputs:
             same = "" if out.agreement is None else f", the same class for {out.agreement:.1%}"
-            click.echo(f"{out.name}: {out.sqnr_db:.1f} dB{same}, on {report.error.n} held-out samples")
+            samples = f"{report.error.n} held-out sample{'' if report.error.n == 1 else 's'}"
+            click.echo(f"{out.name}: {out.sqnr_db:.1f} dB{same}, on {samples}")
     if report.accuracy is not None:
         own = report.accuracy
         click.echo(

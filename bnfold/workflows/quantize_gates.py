@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["failures_of", "warnings_of"]
 
+LEAST_SHOWN = 1e-4
+
 
 def failures_of(
     proof: Proof, error: QuantisationError, accuracy: PairedAccuracy | None, timing: QuantizedTiming | None,
@@ -66,7 +68,8 @@ def warnings_of(
     """
     found = []
     if error.outside_range > 0:
-        found.append(f"{error.outside_range:.2%} of the held-out inputs lie outside of the calibrated range")
+        share = f"{error.outside_range:.2%}" if error.outside_range >= LEAST_SHOWN else f"less than {LEAST_SHOWN:.2%}"
+        found.append(f"{share} of the held-out inputs lie outside of the calibrated range")
     if accuracy is not None and accuracy.limit is not None and accuracy.undecided:
         found.append(
             f"{accuracy.n} samples do not decide whether {accuracy.metric} fell by more than {accuracy.limit:.4g}"

@@ -23,3 +23,10 @@ def test_an_accuracy_that_the_samples_do_not_decide_is_a_warning() -> None:
 def test_one_that_is_decided_or_has_no_limit_is_none(change: dict[str, Any]) -> None:
     accuracy = dataclasses.replace(UNDECIDED, **change)
     assert warnings_of(ERROR, accuracy, None, "x86-vnni", "x86-vnni") == ()
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.0213, "2.13%"), (0.0001, "0.01%"), (3e-6, "less than 0.01%")])
+def test_a_share_outside_of_the_range_is_never_said_to_be_none(share: float, words: str) -> None:
+    error = dataclasses.replace(ERROR, outside_range=share)
+    (said,) = warnings_of(error, None, None, "x86-vnni", "x86-vnni")
+    assert said == f"{words} of the held-out inputs lie outside of the calibrated range"
