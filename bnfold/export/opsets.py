@@ -97,6 +97,7 @@ def _raised(model: ir.Model, opset: int, where: str) -> ir.Model:
     except _REFUSALS as error:
         raise _not_convertible(model, opset, where, _without_place(error)) from error
     converted = ir.from_proto(proto)
+    _take_back_symbols(converted, model)
     if converted.opset_imports.get("") != opset or _interface(converted) != _interface(model):
         raise _not_convertible(model, opset, where, "the converter changed inputs or outputs")
     metadata = {node.name: dict(node.metadata_props) for node in model.graph.all_nodes() if node.name}
@@ -109,6 +110,18 @@ def _without_place(error: Exception) -> str:
     """What the converter says, without the line of its source: "No Adapter From Version $8 for Upsample"."""
     text = " ".join(str(error).split())
     return text.rpartition("failed: ")[2][-200:]
+
+
+def _take_back_symbols(converted: ir.Model, model: ir.Model) -> None:
+    """Let outputs have the shapes of the source: the converter infers numbers where it has names or nothing."""
+    for value, own in zip(converted.graph.outputs, model.graph.outputs, strict=False):
+        if own.shape is None or (value.shape is not None and _is_told_by(value.shape, own.shape)):
+            value.shape = own.shape
+
+
+def _is_told_by(found: ir.Shape, own: ir.Shape) -> bool:
+    """Whether a shape differs from the source's only where that has no number."""
+    return len(found) == len(own) and all(not isinstance(n, int) or n == m for m, n in zip(found, own, strict=True))
 
 
 def _interface(model: ir.Model) -> list[tuple[str | None, object, object]]:

@@ -129,6 +129,15 @@ def test_an_operator_goes_back_without_a_change_of_its_numbers(name: str) -> Non
         np.testing.assert_allclose(found, expected, rtol=16 * 2.0**-24, atol=2.0**-24)
 
 
+@pytest.mark.parametrize("output", ["float[A, B, C, D] y", "float[A, 1, C, D] y"])
+def test_an_output_whose_sizes_have_names_is_converted_up_and_keeps_them(output: str) -> None:
+    signature = f"float[N, 3, H, W] x, float[1, 3, 2, 2] w) => ({output}"
+    model = graph_of("y = Conv <kernel_shape = [2, 2]> (x, w)", opset=11, signature=signature)
+    raised = convert_opset(model, 13, where="net")
+    assert raised.opset_imports[""] == 13
+    assert raised.graph.outputs[0].shape == model.graph.outputs[0].shape
+
+
 NO_WAY = {
     "LayerNormalization": ("s = Constant <value_floats = [1.0, 1.0, 1.0, 1.0]> () y = LayerNormalization (x, s)",
                            17, 16,
