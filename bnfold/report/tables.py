@@ -109,7 +109,11 @@ def verdict_scope(verdict: Verdict) -> str:
 
 def verdict_facts(verdict: Verdict) -> list[str]:
     """What else the verdict rests on, and what it leaves open."""
-    sizes = [f"{name} at {', '.join('x'.join(map(str, row)) for row in rows)}" for name, rows in verdict.sizes.items()]
+    sizes = [
+        f"{name} at {', '.join('x'.join(map(str, row)) for row in rows)}"
+        for name, rows in verdict.sizes.items()
+        if any(rows)
+    ]
     facts = [f"sizes: {'; '.join(sizes)}"] if any(len(rows) > 1 for rows in verdict.sizes.values()) else []
     axes = [f"{name}={size}" for name, size in verdict.dims.items()]
     if axes:

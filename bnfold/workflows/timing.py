@@ -65,6 +65,7 @@ def time_against(
     from bnfold.benchmarking import Axes, bench_files
 
     against: Literal["plain", "source"] = "source" if isinstance(source, OnnxSource) else "plain"
+    length = _batch(source, batch)
     with tempfile.TemporaryDirectory(prefix="bnfold-") as place:
         own = source.path if isinstance(source, OnnxSource) else None
         other = own or _saved(plain(), Path(place) / "plain.onnx")
@@ -74,8 +75,8 @@ def time_against(
                 Axes(
                     provider=provider,
                     threads=threads,
-                    batch=(_batch(source, batch),),
-                    input_shapes=_shapes(source, file),
+                    batch=(length,),
+                    input_shapes=_shapes(source, file, length),
                 ),
                 names=["folded", against],
                 cold_starts=False,
@@ -112,7 +113,7 @@ def _batch(source: Source, static_batch: int | None) -> int:
     return static_batch or next((length for length in [*lengths, *fixed] if length is not None), 1)
 
 
-def _shapes(source: Source, file: Path) -> list[list[tuple[int, ...]]] | None:
+def _shapes(source: Source, file: Path, batch: int) -> list[list[tuple[int, ...]]] | None:
     """The shapes that the source is tested with, in the order of the file's inputs; None where a size is not known."""
     import onnx
 
@@ -120,10 +121,11 @@ def _shapes(source: Source, file: Path) -> list[list[tuple[int, ...]]] | None:
     parameters = {tensor.name for tensor in graph.initializer}
     specs = {spec.name: spec for spec in source.inputs}
     found = [specs.get(value.name) for value in graph.input if value.name not in parameters]
-    shapes = [spec.shape for spec in found if spec is not None]
+    known = [spec for spec in found if spec is not None]
+    shapes = [[batch if axis == spec.batch_axis else size for axis, size in enumerate(spec.shape)] for spec in known]
     if len(shapes) < len(found) or any(size is None for shape in shapes for size in shape[1:]):
         return None
-    return [[tuple(size or 1 for size in shape)] for shape in shapes]  # the batch is replaced
+    return [[tuple(size or batch for size in shape)] for shape in shapes]
 
 
 def _timing(report: BenchReport, against: Literal["plain", "source"], fail_if_slower: float | None) -> Timing:

@@ -73,6 +73,27 @@ def test_an_onnx_file_is_measured_against_itself(cli: Callable[..., Result], net
     assert (out / "model.onnx").read_bytes() == (untimed / "model.onnx").read_bytes()
 
 
+STATEFUL = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[batch, W] x, float[2, batch, 1] state, float gain) => (float[2, batch, W] y) {
+  s = Add (x, state) y = Mul (s, gain)
+}
+"""
+
+
+def test_a_file_whose_state_counts_the_samples_on_another_axis_is_measured(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    onnx.save(onnx.parser.parse_model(STATEFUL), tmp_path / "net.onnx")
+    result = cli("fold-export", tmp_path / "net.onnx", "-o", tmp_path / "out", "--budget", "100ms", "--threads", 1)
+    assert result.exit_code == 0, result.output
+    assert "was not measured" not in result.output
+    assert json.loads((tmp_path / "out/report.json").read_text())["timing"]["batch"] == 1
+    (sizes,) = [line for line in result.stdout.splitlines() if line.startswith("sizes: ")]
+    assert "state at 2x1" in sizes
+    assert "gain" not in sizes  # a single number has none
+
+
 def test_the_default_is_three_seconds() -> None:
     """Asked of another process: in this one the tests have set it to none."""
     code = "import bnfold, inspect; print(inspect.signature(bnfold.fold_export).parameters['budget_s'].default)"
