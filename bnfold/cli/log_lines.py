@@ -21,7 +21,11 @@ class _StderrHandler(logging.StreamHandler[Any]):
 
 
 def configure_logging(level: int) -> None:
-    """Send the records of the logger "bnfold" from `level` on to standard error, in place of an earlier set-up."""
+    """Send the records of the logger "bnfold" from `level` on to standard error, in place of an earlier set-up.
+
+    onnx_ir warns of values whose type nobody knows whenever a graph is written: those of operators of other domains.
+    """
+    logging.getLogger("onnx_ir").setLevel(logging.NOTSET if level <= logging.DEBUG else logging.ERROR)
     logger = logging.getLogger("bnfold")
     for handler in [handler for handler in logger.handlers if isinstance(handler, _StderrHandler)]:
         logger.removeHandler(handler)

@@ -56,6 +56,12 @@ def test_success() -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, "result\n", "working\n")
 
 
+def test_what_onnx_ir_says_of_types_is_shown_to_those_who_ask_for_details() -> None:
+    for arguments, shown in (((), False), (("-v",), True)):
+        end_with(None, *arguments)
+        assert logging.getLogger("onnx_ir.serde").isEnabledFor(logging.WARNING) is shown
+
+
 def test_quiet_leaves_the_result() -> None:
     result = end_with(None, "-q")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "result\n", "")
