@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from bnfold.errors import InputRefused
-from bnfold.quantisation.samples import batches
+from bnfold.quantisation.samples import answers_to, batches
 from bnfold.runtime import open_session
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def values_of(
     session = open_session(exposing(model, exposed), threads=threads)
     n, done = len(next(iter(samples.values()))), 0
     for feed in batches(samples, inputs, _batch_size(session, exposed, samples, inputs)):
-        found = dict(zip(exposed, session.run(exposed, feed), strict=True)) if exposed else {}
+        found = dict(zip(exposed, answers_to(feed, session, exposed), strict=True)) if exposed else {}
         found |= {name: feed[name] for name in wanted if name in own_inputs}
         rows = min(_rows(feed, inputs), n - done)
         done += rows
@@ -138,7 +138,7 @@ def _batch_size(
 ) -> int:
     """So many samples at a time that the observed values fit into ACTIVATION_BYTES."""
     feed = next(batches({name: array[:1] for name, array in samples.items()}, inputs, 1))
-    n_bytes = sum(value.nbytes for value in session.run(list(exposed), feed)) if exposed else 1
+    n_bytes = sum(value.nbytes for value in answers_to(feed, session, exposed)) if exposed else 1
     return int(min(MOST_SAMPLES, max(1, ACTIVATION_BYTES * _rows(feed, inputs) // max(1, n_bytes))))
 
 

@@ -17,7 +17,7 @@ import onnx
 from bnfold.graph import operators as op
 from bnfold.graph.operators import kind_of
 from bnfold.quantisation.float_nodes import evaluate_float
-from bnfold.quantisation.samples import batches
+from bnfold.quantisation.samples import answers_to, batches
 from bnfold.quantisation.simulate import Simulation
 from bnfold.records.quantisation import OutputError
 from bnfold.runtime import open_session
@@ -116,7 +116,7 @@ def output_errors(
     same: dict[str, list[int]] = {name: [0, 0] for name in names}
     n, done = len(next(iter(samples.values()))), 0
     for feed in batches(samples, inputs, BATCH):
-        pair = [session.run(names, feed) for session in sessions]
+        pair = answers_to(feed, sessions[0], names), sessions[1].run(names, feed)
         rows = min(BATCH if inputs[0].fixed_batch is None else inputs[0].fixed_batch, n - done)
         done += rows
         for name, exact, own in zip(names, *pair, strict=True):

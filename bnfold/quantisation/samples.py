@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bnfold.records import InputSpec
 
-__all__ = ["HELD_OUT", "Samples", "batches", "split_samples"]
+__all__ = ["HELD_OUT", "Samples", "answers_to", "batches", "split_samples"]
 
 HELD_OUT = 0.25  # of the samples, at most MOST_HELD_OUT
 MOST_HELD_OUT = 128
@@ -124,3 +124,20 @@ def _digest(samples: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape}\0".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def answers_to(feed: Mapping[str, np.ndarray], session: Any, names: Sequence[str]) -> list[np.ndarray]:
+    """What a session of the float network answers to samples.
+
+    Raises:
+        InputRefused: it does not run on them.
+    """
+    try:
+        return list(session.run(list(names), dict(feed)))
+    except Exception as error:  # those of ONNX Runtime have no class of their own
+        raise InputRefused(
+            "the network does not run on the samples",
+            where=", ".join(f"{name} {array.shape}" for name, array in feed.items()),
+            found=" ".join(str(error).split())[-200:],
+            remedy="give samples that the network takes: indices that its tables have, sizes at which it runs",
+        ) from error

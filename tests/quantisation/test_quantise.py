@@ -23,7 +23,7 @@ from bnfold.quantisation.placement import place
 from bnfold.quantisation.prepare import prepared
 from bnfold.quantisation.prove import compare_with_simulation, prove
 from bnfold.quantisation.quantise import quantise
-from bnfold.quantisation.samples import batches, split_samples
+from bnfold.quantisation.samples import Samples, batches, split_samples
 from bnfold.quantisation.simulate import Simulation
 from bnfold.records import InputSpec
 
@@ -169,6 +169,18 @@ def test_a_network_without_layers_is_refused() -> None:
     )
     with pytest.raises(InputRefused, match="no layer can be computed in integers"):
         quantise(model, parts, SPECS, threads=1)
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_samples_that_the_network_does_not_take_are_refused(judged: bool) -> None:
+    """An index that the table has not: in what gives the ranges, or in what the file is judged on."""
+    text = f"{HEAD}(int64[N, 8] x) => (float[N, 3] y) {{ e = Gather (table, x) f = Flatten (e) [fc] y = Gemm (f, w) }}"
+    model = with_parameters(text, {"table": (5, 4), "w": (32, 3)})
+    rows = {"x": np.random.default_rng(0).integers(90, 95, (12, 8))}
+    spec = (InputSpec("x", (None, 8), "int64"),)
+    file = model.SerializeToString()
+    with pytest.raises(InputRefused, match=r"the network does not run on the samples in x \(.*; give samples that"):
+        output_errors(file, file, rows, spec, threads=1) if judged else quantise(model, Samples(rows, rows, ""), spec)
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
