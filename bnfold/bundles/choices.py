@@ -11,12 +11,13 @@ from bnfold.runtime import provider_spec
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from bnfold.bundles.judged_file import OpenedFile
     from bnfold.records.tuning import SessionSettings
     from bnfold.runtime import Provider
 
-__all__ = ["Choice", "chosen_session", "exact_session", "largest_batch"]
+__all__ = ["Choice", "chosen_session", "exact_session", "largest_batch", "served_batch"]
 
 SERVED_BATCH = 8
 """The largest batch that is served where nothing says more."""
@@ -71,11 +72,7 @@ def largest_batch(opened: OpenedFile, asked: int | None, measured: int | None) -
         InputRefused: one is asked for that the file has not.
     """
     if not opened.has_dynamic_batch:
-        if asked is not None:
-            raise InputRefused(
-                "the file has no dynamic batch", where=str(opened.path), found=f"--max-batch {asked}",
-                remedy="leave --max-batch out, or export the file with a dynamic batch",
-            )  # fmt: skip
+        _refuse_asked(opened, asked)
         return None
     largest = opened.largest_batch
     if asked is not None and largest is not None and asked > largest:
@@ -84,3 +81,29 @@ def largest_batch(opened: OpenedFile, asked: int | None, measured: int | None) -
             expected=f"{largest} at most", remedy="give a smaller --max-batch",
         )  # fmt: skip
     return asked or min(measured or SERVED_BATCH, largest or MAX_BATCH)
+
+
+def served_batch(opened: OpenedFile, asked: int | None, largest: int | None, judged: Sequence[int]) -> int | None:
+    """The largest batch that is served of a judged file; None where it has been found to run at batch 1 only.
+
+    Args:
+        opened: the file.
+        asked: the largest batch that was asked for.
+        largest: what `largest_batch` gave.
+        judged: the batches of the golden values.
+
+    Raises:
+        InputRefused: as `largest_batch`.
+    """
+    if largest is not None and tuple(judged) == (1,):
+        _refuse_asked(opened, asked)
+        return None
+    return largest
+
+
+def _refuse_asked(opened: OpenedFile, asked: int | None) -> None:
+    if asked is not None:
+        raise InputRefused(
+            "the file has no dynamic batch", where=str(opened.path), found=f"--max-batch {asked}",
+            remedy="leave --max-batch out, or export the file with a dynamic batch",
+        )  # fmt: skip

@@ -180,6 +180,8 @@ def _make_golden(
     source = settled(with_inputs(load_source(str(opened.path), **options), inputs))
     if not isinstance(source, OnnxSource):
         raise TypeError("an .onnx file was loaded as something else")
+    if not any(spec.batch_dynamic for spec in source.inputs):
+        batches = ()  # an axis that is dynamic by name only; see `choices.served_batch`
     source = dataclasses.replace(source, facts=dataclasses.replace(source.facts, spec=opened.path.name))
     write_file_values(
         folder, opened.path, source, model=opened.model, facts=facts, batches=batches, threads=threads, seed=seed

@@ -114,7 +114,7 @@ def _judged_content(
 ) -> tuple[Content, JudgedFile, tuple[str, ...]]:  # fmt: skip
     """The file, judged, and how it shall be served; and what must be known of that."""
     from bnfold.bundles.batch_curve import read_curve
-    from bnfold.bundles.choices import chosen_session, exact_session, largest_batch
+    from bnfold.bundles.choices import chosen_session, exact_session, largest_batch, served_batch
     from bnfold.bundles.content import Content
     from bnfold.bundles.judged_file import judged_file, opened_file
     from bnfold.runtime import provider_spec
@@ -135,6 +135,7 @@ def _judged_content(
         opened, folder, golden=None if choice.golden is None else Path(choice.golden), inputs=inputs,
         batches=() if max_batch is None else (max_batch,), options=options, threads=threads, seed=seed,
     )  # fmt: skip
+    max_batch = served_batch(opened, choice.max_batch, max_batch, judged.golden.batches)
     content = Content(
         name=choice.name, files=judged.files, model=judged.model, inputs=judged.inputs, outputs=judged.outputs,
         golden=folder, facts=judged.facts, provider=provider, max_batch=max_batch,

@@ -175,6 +175,22 @@ def test_a_fixed_batch_has_no_largest(make_network: Callable[[], onnx.ModelProto
         bundle(tmp_path / "fixed.onnx", "onnxruntime", tmp_path / "no", max_batch=4)
 
 
+BY_NAME_ONLY = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[batch, W] x) => (float[1, W] y) <int64[1] first = {0}> {
+  a = Squeeze (x, first) b = Softmax (a) y = Unsqueeze (b, first)
+}
+"""
+
+
+def test_a_batch_that_is_dynamic_by_name_only_has_no_largest(tmp_path: Path) -> None:
+    onnx.save(onnx.parser.parse_model(BY_NAME_ONLY), tmp_path / "net.onnx")
+    report = bundle(tmp_path / "net.onnx", "onnxruntime", tmp_path / "bundle", threads=1)
+    assert (report.max_batch, report.golden.batches) == (None, (1,))
+    with pytest.raises(InputRefused, match=r"no dynamic batch in .*net\.onnx: found --max-batch 4"):
+        bundle(tmp_path / "net.onnx", "onnxruntime", tmp_path / "no", max_batch=4, threads=1)
+
+
 def test_an_existing_bundle_is_replaced_by_force_alone(bundled: Callable[..., Path], stub_runtime: Path) -> None:
     bundled("onnxruntime")
     with pytest.raises(InputRefused, match="exists already"):
