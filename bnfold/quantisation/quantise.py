@@ -109,6 +109,7 @@ def quantise(
             expected="at least one Conv, Gemm or MatMul with constant weights in float32",
             remedy="keep the float file",
         )  # fmt: skip
+    _refuse_labels(model.graph, where)
     recipe = with_pixels(recipe_of(model.graph, placement, weights=weights, target=target), model.graph)
     work = Work(samples, inputs, threads)
     chosen = (
@@ -126,6 +127,20 @@ def quantise(
     del reference.graph.value_info[:]
     source = ir.to_proto(prepared(folded, where=where)) if gauge.taken or recipe.pixels else reference
     return Quantised(finished(write(model, recipe).model), recipe, reference, source, gauge, digits or {})
+
+
+def _refuse_labels(graph: ir.Graph, where: str) -> None:
+    """Refuse a network of which no output is a float: by labels alone nothing tells what the file loses.
+
+    Raises:
+        InputRefused: as said.
+    """
+    if not any(value.dtype is None or value.dtype.is_floating_point() for value in graph.outputs):
+        raise InputRefused(
+            "no output of the network is a float, so that nothing tells what integers lose", where=where,
+            found=", ".join(f"{value.name} {value.dtype}" for value in graph.outputs), expected="scores",
+            remedy="give the network without the ArgMax or Cast at its end, or keep the float file",
+        )  # fmt: skip
 
 
 def _without_the_noisiest(

@@ -171,6 +171,13 @@ def test_a_network_without_layers_is_refused() -> None:
         quantise(model, parts, SPECS, threads=1)
 
 
+def test_a_network_of_labels_is_refused() -> None:
+    text = f"{HEAD}(float[N, 8] x) => (int64[N, 1] y) {{ [fc] a = Gemm (x, w) y = ArgMax <axis = 1> (a) }}"
+    rows = {"x": np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)}
+    with pytest.raises(InputRefused, match=r"no output of the network is a float.*found y INT64"):
+        quantise(with_parameters(text, {"w": (8, 3)}), Samples(rows, rows, ""), (InputSpec("x", (None, 8), "float32"),))
+
+
 @pytest.mark.parametrize("judged", [False, True])
 def test_samples_that_the_network_does_not_take_are_refused(judged: bool) -> None:
     """An index that the table has not: in what gives the ranges, or in what the file is judged on."""
