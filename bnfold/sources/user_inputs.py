@@ -115,6 +115,7 @@ def read_inputs(
 
 def _checked(arrays: Mapping[str, np.ndarray], inputs: Sequence[InputSpec], where: str) -> dict[str, np.ndarray]:
     _refuse_other_names(where, list(arrays), [spec.name for spec in inputs])
+    arrays = {spec.name: _of_settled_batch(arrays[spec.name], spec.row) for spec in inputs}
     for spec in inputs:
         _refuse_unfit(where, spec, arrays[spec.name])
     counts = {spec.name: len(arrays[spec.name]) for spec in inputs}
@@ -163,6 +164,18 @@ def _refuse_other_names(where: str, found: Sequence[str], expected: Sequence[str
         )  # fmt: skip
 
 
+def _of_settled_batch(array: np.ndarray, row: tuple[int | None, ...]) -> np.ndarray:
+    """Samples of an input whose axes were read another way before its sizes were known.
+
+    An axis of length one may have been the batch and be a length of the row now, or the other way round (see
+    `bnfold.verification.execution.settled_sizes`): the numbers of a sample are the same, in the same order.
+    """
+    lengths = [size for size in row if size != 1]
+    if None in row or array.ndim == 0 or array.ndim == 1 + len(row):
+        return array
+    return array.reshape(len(array), *row) if [n for n in array.shape[1:] if n != 1] == lengths else array
+
+
 def _refuse_unfit(where: str, spec: InputSpec, array: np.ndarray) -> None:
     """Refuse another dtype or shape, no rows, and values that are not finite."""
     row = spec.row
@@ -172,10 +185,10 @@ def _refuse_unfit(where: str, spec: InputSpec, array: np.ndarray) -> None:
             "an array does not fit its input",
             where=f"{spec.name} of {where}",
             found=f"{array.dtype.name} {array.shape}",
-            expected=f"{spec.dtype} (samples, {', '.join(map(str, row))})",
+            expected=f"{spec.dtype} ({', '.join(['samples', *('?' if size is None else str(size) for size in row)])})",
             remedy=f"give them as {spec.dtype}, as .astype('{spec.dtype}') does"
             if array.dtype.name != spec.dtype
-            else "give at least one sample, preprocessed as the network reads it",
+            else "give at least one sample, preprocessed as the network reads it, samples first in every array",
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = np.argwhere(~np.isfinite(array))

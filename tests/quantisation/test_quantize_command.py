@@ -100,6 +100,38 @@ def test_an_open_size_is_that_of_the_samples(
     assert "does not fit its input" in refused.stderr
 
 
+STATEFUL = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[batch, W] x, float[2, batch, 1] state) => (float[2, batch, 5] y) {
+  a = Add (x, state) b = MatMul (a, w) c = Relu (b) y = MatMul (c, v)
+}
+"""
+ALONE = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (int64[batch, W] x) => (float[1, 5] y) <int64[2] one = {1, 64}> {
+  e = Gather (table, x) a = Reshape (e, one) b = MatMul (a, w) c = Relu (b) y = MatMul (c, v)
+}
+"""
+
+
+@pytest.mark.parametrize("text", [STATEFUL, ALONE])
+def test_samples_fit_before_and_after_it_is_known_which_axis_counts_them(text: str, tmp_path: Path) -> None:
+    """A state whose second axis is the batch; and a batch that is a length of one."""
+    rng, parameters = np.random.default_rng(0), {"w": (64, 64), "v": (64, 5)}
+    if text == STATEFUL:
+        given = {
+            name: rng.standard_normal((24, *row), np.float32) for name, row in (("x", (64,)), ("state", (2, 1, 1)))
+        }
+    else:
+        given, parameters = {"x": rng.integers(0, 9, (24, 16))}, {"table": (9, 4), **parameters}
+    onnx.save(with_parameters(text, parameters), tmp_path / "net.onnx")
+    np.savez(tmp_path / "samples.npz", **given)
+    samples = tmp_path / "samples.npz"
+    made = bnfold.quantize(tmp_path / "net.onnx", tmp_path / "out", inputs=samples, min_sqnr_db=0, budget_s=0)
+    assert made.passed
+    assert made.calibration.n == 18
+
+
 def test_a_network_and_samples_in_memory_make_the_bytes_of_their_files(
     quantize: Callable[..., Result], network: onnx.ModelProto, samples: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
