@@ -77,11 +77,15 @@ def test_module_in_memory(evaluated: Evaluated, tmp_path: Path, monkeypatch: pyt
     block = blocks("python.md")[0][1]
     measured = block.replace('output_names=["features"])  #', 'output_names=["features"], budget_s=0.2)  #')
     assert measured != block
-    first, second = evaluated(measured)
+    first, second, third = evaluated(measured)
     assert first.startswith("<FoldExportResult of module Sequential: passed, 1 BatchNorms: 1 absorbed")
     assert first.endswith("True")
     assert second == "1 Identity"
     assert {path.name for path in (tmp_path / "features").iterdir()} == {"model.onnx", "report.json"}
+    passed, decibels = third.split()
+    assert passed == "True"
+    assert 30 < float(decibels) < 60
+    assert (tmp_path / "features-int8" / "model.int8.onnx").is_file()
 
 
 def test_every_page_with_code_is_run() -> None:

@@ -90,6 +90,9 @@ def _simplified(before: onnx.ModelProto) -> onnx.ModelProto:
             remedy="export the network again, or report the message with the network's code",
         ) from error
     _drop_value_info(after)
+    if narrowed := _narrowed_input(after.graph.input, before.graph.input):
+        log.warning("onnxsim found a number for the named sizes of %s: the graph is not simplified", narrowed)
+        return before
     _restore_interface(after.graph.input, before.graph.input)
     _restore_interface(after.graph.output, before.graph.output, inferred=True)
     n_before, n_after = count_batchnorms(before), count_batchnorms(after)
@@ -107,6 +110,17 @@ def _simplified(before: onnx.ModelProto) -> onnx.ModelProto:
     after.graph.doc_string = ""
     result: onnx.ModelProto = after
     return result
+
+
+def _narrowed_input(after: Sequence[onnx.ValueInfoProto], before: Sequence[onnx.ValueInfoProto]) -> str:
+    """The first input that lost a named size, as a batch that the graph can take at 1 only; "" for none."""
+    sizes = {value.name: [dim.dim_param for dim in value.type.tensor_type.shape.dim] for value in after}
+    for value in before:
+        names = [dim.dim_param for dim in value.type.tensor_type.shape.dim]
+        found = sizes.get(value.name, names)
+        if len(found) == len(names) and any(name and not left for name, left in zip(names, found, strict=True)):
+            return value.name
+    return ""
 
 
 def _restore_interface(

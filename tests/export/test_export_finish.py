@@ -125,3 +125,21 @@ def test_a_missing_onnxsim_is_installed_by_itself(plain: ir.Model, monkeypatch: 
     monkeypatch.setitem(sys.modules, "onnxsim", None)
     with pytest.raises(EnvironmentNotReady, match="onnxsim, which is not installed; run `pip install onnxsim`"):
         finish(plain)
+
+
+def test_a_graph_whose_batch_onnxsim_takes_for_one_is_written_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 20]>
+    net (float[batch, 16] x) => (float[a, b] y) <float[16, 4] w = {"""
+        + ", ".join(["0.5"] * 64)
+        + """}> {
+        axis = Constant <value = int64[1] {0}> ()
+        row = Squeeze (x, axis)
+        again = Unsqueeze (row, axis)
+        y = MatMul (again, w)
+    }"""
+    )
+    file = finish(ir.from_proto(model))
+    assert file.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert [node.op_type for node in file.graph.node].count("MatMul") == 1
+    assert "onnxsim found a number for the named sizes of x" in caplog.text
