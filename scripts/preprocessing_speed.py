@@ -20,7 +20,7 @@ import argparse
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -54,10 +54,10 @@ def make(name: str, folder: Path) -> None:
     form = pixels.form
     if form is None:
         raise RuntimeError(f"{name} takes no pixels")
-    other = None
+    other: int | None = None
     for kind, given in (("none", source), ("explicit", source), ("folded", pixels), ("other", pixels)):
         model = plain_graph(given)
-        limit = {"ones_limit": other} if kind == "other" else {}
+        limit: dict[str, Any] = {"ones_limit": other} if kind == "other" else {}
         ledger = fold_accounted(model, pixels=form.input if given is pixels else None, **limit)
         if kind == "explicit":
             insert_preprocessing(model, form)
