@@ -134,7 +134,7 @@ def answers_to(feed: Mapping[str, np.ndarray], session: Any, names: Sequence[str
     """
     try:
         return list(session.run(list(names), dict(feed)))
-    except Exception as error:  # those of ONNX Runtime have no class of their own
+    except Exception as error:  # ONNX Runtime's errors share no class but this one; its words are told
         raise InputRefused(
             "the network does not run on the samples",
             where=", ".join(f"{name} {array.shape}" for name, array in feed.items()),
