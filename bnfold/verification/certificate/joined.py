@@ -10,9 +10,10 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import TensorProto, numpy_helper
+from onnx import numpy_helper
 
 from bnfold.records.certificate import Certificate
+from bnfold.verification.certificate.region_inputs import FLOATS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from bnfold.records.certificate import Exact
 
 __all__ = ["with_joined"]
-
-_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE})
 
 
 def with_joined(certificate: Certificate | None, file: ModelProto, source: ModelProto) -> Certificate | None:
@@ -38,11 +37,11 @@ def with_joined(certificate: Certificate | None, file: ModelProto, source: Model
     known = {} if certificate is None else certificate.parameters.get("", {})
     stored, before = ({t.name: t for t in model.graph.initializer} for model in (file, source))
     gone = {name: exact for name, exact in known.items() if name not in stored}
-    new = [t for name, t in stored.items() if name not in known and name not in before and t.data_type in _FLOATS]
+    new = [t for name, t in stored.items() if name not in known and name not in before and t.data_type in FLOATS]
     if certificate is None or not gone or not new:
         return certificate
     parts = {name: exact(np.empty(0)) for name, exact in gone.items()}
-    unchanged = (t for name, t in before.items() if name not in stored and name not in gone and t.data_type in _FLOATS)
+    unchanged = (t for name, t in before.items() if name not in stored and name not in gone and t.data_type in FLOATS)
     parts |= {t.name: numpy_helper.to_array(t).astype(np.float64) for t in unchanged}
     found = {t.name: whole for t in new if (whole := _joined(numpy_helper.to_array(t), parts)) is not None}
     if not found:
