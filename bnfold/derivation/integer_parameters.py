@@ -2,13 +2,14 @@
 
 s_w = max_c |w| / n      q_w = round(w / s_w)      q_b = round((b + correction) / (s s_w))
 
-Of layers that read pixels, integers that were rounded furthest are rounded the other way, as many as bring the sum of
-an output channel over all channels of pixels within 1/2 of the exact one.
+Of convolutions, integers that were rounded furthest are rounded the other way, as many as bring the sum over the taps
+of a channel within 1/2 of the exact one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,14 +77,10 @@ class ExpectedParameters:
         else:
             peaks = np.where(peaks > 0, np.maximum(peaks, SMALLEST_SCALE), 1.0)
         scales = peaks.astype(np.float32).astype(np.float64)
+        taps = math.prod(w.shape[2:]) if source.op_type == "Conv" else 1
         integers = np.stack(
-            [even(row / step) for row, step in zip(rows, np.broadcast_to(scales, len(rows)), strict=True)]
+            [_rounded(row / step, taps) for row, step in zip(rows, np.broadcast_to(scales, len(rows)), strict=True)]
         )
-        pixels = self._recipe.pixels.get(source.input[0])
-        if pixels is not None and pixels.size >= w.shape[1]:
-            integers = _of_right_sums(
-                integers, rows / np.broadcast_to(scales, len(rows))[:, None], w.shape, pixels == 1
-            )
         integers = np.clip(integers, -limit, limit).reshape(np.moveaxis(w, axis, 0).shape)
         product = (np.float32(s) * scales.astype(np.float32)).astype(np.float64)
         return ExpectedLayer(
@@ -170,19 +167,16 @@ def _in_units(w: np.ndarray, axis: int, read: np.ndarray | None, written: np.nda
     return np.moveaxis(rows, 0, axis)
 
 
-def _of_right_sums(integers: np.ndarray, exact: np.ndarray, shape: tuple[int, ...], pixels: np.ndarray) -> np.ndarray:
-    """Rows of integers whose sums over pixels lie next to the exact ones; (M, taps of all channels of a group)."""
-    m, per_group = shape[:2]
-    taps = exact.shape[1] // per_group
-    found = integers.copy()
-    for row in range(m):
-        first = row // (m // (len(pixels) // per_group)) * per_group
-        counted = np.flatnonzero(np.repeat(pixels[first : first + per_group], taps))
-        off = integers[row, counted] - exact[row, counted]
-        surplus = int(even(off.sum()))
-        order = sorted(range(len(counted)), key=lambda k: (-off[k] if surplus > 0 else off[k], k))
-        for k in order[: abs(surplus)]:
-            found[row, counted[k]] -= np.sign(surplus)
+def _rounded(row: np.ndarray, taps: int) -> np.ndarray:
+    """The integers of an output channel, whose sums over the taps of an input channel lie next to the exact ones."""
+    found = even(row)
+    off = found - row
+    sums = even(off.reshape(-1, taps).sum(axis=1))
+    for channel in np.flatnonzero(sums):
+        own = range(channel * taps, (channel + 1) * taps)
+        sign = np.sign(sums[channel])
+        for k in sorted(own, key=lambda k: (-sign * off[k], k))[: int(abs(sums[channel]))]:
+            found[k] -= sign
     return found
 
 

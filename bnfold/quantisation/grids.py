@@ -5,7 +5,7 @@
     q_w = clip(round(w / s_w), -n, n)             s_w = max |w| / n per output channel, n = 127
     q_b = round(b / (s s_w))                      in int32
 
-of pixels:  q_w rounded so that sum_k (q_wk - w_k / s_w) lies within 1/2 for each output channel
+of a convolution:  q_w rounded so that sum_k (q_wck - w_ck / s_w) over the taps k of a channel c lies within 1/2
 
 Scales are stored in float32; all else is computed in float64 from the stored scale. Rounding is to even.
 """
@@ -63,7 +63,6 @@ def integer_weight(
     *,
     input_scale: np.float32,
     bias: Array | None,
-    pixels: Array | None = None,
 ) -> IntegerWeight:
     """The integers of a weight.
 
@@ -71,13 +70,12 @@ def integer_weight(
     are (nearly) 0 has a bias that counts.
 
     Args:
-        w: the weight, any shape.
+        w: the weight: (M, C / groups, taps...) of a convolution, else a matrix.
         axis: that counts the output channels.
         scales: one for each of them, or one for all.
         limit: the largest magnitude of an integer.
         input_scale: of the activation that it is multiplied with.
         bias: one number for each output channel.
-        pixels: whether each channel of what a convolution reads is one of pixels; None where it reads something else.
     """
     moved = np.moveaxis(w.astype(np.float64), axis, 0)
     largest = np.abs(moved).reshape(len(moved), -1).max(axis=1, initial=0.0) / limit
@@ -88,34 +86,26 @@ def integer_weight(
         largest = np.asarray(largest.max() or 1.0)
     scale = largest.astype(np.float32)
     steps = np.float64(scale).reshape(-1, *(1,) * (moved.ndim - 1)) if scale.ndim else np.float64(scale)
-    whole = np.rint(moved / steps)
-    if pixels is not None:
-        whole = _with_sums(moved / steps, whole, pixels)
-    values = np.clip(whole, -limit, limit).astype(np.int8)
+    exact = moved / steps
+    values = np.clip(_with_sums(exact) if exact.ndim > 2 else np.rint(exact), -limit, limit).astype(np.int8)
     return IntegerWeight(np.ascontiguousarray(np.moveaxis(values, 0, axis)), scale, axis)
 
 
-def _with_sums(exact: Array, whole: Array, pixels: Array) -> Array:
-    """Round those nearest to a half the other way, until the sum over all pixels of an output channel is the nearest.
+def _with_sums(exact: Array) -> Array:
+    """Whole numbers whose sum over the taps of a channel is nearest: those nearest to a half are rounded the other way.
 
-    Images are smooth: what they have in common over all taps and channels, brightness, is most of their signal, and an
-    error of the sum of a filter is an error for all of it. (Nagel et al. 2020, Up or Down?, section 3: rounding to the
-    nearest is far from best, since errors of weights that read like inputs add up.)
+    What a convolution reads is smooth, in the image as in later layers: what neighbouring taps have in common is most
+    of the signal of a channel, and an error of the sum over taps is an error for all of it. (Nagel et al. 2020, Up or
+    Down?, section 3: rounding to the nearest is far from best, since errors of weights that read like inputs add up.)
 
     Args:
-        exact: weights in steps, (M, C / groups, ...).
-        whole: rounded to the nearest.
-        pixels: whether a channel counts, (C,).
+        exact: weights in steps, (M, C / groups, taps...).
     """
-    m, per_group = exact.shape[:2]
-    groups = len(pixels) // per_group
-    counted = pixels.reshape(groups, per_group)[np.arange(m) // (m // groups)]
-    flat = np.where(counted.reshape(m, per_group, *(1,) * (exact.ndim - 2)), whole - exact, 0.0).reshape(m, -1)
-    surplus = np.rint(flat.sum(axis=1))
-    signed = flat * np.sign(surplus)[:, None]
-    rank = np.argsort(np.argsort(-signed, axis=1, kind="stable"), axis=1)
-    moved = (rank < np.abs(surplus)[:, None]) * np.sign(surplus)[:, None]
-    return np.asarray(whole - moved.reshape(whole.shape))
+    whole = np.rint(exact)
+    off = (whole - exact).reshape(*exact.shape[:2], -1)
+    surplus = np.rint(off.sum(axis=2, keepdims=True))
+    rank = np.argsort(np.argsort(-off * np.sign(surplus), axis=2, kind="stable"), axis=2)
+    return np.asarray(whole - ((rank < np.abs(surplus)) * np.sign(surplus)).reshape(whole.shape))
 
 
 def integer_bias(bias: Array, input_scale: np.float32, weight_scale: Array) -> tuple[Array, Array]:

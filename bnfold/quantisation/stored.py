@@ -46,9 +46,7 @@ def stored_constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     return value
 
 
-def write_parameters(
-    graph: ir.Graph, node: ir.Node, recipe: Recipe, grid: Grid, *, pixels: np.ndarray | None = None
-) -> list[ir.Node]:
+def write_parameters(graph: ir.Graph, node: ir.Node, recipe: Recipe, grid: Grid) -> list[ir.Node]:
     """Give a layer integer parameters in place of its float ones; the DequantizeLinears that it reads them through.
 
     Args:
@@ -56,7 +54,6 @@ def write_parameters(
         node: a Conv, Gemm or MatMul.
         recipe: with corrections, and how weights are scaled.
         grid: of what it reads.
-        pixels: how many times as large each channel of that is, where it is pixels, see `Recipe`.
     """
     name, axis = str(node.name), channel_axis(node)
     weight, bias = digits_of(node, 1), digits_of(node, 2)
@@ -68,10 +65,7 @@ def write_parameters(
         bias = np.zeros(channels)
     if bias is not None and correction is not None:
         bias = bias + correction
-    quantised = integer_weight(
-        weight, axis, recipe.weights, recipe.weight_limit, input_scale=grid.scale, bias=bias,
-        pixels=None if pixels is None or pixels.size < weight.shape[1] else pixels == 1,
-    )  # fmt: skip
+    quantised = integer_weight(weight, axis, recipe.weights, recipe.weight_limit, input_scale=grid.scale, bias=bias)
     made = [_parameter(graph, node, 1, weight_name(name), values=quantised.values, scale=quantised.scale, axis=axis)]
     if bias is not None:
         values, scale = integer_bias(bias, grid.scale, quantised.scale)

@@ -204,9 +204,7 @@ class _Writer:
             made.append(twin)
             node.replace_input_with(index, twin.outputs[0])
         if plan.op in WEIGHTED:
-            made += write_parameters(
-                self.graph, node, self.recipe, self.grids[source], pixels=self.recipe.pixels.get(source)
-            )
+            made += write_parameters(self.graph, node, self.recipe, self.grids[source])
         self.graph.insert_before(node, made)
         self.steps.append(Step(plan.name, (*made, node, *self._end(node, plan, source))))
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bnfold.quantisation.quantise import Quantised
+    from bnfold.records.recipes import WeightScales
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20]> net '
 
@@ -69,6 +70,36 @@ def test_a_channel_without_weights_keeps_its_bias() -> None:
     assert quantised.values[0].tolist() == np.zeros((3, 1, 1)).tolist()
     assert quantised.values[1].max() == 127
     np.testing.assert_allclose(values * scale.astype(np.float64), bias, rtol=1e-6, atol=1e-9)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 5), st.integers(1, 4), st.sampled_from([(3,), (3, 3), (5, 1), (1, 1), (2, 3, 3)])),
+    scales=st.sampled_from(["per-channel", "per-tensor"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None)
+def test_sums_over_the_taps_of_a_channel_are_right_within_half_a_step(
+    shape: tuple[int, int, tuple[int, ...]], scales: WeightScales, seed: int
+) -> None:
+    w = np.random.default_rng(seed).standard_normal((*shape[:2], *shape[2]))
+    made = integer_weight(w, 0, scales, 127, input_scale=np.float32(1e-3), bias=None)
+    exact = w / np.float64(made.scale).reshape(-1, *(1,) * (w.ndim - 1))
+    off = made.values - exact
+    assert np.abs(off.reshape(*w.shape[:2], -1).sum(axis=2)).max() <= 0.5 + 1e-9
+    assert np.abs(off).max() < 1
+
+
+def test_a_smooth_image_gains_by_right_sums() -> None:
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((16, 1, 3, 3))
+    made = integer_weight(w, 0, "per-channel", 127, input_scale=np.float32(1e-3), bias=None)
+    steps = np.float64(made.scale).reshape(-1, 1, 1, 1)
+    image = np.cumsum(rng.standard_normal((400, 3, 3)), axis=0)[:, :1, :1] + rng.normal(0, 0.3, (400, 3, 3))
+    own, nearest = (
+        (np.einsum("mkl,nkl->nm", (whole * steps - w)[:, 0], image) ** 2).mean()
+        for whole in (made.values, np.rint(w / steps))
+    )
+    assert own < nearest / 4
 
 
 def test_one_scale_for_all_channels(make: Callable[..., Quantised]) -> None:
@@ -297,14 +328,20 @@ def test_after_the_correction_layers_are_off_by_nothing_on_average(
     assert biases[1] < 1.01 * half_a_step < biases[0] / 4
 
 
-def test_the_correction_gains_on_samples_that_were_held_out(
-    network: onnx.ModelProto, make: Callable[..., Quantised], samples: dict[str, np.ndarray], tmp_path: Path
-) -> None:
-    parts = split_samples(samples, seed=0, where="test")
-    onnx.save(network, tmp_path / "float.onnx")
+def test_the_correction_gains_on_samples_that_were_held_out(samples: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """Where values are far from 0, and layers have no taps whose sums are right anyway."""
+    model = with_parameters(
+        f"""{HEAD}(float[N, 3, 13, 13] x) => (float[N, 6, 13, 13] y) {{
+            [a] c = Conv (x, u) [b] d = Relu (c) [c] e = Conv (d, v) [d] f = Relu (e) [e] y = Conv (f, w)
+        }}""",
+        {"u": (24, 3, 1, 1), "v": (24, 24, 1, 1), "w": (6, 24, 1, 1)},
+    )
+    parts = split_samples({"x": samples["x"] + 3}, seed=0, where="test")
+    onnx.save(model, tmp_path / "float.onnx")
     found = []
     for correct in (False, True):
-        onnx.save(make(weights="per-tensor", correct_biases=correct).model, tmp_path / "int8.onnx")
+        made = quantise(model, parts, SPECS, weights="per-tensor", kept={}, correct_biases=correct, threads=1)
+        onnx.save(made.model, tmp_path / "int8.onnx")
         (error,) = output_errors(tmp_path / "int8.onnx", tmp_path / "float.onnx", parts.held_out, SPECS, threads=1)
         found.append(error.sqnr_db)
     assert found[1] > found[0] + 1
