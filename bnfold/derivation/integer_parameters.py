@@ -78,10 +78,8 @@ class ExpectedParameters:
             peaks = np.where(peaks > 0, np.maximum(peaks, SMALLEST_SCALE), 1.0)
         scales = peaks.astype(np.float32).astype(np.float64)
         taps = math.prod(w.shape[2:]) if source.op_type == "Conv" else 1
-        integers = np.stack(
-            [_rounded(row / step, taps) for row, step in zip(rows, np.broadcast_to(scales, len(rows)), strict=True)]
-        )
-        integers = np.clip(integers, -limit, limit).reshape(np.moveaxis(w, axis, 0).shape)
+        whole = _rounded((rows / scales.reshape(-1, 1)).reshape(-1, taps))
+        integers = np.clip(whole, -limit, limit).reshape(np.moveaxis(w, axis, 0).shape)
         product = (np.float32(s) * scales.astype(np.float32)).astype(np.float64)
         return ExpectedLayer(
             weight=np.moveaxis(integers, 0, axis),
@@ -167,16 +165,19 @@ def _in_units(w: np.ndarray, axis: int, read: np.ndarray | None, written: np.nda
     return np.moveaxis(rows, 0, axis)
 
 
-def _rounded(row: np.ndarray, taps: int) -> np.ndarray:
-    """The integers of an output channel, whose sums over the taps of an input channel lie next to the exact ones."""
-    found = even(row)
-    off = found - row
-    sums = even(off.reshape(-1, taps).sum(axis=1))
-    for channel in np.flatnonzero(sums):
-        own = range(channel * taps, (channel + 1) * taps)
-        sign = np.sign(sums[channel])
-        for k in sorted(own, key=lambda k: (-sign * off[k], k))[: int(abs(sums[channel]))]:
-            found[k] -= sign
+def _rounded(exact: np.ndarray) -> np.ndarray:
+    """Integers whose sums over rows lie next to the exact ones, (channels, taps): one after another steps back."""
+    found = even(exact)
+    off = found - exact
+    left = even(off.sum(axis=1))
+    sign = np.sign(left)
+    off *= sign[:, None]
+    while left.any():
+        rows = np.flatnonzero(left)
+        furthest = off[rows].argmax(axis=1)
+        found[rows, furthest] -= sign[rows]
+        off[rows, furthest] = -np.inf
+        left[rows] -= sign[rows]
     return found
 
 

@@ -3,8 +3,9 @@
     python scripts/int8/accuracy.py MODEL.onnx [--mean 127 --divide 128] [--judged 1000] PHOTO|FOLDER ...
 
 MODEL is a folded float file that reads (N, 3, H, W). Crops of random size and place are cut from the photographs: 256
-to calibrate on, 1,000 others to judge by: of 100, three more or fewer are luck. Printed for each file: signal over quantisation noise of the output in
-decibels, and on how many of those that judge the largest class is that of the float file.
+to calibrate on, 1,000 others to judge by (of 100, three more or fewer are luck). Printed for each file: signal over
+quantisation noise of the output in decibels, and on how many of those that judge the largest class is that of the float
+file.
 """
 
 from __future__ import annotations
