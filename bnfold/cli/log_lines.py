@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["configure_logging"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["configure_logging", "logging_kept"]
 
 
 class _StderrHandler(logging.StreamHandler[Any]):
@@ -34,3 +38,17 @@ def configure_logging(level: int) -> None:
     logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False
+
+
+@contextmanager
+def logging_kept() -> Iterator[None]:
+    """Undo at the end what `configure_logging` sets up: a program that calls a command keeps its own logging."""
+    logger, onnx_ir = logging.getLogger("bnfold"), logging.getLogger("onnx_ir")
+    level, propagate, handlers, level_of_onnx_ir = logger.level, logger.propagate, list(logger.handlers), onnx_ir.level
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.propagate = propagate
+        logger.handlers = handlers
+        onnx_ir.setLevel(level_of_onnx_ir)

@@ -15,7 +15,7 @@ import click
 
 from bnfold import COMMANDS
 from bnfold.cli.config import config_defaults
-from bnfold.cli.log_lines import configure_logging
+from bnfold.cli.log_lines import configure_logging, logging_kept
 from bnfold.cli.options import VERBOSITY
 from bnfold.cli.stdout import checked_stdout, silence_stdout
 from bnfold.errors import FULL, BnfoldError, EnvironmentNotReady, InputRefused, unwritable
@@ -65,8 +65,8 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; every end other than success becomes one `error:` line and an exit code."""
-        configure_logging(logging.INFO)
-        with handled_signals():
+        with logging_kept(), handled_signals():
+            configure_logging(logging.INFO)
             return self._invoke_once(ctx)
 
     def main(self, *arguments: Any, **options: Any) -> Any:

@@ -25,9 +25,10 @@ Outcome = Literal["absorbed", "merged", "removed", "kept"]
 class LedgerEntry:
     """What happened to one BatchNorm of the source.
 
-    `into` names the operators whose weights took it; `stays` is why a kept one did not vanish, which `reason` says in
-    a sentence, `cause` in a word, and `held_by` with the names of what holds it. Scales `s` and variances are those of
-    `y = s x + t`, `s = gamma / sqrt(var + eps)`. `fresh`: mean 0 and variance 1 throughout, as before any training.
+    `into` names the operators whose weights took it, none where it was `y = x`; `stays` is why a kept one did not
+    vanish, which `reason` says in a sentence, `cause` in a word, and `held_by` with the names of what holds it. Scales
+    `s` and variances are those of `y = s x + t`, `s = gamma / sqrt(var + eps)`. `fresh`: mean 0 and variance 1
+    throughout, as before any training.
     """
 
     name: str

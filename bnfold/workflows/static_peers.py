@@ -103,13 +103,16 @@ def write_static(plain: Path, file: Path, calibration: Calibration, *, best: boo
     from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    from bnfold.benchmarking.offline import write_offline
     from bnfold.quantisation.targets import this_target
 
     source, options = plain, {}
     with _quiet_root():
         if best:
-            source = file.with_name(f"{file.stem}.prepared.onnx")
-            quant_pre_process(str(plain), str(source), skip_symbolic_shape=True)
+            # In two steps: before 1.31 its preparation leaves out the graph that it has optimised.
+            shaped, source = (file.with_name(f"{file.stem}.{step}.onnx") for step in ("shaped", "prepared"))
+            quant_pre_process(str(plain), str(shaped), skip_optimization=True, skip_symbolic_shape=True)
+            write_offline(shaped, source, "basic", "cpu")
             options = {
                 "per_channel": per_channel,
                 "activation_type": QuantType.QUInt8,

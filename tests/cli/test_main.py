@@ -40,6 +40,11 @@ def end_with(error: BaseException | None, *arguments: str) -> Result:
             raise error
         click.echo("result")
 
+    return invoke(command, *arguments)
+
+
+def invoke(command: click.Command, *arguments: str) -> Result:
+    """Run a command as one of bnfold's."""
     group = LazyGroup(name="bnfold", lazy={}, commands={"do": command})
     return CliRunner().invoke(group, ["do", *arguments])
 
@@ -57,9 +62,13 @@ def test_success() -> None:
 
 
 def test_what_onnx_ir_says_of_types_is_shown_to_those_who_ask_for_details() -> None:
-    for arguments, shown in (((), False), (("-v",), True)):
-        end_with(None, *arguments)
-        assert logging.getLogger("onnx_ir.serde").isEnabledFor(logging.WARNING) is shown
+    @click.command()
+    @verbosity_options
+    def command() -> None:
+        click.echo(logging.getLogger("onnx_ir.serde").isEnabledFor(logging.WARNING))
+
+    assert invoke(command).stdout == "False\n"
+    assert invoke(command, "-v").stdout == "True\n"
 
 
 def test_quiet_leaves_the_result() -> None:
@@ -234,6 +243,16 @@ def test_a_full_disk_elsewhere_is_no_fault_of_ours() -> None:
 
 def test_other_errors_of_the_system_are_faults() -> None:
     assert end_with(OSError(errno.EIO, "Input/output error"), "-q").exit_code == 70
+
+
+@pytest.mark.parametrize(
+    "error", [None, InputRefused("no"), KeyboardInterrupt()], ids=["well", "refused", "interrupted"]
+)
+def test_who_calls_a_command_keeps_their_logging(error: BaseException | None) -> None:
+    loggers = [logging.getLogger(name) for name in ("bnfold", "onnx_ir")]
+    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    end_with(error, "-v")
+    assert [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers] == before
 
 
 def test_logging_is_set_up_once() -> None:

@@ -120,6 +120,7 @@ def assert_ledger(ledger: Ledger, model: onnx.ModelProto, folded: onnx.ModelProt
     assert ledger.kept == len(after)
     names = [entry.name for entry in ledger.entries]
     assert len(set(names)) == len(names)
+    identities = [node.name for node in before if is_identity(node, inlined.graph)]
     for entry in ledger.entries:
         if entry.outcome == "kept":
             assert isinstance(entry.cause, Cause), entry.name
@@ -130,8 +131,18 @@ def assert_ledger(ledger: Ledger, model: onnx.ModelProto, folded: onnx.ModelProt
         if entry.outcome != "removed":
             assert np.isfinite(entry.max_abs_scale) or entry.cause == Cause.TRAINING_MODE, entry.name
         if entry.outcome in ("absorbed", "merged"):
-            assert entry.into, f"{entry.name} was absorbed by nothing"
+            assert entry.into or entry.name in identities, f"{entry.name} was absorbed by nothing"
             assert len(set(entry.into)) == len(entry.into)
+
+
+def is_identity(norm: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
+    """Whether a BatchNorm computes y = x in every channel: it vanishes, and no weights change."""
+    known = {tensor.name: onnx.numpy_helper.to_array(tensor).astype(np.float64) for tensor in graph.initializer}
+    if not known.keys() >= set(norm.input[1:]):
+        return False
+    gamma, beta, mean, variance = (known[name] for name in norm.input[1:])
+    epsilon = next((attribute.f for attribute in norm.attribute if attribute.name == "epsilon"), 1e-5)
+    return bool((gamma == np.sqrt(variance + epsilon)).all() and (beta == mean).all())
 
 
 def assert_settled(folded: onnx.ModelProto, ledger: Ledger, channel_block: int) -> None:

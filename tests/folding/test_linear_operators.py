@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import pytest
 from fold_checks import check_fold, kept, kept_causes
-from fold_models import Net, Parameters
+from fold_models import EPSILON, Net, Parameters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -92,6 +92,15 @@ def test_batchnorm_without_offset_in_front_of_padded_conv(p, shapes, bias):
     net = Net(p, {"x": ("N", c_in, *(6, 5, 7)[:rank])})
     y = net.conv(net.batchnorm("x", c_in, beta=0, mean=0), c_in, c_out, kernel, bias=bias, **attributes)
     assert absorbed(net, y) == ["Conv"]
+
+
+def test_batchnorm_that_is_the_identity_vanishes_into_nothing():
+    net = Net(Parameters(0, dyadic=True), {"x": ("N", 2, 5, 5)})
+    y = net.batchnorm("x", 2, gamma=0.5, beta=1, mean=1, variance=0.25 - EPSILON)
+    folded, ledger = check_fold(net.model(net.conv(y, 2, 3, (2, 2), pads=[1] * 4)), net.feed(), exact=True)
+    (entry,) = ledger.entries
+    assert (entry.outcome, entry.into) == ("absorbed", ())
+    assert [node.op_type for node in folded.graph.node] == ["Conv"]
 
 
 @examples
