@@ -130,7 +130,7 @@ def check_samples(inputs: Any, data: str | None) -> None:
         raise InputRefused(
             "there are no samples to calibrate on" if inputs is None else "--inputs and --data exclude each other",
             expected="--inputs or --data",
-            remedy="give one of them: --inputs crops.npz (in Python an array), --inputs FOLDER, or --data folder:flowers",
+            remedy="give one of them: --inputs crops.npz (an array in Python), --inputs FOLDER, --data folder:flowers",
         )
 
 
