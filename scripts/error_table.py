@@ -46,6 +46,8 @@ HEAD = """# Errors
 
 Every error of bnfold is one line, `error: what in where: found X, expected Y; what to do`, and one exit code. These are
 all of them, as the code has them; *slanted* is what differs from case to case. `scripts/error_table.py` writes it.
+A remedy names the options of the command line. A Python function has an argument of the same name for nearly every one:
+`--force` is `force=True`, `-o DIR` is `output`, `--inputs` is `inputs`, `--input-shape` is `input_shapes`, a list.
 """
 CODES = (
     ("1", "`GateFailed`", "a check failed: not equal, slower than allowed, accuracy lost"),

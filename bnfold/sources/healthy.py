@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import numpy.typing as npt
+    from torch import nn
 
-__all__ = ["first_names", "refuse_bad_variance", "refuse_not_finite"]
+__all__ = ["first_names", "has_new_statistics", "refuse_bad_variance", "refuse_not_finite"]
 
 N_NAMED = 3
 
@@ -23,6 +24,15 @@ def first_names(names: Iterable[str]) -> str:
     every = list(names)
     more = f" and {len(every) - N_NAMED} more" if len(every) > N_NAMED else ""
     return ", ".join(every[:N_NAMED]) + more
+
+
+def has_new_statistics(module: nn.Module) -> bool:
+    """Whether there are BatchNorms, and every one has the running statistics of a new one: mean 0, variance 1."""
+    buffers = [(name.rpartition(".")[2], buffer) for name, buffer in module.named_buffers()]
+    means = [buffer for name, buffer in buffers if name == "running_mean"]
+    variances = [buffer for name, buffer in buffers if name == "running_var"]
+    seen = any(bool((mean != 0).any()) for mean in means) or any(bool((var != 1).any()) for var in variances)
+    return bool(means) and not seen
 
 
 def refuse_bad_variance(layer: str, variance: npt.ArrayLike) -> None:

@@ -26,8 +26,9 @@ log = logging.getLogger("bnfold.verification")
 def read_images(folder: Path, inputs: Sequence[InputSpec], form: InputFormat | None = None) -> dict[str, np.ndarray]:
     """Read the images of a folder and the folders in it, at most `MAX_IMAGES`, evenly over the sorted names.
 
-    The shorter side is resized to the input's, the rest cropped at the centre. Values are pixels over 255, nothing
-    else: a network that wants them normalised is compared on an `.npz` of preprocessed inputs instead.
+    The shorter side is resized to the input's, the rest cropped at the centre. Values are pixels over 255, or the
+    pixels as they are where the input is of uint8, nothing else: a network that wants them normalised is compared on an
+    `.npz` of preprocessed inputs instead.
 
     Args:
         folder: that holds at least one image.
@@ -40,7 +41,8 @@ def read_images(folder: Path, inputs: Sequence[InputSpec], form: InputFormat | N
         EnvironmentNotReady: Pillow is not installed.
     """
     spec, channels_first = _image_input(inputs, folder)
-    scale, reverse = (1 / 255.0, False) if form is None else (1.0, form.channels == "bgr")
+    scale = 1 / 255.0 if form is None and spec.dtype != "uint8" else 1.0
+    reverse = form is not None and form.channels == "bgr"
     require_pillow("a folder of images")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:

@@ -101,10 +101,14 @@ def load_network(network: Any, example: Any = None, **options: Unpack[SourceOpti
             "an example and input shapes exclude each other", where=where, remedy="leave one of them out"
         )
     if kind == "source":
+        states_types = where.endswith((".onnx", ".pt2"))
         if given is not None:
             options["input_shapes"] = example_shapes(given)
-            options["input_dtypes"] = dtypes or given.dtypes or None
-        return load_source(os.fspath(network), **options)
+            options["input_dtypes"] = dtypes or (None if states_types else given.dtypes or None)
+        source = load_source(os.fspath(network), **options)
+        if states_types:
+            _refuse_other_inputs(source, given, where)
+        return source
     _refuse_options(where, options, "weights", "pretrained")
     if kind in ("module", "program"):
         _refuse_options(where, options, "dims", "batch_dim")
@@ -114,7 +118,7 @@ def load_network(network: Any, example: Any = None, **options: Unpack[SourceOpti
     if given is not None:
         shapes = example_shapes(given)
     if kind == "program":
-        source: Source = program_source(network, where, input_shapes=shapes)
+        source = program_source(network, where, input_shapes=shapes)
     else:
         proto = network if kind == "onnx" else _as_proto(network)
         source = onnx_source(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bnfold.errors import InputRefused
 from bnfold.sources.checkpoint import read_run
 from bnfold.sources.factories import build_from_factory
+from bnfold.sources.healthy import has_new_statistics
 from bnfold.sources.library import build_timm, build_torchvision
 from bnfold.sources.model_file import ModelFile, load_model_file
 from bnfold.sources.seeds import seeded
@@ -81,11 +82,15 @@ def factory_source(
         raise InputRefused(
             "the input shape of a factory's network cannot be known",
             where=spec,
-            remedy="give it with --input-shape, for example 1x3x224x224, once for every input of forward",
+            remedy="give it with --input-shape, for example 1x3x224x224, once for every input of forward; in Python"
+            " input_shapes=[(1, 3, 224, 224)]",
         )
     if weights is not None:
         put_weights(module, weights)
-    return torch_source(module, spec, shapes=wanted, dtypes=dtypes or own_dtypes, details={"kind": "factory"})
+    source = torch_source(module, spec, shapes=wanted, dtypes=dtypes or own_dtypes, details={"kind": "factory"})
+    if weights is None and has_new_statistics(module):
+        log.warning("%s: no BatchNorm has seen data yet; give --weights FILE for trained parameters", spec)
+    return source
 
 
 def run_source(path: Path, spec: str, shapes: Sequence[tuple[int, ...]] | None) -> TorchSource:

@@ -96,7 +96,7 @@ def module_source(
     if example is None and not input_shapes:
         raise InputRefused(
             "the inputs of a module cannot be known", where=where, expected="an example of what forward is called with",
-            remedy="give one: torch.randn(1, 3, 224, 224), or its shape (1, 3, 224, 224)",
+            remedy="give one as `example`: torch.randn(1, 3, 224, 224), or its shape (1, 3, 224, 224)",
         )  # fmt: skip
     refuse_lazy(network, where)
     if any(part.training for part in network.modules()):
@@ -192,7 +192,8 @@ def input_specs(
             where=where,
             found=f"{len(shapes)} for the inputs {', '.join(names) or 'none'}",
             expected=str(n_required) if n_required == len(names) else f"{n_required} to {len(names)}",
-            remedy="give --input-shape once for every input, in the order of forward",
+            remedy="give one for every input, in the order of forward: --input-shape 1x3x224x224, in Python"
+            " input_shapes=[(1, 3, 224, 224)]",
         )
     if dtypes is None:
         dtypes = [_parameter_dtype(module)]

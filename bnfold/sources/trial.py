@@ -86,9 +86,12 @@ def run_once(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, where: str)
     except (Exception, SystemExit) as error:
         shapes = ", ".join("x".join(map(str, tensor.shape)) + f" {tensor.dtype}" for tensor in inputs)
         remedy = (
-            "give an example of the shape and type that it expects, or --input-shape, for example 1x3x224x224, once for"
-            " every input"
+            "give an example of the shape and type that it expects: torch.randn(1, 3, 224, 224) in Python,"
+            " --input-shape 1x3x224x224 on the command line, once for every input"
         )
+        own = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
+        if len(own) == 1 and any(tensor.dtype not in own for tensor in inputs if tensor.is_floating_point()):
+            remedy = f"give inputs of the type of its parameters: x.to({own.pop()})"
         if _wants_integers(error):
             remedy = (
                 'say which inputs are integers: INPUT_DTYPES = ("int64", "float32") in the .py file, one for each input'

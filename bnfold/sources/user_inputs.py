@@ -55,12 +55,29 @@ def user_inputs(given: Any, inputs: Sequence[InputSpec], *, where: str) -> UserI
 
 
 def example_in(given: Any) -> Any:
-    """Two of the user's samples, as a network is called with them; None where they lie in files."""
-    if given is None or isinstance(given, str | os.PathLike):
+    """Two of the user's samples, as a network is called with them; None where they are images, or there are none.
+
+    Raises:
+        InputRefused: the `.npz` file cannot be read.
+    """
+    if given is None:
         return None
+    if isinstance(given, str | os.PathLike):
+        path = Path(given)
+        if not path.exists():
+            raise InputRefused("no such file or folder", where=str(path), remedy="check --inputs")
+        if path.suffix.lower() != ".npz":
+            return None
+        given = _loaded(path)
+        if len(given) == 1:  # of the one argument, whatever its name: `read_inputs` says if it is the wrong one
+            return _first_two(*given.values())
     if isinstance(given, Mapping):
-        return {name: values[:2] for name, values in given.items()}
-    return given[:2]
+        return {name: _first_two(values) for name, values in given.items()}
+    return _first_two(given)
+
+
+def _first_two(values: Any) -> Any:
+    return values if getattr(values, "ndim", 1) == 0 else values[:2]
 
 
 def _as_array(values: Any) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
     from bnfold.runtime import Provider
 
 __all__ = [
+    "IN_A_FILE",
     "MAX_BATCH",
     "MAX_THREADS",
     "PEERS",
     "TARGETS",
     "batch_sizes",
     "check_names",
+    "check_paths",
     "check_positive",
     "check_provider",
     "check_threads",
@@ -27,6 +30,7 @@ __all__ = [
     "require_provider",
 ]
 
+IN_A_FILE = "write a network in memory to a file first: bnfold.fold_export(network, x, 'out') makes out/model.onnx"
 MAX_THREADS = 1024
 MAX_BATCH = 65536
 PEERS = (
@@ -127,6 +131,17 @@ def check_names(what: str, names: Any, known: Sequence[str]) -> None:
         if name not in known:
             expected = " or ".join((", ".join(known[:-1]), known[-1]))
             raise InputRefused(f"the {what} must be {expected}, got {name!r}", remedy="give one of these")
+
+
+def check_paths(paths: Sequence[Any], *, remedy: str) -> None:
+    """Refuse what is no path, as a network or an image in memory.
+
+    Raises:
+        InputRefused: names the type of the first.
+    """
+    for path in paths:
+        if not isinstance(path, str | os.PathLike):
+            raise InputRefused(f"a path is wanted, got {type(path).__name__}", expected="str or Path", remedy=remedy)
 
 
 def require_provider(provider: Provider) -> None:

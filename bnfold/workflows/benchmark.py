@@ -15,7 +15,16 @@ from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import EnvironmentNotReady, InputRefused
 from bnfold.report.progress import notebook_progress
 from bnfold.runtime import available_threads, environment, most_telling
-from bnfold.workflows.arguments import PEERS, batch_sizes, check_names, check_positive, check_provider, check_threads
+from bnfold.workflows.arguments import (
+    IN_A_FILE,
+    PEERS,
+    batch_sizes,
+    check_names,
+    check_paths,
+    check_positive,
+    check_provider,
+    check_threads,
+)
 from bnfold.workflows.bench_peers import PeerSamples, bench_peers, peer_name
 from bnfold.workflows.session_files import session_axes
 from bnfold.workflows.static_peers import files_of
@@ -108,6 +117,7 @@ def bench(
             cannot take part.
         InputRefused: a file is missing, does not load or run, or the files cannot be compared.
     """
+    check_paths(files, remedy=IN_A_FILE)
     batch = batch_sizes(batch)
     check_threads(threads)
     check_provider(provider)

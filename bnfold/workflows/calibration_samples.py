@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_SAMPLES", "calibration_samples", "check_samples", "network_and_inputs", "sized"]
 
+log = logging.getLogger("bnfold.workflows")
 MOST_SAMPLES = 512  # of a folder or a data set; more change no range that matters
 
 
@@ -28,7 +31,7 @@ def network_and_inputs(network: Any, example: Any, inputs: Any, **options: Any) 
 
     Args:
         network: in memory, or a SOURCE.
-        example: what a module is called with; None takes two of the samples, where these are in memory.
+        example: what a module is called with; None takes two of the samples, where these are arrays.
         inputs: a path, arrays or tensors by input name, or the one of the one input; None for none.
         options: of `loaded_network`.
 
@@ -36,11 +39,12 @@ def network_and_inputs(network: Any, example: Any, inputs: Any, **options: Any) 
         InputRefused: one of them cannot be used.
         EnvironmentNotReady: a package is missing.
     """
-    from bnfold.sources.in_memory import is_in_memory
+    from bnfold.sources.in_memory import kind_of_network
     from bnfold.sources.user_inputs import example_in, user_inputs
     from bnfold.workflows.networks import loaded_network
 
-    if example is None and is_in_memory(network):
+    kind, in_files = kind_of_network(network), isinstance(inputs, str | os.PathLike)
+    if example is None and (kind == "module" or (kind != "source" and not in_files)):
         example = example_in(inputs)
     source = loaded_network(network, example, **options)
     given = user_inputs(inputs, source.inputs, where=source.facts.spec)
@@ -104,6 +108,8 @@ def calibration_samples(
             return f"folder:{inputs.name}", _images(inputs, specs, facts)
         from bnfold.sources.user_inputs import read_inputs
 
+        if inputs.is_dir() and not any(spec.dtype == "uint8" for spec in specs):
+            log.warning("%s: pixels over 255 are the input, since nothing says otherwise; --normalize says it", inputs)
         return f"{'folder' if inputs.is_dir() else 'npz'}:{inputs.name}", read_inputs(inputs, specs)
     spec = str(data)
     kind, _, place = spec.partition(":")
@@ -124,7 +130,7 @@ def check_samples(inputs: Any, data: str | None) -> None:
         raise InputRefused(
             "there are no samples to calibrate on" if inputs is None else "--inputs and --data exclude each other",
             expected="--inputs or --data",
-            remedy="give one of them: --inputs crops.npz, --inputs FOLDER, or --data folder:flowers",
+            remedy="give one of them: --inputs crops.npz (an array in Python), --inputs FOLDER, --data folder:flowers",
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bnfold.errors import InputRefused
 from bnfold.records import DataFacts, EvaluatedFile, EvaluatePair, EvaluateReport, MetricGate
 from bnfold.report.progress import notebook_progress
-from bnfold.workflows.arguments import check_threads, require_provider
+from bnfold.workflows.arguments import IN_A_FILE, check_paths, check_threads, require_provider
 from bnfold.workflows.session_files import session_axes
 from bnfold.workflows.user_code import runs_user_code
 
@@ -94,6 +94,7 @@ def evaluation(
 
     if not files:
         raise InputRefused("there is nothing to evaluate", remedy="give at least one .onnx file or SOURCE")
+    check_paths(files, remedy=IN_A_FILE)
     if max_drop is not None and len(files) < 2:
         raise InputRefused(
             "max_drop compares two files", found="one", remedy="give the file, and the one to compare it with"

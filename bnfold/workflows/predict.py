@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import InputRefused
 from bnfold.records import Prediction
-from bnfold.workflows.arguments import check_threads, require_provider
+from bnfold.workflows.arguments import check_paths, check_threads, require_provider
 from bnfold.workflows.user_code import runs_user_code
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def predict(
 def _image_files(images: Sequence[str | os.PathLike[str]]) -> list[Path]:
     from bnfold.sources.image_files import SUFFIXES
 
+    check_paths(images, remedy="store the images in files, with Pillow: Image.fromarray(pixels).save('image.png')")
     files: list[Path] = []
     for name in images:
         path = Path(name)

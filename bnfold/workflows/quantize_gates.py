@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["failures_of", "warnings_of"]
 
 LEAST_SHOWN = 1e-4
+FEW_HELD_OUT = 8
+"""Below it, the loss is that of a handful of samples."""
 
 
 def failures_of(
@@ -67,6 +69,8 @@ def warnings_of(
         here: this machine's.
     """
     found = []
+    if error.held_out and error.n < FEW_HELD_OUT:
+        found.append(f"the loss is measured on few held-out samples ({error.n}): give a hundred samples or more")
     if error.outside_range > 0:
         share = f"{error.outside_range:.2%}" if error.outside_range >= LEAST_SHOWN else f"less than {LEAST_SHOWN:.2%}"
         found.append(f"{share} of the held-out inputs lie outside of the calibrated range")

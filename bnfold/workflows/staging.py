@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["existing_outputs", "missing_folders", "remove_empty", "require_free", "require_writable", "staged_folder"]
 
 _PREVIOUS = ".previous"
+_REPLACE = "pass --force (in Python force=True) to replace it, or choose another folder"
 
 
 def existing_outputs(output: Path, names: Sequence[str]) -> list[Path]:
@@ -42,7 +43,7 @@ def require_free(output: Path, names: Sequence[str], *, force: bool) -> None:
 def _refuse_existing(what: str, output: Path, names: Sequence[str], *, force: bool) -> None:
     existing = existing_outputs(output, names)
     if existing and not force:
-        raise InputRefused(what, where=str(existing[0]), remedy="pass --force to replace it, or another folder with -o")
+        raise InputRefused(what, where=str(existing[0]), remedy=_REPLACE)
 
 
 def require_writable(folder: Path) -> None:
@@ -66,7 +67,7 @@ def _unwritable(output: Path, found: str) -> InputRefused:
         "cannot write to the output folder",
         where=str(output),
         found=found,
-        remedy="choose a folder that you can write to with -o",
+        remedy="choose a folder that you can write to with -o (in Python output=)",
     )
 
 

@@ -15,8 +15,10 @@ from bnfold.report.progress import notebook_progress
 from bnfold.runtime import available_threads, environment
 from bnfold.runtime.sessions import require_onnx_file
 from bnfold.workflows.arguments import (
+    IN_A_FILE,
     batch_sizes,
     check_names,
+    check_paths,
     check_positive,
     check_provider,
     check_threads,
@@ -125,6 +127,7 @@ def _check(
     provider: Any, budget_s: Any,
 ) -> None:  # fmt: skip
     """Refuse what cannot be tuned, before anything is measured."""
+    check_paths(files, remedy=IN_A_FILE)
     check_provider(provider)
     check_threads(threads)
     check_threads(concurrency)

@@ -129,6 +129,12 @@ def test_unknown_commands(cli: Callable[..., Result]) -> None:
     assert "No such command 'brew'" in result.stderr
 
 
+def test_a_mistyped_command_is_told_the_nearest(cli: Callable[..., Result]) -> None:
+    result = cli("fold-exprt")
+    assert result.exit_code == 2
+    assert "No such command 'fold-exprt'. Did you mean 'fold-export'?" in result.stderr
+
+
 def test_a_module_without_a_command_is_our_fault() -> None:
     group = LazyGroup(name="bnfold", lazy={"do": ("types", "Not a command.")})
     result = CliRunner().invoke(group, ["do"])

@@ -92,6 +92,16 @@ def test_a_factory_needs_an_input_shape(net_file: Path) -> None:
     assert loaded(f"{net_file}:Net", input_shapes=[(1, 3, 8, 8)]).inputs[0].shape == (None, 3, 8, 8)
 
 
+@pytest.mark.parametrize(("line", "warned"), [("pass", True), ("nn.init.ones_(net[1].running_mean)", False)])
+def test_a_factory_of_a_network_that_has_seen_no_data_is_warned_of(
+    write_py: Callable[..., Path], caplog: pytest.LogCaptureFixture, line: str, warned: bool
+) -> None:
+    text = f"def build():\n    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))\n    {line}\n    return net\n"
+    with caplog.at_level("WARNING", logger="bnfold.sources"):
+        load_source(f"{write_py(text)}:build", input_shapes=((1, 3),))
+    assert ("no BatchNorm has seen data yet; give --weights" in caplog.text) is warned
+
+
 def test_a_factory_of_an_importable_module(net_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(net_file.parent)
     monkeypatch.setitem(sys.modules, "net", None)

@@ -128,6 +128,14 @@ def test_images_are_cropped_and_scaled_in_the_layout_of_the_input(tmp_path, spec
     np.testing.assert_array_equal(pictures[2], np.full((3, 8, 12), np.float32(128 / 255)))
 
 
+def test_an_input_of_bytes_gets_the_pixels_as_they_are(tmp_path):
+    _split(tmp_path / "a.png")
+    (rows,) = read_inputs(tmp_path, (InputSpec("image", (None, 8, 12, 3), "uint8"),)).values()
+    assert rows.dtype == np.uint8
+    assert rows[0, 4, 0].tolist() == [255, 0, 0]
+    assert rows[0, 4, -1].tolist() == [0, 0, 255]
+
+
 def test_palette_and_black_and_white_images_are_read(tmp_path):
     picture = Image.new("RGB", (12, 8), (255, 0, 0)).convert("P")
     picture.save(tmp_path / "palette.png")

@@ -374,7 +374,7 @@ def branching_line() -> int:
         (traced(), (2, 3), "TorchScript"),
         (small(), None, r"inputs of a module cannot be known in module Sequential.*torch\.randn"),
         (small(), torch.ones(2, 7, 6, 6), r"raises on inputs of 2x7x6x6 torch\.float32.*7 channels"),
-        (small(), torch.ones(X).double(), r"raises on inputs of .* torch\.float64"),
+        (small(), torch.ones(X).double(), r"raises on inputs of .* torch\.float64.*x\.to\(torch\.float32\)"),
         (small(), torch.ones(X, device="meta"), "device meta, which holds no values"),
         (small(), (torch.ones(X), torch.ones(X)), r"does not fit the network's forward.*too many positional"),
         (
@@ -440,3 +440,27 @@ def test_a_model_without_its_data(network: Path) -> None:
         tensor.data_location = onnx.TensorProto.EXTERNAL
     with pytest.raises(InputRefused, match="tensors lie in another file, which was not loaded"):
         bnfold.inspect(model)
+
+
+def test_a_module_is_quantised_on_an_npz_file(tmp_path: Path) -> None:
+    values = torch.randn(40, 3, 6, 6, generator=torch.Generator().manual_seed(2)).numpy()
+    np.savez(tmp_path / "right.npz", input=values)
+    np.savez(tmp_path / "wrong.npz", x=values)
+    assert bnfold.quantize(small(), tmp_path / "out", inputs=tmp_path / "right.npz", budget_s=0).passed
+    for name, says in (("wrong.npz", "not named as the inputs.*found x, expected input"), ("no.npz", "no such file")):
+        with pytest.raises(InputRefused, match=says):
+            bnfold.quantize(small(), tmp_path / "other", inputs=tmp_path / name, budget_s=0)
+
+
+def test_an_example_of_a_file_is_held_against_its_types(tmp_path: Path) -> None:
+    bnfold.fold_export(small(), torch.ones(X), tmp_path, keep_plain=True, budget_s=0)
+    plain, folded = str(tmp_path / "plain.onnx"), tmp_path / "model.onnx"
+    assert bnfold.verify(plain, folded, torch.ones(X)).passed
+    with pytest.raises(InputRefused, match="input input must be float32, got float64"):
+        bnfold.verify(plain, folded, torch.ones(X).double())
+
+
+@pytest.mark.parametrize("function", [bnfold.bench, bnfold.tune, bnfold.evaluate])
+def test_a_module_in_the_place_of_a_file_is_refused(function: Callable[..., Any]) -> None:
+    with pytest.raises(InputRefused, match=r"a path is wanted, got Sequential.*bnfold\.fold_export"):
+        function(small())

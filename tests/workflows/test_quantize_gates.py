@@ -25,6 +25,13 @@ def test_one_that_is_decided_or_has_no_limit_is_none(change: dict[str, Any]) -> 
     assert warnings_of(ERROR, accuracy, None, "x86-vnni", "x86-vnni") == ()
 
 
+@pytest.mark.parametrize(("n", "warned"), [(7, True), (8, False)])
+def test_a_handful_of_held_out_samples_is_a_warning(n: int, warned: bool) -> None:
+    said = warnings_of(dataclasses.replace(ERROR, n=n), None, None, "x86-vnni", "x86-vnni")
+    assert bool(said) is warned
+    assert all("give a hundred samples or more" in line for line in said)
+
+
 @pytest.mark.parametrize(("share", "words"), [(0.0213, "2.13%"), (0.0001, "0.01%"), (3e-6, "less than 0.01%")])
 def test_a_share_outside_of_the_range_is_never_said_to_be_none(share: float, words: str) -> None:
     error = dataclasses.replace(ERROR, outside_range=share)
