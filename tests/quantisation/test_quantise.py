@@ -93,13 +93,30 @@ def test_a_smooth_image_gains_by_right_sums() -> None:
     rng = np.random.default_rng(0)
     w = rng.standard_normal((16, 1, 3, 3))
     made = integer_weight(w, 0, "per-channel", 127, input_scale=np.float32(1e-3), bias=None)
-    steps = np.float64(made.scale).reshape(-1, 1, 1, 1)
+    steps = np.abs(w).max(axis=(1, 2, 3), keepdims=True) / 127
     image = np.cumsum(rng.standard_normal((400, 3, 3)), axis=0)[:, :1, :1] + rng.normal(0, 0.3, (400, 3, 3))
     own, nearest = (
-        (np.einsum("mkl,nkl->nm", (whole * steps - w)[:, 0], image) ** 2).mean()
-        for whole in (made.values, np.rint(w / steps))
+        (np.einsum("mkl,nkl->nm", (rounded - w)[:, 0], image) ** 2).mean()
+        for rounded in (made.values * np.float64(made.scale).reshape(-1, 1, 1, 1), np.rint(w / steps) * steps)
     )
-    assert own < nearest / 4
+    assert own < nearest / 10
+
+
+def test_steps_of_few_weights_are_those_of_least_error() -> None:
+    w = np.random.default_rng(0).standard_normal((200, 12, 1, 1))
+    largest = np.abs(w).max(axis=(1, 2, 3)) / 127
+    made = integer_weight(w, 0, "per-channel", 127, input_scale=np.float32(1e-3), bias=None)
+    stretch = made.scale / largest
+    assert stretch.min() >= 1 - 1e-6
+    assert stretch.max() <= 1.15 + 1e-6
+    own, nearest = (
+        (np.rint(w / steps.reshape(-1, 1, 1, 1)) * steps.reshape(-1, 1, 1, 1) - w) ** 2
+        for steps in (np.float64(made.scale), largest)
+    )
+    assert own.sum() < 0.7 * nearest.sum()
+    many = np.random.default_rng(0).standard_normal((3, 513))
+    made = integer_weight(many, 0, "per-channel", 127, input_scale=np.float32(1e-3), bias=None)
+    np.testing.assert_allclose(made.scale, np.abs(many).max(axis=1) / 127, rtol=1e-6)
 
 
 def test_one_scale_for_all_channels(make: Callable[..., Quantised]) -> None:
