@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from int8_networks import SHAPES, SPECS, TEXT, with_parameters
 from onnx import numpy_helper
 
+from bnfold.derivation.integer_parameters import _of_least_error
 from bnfold.errors import InputRefused
 from bnfold.quantisation.first_recipe import WEIGHT_LIMITS
 from bnfold.quantisation.grids import grid_of, integer_bias, integer_weight
@@ -117,6 +119,31 @@ def test_steps_of_few_weights_are_those_of_least_error() -> None:
     many = np.random.default_rng(0).standard_normal((3, 513))
     made = integer_weight(many, 0, "per-channel", 127, input_scale=np.float32(1e-3), bias=None)
     np.testing.assert_allclose(made.scale, np.abs(many).max(axis=1) / 127, rtol=1e-6)
+
+
+BLUR = np.outer([1, 2, 1], [1, 2, 1]) / 16
+TIED = {
+    "mean": np.full((3, 2, 3, 3), 1 / 9),
+    "blur": np.stack([BLUR, -BLUR / 2, BLUR.T]).reshape(3, 1, 3, 3),
+    "edge": np.outer([1, 2, 1], [-1, 0, 1]).reshape(1, 1, 3, 3) * np.array([1, 0.3, -0.5]).reshape(3, 1, 1, 1),
+    "signs": np.random.default_rng(0).choice([-0.1, 0.1], (3, 2, 5, 5)),
+    "halves": np.random.default_rng(0).integers(-15, 16, (3, 2, 3, 3)) / 16 + 0.5,
+    "none": np.zeros((3, 2, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("scales", ["per-channel", "per-tensor"])
+@pytest.mark.parametrize("weight", TIED.values(), ids=TIED)
+def test_of_weights_that_tie_the_derivation_takes_the_same(weight: np.ndarray, scales: WeightScales) -> None:
+    made = integer_weight(weight, 0, scales, 127, input_scale=np.float32(1e-3), bias=None)
+    rows = weight.reshape(len(weight), -1)
+    peaks = np.abs(rows).max(axis=1)
+    steps = np.where(peaks > 0, peaks / 127, 1.0).astype(np.float32)
+    derived, integers = _of_least_error(
+        rows, steps if scales == "per-channel" else steps.max(), math.prod(weight.shape[2:]), 127
+    )
+    np.testing.assert_array_equal(made.values, integers.reshape(weight.shape))
+    np.testing.assert_array_equal(np.float64(made.scale), derived)
 
 
 def test_one_scale_for_all_channels(make: Callable[..., Quantised]) -> None:
