@@ -6,6 +6,8 @@ t of 1, 1.005 ... 1.15 is where an output channel of at most 512 weights has the
 three times those of the sums over taps; else it is 1, and per tensor.
 Of convolutions, integers that were rounded furthest are rounded the other way, as many as bring the sum over the taps
 of a channel within 1/2 of the exact one.
+Where moments H of the inputs are recorded, integers are those of GPTQ (Frantar et al. 2022): inputs in the order of
+falling H_kk; what a rounding leaves is spread over the weights behind it, by the Cholesky factor of the inverse of H.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ __all__ = ["SMALLEST_SCALE", "ExpectedLayer", "ExpectedParameters", "even"]
 SMALLEST_SCALE = 2.0**-102
 _BIAS_STEPS = 2.0**30
 _FEW = 512
+_AT_ONCE = 96
+_FINE = 2.0**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +85,9 @@ class ExpectedParameters:
             peaks = np.where(peaks > 0, np.maximum(peaks, SMALLEST_SCALE), 1.0)
         taps = math.prod(w.shape[2:]) if source.op_type == "Conv" else 1
         scales, integers = _of_least_error(rows, peaks.astype(np.float32), taps, limit)
+        moments = self._recipe.moments.get(plan.name)
+        if moments is not None:
+            integers = _spread(rows, scales, limit, moments.astype(np.float64))
         integers = integers.reshape(np.moveaxis(w, axis, 0).shape)
         product = (np.float32(s) * scales.astype(np.float32)).astype(np.float64)
         return ExpectedLayer(
@@ -201,6 +208,25 @@ def _rounded(exact: np.ndarray) -> np.ndarray:
         off[rows, furthest] = -np.inf
         left[rows] -= sign[rows]
     return found
+
+
+def _spread(rows: np.ndarray, steps: np.ndarray, limit: float, h: np.ndarray) -> np.ndarray:
+    """Integers (M, K) by moments (K, K), one input after another; what is left of each goes to those behind."""
+    powers = h.diagonal()
+    order = sorted(range(len(h)), key=lambda k: (powers[k], k), reverse=True)
+    factor = np.linalg.cholesky(np.linalg.inv(h[order][:, order])).T
+    left = rows[:, order]
+    integers = np.zeros_like(left)
+    for start in range(0, len(h), _AT_ONCE):
+        stop = min(start + _AT_ONCE, len(h))
+        errors = np.zeros((len(rows), stop - start))
+        for k in range(start, stop):
+            near = even(left[:, k] / steps * _FINE) / _FINE  # a half but for what was lost on the way is a half
+            integers[:, k] = np.clip(even(near), -limit, limit)
+            errors[:, k - start] = (left[:, k] - integers[:, k] * steps) / factor[k, k]
+            left[:, k + 1 : stop] -= np.multiply.outer(errors[:, k - start], factor[k, k + 1 : stop])
+        left[:, stop:] -= errors @ factor[start:stop, stop:]
+    return integers[:, np.argsort(order)]
 
 
 def even(x: np.ndarray | float) -> np.ndarray:

@@ -11,11 +11,16 @@ import onnx_ir as ir
 
 from bnfold.quantisation.calibrate import observe
 from bnfold.quantisation.correct import bias_corrections, corrected_inputs, samples_that_fit
+from bnfold.quantisation.moments import input_moments
 from bnfold.quantisation.noise_by_layer import noise_by_layer
+from bnfold.quantisation.operators import WEIGHTED
 from bnfold.quantisation.pixels import BYTES
+from bnfold.quantisation.ranges import ranges_of_least_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
     from bnfold.quantisation.calibrate import Observed
     from bnfold.quantisation.noise_by_layer import NoiseByLayer
@@ -51,7 +56,8 @@ def calibrated(model: ir.Model, recipe: Recipe, work: Work, *, correct_biases: b
         log.info("biases are corrected on %d of %d samples, which memory holds at once", n, work.samples.n)
     wanted = [*names, *(set(read) - set(names))]
     observed = observe(model, wanted, samples, inputs, means=read, n_means=n, threads=threads)
-    recipe = _ranged(recipe, observed)
+    recipe = _ranged(recipe, _cut(model, names, observed, samples, work))
+    recipe = _with_moments(model, recipe, samples, work, corrected=bool(read))
     if not read:
         return recipe
     first = {name: array[:n] for name, array in samples.items()}
@@ -61,14 +67,42 @@ def calibrated(model: ir.Model, recipe: Recipe, work: Work, *, correct_biases: b
 
 def measured_noise(model: ir.Model, recipe: Recipe, work: Work) -> NoiseByLayer:
     """What each place in integers makes of noise, on a few samples."""
-    few = {name: array[:N_NOISE] for name, array in work.samples.calibration.items()}
+    samples = work.samples.calibration
+    few = {name: array[:N_NOISE] for name, array in samples.items()}
     observed = observe(model, list(recipe.ranges), few, work.inputs, threads=work.threads)
-    return noise_by_layer(model, _ranged(recipe, observed), few, work.inputs, threads=work.threads)
+    others = {name: array[N_NOISE:] if len(array) > 4 * N_NOISE else array for name, array in samples.items()}
+    ranges = _cut(model, list(recipe.ranges), observed, few, work)
+    recipe = _with_moments(model, _ranged(recipe, ranges), others, work, corrected=True)
+    return noise_by_layer(model, recipe, few, work.inputs, threads=work.threads)
 
 
-def _ranged(recipe: Recipe, observed: Mapping[str, Observed]) -> Recipe:
-    """The recipe with the ranges that were seen; those of pixels hold every byte."""
-    ranges = {name: observed[name].range for name in recipe.ranges}
+def _with_moments(
+    model: ir.Model, recipe: Recipe, samples: Mapping[str, np.ndarray], work: Work, *, corrected: bool
+) -> Recipe:
+    """The recipe with what the weights of layers are multiplied with; about means where biases are corrected."""
+    layers = [plan.name for plan in recipe.nodes if plan.op in WEIGHTED]
+    about_mean = corrected_inputs(model, recipe) if corrected else ()
+    found = input_moments(model, layers, samples, work.inputs, about_mean=about_mean, threads=work.threads)
+    return dataclasses.replace(recipe, moments=found)
+
+
+def _cut(
+    model: ir.Model,
+    names: Sequence[str],
+    observed: Mapping[str, Observed],
+    samples: Mapping[str, np.ndarray],
+    work: Work,
+) -> dict[str, tuple[float, float]]:
+    """The ranges of least error; inputs of the network keep what was seen, which the report tells samples by."""
+    given = {spec.name for spec in work.inputs}
+    seen = {name: observed[name].range for name in names}
+    inner = {name: ends for name, ends in seen.items() if name not in given}
+    return seen | ranges_of_least_error(model, inner, samples, work.inputs, threads=work.threads)
+
+
+def _ranged(recipe: Recipe, ranges: Mapping[str, tuple[float, float]]) -> Recipe:
+    """The recipe with ranges; those of pixels hold every byte."""
+    ranges = dict(ranges)
     for name, scale in recipe.pixels.items():
         low, high = ranges.get(name, BYTES)  # none was seen where no integer kernel reads them
         ranges[name] = (min(low, BYTES[0]), max(high, BYTES[1], float(scale.max())))

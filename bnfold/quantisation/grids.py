@@ -5,7 +5,10 @@
     q_w = clip(round(w / s_w), -n, n)             s_w = t max |w| / n per output channel, n = 127, 1 <= t <= 1.15
     q_b = round(b / (s s_w))                      in int32
 
-of a convolution:  q_w rounded so that sum_k (q_wck - w_ck / s_w) over the taps k of a channel c lies within 1/2
+rounded so that errors cancel in what the layer computes (`nearest_plane`), where it is known what it reads; else of a
+convolution so that
+
+    sum_k (q_wck - w_ck / s_w)  over the taps k of a channel c lies within 1/2
 
 The step of an output channel of few weights is the one of least error, see `_least_error`; t is 1 for others.
 
@@ -18,6 +21,7 @@ import dataclasses
 
 import numpy as np
 
+from bnfold.quantisation.nearest_plane import nearest_plane
 from bnfold.records.recipes import Activations, WeightScales
 
 __all__ = ["LEVELS", "Grid", "IntegerWeight", "grid_of", "integer_bias", "integer_weight"]
@@ -68,6 +72,7 @@ def integer_weight(
     *,
     input_scale: np.float32,
     bias: Array | None,
+    moments: Array | None = None,
 ) -> IntegerWeight:
     """The integers of a weight.
 
@@ -81,6 +86,7 @@ def integer_weight(
         limit: the largest magnitude of an integer.
         input_scale: of the activation that it is multiplied with.
         bias: one number for each output channel.
+        moments: of what the weights of an output channel are multiplied with, (K, K), see `input_moments`.
     """
     moved = np.moveaxis(w.astype(np.float64), axis, 0)
     largest = np.abs(moved).reshape(len(moved), -1).max(axis=1, initial=0.0) / limit
@@ -92,7 +98,12 @@ def integer_weight(
     scale = np.asarray(largest, np.float32)
     if scales == "per-channel" and moved[0].size <= FEW:
         scale = _least_error(moved, scale, limit)
-    return IntegerWeight(np.ascontiguousarray(np.moveaxis(_whole(moved, scale, limit), 0, axis)), scale, axis)
+    if moments is None:
+        values = _whole(moved, scale, limit)
+    else:
+        rows = nearest_plane(moved.reshape(len(moved), -1), np.asarray(scale, np.float64), limit, moments)
+        values = rows.reshape(moved.shape).astype(np.int8)
+    return IntegerWeight(np.ascontiguousarray(np.moveaxis(values, 0, axis)), scale, axis)
 
 
 def _whole(w: Array, scale: Array, limit: int) -> Array:

@@ -65,7 +65,15 @@ def write_parameters(graph: ir.Graph, node: ir.Node, recipe: Recipe, grid: Grid)
         bias = np.zeros(channels)
     if bias is not None and correction is not None:
         bias = bias + correction
-    quantised = integer_weight(weight, axis, recipe.weights, recipe.weight_limit, input_scale=grid.scale, bias=bias)
+    quantised = integer_weight(
+        weight,
+        axis,
+        recipe.weights,
+        recipe.weight_limit,
+        input_scale=grid.scale,
+        bias=bias,
+        moments=recipe.moments.get(name),
+    )
     made = [_parameter(graph, node, 1, weight_name(name), values=quantised.values, scale=quantised.scale, axis=axis)]
     if bias is not None:
         values, scale = integer_bias(bias, grid.scale, quantised.scale)

@@ -70,6 +70,8 @@ class Recipe:
         nodes: what is computed in integers, in the graph's order.
         ranges: lowest and highest value by name, for each that has a scale of its own; 0 lies inside.
         corrections: what was added to the bias of a layer, by node, in real units, one number for each output channel.
+        moments: the metric in which errors of a layer's weights are errors of what it computes, by node, (K, K) in
+            float32: mean products of what weights are multiplied with, and what is known of these without samples.
         weights: whether weights have one scale for each output channel or for all of them.
         weight_limit: the largest magnitude of an integer weight: 127, or 63 where a processor's sums of two products
             would saturate.
@@ -86,6 +88,7 @@ class Recipe:
     nodes: tuple[IntegerNode, ...]
     ranges: Mapping[str, tuple[float, float]]
     corrections: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    moments: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     weights: WeightScales = "per-channel"
     weight_limit: int = 127
     reasons: Mapping[str, PrecisionReason] = dataclasses.field(default_factory=dict)

@@ -373,7 +373,7 @@ def test_after_the_correction_layers_are_off_by_nothing_on_average(
 
 
 def test_the_correction_gains_on_samples_that_were_held_out(samples: dict[str, np.ndarray], tmp_path: Path) -> None:
-    """Where values are far from 0, and layers have no taps whose sums are right anyway."""
+    """Where values are far from 0, and weights are rounded by themselves: of groups, without taps."""
     model = with_parameters(
         f"""{HEAD}(float[N, 3, 13, 13] x) => (float[N, 6, 13, 13] y) {{
             [a] c = Conv (x, u) [b] d = Relu (c) [c] e = Conv (d, v) [d] f = Relu (e) [e] y = Conv (f, w)
