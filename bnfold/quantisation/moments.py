@@ -1,10 +1,10 @@
 """In what metric errors of a layer's weights are errors of what it computes: mean products of what they multiply.
 
-    H = mean((x - mean x) (x - mean x)^T) + 0.1 p (I + S)        p = mean_k H_kk
+    H = C / p + 0.1 (I + S)        C = mean((x - mean x) (x - mean x)^T)        p = mean_k C_kk
 
 of a convolution's window x, channels and taps in the order of its weights; zeros of the border count. The mean is left
 in where no bias takes away what a weight is off by on average. S is 1 where two weights are taps of one channel. The
-second term is what is known without samples, of which few tell less than H has numbers: weights matter alike, and taps
+second term is what is known without samples, of which few tell less than C has numbers: weights matter alike, and taps
 read what is nearly the same, the more so for what pools average behind.
 """
 
@@ -35,6 +35,7 @@ N_SAMPLES = 64
 ROWS = (1024, 8192)  # windows of a layer, over all samples: eight times as many as it has weights, within these
 MOST_WEIGHTS = 2304  # of an output channel: 3x3 of 256 channels; its moments are 20 MiB
 PRIOR = 0.1  # with 4 samples best of 0.01, 0.03, 0.1; with 48 as good as the others within 0.1 dB
+LEAST_POWER = 1e-12  # of the largest number squared: what differs by less is rounded in float32
 _WINDOW = ("auto_pad", "pads", "strides", "dilations")
 Array = np.ndarray
 
@@ -71,16 +72,19 @@ def input_moments(
             rows = min(ROWS[1], max(ROWS[0], 8 * _n_weights(node)))
             if x.size:
                 sums[str(node.name)].add(_windows(node, x, math.ceil(rows * count / n), draw))
-    found = {name: each.moments(about_mean=name in about_mean) for name, each in sums.items() if each.n}
     taps = {str(node.name): math.prod(_weight(node).shape[2:]) if kind_of(node) == op.Conv else 1 for node in nodes}
-    return {name: _with_prior(own, taps[name]) for name, own in found.items()}
+    return {
+        name: _with_prior(each.covariance(about_mean=name in about_mean), taps[name])
+        for name, each in sums.items()
+        if each.n
+    }
 
 
-def _with_prior(h: Array, taps: int) -> Array:
-    power = float(np.diag(h).mean())
-    channel = np.arange(len(h)) // taps
-    prior = np.eye(len(h)) + (channel[:, None] == channel if taps > 1 else 0)
-    return np.asarray(h + (PRIOR * power if power > 0 else 1.0) * prior, np.float32)
+def _with_prior(c: Array, taps: int) -> Array:
+    power = float(np.diag(c).mean())
+    channel = np.arange(len(c)) // taps
+    prior = np.eye(len(c)) + (channel[:, None] == channel if taps > 1 else 0)
+    return np.asarray((c / power if power > LEAST_POWER else 0) + PRIOR * prior, np.float32)
 
 
 def _is_measured(node: ir.Node) -> bool:
@@ -122,25 +126,27 @@ def _drawn(n: int, most: int, draw: np.random.Generator) -> Array:
 
 
 class _Sums:
-    """Sums of rows (N, K) and of their products, from the mean of the first ones on."""
+    """Sums of rows (N, K) and of their products, from the mean of the first ones on and in units of their size."""
 
     def __init__(self) -> None:
         self.n = 0
         self._start = self._first = self._second = np.zeros(0)
+        self._unit = 1.0
 
     def add(self, rows: Array) -> None:
         if not self.n:
-            self._start = rows.mean(axis=0)
+            self._start, self._unit = rows.mean(axis=0), float(np.abs(rows).max()) or 1.0
             self._first, self._second = np.zeros(rows.shape[1]), np.zeros((rows.shape[1],) * 2)
-        own = rows - self._start
+        own = (rows - self._start) / np.float32(self._unit)
         self.n += len(own)
         self._first += own.sum(axis=0, dtype=np.float64)
         self._second += own.T @ own
 
-    def moments(self, *, about_mean: bool) -> Array:
+    def covariance(self, *, about_mean: bool) -> Array:
+        """C, (K, K) in float64, in units of the largest number."""
         mean = self._first / self.n
         found = self._second / self.n - np.outer(mean, mean)
         if not about_mean:
-            mean += self._start
+            mean += self._start / self._unit
             found += np.outer(mean, mean)
         return np.asarray((found + found.T) / 2)

@@ -376,9 +376,10 @@ def test_the_correction_gains_on_samples_that_were_held_out(samples: dict[str, n
     """Where values are far from 0, and weights are rounded by themselves: of groups, without taps."""
     model = with_parameters(
         f"""{HEAD}(float[N, 3, 13, 13] x) => (float[N, 6, 13, 13] y) {{
-            [a] c = Conv (x, u) [b] d = Relu (c) [c] e = Conv (d, v) [d] f = Relu (e) [e] y = Conv (f, w)
+            [a] c = Conv <group = 3> (x, u) [b] d = Relu (c) [c] e = Conv <group = 2> (d, v) [d] f = Relu (e)
+            [e] y = Conv <group = 2> (f, w)
         }}""",
-        {"u": (24, 3, 1, 1), "v": (24, 24, 1, 1), "w": (6, 24, 1, 1)},
+        {"u": (24, 1, 1, 1), "v": (24, 12, 1, 1), "w": (6, 12, 1, 1)},
     )
     parts = split_samples({"x": samples["x"] + 3}, seed=0, where="test")
     onnx.save(model, tmp_path / "float.onnx")

@@ -119,7 +119,7 @@ def expected(rows: Array, taps: int, *, about_mean: bool = True) -> Array:
     own = rows.astype(np.float64) - (rows.mean(axis=0, dtype=np.float64) if about_mean else 0)
     h = own.T @ own / len(rows)
     prior = np.eye(len(h)) + (np.kron(np.eye(len(h) // taps), np.ones((taps, taps))) if taps > 1 else 0)
-    return np.asarray(h + PRIOR * np.trace(h) / len(h) * prior)
+    return np.asarray(h / np.diag(h).mean() + PRIOR * prior)
 
 
 @pytest.mark.parametrize("about_mean", [True, False])
@@ -162,9 +162,17 @@ def test_groups_and_layers_of_very_many_weights_have_none() -> None:
     assert moments_of(model, x) == {}
 
 
-def test_inputs_that_never_differ_leave_what_is_known_without_samples() -> None:
-    found = moments_of(convolution("group = 1", (5, 4, 1, 1)), np.ones_like(X))
-    np.testing.assert_array_equal(found["layer"], np.eye(4, dtype=np.float32))
+@pytest.mark.parametrize("number", [0.0, 1.0, 0.1, -1e5 / 3])
+def test_inputs_that_never_differ_leave_what_is_known_without_samples(number: float) -> None:
+    found = moments_of(convolution("group = 1", (5, 4, 1, 1)), np.full_like(X, number))
+    np.testing.assert_array_equal(found["layer"], np.float32(PRIOR) * np.eye(4, dtype=np.float32))
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e25])
+def test_moments_do_not_depend_on_how_large_numbers_are(unit: float) -> None:
+    layer = convolution("group = 1", (5, 4, 3, 3))
+    found = moments_of(layer, (X * unit).astype(np.float32))["layer"]
+    np.testing.assert_allclose(found, moments_of(layer)["layer"], rtol=1e-4, atol=1e-5)
 
 
 # Ranges.
