@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TypedDict
 
+from bnfold.records.input_shapes import check_shapes
+
 __all__ = ["GraphOptions", "SourceOptions", "graph_options", "source_options"]
 
 
@@ -48,9 +50,11 @@ def graph_options(given: GraphOptions) -> GraphOptions:
     """The options of a graph, each with its default where it is not given.
 
     Raises:
+        InputRefused: `input_shapes` is one shape, not one for each input.
         TypeError: there is no such option.
     """
     _refuse_unknown(given, _OF_GRAPHS)
+    check_shapes(given.get("input_shapes"))
     return {**_OF_GRAPHS, **given}
 
 
@@ -58,9 +62,11 @@ def source_options(given: SourceOptions) -> SourceOptions:
     """The options of a source, each with its default where it is not given.
 
     Raises:
+        InputRefused: `input_shapes` is one shape, not one for each input.
         TypeError: there is no such option.
     """
     _refuse_unknown(given, _OF_SOURCES)
+    check_shapes(given.get("input_shapes"))
     return {**_OF_SOURCES, **given}
 
 

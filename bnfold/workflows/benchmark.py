@@ -13,6 +13,7 @@ from bnfold.benchmarking.gates import against_baseline, against_name, read_basel
 from bnfold.benchmarking.load import Load, Mode
 from bnfold.benchmarking.subjects import distinct_names
 from bnfold.errors import EnvironmentNotReady, InputRefused
+from bnfold.records.input_shapes import check_shapes
 from bnfold.report.progress import notebook_progress
 from bnfold.runtime import available_threads, environment, most_telling
 from bnfold.workflows.arguments import (
@@ -127,6 +128,7 @@ def bench(
     check_names("peer", tuple(against), PEERS)
     check_positive("budget_s", budget_s)
     check_positive("slo_p95_ms", slo_p95_ms)
+    check_shapes(input_shapes)
     own, settings = session_axes(
         session, files, provider=provider, threads=threads, opt_level=opt_level, optimize=optimize,
         cuda_graph=cuda_graph,

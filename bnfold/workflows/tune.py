@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from bnfold.benchmarking.load import Load, Mode
 from bnfold.errors import InputRefused
+from bnfold.records.input_shapes import check_shapes
 from bnfold.records.tuning import TuneReport
 from bnfold.report.progress import notebook_progress
 from bnfold.runtime import available_threads, environment
@@ -89,6 +90,7 @@ def tune(
 
     sizes = batch_sizes(batch)
     _check(files, sizes, mode=mode, concurrency=concurrency, threads=threads, provider=provider, budget_s=budget_s)
+    check_shapes(input_shapes)
     if output is not None and not force:
         require_free(Path(output))
     require_provider(provider)

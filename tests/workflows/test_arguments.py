@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import onnx.parser
 import pytest
@@ -49,6 +50,20 @@ def test_wrong_values_are_refused_everywhere(relu: Path, options: dict[str, Any]
         with pytest.raises(InputRefused, match=says):
             call()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("shapes", [(1, 3), [1, 3], "1x3"])
+def test_shapes_are_one_for_each_input(relu: Path, shapes: Any) -> None:
+    for call in (
+        lambda: bnfold.fold_export(relu, input_shapes=shapes),
+        lambda: bnfold.inspect(relu, input_shapes=shapes),
+        lambda: bnfold.verify(relu, relu, input_shapes=shapes),
+        lambda: bnfold.quantize(relu, relu.parent / "out", inputs=np.zeros((4, 3)), input_shapes=shapes),
+        lambda: bnfold.bench(relu, input_shapes=shapes),
+        lambda: bnfold.tune(relu, input_shapes=shapes),
+    ):
+        with pytest.raises(InputRefused, match=r"a shape for each input: .* give \[\(1, 3, 224, 224\)\]"):
+            call()
 
 
 @pytest.mark.parametrize("budget_s", [0, -5, float("nan"), float("inf")])
