@@ -1,6 +1,6 @@
 """Ranges of values that are stored in integers: where steps that are shorter gain more than what is cut off loses.
 
-    least over t of   n (t step)^2 / 12 + 4 sum_x |x - clip(x, t low, t high)|^2        step = (high - low) / 255
+    least over t, u of   n step^2 / 12 + 4 sum_x |x - clip(x, t low, u high)|^2        step = (u high - t low) / 255
 
 over the n elements x of all samples. What is cut off counts four times, twice in amplitude: such errors all point the
 same way, and samples to come reach further than those that were seen.
@@ -37,7 +37,7 @@ def ranges_of_least_error(
     *,
     threads: int | None = None,
 ) -> dict[str, Range]:
-    """The ranges (t low, t high), by the value's name.
+    """The ranges (t low, u high), by the value's name.
 
     Args:
         model: the prepared float graph; unchanged.
@@ -46,21 +46,26 @@ def ranges_of_least_error(
         inputs: of the graph.
         threads: of one operator.
     """
-    errors = {name: np.zeros(len(SHARES)) for name in seen}
+    cut = {name: np.zeros((2, len(SHARES))) for name in seen}
+    counts = dict.fromkeys(seen, 0)
     for _, values in values_of(model, list(seen), samples, inputs, threads=threads):
         for name, x in values.items():
-            errors[name] += _errors(x, *seen[name])
-    best = {name: SHARES[int(np.argmin(each))] for name, each in errors.items()}
-    return {name: (best[name] * low, best[name] * high) for name, (low, high) in seen.items()}
+            counts[name] += x.size
+            low, high = seen[name]
+            cut[name] += _cut_off(-x, -low), _cut_off(x, high)
+    return {name: _best(counts[name], cut[name], *seen[name]) for name in seen}
 
 
-def _errors(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """The sum of squared errors for each share; that of ranges that hold everything where nothing differs from 0."""
-    x = x.ravel()
-    beyond = x[(x < SHARES[-1] * low) | (x > SHARES[-1] * high)].astype(np.float64)
-    step = (high - low) / LEVELS
-    found = []
-    for share in SHARES:
-        cut = beyond - np.clip(beyond, share * low, share * high)
-        found.append(x.size * (share * step) ** 2 / 12 + CUT * float(cut @ cut))
-    return np.array(found)
+def _cut_off(x: np.ndarray, end: float) -> np.ndarray:
+    """Sums of squares of what lies beyond each share of the largest number, which is at least 0."""
+    beyond = x[x > SHARES[-1] * end].astype(np.float64)
+    return np.array([float((np.maximum(beyond - share * end, 0) ** 2).sum()) for share in SHARES])
+
+
+def _best(n: int, cut: np.ndarray, low: float, high: float) -> Range:
+    """The range of least error; where nothing differs from 0, what was seen."""
+    shares = np.array(SHARES)
+    steps = (shares * high - shares[:, None] * low) / LEVELS
+    error = n * steps**2 / 12 + CUT * (cut[0][:, None] + cut[1])
+    lower, upper = np.unravel_index(np.argmin(error), error.shape)
+    return SHARES[lower] * low, SHARES[upper] * high

@@ -191,14 +191,15 @@ def test_a_rare_far_number_does_not_take_the_steps_of_all_others() -> None:
     x[0, 0, 0, 0] = 9.0
     low, high = float(x.min()), 9.0
 
-    def error(share: float) -> float:
-        inside = np.clip(x, share * low, share * high)
-        step = share * (high - low) / 255
+    def error(shares: tuple[float, float]) -> float:
+        inside = np.clip(x, shares[0] * low, shares[1] * high)
+        step = (shares[1] * high - shares[0] * low) / 255
         return float(((np.rint(inside / step) * step - inside) ** 2).sum() + 4 * ((x - inside) ** 2).sum())
 
-    best = min(np.arange(50, 101, 5) / 100, key=error)
-    assert 0.5 < best < 1
-    np.testing.assert_allclose(cut(x.astype(np.float32)), (best * low, best * high), rtol=1e-6)
+    shares = [k / 20 for k in range(10, 21)]
+    best = min(itertools.product(shares, shares), key=error)
+    assert 0.5 < best[1] < 1
+    np.testing.assert_allclose(cut(x.astype(np.float32)), (best[0] * low, best[1] * high), rtol=1e-6)
 
 
 def test_numbers_that_lie_at_the_end_of_the_range_are_not_cut_off() -> None:
