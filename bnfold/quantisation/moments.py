@@ -34,6 +34,7 @@ __all__ = ["input_moments"]
 N_SAMPLES = 64
 ROWS = (1024, 8192)  # windows of a layer, over all samples: eight times as many as it has weights, within these
 MOST_WEIGHTS = 2304  # of an output channel: 3x3 of 256 channels; its moments are 20 MiB
+MOST_BYTES = 256 * 2**20  # of all moments
 PRIOR = 0.1  # with 4 samples best of 0.01, 0.03, 0.1; with 48 as good as the others within 0.1 dB
 LEAST_POWER = 1e-12  # of the largest number squared: what differs by less is rounded in float32
 _WINDOW = ("auto_pad", "pads", "strides", "dilations")
@@ -49,7 +50,10 @@ def input_moments(
     about_mean: Collection[str],
     threads: int | None = None,
 ) -> dict[str, Array]:
-    """H of layers by the name of their node, (K, K) in float32; without those of groups, or of more than 2304 weights.
+    """H of layers by the name of their node, (K, K) in float32.
+
+    Layers of groups have none, nor those of more than 2304 weights an output channel; and where all together would take
+    more than 256 MiB, the widest ones have none.
 
     Args:
         model: the prepared float graph; unchanged.
@@ -59,7 +63,7 @@ def input_moments(
         about_mean: the nodes whose bias takes the mean away.
         threads: of one operator.
     """
-    nodes = [node for node in model.graph if node.name in layers and _is_measured(node)]
+    nodes = _measured([node for node in model.graph if node.name in layers])
     n = len(next(iter(samples.values())))
     own = {name: array[:: math.ceil(n / N_SAMPLES)] for name, array in samples.items()}
     n = len(next(iter(own.values())))
@@ -87,9 +91,15 @@ def _with_prior(c: Array, taps: int) -> Array:
     return np.asarray((c / power if power > LEAST_POWER else 0) + PRIOR * prior, np.float32)
 
 
-def _is_measured(node: ir.Node) -> bool:
-    """Layers of groups are not: what few channels read is smooth, and right sums over taps are as good."""
-    return int(attribute(node, "group", 1)) == 1 and _n_weights(node) <= MOST_WEIGHTS
+def _measured(nodes: Sequence[ir.Node]) -> list[ir.Node]:
+    """The layers whose moments are taken: in groups few channels are read, and right sums over taps are as good."""
+    found, left = [], MOST_BYTES
+    dense = [node for node in nodes if int(attribute(node, "group", 1)) == 1 and _n_weights(node) <= MOST_WEIGHTS]
+    for node in sorted(dense, key=_n_weights):
+        left -= 4 * _n_weights(node) ** 2
+        if left >= 0:
+            found.append(node)
+    return found
 
 
 def _weight(node: ir.Node) -> Array:
@@ -136,7 +146,7 @@ class _Sums:
     def add(self, rows: Array) -> None:
         if not self.n:
             self._start, self._unit = rows.mean(axis=0), float(np.abs(rows).max()) or 1.0
-            self._first, self._second = np.zeros(rows.shape[1]), np.zeros((rows.shape[1],) * 2)
+            self._first, self._second = np.zeros(rows.shape[1]), np.zeros((rows.shape[1],) * 2, np.float32)
         own = (rows - self._start) / np.float32(self._unit)
         self.n += len(own)
         self._first += own.sum(axis=0, dtype=np.float64)
@@ -145,7 +155,7 @@ class _Sums:
     def covariance(self, *, about_mean: bool) -> Array:
         """C, (K, K) in float64, in units of the largest number."""
         mean = self._first / self.n
-        found = self._second / self.n - np.outer(mean, mean)
+        found = self._second.astype(np.float64) / self.n - np.outer(mean, mean)
         if not about_mean:
             mean += self._start / self._unit
             found += np.outer(mean, mean)

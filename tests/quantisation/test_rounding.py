@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from int8_networks import with_parameters
 
 from bnfold.derivation.integer_parameters import _spread
+from bnfold.quantisation import moments
 from bnfold.quantisation.moments import MOST_WEIGHTS, PRIOR, input_moments
 from bnfold.quantisation.nearest_plane import nearest_plane
 from bnfold.quantisation.ranges import ranges_of_least_error
@@ -33,10 +34,10 @@ def correlated(n: int, seed: int, rows: int = 500) -> Array:
     return np.asarray(x.T @ x / rows + 0.1 * np.eye(n), np.float32)
 
 
-def errors(whole: Array, steps: Array, w: Array, moments: Array) -> Array:
+def errors(whole: Array, steps: Array, w: Array, h: Array) -> Array:
     """The mean squared error of what each row computes."""
     off = whole * steps[:, None] - w
-    return np.asarray(np.einsum("mk,kl,ml->m", off, moments.astype(np.float64), off))
+    return np.asarray(np.einsum("mk,kl,ml->m", off, h.astype(np.float64), off))
 
 
 # Nearest plane.
@@ -45,16 +46,15 @@ def errors(whole: Array, steps: Array, w: Array, moments: Array) -> Array:
 def test_independent_inputs_are_rounded_each_by_itself() -> None:
     w = np.random.default_rng(0).standard_normal((5, 90))
     steps = np.abs(w).max(axis=1) / 127
-    moments = np.diag(np.random.default_rng(1).uniform(0.1, 3, 90)).astype(np.float32)
-    np.testing.assert_array_equal(nearest_plane(w, steps, 127, moments), np.rint(w / steps[:, None]))
+    h = np.diag(np.random.default_rng(1).uniform(0.1, 3, 90)).astype(np.float32)
+    np.testing.assert_array_equal(nearest_plane(w, steps, 127, h), np.rint(w / steps[:, None]))
 
 
 def test_errors_of_inputs_that_have_much_in_common_cancel() -> None:
-    w, moments = np.random.default_rng(0).standard_normal((40, 150)), correlated(150, 1)
+    w, h = np.random.default_rng(0).standard_normal((40, 150)), correlated(150, 1)
     steps = np.abs(w).max(axis=1) / 127
     own, nearest = (
-        errors(whole, steps, w, moments)
-        for whole in (nearest_plane(w, steps, 127, moments), np.rint(w / steps[:, None]))
+        errors(whole, steps, w, h) for whole in (nearest_plane(w, steps, 127, h), np.rint(w / steps[:, None]))
     )
     assert own.sum() < 0.4 * nearest.sum()  # 1.1 of 3.1 where nothing of the common part is left
 
@@ -62,17 +62,17 @@ def test_errors_of_inputs_that_have_much_in_common_cancel() -> None:
 def test_of_a_few_weights_it_is_nearly_the_best_of_all_choices() -> None:
     rng = np.random.default_rng(0)
     w, steps = rng.standard_normal((30, 4)), np.full(30, 0.2)
-    moments = correlated(4, 1)
+    h = correlated(4, 1)
     candidates = np.array(list(itertools.product((-1, 0, 1), repeat=4)))
-    own = errors(nearest_plane(w, steps, 127, moments), steps, w, moments)
+    own = errors(nearest_plane(w, steps, 127, h), steps, w, h)
     each = [np.rint(w / 0.2) + other for other in candidates]
-    best = np.min([errors(whole, steps, w, moments) for whole in each], axis=0)
+    best = np.min([errors(whole, steps, w, h) for whole in each], axis=0)
     assert own.sum() < 1.2 * best.sum()
 
 
 def test_no_integer_is_larger_than_the_limit() -> None:
-    w, moments = np.random.default_rng(0).standard_normal((9, 30)), correlated(30, 2)
-    whole = nearest_plane(w, np.abs(w).max(axis=1) / 127, 63, moments)
+    w, h = np.random.default_rng(0).standard_normal((9, 30)), correlated(30, 2)
+    whole = nearest_plane(w, np.abs(w).max(axis=1) / 127, 63, h)
     assert np.abs(whole).max() == 63
 
 
@@ -91,10 +91,10 @@ def test_the_derivation_takes_the_same_integers(
     w = rng.integers(-15, 16, size) / 16 if whole else rng.standard_normal(size)
     x = np.maximum(rng.standard_normal((50, size[1])) + common * rng.standard_normal((50, 1)), 0)
     x[:, rng.random(size[1]) < 0.2] = 1.0 if constant else 0.0
-    moments = np.asarray(x.T @ x / 50 + 0.1 * np.eye(size[1]), np.float32)
+    h = np.asarray(x.T @ x / 50 + 0.1 * np.eye(size[1]), np.float32)
     for steps in (np.float32(np.abs(w).max(axis=1) / 127 + 1e-6), np.full(len(w), 1 / 127, np.float32)):
-        own = nearest_plane(w, np.float64(steps), 127, moments)
-        np.testing.assert_array_equal(own, _spread(w, np.float64(steps), 127, moments.astype(np.float64)))
+        own = nearest_plane(w, np.float64(steps), 127, h)
+        np.testing.assert_array_equal(own, _spread(w, np.float64(steps), 127, h.astype(np.float64)))
 
 
 # Moments.
@@ -160,6 +160,18 @@ def test_groups_and_layers_of_very_many_weights_have_none() -> None:
         f"{NET}(float[N, 4, 24, 25] x) => (float[N, 2, 1, 1] y) {{ [layer] y = Conv (x, w) }}", {"w": (2, 4, 24, 25)}
     )
     assert moments_of(model, x) == {}
+
+
+def test_the_widest_layers_have_none_where_memory_would_not_hold_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "[wide] a = Conv (x, w) [narrow] b = Conv (x, v) [last] y = Conv (b, u)"
+    model = with_parameters(
+        f"{NET}(float[N, 4, 11, 12] x) => (float[N, 2, 11, 12] y) {{ {body} }}",
+        {"w": (2, 4, 3, 3), "v": (7, 4, 1, 1), "u": (2, 7, 1, 1)},
+    )
+    monkeypatch.setattr(moments, "MOST_BYTES", 4 * (4 * 4 + 7 * 7))
+    layers = ["wide", "narrow", "last"]
+    found = input_moments(ir.from_proto(model), layers, {"x": X}, SPECS, about_mean=layers, threads=1)
+    assert {name: len(h) for name, h in found.items()} == {"narrow": 4, "last": 7}
 
 
 @pytest.mark.parametrize("number", [0.0, 1.0, 0.1, -1e5 / 3])
