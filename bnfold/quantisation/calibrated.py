@@ -11,24 +11,25 @@ import onnx_ir as ir
 
 from bnfold.quantisation.calibrate import observe
 from bnfold.quantisation.correct import bias_corrections, corrected_inputs, samples_that_fit
+from bnfold.quantisation.measure_error import output_errors
 from bnfold.quantisation.moments import input_moments
 from bnfold.quantisation.noise_by_layer import noise_by_layer
 from bnfold.quantisation.operators import WEIGHTED
 from bnfold.quantisation.pixels import BYTES
 from bnfold.quantisation.ranges import ranges_of_least_error
+from bnfold.quantisation.write import write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
 
-    from bnfold.quantisation.calibrate import Observed
     from bnfold.quantisation.noise_by_layer import NoiseByLayer
     from bnfold.quantisation.samples import Samples
     from bnfold.records import InputSpec
     from bnfold.records.recipes import Recipe
 
-__all__ = ["Work", "calibrated", "finished", "measured_noise"]
+__all__ = ["Calibrated", "Work", "calibrated", "finished", "measured_noise"]
 
 N_NOISE = 4  # samples that noise is measured on, layer by layer
 log = logging.getLogger("bnfold.quantisation")
@@ -43,8 +44,20 @@ class Work:
     threads: int | None
 
 
-def calibrated(model: ir.Model, recipe: Recipe, work: Work, *, correct_biases: bool) -> Recipe:
-    """The recipe with the ranges that the samples give, and with corrections."""
+@dataclasses.dataclass(frozen=True)
+class Calibrated:
+    """A recipe with all that samples give, and the least signal over noise of an output on those held out, in dB."""
+
+    recipe: Recipe
+    sqnr_db: float
+
+
+def calibrated(model: ir.Model, recipe: Recipe, work: Work, *, correct_biases: bool) -> Calibrated:
+    """The recipe with ranges, moments and corrections.
+
+    Whether ranges that cut rare numbers off are worth it, only the outputs tell: they may be what a network goes by, or
+    may not. Both files are measured on the samples held out.
+    """
     samples, inputs, threads = work.samples.calibration, work.inputs, work.threads
     names = list(recipe.ranges)
     rows_first = all(spec.batch_axis in (0, None) for spec in inputs)
@@ -56,13 +69,20 @@ def calibrated(model: ir.Model, recipe: Recipe, work: Work, *, correct_biases: b
         log.info("biases are corrected on %d of %d samples, which memory holds at once", n, work.samples.n)
     wanted = [*names, *(set(read) - set(names))]
     observed = observe(model, wanted, samples, inputs, means=read, n_means=n, threads=threads)
-    recipe = _ranged(recipe, _cut(model, names, observed, samples, work))
     recipe = _with_moments(model, recipe, samples, work, corrected=bool(read))
-    if not read:
-        return recipe
     first = {name: array[:n] for name, array in samples.items()}
-    corrections = bias_corrections(model, recipe, first, inputs, observed, threads=threads)
-    return dataclasses.replace(recipe, corrections=corrections)
+    seen = {name: observed[name].range for name in names}
+    exact = ir.to_proto(model).SerializeToString()
+    found = []
+    for ranges in (seen, _cut(model, seen, samples, work)):
+        own = _ranged(recipe, ranges)
+        if read:
+            corrections = bias_corrections(model, own, first, inputs, observed, threads=threads)
+            own = dataclasses.replace(own, corrections=corrections)
+        file = finished(write(model.clone(), own).model).SerializeToString(deterministic=True)
+        errors = output_errors(file, exact, work.samples.held_out, inputs, threads=threads)
+        found.append(Calibrated(own, min(error.sqnr_db for error in errors)))
+    return max(found, key=lambda each: each.sqnr_db)
 
 
 def measured_noise(model: ir.Model, recipe: Recipe, work: Work) -> NoiseByLayer:
@@ -71,7 +91,7 @@ def measured_noise(model: ir.Model, recipe: Recipe, work: Work) -> NoiseByLayer:
     few = {name: array[:N_NOISE] for name, array in samples.items()}
     observed = observe(model, list(recipe.ranges), few, work.inputs, threads=work.threads)
     others = {name: array[N_NOISE:] if len(array) > 4 * N_NOISE else array for name, array in samples.items()}
-    ranges = _cut(model, list(recipe.ranges), observed, few, work)
+    ranges = _cut(model, {name: observed[name].range for name in recipe.ranges}, few, work)
     recipe = _with_moments(model, _ranged(recipe, ranges), others, work, corrected=True)
     return noise_by_layer(model, recipe, few, work.inputs, threads=work.threads)
 
@@ -87,17 +107,12 @@ def _with_moments(
 
 
 def _cut(
-    model: ir.Model,
-    names: Sequence[str],
-    observed: Mapping[str, Observed],
-    samples: Mapping[str, np.ndarray],
-    work: Work,
+    model: ir.Model, seen: Mapping[str, tuple[float, float]], samples: Mapping[str, np.ndarray], work: Work
 ) -> dict[str, tuple[float, float]]:
     """The ranges of least error; inputs of the network keep what was seen, which the report tells samples by."""
     given = {spec.name for spec in work.inputs}
-    seen = {name: observed[name].range for name in names}
     inner = {name: ends for name, ends in seen.items() if name not in given}
-    return seen | ranges_of_least_error(model, inner, samples, work.inputs, threads=work.threads)
+    return {**seen, **ranges_of_least_error(model, inner, samples, work.inputs, threads=work.threads)}
 
 
 def _ranged(recipe: Recipe, ranges: Mapping[str, tuple[float, float]]) -> Recipe:

@@ -9,10 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bnfold.quantisation.calibrate import observe_channels
-from bnfold.quantisation.calibrated import Work, calibrated, finished, measured_noise
+from bnfold.quantisation.calibrated import Work, calibrated, measured_noise
 from bnfold.quantisation.gauge import choose_gauge, in_units, with_statistics
-from bnfold.quantisation.measure_error import output_errors
-from bnfold.quantisation.write import write
 from bnfold.records.quantisation import GaugeFacts
 
 if TYPE_CHECKING:
@@ -54,14 +52,6 @@ def units_worth_taking(
         correct_biases: as in the file.
     """
     first = {name: array[:N_STATISTICS] for name, array in work.samples.calibration.items()}
-    exact = ir.to_proto(model).SerializeToString()
-
-    def measured(own: ir.Model) -> float:
-        ranged = calibrated(own, recipe, work, correct_biases=correct_biases)
-        file = finished(write(own.clone(), ranged).model).SerializeToString(deterministic=True)
-        errors = output_errors(file, exact, work.samples.held_out, work.inputs, threads=work.threads)
-        return min(error.sqnr_db for error in errors)
-
     best, before, gain = Units(model, {}, _facts(0.0, 0)), 0.0, 0.0
     start, scales, total = model, dict[str, np.ndarray](), np.ones(1)
     for k in range(ROUNDS):
@@ -72,10 +62,10 @@ def units_worth_taking(
         if not chosen.n_classes:
             break
         if not k:
-            before = measured(model)
+            before = calibrated(model, recipe, work, correct_biases=correct_biases).sqnr_db
         start, total = model.clone(), total * chosen.by_class
         scales = in_units(start, total)  # from the first graph: its parameters are rounded once
-        gain = measured(start) - before
+        gain = calibrated(start, recipe, work, correct_biases=correct_biases).sqnr_db - before
         if not best.facts.taken or gain > (best.facts.predicted_gain_db or 0.0):
             facts = _facts(gain, chosen.n_classes)
             best = Units(start, scales, facts) if facts.taken else Units(model, {}, facts)

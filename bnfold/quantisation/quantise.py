@@ -122,7 +122,7 @@ def quantise(
             model, recipe = chosen.model, dataclasses.replace(recipe, gauge=chosen.scales)
     if kept is None:
         recipe = _without_the_noisiest(model, recipe, work, target, asked)
-    recipe = calibrated(model, recipe, work, correct_biases=correct_biases)
+    recipe = calibrated(model, recipe, work, correct_biases=correct_biases).recipe
     reference = ir.to_proto(model)
     del reference.graph.value_info[:]
     source = ir.to_proto(prepared(folded, where=where)) if gauge.taken or recipe.pixels else reference
