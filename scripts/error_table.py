@@ -34,7 +34,7 @@ DULL = {  # names in an expression that say nothing of its value
 # Rooms by what the user was doing, in the order of the page: a heading, and what the paths begin with.
 ROOMS = (
     ("Commands and their arguments", ("cli/", "workflows/", "report/", "errors.py")),
-    ("Sources, weights and inputs", ("sources/",)),
+    ("Sources, weights and inputs", ("sources/", "records/input_shapes.py")),
     ("Folding and export", ("folding/", "graph/", "export/", "modules/")),
     ("Verification", ("verification/",)),
     ("Measuring and the machine", ("benchmarking/", "runtime/")),
