@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 from bnfold.errors import InputRefused
@@ -16,7 +16,9 @@ def check_shapes(input_shapes: Any) -> None:
     Raises:
         InputRefused: as said.
     """
-    if isinstance(input_shapes, str) or any(not isinstance(shape, Sequence) for shape in input_shapes or ()):
+    if input_shapes is None:
+        return
+    if isinstance(input_shapes, str) or any(isinstance(shape, (Integral, str)) for shape in input_shapes):
         raise InputRefused(
             "input_shapes holds a shape for each input", found=repr(input_shapes),
             remedy="give [(1, 3, 224, 224)] for one input, not (1, 3, 224, 224)",

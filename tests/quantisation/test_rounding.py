@@ -67,7 +67,10 @@ def test_of_a_few_weights_it_is_nearly_the_best_of_all_choices() -> None:
     own = errors(nearest_plane(w, steps, 127, h), steps, w, h)
     each = [np.rint(w / 0.2) + other for other in candidates]
     best = np.min([errors(whole, steps, w, h) for whole in each], axis=0)
-    assert own.sum() < 1.2 * best.sum()
+    assert own.sum() < 1.2 * best.sum()  # 1.15 of these
+    order = np.argsort(np.diag(h))
+    pivots = np.diag(np.linalg.cholesky(h.astype(np.float64)[np.ix_(order, order)])) ** 2
+    assert (own <= 0.2**2 / 4 * pivots.sum() + 1e-12).all()  # what nearest plane never exceeds
 
 
 def test_no_integer_is_larger_than_the_limit() -> None:
@@ -97,7 +100,8 @@ def test_the_derivation_takes_the_same_integers(
         np.testing.assert_array_equal(own, _spread(w, np.float64(steps), 127, h.astype(np.float64)))
 
 
-# Moments.
+# Moments. A sum of at most 924 products in float32 is off by 924 x 6e-8 = 5.5e-5 of it where no signs cancel: rtol is
+# twice that. Beside the diagonal they cancel, errors too: atol is for what is nearly 0 there.
 
 
 NET = '<ir_version: 10, opset_import: ["" : 20]> net '
@@ -211,7 +215,8 @@ def test_a_rare_far_number_does_not_take_the_steps_of_all_others() -> None:
     shares = [k / 20 for k in range(10, 21)]
     best = min(itertools.product(shares, shares), key=error)
     assert 0.5 < best[1] < 1
-    np.testing.assert_allclose(cut(x.astype(np.float32)), (best[0] * low, best[1] * high), rtol=1e-6)
+    ends = best[0] * low, best[1] * high
+    np.testing.assert_allclose(cut(x.astype(np.float32)), ends, rtol=1e-7)  # x is rounded to float32, by 6e-8
 
 
 def test_numbers_that_lie_at_the_end_of_the_range_are_not_cut_off() -> None:
